@@ -1,0 +1,1 @@
+"""What is measured and reported: size, sparsity, fidelity, accuracy, latency. No torch."""

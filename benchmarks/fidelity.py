@@ -1,0 +1,57 @@
+"""Do two ways of running the same model agree?"""
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from benchmarks.records import FidelityRecord
+from export.graph import initializers
+from export.quantized import QuantizedModel, dense_array
+
+TIE = 1e-4  # logits closer than this are a tie: either label is right
+
+
+def compare_logits(
+    reference: npt.NDArray[np.float32],
+    candidate: npt.NDArray[np.float32],
+    *,
+    reference_name: str,
+    candidate_name: str,
+) -> FidelityRecord:
+    """Agreement of two sets of logits, both of shape ``(n, classes)``.
+
+    Example:
+        >>> a = np.array([[0.0, 1.0], [0.5, 0.50001]], np.float32)
+        >>> record = compare_logits(a, a[:, ::-1].copy(), reference_name="a", candidate_name="b")
+        >>> record.label_agreement, record.differing_labels      # the second image is a tie
+        (0.0, 1)
+    """
+    label, other = reference.argmax(axis=1), candidate.argmax(axis=1)
+    row = np.arange(len(reference))
+    margin = np.maximum(
+        reference[row, label] - reference[row, other], candidate[row, other] - candidate[row, label]
+    )
+    return FidelityRecord(
+        reference=reference_name,
+        candidate=candidate_name,
+        n_images=len(reference),
+        label_agreement=float(np.mean(label == other)),
+        differing_labels=int(np.count_nonzero((label != other) & (margin > TIE))),
+        largest_difference=float(np.abs(reference - candidate).max(initial=0.0)),
+        tie=TIE,
+    )
+
+
+def tensors_that_differ(model: QuantizedModel, onnx_model: onnx.ModelProto) -> list[str]:
+    """Names whose decoded values are not bit for bit those of the ONNX file's initializers."""
+    stored = initializers(onnx_model)
+    decoded = {name: dense_array(tensor) for name, tensor in model.tensors.items()}
+    names = sorted({*stored, *decoded})
+    return [
+        name
+        for name in names
+        if name not in stored
+        or name not in decoded
+        or stored[name].shape != decoded[name].shape
+        or stored[name].tobytes() != decoded[name].tobytes()
+    ]

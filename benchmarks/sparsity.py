@@ -1,0 +1,33 @@
+"""Exact zeros among the weights that really run."""
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from export.graph import initializers
+
+# operator -> position of its weight among the inputs
+_WEIGHTED = {"Conv": 1, "ConvTranspose": 1, "Gemm": 1, "MatMul": 1}
+
+
+def layer_weights(model: onnx.ModelProto) -> dict[str, npt.NDArray[np.generic]]:
+    """Weights of all convolutions and linear layers, by initializer name, in graph order."""
+    arrays = initializers(model)
+    used = [node.input[_WEIGHTED[node.op_type]] for node in model.graph.node if node.op_type in _WEIGHTED]
+    return {name: arrays[name] for name in dict.fromkeys(used) if name in arrays}
+
+
+def sparsity_of(weight: npt.NDArray[np.generic]) -> float:
+    """Fraction of entries that are exactly zero.
+
+    Example:
+        >>> sparsity_of(np.array([0.0, 1.0, -0.0, 1e-30]))
+        0.5
+    """
+    return 1.0 - np.count_nonzero(weight) / weight.size if weight.size else 0.0
+
+
+def total_sparsity(weights: dict[str, npt.NDArray[np.generic]]) -> float:
+    """Fraction of exact zeros over all layers together."""
+    n_weights = sum(w.size for w in weights.values())
+    return 1.0 - sum(np.count_nonzero(w) for w in weights.values()) / n_weights if n_weights else 0.0

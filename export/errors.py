@@ -1,0 +1,50 @@
+"""The errors a user can meet, in one tree.
+
+    ModelpressError                 anything wrong with what was given; the command exits with 1
+    ├── InputError                  a file, folder, option, recipe, data set or checkpoint
+    ├── ModelError                  a model that cannot be packed or emitted
+    └── ArtifactError               a `.press` file that cannot be trusted
+        ├── NotAnArtifact           the magic number is missing
+        ├── TruncatedArtifact       fewer or more bytes than the header declares
+        ├── UnsupportedVersion      a newer major version, or an unknown critical chunk or encoding
+        ├── ChecksumMismatch        bytes changed since they were written
+        └── DamagedArtifact         checksums hold but the content contradicts itself or a limit
+
+Reading an artifact raises `ArtifactError` and nothing else, whatever the bytes.
+"""
+
+
+class ModelpressError(Exception):
+    """Base of every error that the user can cause and mend."""
+
+
+class InputError(ModelpressError):
+    """A file, folder, option, recipe, data set or checkpoint is not usable."""
+
+
+class ModelError(ModelpressError):
+    """A model holds something that cannot be packed or emitted."""
+
+
+class ArtifactError(ModelpressError):
+    """A `.press` file cannot be read."""
+
+
+class NotAnArtifact(ArtifactError):  # noqa: N818 - reads as the fact it states
+    """The bytes do not start with the magic number."""
+
+
+class TruncatedArtifact(ArtifactError):  # noqa: N818
+    """The number of bytes is not the number that the header declares."""
+
+
+class UnsupportedVersion(ArtifactError):  # noqa: N818
+    """The file needs a newer reader."""
+
+
+class ChecksumMismatch(ArtifactError):  # noqa: N818
+    """Bytes changed since the file was written."""
+
+
+class DamagedArtifact(ArtifactError):  # noqa: N818
+    """The content contradicts itself or exceeds a limit."""

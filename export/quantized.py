@@ -1,0 +1,203 @@
+"""What is packed: tensors of integer codes with their scales, and the graph that uses them."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from export.errors import ModelError
+
+FloatArray = npt.NDArray[np.float32]
+MIN_BITS, MAX_BITS = 2, 8
+
+
+@dataclass(frozen=True, eq=False)
+class QuantizedTensor:
+    """One weight as integer codes; the single form that freezing, coding and every ONNX flavour share.
+
+    The value of an entry is ``(code * scale + offset) * channel_scale``, each step rounded to float32,
+    or exactly 0.0 where ``support`` is false. Channels are the first axis.
+
+    Attributes:
+        codes: Shape ``(out, ...)``. Unsigned (uint8, ``0 .. 2**bits - 1``) with an offset, signed (int8,
+            ``-(2**(bits-1) - 1) .. 2**(bits-1) - 1``) without. 0 outside the support.
+        bits: Code width in bits, 2 to 8.
+        scale: Shape ``()`` or ``(out,)``; positive; weight units per code step.
+        offset: Shape of ``scale``, or None for symmetric codes: the value of code 0.
+        support: Shape of ``codes``: false for exact zeros. None when there are no exact zeros besides code 0;
+            always None without an offset, where code 0 is the exact zero.
+        channel_scale: Shape ``(out,)``, or None: the factor of a folded batch norm, of either sign.
+
+    Raises:
+        ModelError: An array has a wrong shape or type, a code is out of range, a scale is not positive and
+            finite.
+
+    Example:
+        >>> w = QuantizedTensor(np.array([[3, -1, 0]], np.int8), bits=3, scale=np.float32(0.5))
+        >>> w.dequantize()
+        array([[ 1.5, -0.5,  0. ]], dtype=float32)
+    """
+
+    codes: npt.NDArray[np.integer]
+    bits: int
+    scale: FloatArray | np.float32
+    offset: FloatArray | np.float32 | None = None
+    support: npt.NDArray[np.bool_] | None = None
+    channel_scale: FloatArray | None = None
+
+    def __post_init__(self) -> None:
+        _check_codes(self)
+        _check_parameters(self)
+        if self.support is not None:
+            _check_support(self, self.support)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the weight."""
+        return self.codes.shape
+
+    @property
+    def code_range(self) -> tuple[int, int]:
+        """Smallest and largest code allowed."""
+        return code_range(bits=self.bits, signed=self.offset is None)
+
+    @property
+    def nonzero(self) -> npt.NDArray[np.bool_]:
+        """True where the code is no exact zero; same shape as the weight."""
+        if self.offset is None:
+            return np.asarray(self.codes != 0, np.bool_)
+        return np.ones(self.shape, np.bool_) if self.support is None else self.support
+
+    def dequantize(self) -> FloatArray:
+        """The float32 weight, same shape: what every runtime computes with."""
+        values = self.codes.astype(np.float32) * _per_channel(self.scale, self.codes.ndim)
+        if self.offset is not None:
+            values += _per_channel(self.offset, self.codes.ndim)
+        if self.channel_scale is not None:
+            values *= _per_channel(self.channel_scale, self.codes.ndim)
+        return np.where(self.nonzero, values, np.float32(0))
+
+    def equals(self, other: object) -> bool:
+        """Bit-exact equality of codes, support and parameters."""
+        return (
+            isinstance(other, QuantizedTensor)
+            and self.bits == other.bits
+            and _identical(self.codes, other.codes)
+            and _identical(self.scale, other.scale)
+            and _identical(self.offset, other.offset)
+            and _identical(self.support, other.support)
+            and _identical(self.channel_scale, other.channel_scale)
+        )
+
+
+Tensor = QuantizedTensor | npt.NDArray[np.generic]
+
+
+@dataclass(frozen=True, eq=False)
+class QuantizedModel:
+    """An ONNX graph without its weights, and the weights.
+
+    Attributes:
+        graph: The model with an empty initializer list; nodes refer to tensors by name.
+        tensors: Every initializer by name, in file order; quantized or as it is.
+    """
+
+    graph: onnx.ModelProto
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+
+    def quantized(self) -> dict[str, QuantizedTensor]:
+        """The quantized tensors only."""
+        return {name: t for name, t in self.tensors.items() if isinstance(t, QuantizedTensor)}
+
+    def equals(self, other: "QuantizedModel") -> bool:
+        """Bit-exact equality of graph and tensors, order included."""
+        return (
+            self.graph.SerializeToString(deterministic=True)
+            == other.graph.SerializeToString(deterministic=True)
+            and list(self.tensors) == list(other.tensors)
+            and all(tensors_equal(t, other.tensors[name]) for name, t in self.tensors.items())
+        )
+
+
+def code_range(*, bits: int, signed: bool) -> tuple[int, int]:
+    """Smallest and largest code of a width.
+
+    Example:
+        >>> code_range(bits=4, signed=True), code_range(bits=4, signed=False)
+        ((-7, 7), (0, 15))
+    """
+    if not MIN_BITS <= bits <= MAX_BITS:
+        raise ModelError(f"code width is {bits} bits; expected {MIN_BITS} to {MAX_BITS}")
+    q_max = (1 << (bits - 1)) - 1
+    return (-q_max, q_max) if signed else (0, (1 << bits) - 1)
+
+
+def dense_array(tensor: Tensor) -> npt.NDArray[np.generic]:
+    """The array an unaware runtime needs: dequantized if need be."""
+    return tensor.dequantize() if isinstance(tensor, QuantizedTensor) else tensor
+
+
+def tensors_equal(left: Tensor, right: Tensor) -> bool:
+    """Bit-exact equality of two tensors of either kind."""
+    if isinstance(left, QuantizedTensor):
+        return left.equals(right)
+    return not isinstance(right, QuantizedTensor) and _identical(left, right)
+
+
+def _identical(left: object, right: object) -> bool:
+    if left is None or right is None:
+        return left is right
+    a, b = np.asarray(left), np.asarray(right)
+    return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+
+
+def _per_channel(parameter: FloatArray | np.float32, ndim: int) -> FloatArray:
+    """Reshape ``()`` or ``(out,)`` so that it broadcasts along the first of `ndim` axes."""
+    array = np.asarray(parameter, np.float32)
+    return array if array.ndim == 0 else array.reshape(-1, *[1] * (ndim - 1))
+
+
+def _check_codes(tensor: QuantizedTensor) -> None:
+    low, high = tensor.code_range
+    expected = np.dtype(np.int8 if tensor.offset is None else np.uint8)
+    if tensor.codes.dtype != expected:
+        raise ModelError(f"codes have type {tensor.codes.dtype}; expected {expected}")
+    if tensor.codes.ndim == 0:
+        raise ModelError("a 0-d tensor has no channels: keep it as it is")
+    if tensor.codes.size and (int(tensor.codes.min()) < low or int(tensor.codes.max()) > high):
+        raise ModelError(
+            f"codes run from {tensor.codes.min()} to {tensor.codes.max()}; {tensor.bits} bits allow {low} to {high}"
+        )
+
+
+def _check_parameters(tensor: QuantizedTensor) -> None:
+    channels = tensor.shape[0]
+    for name, allowed in (
+        ("scale", ((), (channels,))),
+        ("offset", (np.shape(tensor.scale),)),
+        ("channel_scale", ((channels,),)),
+    ):
+        value = getattr(tensor, name)
+        if value is None:
+            continue
+        array = np.asarray(value)
+        if array.dtype != np.float32:
+            raise ModelError(f"{name} has type {array.dtype}; expected float32")
+        if array.shape not in allowed:
+            raise ModelError(f"{name} has shape {array.shape}; expected {' or '.join(map(str, allowed))}")
+        if not np.isfinite(array).all():
+            raise ModelError(f"{name} is not finite")
+    if not np.all(np.asarray(tensor.scale) > 0):
+        raise ModelError("scale is not positive")
+
+
+def _check_support(tensor: QuantizedTensor, support: npt.NDArray[np.bool_]) -> None:
+    if tensor.offset is None:
+        raise ModelError("symmetric codes need no support: code 0 is the exact zero")
+    if support.dtype != np.bool_ or support.shape != tensor.shape:
+        raise ModelError(
+            f"support is {support.dtype} of shape {support.shape}; expected bool of shape {tensor.shape}"
+        )
+    if np.any(tensor.codes[~support]):
+        raise ModelError("codes outside the support must be 0")

@@ -1,0 +1,48 @@
+"""Positions of nonzeros as gaps, with a filler symbol for the long ones.
+
+The gap before a nonzero is the number of zeros between it and its predecessor (in row-major order, row ends
+do not interrupt it, so row pointers need no bytes). With ``gap_bits = g`` the alphabet is ``0 .. 2**g - 1``;
+the last symbol is the filler and stands for ``2**g - 1`` zeros without a nonzero after them.
+
+Source: Han, Mao and Dally 2016, "Deep Compression", arXiv:1510.00149, section 2 (figure 2).
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+Positions = npt.NDArray[np.int64]
+
+
+def gaps_from_positions(positions: Positions, *, gap_bits: int) -> npt.NDArray[np.int64]:
+    """Gap symbols of strictly increasing positions.
+
+    Args:
+        positions: Shape ``(nnz,)``, non-negative.
+        gap_bits: Width of the alphabet in bits, at least 1.
+
+    Returns:
+        Shape ``(nnz + fillers,)``.
+
+    Example:
+        >>> gaps_from_positions(np.array([0, 2, 10]), gap_bits=2)   # 7 zeros = 3 + 3 + 1
+        array([0, 1, 3, 3, 1])
+    """
+    filler = (1 << gap_bits) - 1
+    gaps = np.diff(positions, prepend=-1) - 1
+    n_fillers, rest = np.divmod(gaps, filler)
+    symbols = np.full(int(n_fillers.sum()) + positions.size, filler, np.int64)
+    symbols[np.cumsum(n_fillers + 1) - 1] = rest
+    return symbols
+
+
+def positions_from_gaps(symbols: npt.NDArray[np.int64], *, gap_bits: int) -> Positions:
+    """Undo `gaps_from_positions`.
+
+    Example:
+        >>> positions_from_gaps(np.array([0, 1, 3, 3, 1]), gap_bits=2)
+        array([ 0,  2, 10])
+    """
+    filler = (1 << gap_bits) - 1
+    is_nonzero = symbols != filler
+    reached = np.cumsum(symbols + is_nonzero)
+    return np.asarray(reached[is_nonzero] - 1, np.int64)

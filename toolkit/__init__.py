@@ -1,0 +1,1 @@
+"""The user's face and everything that trains: models, data, pruning, quantization, recipes, commands."""

@@ -1,0 +1,563 @@
+"""The command line. Stages are imported where they start, so that `--help` answers at once."""
+
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from export.errors import InputError, ModelpressError
+
+if TYPE_CHECKING:
+    from benchmarks.records import Results
+    from toolkit.data.image_set import ImageSet
+    from toolkit.device import Device
+    from toolkit.network_file import NetworkState
+    from toolkit.recipe import Recipe
+
+app = typer.Typer(
+    name="modelpress",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+_RECIPE, _OUT, _DATA = "Recipe", "Output", "Data"
+Config = Annotated[
+    Path | None,
+    typer.Option("-c", "--config", help="Recipe (YAML); without one, the defaults.", rich_help_panel=_RECIPE),
+]
+Settings = Annotated[
+    list[str],
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Override one key of the recipe, as in quantize.bits=6. Repeatable.",
+        rich_help_panel=_RECIPE,
+    ),
+]
+Epochs = Annotated[
+    int | None,
+    typer.Option(
+        min=0, help="Epochs of this training stage; 0 means post-training only.", rich_help_panel=_RECIPE
+    ),
+]
+Seed = Annotated[
+    int | None, typer.Option(min=0, help="Seed of every random generator.", rich_help_panel=_RECIPE)
+]
+DeviceName = Annotated[
+    str | None, typer.Option("--device", help="auto (CUDA if present), cpu or cuda.", rich_help_panel=_RECIPE)
+]
+Bf16 = Annotated[
+    bool | None,
+    typer.Option(
+        "--bf16/--no-bf16", help="Train in bfloat16 where the device computes in it.", rich_help_panel=_RECIPE
+    ),
+]
+DataDir = Annotated[
+    Path | None,
+    typer.Option(help="Folder of CIFAR-10 (binary version, or torchvision's).", rich_help_panel=_DATA),
+]
+Download = Annotated[
+    bool,
+    typer.Option("--download", help="Let torchvision fetch CIFAR-10 into --data-dir.", rich_help_panel=_DATA),
+]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace files that are already there.", rich_help_panel=_OUT)
+]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Continue a stopped run with the same options.", rich_help_panel=_OUT)
+]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print the result as JSON on stdout.", rich_help_panel=_OUT)
+]
+PressFile = Annotated[Path, typer.Argument(metavar="FILE", help="A .press artifact.", show_default=False)]
+NetworkFile = Annotated[
+    Path,
+    typer.Argument(
+        metavar="CHECKPOINT", help="A network of an earlier stage, or a state dict.", show_default=False
+    ),
+]
+
+
+def _output(help_text: str, default: str) -> Any:
+    return typer.Option(default, "-o", "--output", help=help_text, rich_help_panel=_OUT)
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
+) -> None:
+    """Make trained networks small and hand them over ready to run.
+
+    Sizes are those of files that decode bit-exactly; accuracy and latency are measured in ONNX Runtime.
+    """
+    if version:
+        from importlib.metadata import version as installed
+
+        typer.echo(f"modelpress {installed('modelpress')}")
+        raise typer.Exit
+
+
+@app.command(rich_help_panel="The whole chain")
+def run(
+    config: Config = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(
+            help="Trained weights to start from (.pt state dict or .safetensors).", rich_help_panel=_DATA
+        ),
+    ] = None,
+    data_dir: DataDir = None,
+    download: Download = False,
+    epochs: Epochs = None,
+    settings: Settings = [],
+    seed: Seed = None,
+    device: DeviceName = None,
+    bf16: Bf16 = None,
+    output: Annotated[
+        Path, typer.Option("-o", "--output-dir", help="Folder for all results.", rich_help_panel=_OUT)
+    ] = Path("runs/modelpress"),
+    overwrite: Overwrite = False,
+    resume: Resume = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the resolved recipe and stop.", rich_help_panel=_OUT)
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Load, prune, quantize, finetune, pack, emit ONNX, measure, report.
+
+    Without options: a ResNet-20 trained on the handwritten digits inside scikit-learn. No download, minutes on a CPU.
+    """
+    recipe = _recipe(
+        config,
+        settings,
+        {
+            "model.checkpoint": checkpoint,
+            "data.dir": data_dir,
+            "data.download": download or None,
+            "finetune.epochs": epochs,
+            "seed": seed,
+            "run.device": device,
+            "run.bf16": bf16,
+        },
+    )
+    if dry_run:
+        from toolkit.recipe import dump_recipe
+
+        typer.echo(dump_recipe(recipe), nl=False)
+        return
+    _need_torch()
+    from toolkit.console import TerminalProgress
+    from toolkit.pipeline import run_pipeline
+
+    results = run_pipeline(recipe, output, overwrite=overwrite, resume=resume, progress=TerminalProgress())
+    _show_results(results, output, as_json=as_json)
+
+
+@app.command(rich_help_panel="Stage by stage")
+def train(
+    config: Config = None,
+    data_dir: DataDir = None,
+    download: Download = False,
+    epochs: Epochs = None,
+    settings: Settings = [],
+    seed: Seed = None,
+    device: DeviceName = None,
+    bf16: Bf16 = None,
+    output: Path = _output("Network file.", "dense.safetensors"),
+    overwrite: Overwrite = False,
+    resume: Resume = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train the recipe's dense network."""
+    recipe = _recipe(
+        config,
+        settings,
+        {
+            "data.dir": data_dir,
+            "data.download": download or None,
+            "train.epochs": epochs,
+            "seed": seed,
+            "run.device": device,
+            "run.bf16": bf16,
+        },
+    )
+    _need_torch()
+    from toolkit.output_folder import check_output_file
+    from toolkit.stages import starting_network
+
+    check_output_file(output, overwrite=overwrite or resume)
+    images, place = _images_and_device(recipe)
+    state = starting_network(recipe, images, place)
+    _train_and_save(
+        state, images, recipe, place, stage="train", output=output, resume=resume, as_json=as_json
+    )
+
+
+@app.command(rich_help_panel="Stage by stage")
+def prune(
+    network: NetworkFile,
+    config: Config = None,
+    sparsity: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Fraction of the prunable weights removed.")
+    ] = None,
+    settings: Settings = [],
+    output: Path = _output("Network file.", "pruned.safetensors"),
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Remove the weights closest to zero."""
+    recipe = _recipe(config, settings, {"prune.sparsity": sparsity})
+    _need_torch()
+    from toolkit.network_file import load_network, save_network
+    from toolkit.output_folder import check_output_file
+    from toolkit.stages import prune_stage
+
+    check_output_file(output, overwrite=overwrite)
+    pruned = prune_stage(load_network(network, recipe.model), recipe.prune)
+    save_network(output, pruned)
+    summary = pruned.history["prune"]
+    _tell(f"{output}: {summary['removed']:,} of {summary['prunable']:,} prunable weights are zero")
+    _emit_json({"output": str(output), **summary}, as_json=as_json)
+
+
+@app.command(rich_help_panel="Stage by stage")
+def quantize(
+    network: NetworkFile,
+    config: Config = None,
+    data_dir: DataDir = None,
+    download: Download = False,
+    bits: Annotated[int | None, typer.Option(min=2, max=8, help="Code width in bits.")] = None,
+    epochs: Epochs = None,
+    settings: Settings = [],
+    seed: Seed = None,
+    device: DeviceName = None,
+    bf16: Bf16 = None,
+    output: Path = _output("Network file.", "quantized.safetensors"),
+    overwrite: Overwrite = False,
+    resume: Resume = False,
+    as_json: AsJson = False,
+) -> None:
+    """Quantize a network and finetune it on its grid, zeros held."""
+    recipe = _recipe(
+        config,
+        settings,
+        {
+            "model.checkpoint": network,
+            "data.dir": data_dir,
+            "data.download": download or None,
+            "quantize.bits": bits,
+            "finetune.epochs": epochs,
+            "seed": seed,
+            "run.device": device,
+            "run.bf16": bf16,
+        },
+    )
+    _need_torch()
+    from toolkit.output_folder import check_output_file
+    from toolkit.stages import quantizer_stage, starting_network
+
+    check_output_file(output, overwrite=overwrite or resume)
+    images, place = _images_and_device(recipe)
+    state = quantizer_stage(starting_network(recipe, images, place), recipe.quantize)
+    _train_and_save(
+        state, images, recipe, place, stage="finetune", output=output, resume=resume, as_json=as_json
+    )
+
+
+@app.command(rich_help_panel="Stage by stage")
+def pack(
+    network: NetworkFile,
+    config: Config = None,
+    settings: Settings = [],
+    output: Path = _output("Artifact.", "model.press"),
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Fold batch norm, encode the integer codes, write the artifact."""
+    recipe = _recipe(config, settings, {})
+    _need_torch()
+    from toolkit.network_file import load_network
+    from toolkit.output_folder import check_output_file
+    from toolkit.stages import freeze_stage, pack_stage
+
+    check_output_file(output, overwrite=overwrite)
+    size = pack_stage(freeze_stage(load_network(network, recipe.model)), output)
+    _tell(f"{output}: {size:,} bytes, decodes bit-exactly")
+    _emit_json({"output": str(output), "size_bytes": size}, as_json=as_json)
+
+
+@app.command("onnx", rich_help_panel="Stage by stage")
+def emit_onnx(
+    file: PressFile,
+    flavour: Annotated[str, typer.Option(help="How weights are stored in the ONNX file: float.")] = "float",
+    output: Path = _output("ONNX file.", "model.onnx"),
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write a checked ONNX model from an artifact. Needs no torch."""
+    from export.artifact import read_artifact
+    from export.atomic_file import write_atomically
+    from export.onnx_flavours import emit
+    from toolkit.output_folder import check_output_file
+
+    check_output_file(output, overwrite=overwrite)
+    data = bytes(emit(read_artifact(file), flavour=flavour).SerializeToString(deterministic=True))
+    write_atomically(output, data)
+    _tell(f"{output}: {len(data):,} bytes, flavour {flavour}, checked")
+    _emit_json({"output": str(output), "size_bytes": len(data), "flavour": flavour}, as_json=as_json)
+
+
+@app.command(rich_help_panel="Files")
+def inspect(file: PressFile, as_json: AsJson = False) -> None:
+    """Show what an artifact holds and where its bytes are. Needs no torch."""
+    from toolkit.file_commands import inspection, show_inspection
+
+    facts = inspection(file)
+    if not as_json:
+        show_inspection(facts)
+    _emit_json(facts, as_json=as_json)
+
+
+@app.command(rich_help_panel="Files")
+def verify(
+    file: PressFile,
+    against: Annotated[
+        Path | None, typer.Option(help="ONNX file whose weights must equal the decoded ones bit for bit.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check an artifact: checksums, full decode, re-encoding, ONNX checker, ONNX Runtime. Needs no torch."""
+    from toolkit.file_commands import verification
+
+    steps = verification(file, against=against)
+    for step, finding in steps.items():
+        _tell(f"ok  {step}: {finding}")
+    _emit_json({"file": str(file), "ok": True, "steps": steps}, as_json=as_json)
+
+
+@app.command(rich_help_panel="Files")
+def unpack(
+    file: PressFile,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            help="[b]NAME.onnx[/]: the model with decoded weights; [b]NAME.npz[/]: integer codes, scales and offsets.",
+            show_default="FILE with the suffix .onnx",
+            rich_help_panel=_OUT,
+        ),
+    ] = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Decode an artifact into an ONNX model or NumPy arrays. Needs no torch."""
+    from toolkit.file_commands import unpack_file
+    from toolkit.output_folder import check_output_file
+
+    target = output or file.with_suffix(".onnx")
+    check_output_file(target, overwrite=overwrite)
+    size = unpack_file(file, target)
+    _tell(f"{target}: {size:,} bytes")
+    _emit_json({"output": str(target), "size_bytes": size}, as_json=as_json)
+
+
+@app.command(rich_help_panel="Measurements")
+def bench(
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE...", help=".press or .onnx files; the first is the baseline."),
+    ],
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            help="cifar10 or digits.",
+            show_default="what the first file was trained on",
+            rich_help_panel=_DATA,
+        ),
+    ] = None,
+    data_dir: DataDir = None,
+    batch: Annotated[str, typer.Option(metavar="N ...", help="Batch sizes.")] = "1,8,64",
+    threads: Annotated[str, typer.Option(metavar="N ...", help="Thread counts.")] = "1,2",
+    rounds: Annotated[int, typer.Option(min=1, help="How often the files take turns.")] = 3,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Write results.json here.", rich_help_panel=_OUT)
+    ] = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Measure size, sparsity, accuracy and latency in ONNX Runtime. Needs no torch."""
+    from benchmarks.records import write_results
+    from toolkit.console import TerminalProgress
+    from toolkit.file_commands import bench_files
+    from toolkit.output_folder import check_output_file
+
+    if output is not None:
+        check_output_file(output, overwrite=overwrite)
+    results = bench_files(
+        files,
+        dataset=dataset,
+        data_dir=None if data_dir is None else str(data_dir),
+        batches=_numbers("--batch", batch),
+        threads=_numbers("--threads", threads),
+        rounds=rounds,
+        progress=TerminalProgress(),
+    )
+    if output is not None:
+        write_results(output, results)
+    _show_results(results, None, as_json=as_json)
+
+
+@app.command(rich_help_panel="Measurements")
+def report(
+    results: Annotated[
+        list[Path], typer.Argument(metavar="RESULTS...", help="results.json of one or several runs.")
+    ],
+    output: Path = _output("HTML page.", "report.html"),
+    overwrite: Overwrite = False,
+) -> None:
+    """Draw results as one HTML file. Needs no torch."""
+    from benchmarks.records import read_results
+    from benchmarks.report import write_report
+    from toolkit.output_folder import check_output_file
+
+    check_output_file(output, overwrite=overwrite)
+    write_report(output, [read_results(path) for path in results])
+    _tell(f"{output}: {len(results)} run{'s' * (len(results) > 1)}")
+
+
+def main() -> None:
+    """Run the command line; errors that a user can mend are one line on stderr and exit code 1."""
+    try:
+        app(args=join_number_lists(sys.argv[1:]))
+    except ModelpressError as error:
+        sys.exit(f"modelpress: error: {' '.join(str(error).split())}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        if type(error).__name__ != "Interrupted":  # its module imports nothing heavy but may not be loaded
+            raise
+        typer.echo(f"modelpress: {error}; continue with --resume", err=True)
+        sys.exit(130)
+
+
+def join_number_lists(arguments: Iterable[str]) -> list[str]:
+    """Let `--batch` and `--threads` take several numbers: join those that follow with commas.
+
+    Example:
+        >>> join_number_lists(["bench", "a.onnx", "--batch", "1", "8", "--json"])
+        ['bench', 'a.onnx', '--batch', '1,8', '--json']
+    """
+    joined: list[str] = []
+    for argument in arguments:
+        in_list = len(joined) > 1 and joined[-2] in ("--batch", "--threads") and joined[-1][0].isdigit()
+        if in_list and argument.isdigit():
+            joined[-1] += f",{argument}"
+        else:
+            joined.append(argument)
+    return joined
+
+
+def _numbers(option: str, text: str) -> tuple[int, ...]:
+    parts = text.replace(",", " ").split()
+    if not parts or not all(part.isdigit() and int(part) > 0 for part in parts):
+        raise InputError(f"{option} is {text!r}; expected positive whole numbers, as in {option} 1 8 64")
+    return tuple(int(part) for part in parts)
+
+
+def _recipe(config: Path | None, settings: list[str], options: dict[str, Any]) -> "Recipe":
+    """The recipe file, then `--set`, then the options that were given."""
+    from toolkit.recipe import load_recipe, parse_setting
+
+    given = {key: str(v) if isinstance(v, Path) else v for key, v in options.items() if v is not None}
+    return load_recipe(config, {**dict(map(parse_setting, settings)), **given})
+
+
+def _need_torch() -> None:
+    from importlib.util import find_spec
+
+    if find_spec("torch") is None:
+        raise InputError("this command trains or reads PyTorch checkpoints: pip install 'modelpress[train]'")
+
+
+def _images_and_device(recipe: "Recipe") -> "tuple[ImageSet, Device]":
+    from toolkit.device import choose_device
+    from toolkit.stages import load_images
+
+    place = choose_device(recipe.run.device, bf16=recipe.run.bf16, channels_last=recipe.run.channels_last)
+    return load_images(recipe.data, seed=recipe.seed), place
+
+
+def _train_and_save(
+    state: "NetworkState",
+    images: "ImageSet",
+    recipe: "Recipe",
+    place: "Device",
+    *,
+    stage: Any,
+    output: Path,
+    resume: bool,
+    as_json: bool,
+) -> None:
+    """Train one stage, measure it on the held-out split, write the network file."""
+    from toolkit.console import TerminalProgress
+    from toolkit.network_file import save_network
+    from toolkit.stages import train_stage, validation_top1
+
+    state_path = output.with_name(f".{output.stem}.state.safetensors")
+    progress = TerminalProgress()
+    trained = train_stage(
+        state, images, recipe, place, progress, stage=stage, state_path=state_path, resume=resume
+    )
+    save_network(output, trained)
+    state_path.unlink(missing_ok=True)
+    accuracy = validation_top1(trained.compressed(), images, place)
+    _tell(f"{output}: " + ("no validation split" if accuracy is None else f"validation {accuracy:.2%}"))
+    _emit_json(
+        {"output": str(output), "validation_top1": accuracy, "epochs": trained.history.get(stage, [])},
+        as_json=as_json,
+    )
+
+
+def _show_results(results: "Results", folder: Path | None, *, as_json: bool) -> None:
+    from benchmarks.report import file_rows, latency_label
+    from toolkit.console import print_table
+
+    headings = {
+        "path": "file",
+        "bytes": "bytes",
+        "ratio": "smaller",
+        "sparsity": "zeros",
+        "top1": "top-1",
+        "p50": latency_label(results),
+    }
+    print_table("", file_rows(results), headings)
+    if folder is not None:
+        for name, what in (
+            ("model.press", "artifact"),
+            ("model-float.onnx", "ONNX"),
+            ("report.html", "report"),
+            ("results.json", "results"),
+        ):
+            if (folder / name).is_file():
+                _tell(f"{what:>9}  {folder / name}")
+    _emit_json(results.model_dump(mode="json"), as_json=as_json)
+
+
+def _tell(text: str) -> None:
+    typer.echo(text, err=True)
+
+
+def _emit_json(value: Any, *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(value, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""What people see in a terminal; everything here goes to stderr, so that stdout stays parseable."""
+
+from collections.abc import Iterable
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+CONSOLE = Console(stderr=True, highlight=False)
+
+
+class TerminalProgress:
+    """Stages as headings, notes as lines, countable work as a bar with the time left."""
+
+    def __init__(self) -> None:
+        self._bar: Progress | None = None
+        self._task = TaskID(0)
+        self._number = 0
+
+    def stage(self, name: str) -> None:
+        """A numbered heading."""
+        self._number += 1
+        CONSOLE.print(f"[bold cyan]{self._number:>2}  {name}[/]")
+
+    def note(self, text: str) -> None:
+        """An indented line."""
+        CONSOLE.print(f"    {text}", markup=False)
+
+    def start(self, title: str, total: int, *, done: int = 0) -> None:
+        """Show a bar."""
+        self._bar = Progress(
+            TextColumn("    {task.description}"),
+            BarColumn(bar_width=28),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("[dim]{task.fields[detail]}"),
+            console=CONSOLE,
+            transient=True,
+        )
+        self._task = self._bar.add_task(title, total=total, completed=done, detail="")
+        self._bar.start()
+
+    def advance(self, detail: str = "") -> None:
+        """One unit further; an empty detail keeps the last one."""
+        if self._bar is not None:
+            self._bar.update(self._task, advance=1, **({"detail": detail} if detail else {}))
+
+    def finish(self) -> None:
+        """Remove the bar."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+def print_table(title: str, rows: Iterable[dict[str, str]], headings: dict[str, str]) -> None:
+    """A table on stderr: `headings` maps the keys of each row to column titles; the first column is text."""
+    table = Table(title=title, title_justify="left", header_style="bold")
+    for position, heading in enumerate(headings.values()):
+        table.add_column(heading, justify="left" if position == 0 else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*(row[key] for key in headings))
+    CONSOLE.print(table)

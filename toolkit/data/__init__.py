@@ -1,0 +1,1 @@
+"""Image sets as arrays; reading them needs no torch."""

@@ -1,0 +1,111 @@
+"""A classified image set, split for honest use."""
+
+import hashlib
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from export.errors import InputError
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images with labels.
+
+    Attributes:
+        images: Shape ``(n, 3, 32, 32)``, uint8, channels R, G, B.
+        labels: Shape ``(n,)``, int64.
+    """
+
+    images: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, index: npt.NDArray[np.int64]) -> "Split":
+        """The chosen images, in the order of `index`."""
+        return Split(self.images[index], self.labels[index])
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Training, validation and test images of one data set.
+
+    Attributes:
+        validation: Held out of the training set; for watching and choosing.
+        test: For the final figure only.
+        mean: Per channel, in units of pixel / 255.
+        std: Per channel, in units of pixel / 255.
+        mirrored: Whether a mirrored image is still a valid one.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    train: Split
+    validation: Split
+    test: Split
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    mirrored: bool
+
+    def hold_out(self, fraction: float, *, seed: int) -> "ImageSet":
+        """Move a random fraction of the training images into the validation split."""
+        order = np.random.default_rng(seed).permutation(len(self.train))
+        n_held = round(fraction * len(self.train))
+        return replace(
+            self,
+            validation=self.train.take(np.sort(order[:n_held])),
+            train=self.train.take(np.sort(order[n_held:])),
+        )
+
+    def fingerprint(self) -> str:
+        """SHA-256 over the test images and labels: names the data that an accuracy belongs to."""
+        digest = hashlib.sha256(self.test.images.tobytes())
+        digest.update(self.test.labels.tobytes())
+        return digest.hexdigest()
+
+
+def normalised(
+    images: npt.NDArray[np.uint8], mean: tuple[float, ...], std: tuple[float, ...]
+) -> npt.NDArray[np.float32]:
+    """Network input: ``(pixel / 255 - mean) / std`` per channel, float32.
+
+    Example:
+        >>> normalised(np.full((1, 3, 1, 1), 255, np.uint8), (0.5,) * 3, (0.25,) * 3).ravel()
+        array([2., 2., 2.], dtype=float32)
+    """
+    scale, shift = normalisation_factors(mean, std)
+    return images.astype(np.float32) * scale[:, None, None] + shift[:, None, None]
+
+
+def normalisation_factors(
+    mean: tuple[float, ...], std: tuple[float, ...]
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Factor and summand per channel that turn pixels into network input, so that every consumer agrees."""
+    scale = 1.0 / (255.0 * np.asarray(std))
+    shift = -np.asarray(mean) / np.asarray(std)
+    return scale.astype(np.float32), shift.astype(np.float32)
+
+
+def load_image_set(name: str, *, folder: str | None = None, download: bool = False) -> ImageSet:
+    """Load a data set by name, everything but the test images in the training split.
+
+    Args:
+        name: ``cifar10`` or ``digits``.
+        folder: Where the files are (``cifar10``).
+        download: Whether missing files may be fetched (``cifar10``, needs torchvision).
+
+    Raises:
+        InputError: The data are missing or damaged.
+    """
+    if name == "digits":
+        from toolkit.data.digits import load_digits
+
+        return load_digits()
+    if name == "cifar10":
+        from toolkit.data.cifar10 import load_cifar10
+
+        return load_cifar10(folder, download=download)
+    raise InputError(f"data set {name!r} is unknown; choose cifar10 or digits")

@@ -1,0 +1,79 @@
+"""Where and in which precision the network runs."""
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from export.errors import InputError
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device with the fast modes it supports.
+
+    Attributes:
+        torch_device: The device itself.
+        bf16: Convolutions and products in bfloat16 while training; weights and sums stay float32.
+        channels_last: Activations laid out as (N, H, W, C) in memory.
+    """
+
+    torch_device: torch.device
+    bf16: bool
+    channels_last: bool
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """Mixed precision, if on."""
+        return torch.autocast(self.torch_device.type, torch.bfloat16) if self.bf16 else nullcontext()
+
+    def place(self, network: nn.Module) -> nn.Module:
+        """The network on this device, in its memory layout."""
+        layout = torch.channels_last if self.channels_last else torch.contiguous_format
+        return network.to(self.torch_device, memory_format=layout)
+
+    def describe(self) -> str:
+        """For people."""
+        kind = self.torch_device.type
+        name = (
+            torch.cuda.get_device_name(self.torch_device)
+            if kind == "cuda"
+            else f"{torch.get_num_threads()} threads"
+        )
+        return f"{kind} ({name}, {'bfloat16' if self.bf16 else 'float32'})"
+
+
+def choose_device(name: str = "auto", *, bf16: bool = True, channels_last: bool = True) -> Device:
+    """The device of that name with its fast modes, each of which can be turned off.
+
+    Args:
+        name: ``auto`` (CUDA if present), ``cpu``, ``cuda`` or ``cuda:1``.
+        bf16: Allow bfloat16 where the device computes in it.
+        channels_last: Allow the layout where it pays (GPUs).
+
+    Raises:
+        InputError: The device is unknown or missing.
+    """
+    cuda = torch.cuda.is_available()
+    if name == "auto":
+        name = "cuda" if cuda else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"device {name!r} is unknown; choose auto, cpu or cuda") from error
+    if device.type not in ("cpu", "cuda"):
+        raise InputError(f"device {name!r} is not supported; choose auto, cpu or cuda")
+    if device.type == "cuda" and (not cuda or (device.index or 0) >= torch.cuda.device_count()):
+        raise InputError(
+            f"device {name!r} is not there: {torch.cuda.device_count()} CUDA devices found; try --device cpu"
+        )
+    on_gpu = device.type == "cuda"
+    return Device(device, bf16 and _computes_in_bf16(device), channels_last and on_gpu)
+
+
+def _computes_in_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    # torch has no public question for this; without these instructions bfloat16 is slower than float32
+    asks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported", "_is_arm_bf16_supported")
+    return any(getattr(torch.cpu, ask)() for ask in asks if hasattr(torch.cpu, ask))

@@ -1,0 +1,222 @@
+"""What the commands do that work on finished files; nothing here needs torch."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from benchmarks.environment import describe_environment, usable_cores
+from benchmarks.fidelity import tensors_that_differ
+from benchmarks.model_file import open_model
+from benchmarks.records import Results
+from benchmarks.sparsity import sparsity_of
+from benchmarks.suite import add_accuracy, add_latency, describe_model
+from export.artifact import ArtifactUsage, artifact_usage, encode_artifact, read_artifact, read_bytes
+from export.atomic_file import write_atomically
+from export.byte_parts import PARTS
+from export.errors import ArtifactError, InputError, ModelError
+from export.graph import metadata
+from export.onnx_flavours import emit
+from export.quantized import QuantizedModel, QuantizedTensor, dense_array
+from export.runtime import open_session, run_batched
+from toolkit.data.image_set import load_image_set, normalised
+from toolkit.training.progress import Progress
+
+
+def inspection(path: Path) -> dict[str, Any]:
+    """Everything an artifact says about itself.
+
+    Raises:
+        ArtifactError: It cannot be trusted.
+    """
+    usage = _usage(path)
+    return {
+        "file": str(path),
+        "format_version": ".".join(map(str, usage.version)),
+        "size_bytes": usage.size_bytes,
+        "graph_bytes": usage.graph_bytes,
+        "directory_bytes": usage.directory_bytes,
+        "frame_bytes": usage.frame_bytes,
+        "metadata": metadata(usage.graph),
+        "tensors": [
+            {
+                "name": stored.record.name,
+                "shape": list(stored.record.spec.shape),
+                "bits": stored.tensor.bits if isinstance(stored.tensor, QuantizedTensor) else None,
+                "sparsity": sparsity_of(dense_array(stored.tensor)),
+                "encoding": stored.encoding_name,
+                "bytes": stored.record.n_bytes,
+                **{part: stored.parts.get(part, 0) for part in PARTS},
+            }
+            for stored in usage.tensors
+        ],
+    }
+
+
+def show_inspection(facts: dict[str, Any]) -> None:
+    """Print an inspection as tables."""
+    from toolkit.console import CONSOLE, print_table
+
+    numbers = ("bytes", *PARTS)
+    rows = [
+        {
+            "name": tensor["name"],
+            "shape": "x".join(map(str, tensor["shape"])),
+            "bits": str(tensor["bits"] or "float"),
+            "sparsity": f"{tensor['sparsity']:.1%}",
+            "encoding": tensor["encoding"],
+            **{key: f"{tensor[key]:,}" for key in numbers},
+        }
+        for tensor in facts["tensors"]
+    ]
+    rest = {"shape": "", "bits": "", "sparsity": "", "encoding": "", **dict.fromkeys(PARTS, "")}
+    for name, size in (
+        ("graph", facts["graph_bytes"]),
+        ("tensor directory", facts["directory_bytes"]),
+        ("file and chunk headers", facts["frame_bytes"]),
+        ("whole file", facts["size_bytes"]),
+    ):
+        rows.append({"name": name, "bytes": f"{size:,}", **rest})
+    headings = {key: key for key in ("name", "shape", "bits", "sparsity", "encoding", *numbers)}
+    print_table(f"{facts['file']}, format {facts['format_version']}", rows, headings)
+    for key, value in facts["metadata"].items():
+        CONSOLE.print(f"{key}: {value}", markup=False)
+
+
+def verification(path: Path, *, against: Path | None = None) -> dict[str, str]:
+    """Check an artifact in every way this toolkit knows; each step says what it found.
+
+    Raises:
+        ArtifactError: A checksum or the content is wrong.
+        ModelError: The decoded model is not valid, or differs from `against`.
+    """
+    data = read_bytes(path)
+    usage = artifact_usage(data)
+    model = _model(usage)
+    steps = {
+        "checksums": f"SHA-256 of {len(data):,} bytes, CRC-32 of {len(usage.tensors)} tensors",
+        "decode": f"{len(model.quantized())} quantized and {len(model.tensors) - len(model.quantized())} float tensors",
+        "re-encode": _check_reencoding(model),
+    }
+    try:
+        emitted = emit(model, flavour="float")
+    except onnx.checker.ValidationError as error:
+        raise ArtifactError(f"{path}: the graph is no valid ONNX model: {error}") from error
+    steps["ONNX checker"] = f"opset {emitted.opset_import[0].version}, {len(emitted.graph.node)} nodes"
+    steps["ONNX Runtime"] = _check_runtime(emitted)
+    if against is not None:
+        differing = tensors_that_differ(model, open_model(against).onnx_model)
+        if differing:
+            raise ModelError(
+                f"{against} differs from {path} in {len(differing)} tensors: {', '.join(differing[:4])}"
+            )
+        steps["weights"] = f"all {len(model.tensors)} tensors equal those of {against} bit for bit"
+    return steps
+
+
+def unpack_file(path: Path, target: Path) -> int:
+    """Decode into ``.onnx`` or ``.npz``; returns the size of the new file in bytes.
+
+    Raises:
+        InputError: The target has another suffix.
+    """
+    model = read_artifact(path)
+    if target.suffix == ".onnx":
+        data = bytes(emit(model, flavour="float").SerializeToString(deterministic=True))
+    elif target.suffix == ".npz":
+        data = _npz(model)
+    else:
+        raise InputError(f"{target}: expected a name that ends in .onnx or .npz")
+    write_atomically(target, data)
+    return len(data)
+
+
+def bench_files(
+    paths: list[Path],
+    *,
+    dataset: str | None,
+    data_dir: str | None,
+    batches: tuple[int, ...],
+    threads: tuple[int, ...],
+    rounds: int,
+    progress: Progress,
+) -> Results:
+    """Measure any `.press` and `.onnx` files against each other.
+
+    Raises:
+        InputError: A file is no model, or the data set is missing.
+    """
+    models = [open_model(path) for path in paths]
+    records = [describe_model(model) for model in models]
+    facts: dict[str, Any] = {}
+    if max(threads) > usable_cores():
+        progress.note(f"{max(threads)} threads on {usable_cores()} cores: such latencies mean little")
+    name = dataset or models[0].metadata.get("modelpress.dataset")
+    if name is None or (name == "cifar10" and data_dir is None):
+        progress.note("accuracy is not measured: no data set given (--dataset, --data-dir)")
+    else:
+        images = load_image_set(name, folder=data_dir)
+        pixels = normalised(images.test.images, images.mean, images.std)
+        progress.start("accuracy", len(models))
+        for model, record in zip(models, records, strict=True):
+            add_accuracy(record, model, pixels, images.test.labels)
+            progress.advance(model.path.name)
+        progress.finish()
+        facts = {"name": name, "test_images": len(images.test), "fingerprint": images.fingerprint()}
+    progress.start("latency", rounds * len(paths))
+    add_latency(
+        records,
+        paths,
+        batches=batches,
+        threads=threads,
+        rounds=rounds,
+        on_round=lambda path: progress.advance(path.name),
+    )
+    progress.finish()
+    return Results(environment=describe_environment(), dataset=facts, models=records)
+
+
+def _usage(path: Path) -> ArtifactUsage:
+    return artifact_usage(read_bytes(path))
+
+
+def _model(usage: ArtifactUsage) -> QuantizedModel:
+    return QuantizedModel(usage.graph, {t.record.name: t.tensor for t in usage.tensors})
+
+
+def _check_reencoding(model: QuantizedModel) -> str:
+    """Encode again and decode that: the decoded model is a fixed point."""
+    from export.artifact import decode_artifact
+
+    again = decode_artifact(encode_artifact(model))
+    if not again.equals(model):
+        raise ModelError("the decoded model does not survive another round trip")
+    return "the decoded model packs and decodes to itself, bit for bit"
+
+
+def _check_runtime(model: onnx.ModelProto) -> str:
+    session = open_session(bytes(model.SerializeToString()))
+    shape = session.get_inputs()[0].shape
+    zeros = np.zeros([1, *(size if isinstance(size, int) else 1 for size in shape[1:])], np.float32)
+    logits = run_batched(session, zeros)
+    if not np.isfinite(logits).all():
+        raise ModelError("the model gives NaN or infinity for an all-zero image")
+    return f"runs; output shape {logits.shape}, finite"
+
+
+def _npz(model: QuantizedModel) -> bytes:
+    """Integer codes and parameters as ``NAME/codes``, ``NAME/scale``, …; other tensors under their own name."""
+    arrays: dict[str, Any] = {}
+    for name, tensor in model.tensors.items():
+        if not isinstance(tensor, QuantizedTensor):
+            arrays[name] = tensor
+            continue
+        arrays[f"{name}/codes"] = tensor.codes
+        for part in ("scale", "offset", "support", "channel_scale"):
+            if getattr(tensor, part) is not None:
+                arrays[f"{name}/{part}"] = getattr(tensor, part)
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    return buffer.getvalue()

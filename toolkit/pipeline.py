@@ -1,0 +1,275 @@
+"""The whole chain as one readable function.
+
+checkpoint → prune → quantize → freeze → model.press → ONNX → ONNX Runtime → report
+"""
+
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.environment import describe_environment
+from benchmarks.fidelity import compare_logits, tensors_that_differ
+from benchmarks.model_file import open_model
+from benchmarks.records import FidelityRecord, Results, read_results, write_results
+from benchmarks.report import write_report
+from benchmarks.suite import add_accuracy, add_latency, describe_model
+from export.artifact import read_artifact
+from export.errors import InputError, ModelError
+from toolkit.data.batches import to_device
+from toolkit.data.image_set import ImageSet, normalised
+from toolkit.device import Device, choose_device
+from toolkit.network_file import NetworkState, save_network
+from toolkit.output_folder import (
+    STATE,
+    file_facts,
+    prepare_output_folder,
+    read_manifest,
+    write_manifest,
+)
+from toolkit.recipe import Recipe
+from toolkit.stages import (
+    freeze_stage,
+    load_images,
+    onnx_stage,
+    pack_stage,
+    prune_stage,
+    quantizer_stage,
+    starting_network,
+    train_stage,
+    validation_top1,
+)
+from toolkit.training.evaluate import predict
+from toolkit.training.progress import Progress
+
+PRESS, DENSE, CHECKPOINT = "model.press", "dense-float.onnx", "checkpoint.safetensors"
+RESULTS, REPORT = "results.json", "report.html"
+
+
+def run_pipeline(
+    recipe: Recipe, output: Path, *, overwrite: bool = False, resume: bool = False, progress: Progress
+) -> Results:
+    """Carry out a recipe; every file of the result is in `output`.
+
+    Raises:
+        InputError: The recipe, the data, the checkpoint or the folder is not usable; found before training.
+        Interrupted: Stopped on request; `resume` continues.
+    """
+    prepare_output_folder(output, overwrite=overwrite, resume=resume)
+    run = _Run(recipe, output, resume, progress)
+    if resume and run.is_complete():
+        progress.note("this run is complete already")
+        return read_results(output / RESULTS)
+
+    with run.stage("load"):
+        device = choose_device(
+            recipe.run.device, bf16=recipe.run.bf16, channels_last=recipe.run.channels_last
+        )
+        images = load_images(recipe.data, seed=recipe.seed)
+        dense = starting_network(recipe, images, device)
+        progress.note(f"{images.name}: {_counts(images)}; {device.describe()}")
+    run.begin()
+    if recipe.model.checkpoint is None:
+        with run.stage("train"):
+            dense = run.train(dense, images, device, stage="train")
+            save_network(output / "dense.safetensors", dense)
+    with run.stage("evaluate"):
+        run.report_validation("dense", dense, images, device)
+        onnx_stage(freeze_stage(dense), output / DENSE, flavour="float")
+    with run.stage("prune"):
+        pruned = prune_stage(dense, recipe.prune)
+        progress.note(_removed(pruned))
+        run.report_validation("pruned", pruned, images, device)
+    with run.stage("quantize"):
+        quantized = quantizer_stage(pruned, recipe.quantize)
+        run.report_validation("quantized", quantized, images, device)
+        quantized = run.train(quantized, images, device, stage="finetune")
+        save_network(output / CHECKPOINT, quantized)
+    with run.stage("pack"):
+        size = pack_stage(freeze_stage(quantized), output / PRESS)
+        progress.note(f"{PRESS}: {size:,} bytes, decodes bit-exactly")
+    with run.stage("onnx"):
+        packed = read_artifact(output / PRESS)
+        for flavour in recipe.onnx:
+            onnx_stage(packed, output / f"model-{flavour}.onnx", flavour=flavour)
+    with run.stage("bench"):
+        results = run.measure(quantized, images, device)
+    with run.stage("report"):
+        write_results(output / RESULTS, results)
+        write_report(output / REPORT, [results])
+    run.finish(quantized, images)
+    return results
+
+
+class _Run:
+    """What the stages of one run share: folder, manifest and progress."""
+
+    def __init__(self, recipe: Recipe, output: Path, resume: bool, progress: Progress) -> None:
+        self.recipe, self.output, self.resume, self.progress = recipe, output, resume, progress
+        self.manifest: dict[str, Any] = {
+            "schema_version": 1,
+            "modelpress": version("modelpress"),
+            "status": "running",
+            "recipe": recipe.model_dump(mode="json"),
+            "environment": describe_environment(),
+            "stages": [],
+            "validation_top1": {},
+        }
+
+    def is_complete(self) -> bool:
+        """Whether the folder holds this very run, finished.
+
+        Raises:
+            InputError: It holds a run of another recipe.
+        """
+        earlier = read_manifest(self.output)
+        if earlier is None:
+            return False
+        if earlier.get("recipe") != self.manifest["recipe"]:
+            raise InputError(
+                f"{self.output}/ holds a run of another recipe; give the same options to resume it, "
+                "or pass --overwrite to start again"
+            )
+        return earlier.get("status") == "complete"
+
+    def begin(self) -> None:
+        """Leave a manifest that names the run, once its inputs are known to be good."""
+        (self.output / STATE).mkdir(exist_ok=True)
+        write_manifest(self.output, self.manifest)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Announce and time a stage."""
+        self.progress.stage(name)
+        began = time.perf_counter()
+        yield
+        self.manifest["stages"].append({"name": name, "seconds": round(time.perf_counter() - began, 3)})
+
+    def train(
+        self, state: NetworkState, images: ImageSet, device: Device, *, stage: Literal["train", "finetune"]
+    ) -> NetworkState:
+        """The training stages of the recipe, resumable."""
+        path = self.output / STATE / f"{stage}.safetensors"
+        return train_stage(
+            state,
+            images,
+            self.recipe,
+            device,
+            self.progress,
+            stage=stage,
+            state_path=path,
+            resume=self.resume,
+        )
+
+    def report_validation(self, name: str, state: NetworkState, images: ImageSet, device: Device) -> None:
+        """Measure and tell the accuracy on the held-out split."""
+        fraction = validation_top1(state.compressed(), images, device)
+        if fraction is not None:
+            self.manifest["validation_top1"][name] = fraction
+            self.progress.note(f"{name}: validation {fraction:.2%} of {len(images.validation):,} images")
+
+    def measure(self, state: NetworkState, images: ImageSet, device: Device) -> Results:
+        """Size, sparsity, accuracy, fidelity and latency of every file; here the test images are used."""
+        bench, test = self.recipe.bench, images.test
+        paths = [
+            self.output / name
+            for name in (DENSE, PRESS, *(f"model-{flavour}.onnx" for flavour in self.recipe.onnx))
+        ]
+        pixels = normalised(test.images, images.mean, images.std)
+        models = [open_model(path) for path in paths]
+        records = [describe_model(model) for model in models]
+        self.progress.start("accuracy", len(models) + 1)
+        logits = {}
+        for model, record in zip(models, records, strict=True):
+            logits[model.path.name] = add_accuracy(record, model, pixels, test.labels)
+            self.progress.advance(f"{model.path.name} {record.top1:.2%}")
+        fidelity = self._fidelity(state, images, device, logits)
+        self.progress.advance()
+        self.progress.finish()
+        self.progress.start("latency", bench.rounds * len(paths))
+        add_latency(
+            records,
+            paths,
+            batches=bench.batch,
+            threads=bench.threads,
+            rounds=bench.rounds,
+            on_round=lambda path: self.progress.advance(path.name),
+        )
+        self.progress.finish()
+        return Results(
+            environment=self.manifest["environment"],
+            recipe=self.manifest["recipe"],
+            dataset=_dataset_facts(images),
+            training={k: v for k, v in state.history.items() if k in ("train", "finetune")},
+            models=records,
+            fidelity=fidelity,
+        )
+
+    def _fidelity(
+        self,
+        state: NetworkState,
+        images: ImageSet,
+        device: Device,
+        logits: dict[str, npt.NDArray[np.float32]],
+    ) -> list[FidelityRecord]:
+        """PyTorch's fake-quantized network against every file that holds it.
+
+        Raises:
+            ModelError: An ONNX file holds other weights than the artifact.
+        """
+        differing = tensors_that_differ(
+            read_artifact(self.output / PRESS), open_model(self.output / "model-float.onnx").onnx_model
+        )
+        if differing:
+            raise ModelError(f"model-float.onnx differs from {PRESS} in {', '.join(differing)}")
+        trained = predict(state.compressed(), to_device(images.test, images, device.torch_device))
+        records = [
+            compare_logits(
+                trained, logits[name], reference_name="PyTorch, fake-quantized", candidate_name=name
+            )
+            for name in logits
+            if name != DENSE
+        ]
+        for record in records:
+            self.progress.note(
+                f"{record.candidate}: {record.label_agreement:.2%} of labels as in PyTorch, "
+                f"largest logit difference {record.largest_difference:.1e}"
+            )
+        return records
+
+    def finish(self, state: NetworkState, images: ImageSet) -> None:
+        """Complete the manifest and drop the training states."""
+        shutil.rmtree(self.output / STATE, ignore_errors=True)
+        checkpoint = self.recipe.model.checkpoint
+        self.manifest.update(
+            status="complete",
+            dataset=_dataset_facts(images),
+            source_checkpoint=None if checkpoint is None else file_facts(Path(checkpoint)),
+            history=state.history,
+            files={
+                path.name: file_facts(path)
+                for path in sorted(self.output.iterdir())
+                if path.is_file() and path.name != "manifest.json" and not path.name.startswith(".")
+            },
+        )
+        write_manifest(self.output, self.manifest)
+
+
+def _counts(images: ImageSet) -> str:
+    return f"{len(images.train):,} training, {len(images.validation):,} validation, {len(images.test):,} test images"
+
+
+def _removed(state: NetworkState) -> str:
+    summary = state.history["prune"]
+    share = summary["removed"] / summary["prunable"]
+    return f"{summary['removed']:,} of {summary['prunable']:,} prunable weights removed ({share:.2%})"
+
+
+def _dataset_facts(images: ImageSet) -> dict[str, Any]:
+    return {"name": images.name, "test_images": len(images.test), "fingerprint": images.fingerprint()}

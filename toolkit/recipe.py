@@ -1,0 +1,241 @@
+"""The recipe: everything a run does, as one validated document.
+
+A recipe file is YAML with the keys of `Recipe`; what it leaves out keeps the default given here. The
+defaults are a complete run by themselves: the embedded digits, a ResNet-20 trained from scratch.
+"""
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from export.errors import InputError
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Bits = Annotated[int, Field(ge=2, le=8)]
+PositiveInt = Annotated[int, Field(ge=1)]
+
+
+class _Options(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class DataOptions(_Options):
+    """Which images."""
+
+    dataset: Literal["digits", "cifar10"] = "digits"
+    """`digits` ships inside scikit-learn; `cifar10` needs a folder."""
+    dir: str | None = None
+    """Folder of the data set."""
+    download: bool = False
+    """Fetch missing data."""
+    validation: Annotated[float, Field(ge=0, le=0.5)] = 0.1
+    """Fraction of the training images held out for watching the training."""
+
+
+class ModelOptions(_Options):
+    """Which network."""
+
+    arch: Literal["resnet20", "resnet32", "resnet44", "resnet56"] = "resnet20"
+    """Depth."""
+    shortcut: Literal["A", "B"] = "B"
+    """Shortcut where the shape changes: A pads with zeros, B projects."""
+    checkpoint: str | None = None
+    """Trained weights to start from; without them the network is trained from scratch."""
+
+
+class TrainingOptions(_Options):
+    """How weights are trained: stochastic gradient descent with momentum."""
+
+    epochs: Annotated[int, Field(ge=0, le=10_000)] = 0
+    """Passes over the training images."""
+    batch: PositiveInt = 128
+    """Images per step."""
+    lr: Annotated[float, Field(gt=0, le=10)] = 0.1
+    """Highest learning rate."""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """Learning rate after the warm-up."""
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Fraction of all steps over which the rate rises linearly."""
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Momentum."""
+    nesterov: bool = True
+    """Nesterov's form of momentum."""
+    weight_decay: Annotated[float, Field(ge=0, le=1)] = 1e-4
+    """L2 penalty on all parameters."""
+    padding: Annotated[int, Field(ge=0, le=8)] = 4
+    """Random crops shift the image by up to so many pixels."""
+
+    @model_validator(mode="after")
+    def _nesterov_needs_momentum(self) -> "TrainingOptions":
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov needs a momentum above 0")
+        return self
+
+
+class PruneOptions(_Options):
+    """Which weights are removed."""
+
+    method: Literal["global-magnitude", "layer-magnitude"] = "global-magnitude"
+    """One threshold for all layers, or the same fraction of each."""
+    sparsity: Fraction = 0.7
+    """Fraction of weights removed."""
+    exclude: tuple[str, ...] = ("*id_mapping*",)
+    """Name patterns of layers that stay dense."""
+
+
+class QuantizeOptions(_Options):
+    """Which values weights may take."""
+
+    bits: Bits = 4
+    """Code width."""
+    symmetric: bool = False
+    """Grid around zero, or from minimum to maximum."""
+    per_channel: bool = False
+    """One scale per output channel, or per tensor."""
+    layers: dict[str, Bits | Literal["float"]] = Field(
+        default_factory=lambda: {"head_conv*": "float", "final_fc*": "float"}
+    )
+    """Exceptions by name pattern: another width, or `float`."""
+
+
+class BenchOptions(_Options):
+    """What is measured."""
+
+    batch: tuple[PositiveInt, ...] = (1, 8, 64)
+    """Batch sizes of the latency measurement."""
+    threads: tuple[PositiveInt, ...] = (1, 2)
+    """Thread counts of the latency measurement."""
+    rounds: PositiveInt = 3
+    """How often the models take turns."""
+
+
+class RunOptions(_Options):
+    """How the work is done; changes no result but for rounding."""
+
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+    bf16: bool = True
+    """Train in bfloat16 where the device computes in it."""
+    channels_last: bool = True
+    """Activations as (N, H, W, C) where it pays (GPUs)."""
+
+
+class Recipe(_Options):
+    """A whole run."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    """Of every random generator."""
+    data: DataOptions = DataOptions()
+    model: ModelOptions = ModelOptions()
+    train: TrainingOptions = TrainingOptions(epochs=12, batch=64, padding=2)
+    prune: PruneOptions = PruneOptions()
+    finetune: TrainingOptions = TrainingOptions(epochs=6, batch=64, lr=0.03, padding=2)
+    quantize: QuantizeOptions = QuantizeOptions()
+    onnx: tuple[Literal["float"], ...] = ("float",)
+    """Flavours written."""
+    bench: BenchOptions = BenchOptions()
+    run: RunOptions = RunOptions()
+
+
+def load_recipe(path: Path | None, overrides: dict[str, Any]) -> Recipe:
+    """Read and validate a recipe.
+
+    Args:
+        path: YAML file, or None for the defaults.
+        overrides: Values by dotted key, which win over the file.
+
+    Raises:
+        InputError: The file is unreadable, a key is unknown or a value out of range; each is named.
+    """
+    document = _read_yaml(path) if path is not None else {}
+    for key, value in overrides.items():
+        _place(document, key.split("."), value, key)
+    try:
+        return Recipe.model_validate(_over_defaults(document))
+    except ValidationError as error:
+        source = f"recipe {path}" if path is not None else "recipe"
+        raise InputError(f"{source}: {'; '.join(map(_explain, error.errors()))}") from error
+
+
+def parse_setting(text: str) -> tuple[str, Any]:
+    """Split ``key.subkey=value``; the value is read as YAML.
+
+    Raises:
+        InputError: There is no equals sign, or the value is no YAML.
+
+    Example:
+        >>> parse_setting("quantize.bits=6")
+        ('quantize.bits', 6)
+    """
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise InputError(f"--set {text!r}: expected key=value, as in quantize.bits=4")
+    try:
+        return key.strip(), yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise InputError(f"--set {text!r}: the value is no YAML") from error
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """The whole recipe as YAML."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        document = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"recipe {path}: cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"recipe {path}: is no YAML: {' '.join(str(error).split())}") from error
+    if document is None:
+        return {}
+    if not isinstance(document, dict):
+        raise InputError(f"recipe {path}: expected keys and values, got a {type(document).__name__}")
+    return document
+
+
+def _over_defaults(document: dict[str, Any]) -> dict[str, Any]:
+    """Fill every section with its defaults; inside a section, given keys win whole."""
+    defaults = Recipe().model_dump(mode="json")
+    for key, value in document.items():
+        both_sections = isinstance(defaults.get(key), dict) and isinstance(value, dict)
+        defaults[key] = {**defaults[key], **value} if both_sections else value
+    return defaults
+
+
+def _place(document: dict[str, Any], keys: list[str], value: Any, full: str) -> None:
+    for key in keys[:-1]:
+        document = document.setdefault(key, {})
+        if not isinstance(document, dict):
+            raise InputError(f"{full}: {key} has no keys below it")
+    document[keys[-1]] = value
+
+
+_UNION_BRANCHES = ("constrained-", "literal[")  # pydantic names the branch of a union in the location
+
+
+def _explain(error: Any) -> str:
+    """One problem of pydantic's list in a user's words."""
+    where = ".".join(str(part) for part in error["loc"] if not str(part).startswith(_UNION_BRANCHES))
+    if error["type"] == "extra_forbidden":
+        valid = _keys_at(error["loc"][:-1])
+        near = difflib.get_close_matches(str(error["loc"][-1]), valid, n=1, cutoff=0.0)
+        return f"unknown key {where!r}; did you mean {near[0]!r}? Valid keys: {', '.join(valid)}"
+    message = str(error["msg"]).removeprefix("Value error, ")
+    if error["type"] == "value_error":
+        return f"{where}: {message}"
+    return f"{where} is {error['input']!r}: {message[0].lower()}{message[1:]}"
+
+
+def _keys_at(location: tuple[Any, ...]) -> list[str]:
+    model: type[BaseModel] = Recipe
+    for key in location:
+        annotation = model.model_fields[str(key)].annotation
+        assert isinstance(annotation, type)
+        assert issubclass(annotation, BaseModel)
+        model = annotation
+    return list(model.model_fields)

@@ -1,0 +1,163 @@
+"""The stations of the chain, one function each; the pipeline and the single commands call the same ones."""
+
+import json
+from dataclasses import asdict, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal
+
+from benchmarks.sparsity import sparsity_of
+from export.artifact import write_artifact
+from export.atomic_file import write_atomically
+from export.onnx_flavours import emit
+from export.quantized import QuantizedModel
+from toolkit.compressed import CompressedNetwork
+from toolkit.data.batches import to_device
+from toolkit.data.image_set import ImageSet, load_image_set
+from toolkit.device import Device
+from toolkit.freeze import freeze
+from toolkit.layers import matching, weight_layers, without
+from toolkit.network_file import InputContract, NetworkState, load_network, new_network
+from toolkit.pruning.magnitude import METHODS
+from toolkit.quantization.quantizers import QuantizerSpec
+from toolkit.recipe import DataOptions, PruneOptions, QuantizeOptions, Recipe, TrainingOptions
+from toolkit.training.evaluate import top1
+from toolkit.training.loop import train
+from toolkit.training.progress import Progress
+
+IMAGE_SHAPE = (3, 32, 32)
+
+
+def load_images(options: DataOptions, *, seed: int) -> ImageSet:
+    """The data set with its validation split held out."""
+    images = load_image_set(options.dataset, folder=options.dir, download=options.download)
+    return images.hold_out(options.validation, seed=seed)
+
+
+def starting_network(recipe: Recipe, images: ImageSet, device: Device) -> NetworkState:
+    """The recipe's checkpoint, or a fresh network, on the device."""
+    if recipe.model.checkpoint is None:
+        network = new_network(recipe.model, seed=recipe.seed, n_classes=len(images.class_names))
+        state = NetworkState(network, recipe.model)
+    else:
+        state = load_network(Path(recipe.model.checkpoint), recipe.model)
+    device.place(state.network)
+    masks = {name: mask.to(device.torch_device) for name, mask in state.masks.items()}
+    return replace(state, masks=masks, contract=InputContract.of(images))
+
+
+def train_stage(
+    state: NetworkState,
+    images: ImageSet,
+    recipe: Recipe,
+    device: Device,
+    progress: Progress,
+    *,
+    stage: Literal["train", "finetune"],
+    state_path: Path | None = None,
+    resume: bool = False,
+) -> NetworkState:
+    """Train with masks and quantizers in place, by the recipe's options of that stage; zero epochs change nothing."""
+    options: TrainingOptions = getattr(recipe, stage)
+    if options.epochs == 0:
+        return state
+    compressed = state.compressed()
+    epochs = train(
+        compressed,
+        to_device(images.train, images, device.torch_device, padding=options.padding),
+        to_device(images.validation, images, device.torch_device),
+        options,
+        device,
+        seed=recipe.seed,
+        mirror=images.mirrored,
+        progress=progress,
+        title=stage,
+        state_path=state_path,
+        resume=resume,
+    )
+    compressed.settle()
+    return replace(state, history={**state.history, stage: [asdict(epoch) for epoch in epochs]})
+
+
+def prune_stage(state: NetworkState, options: PruneOptions) -> NetworkState:
+    """Choose masks and set the removed weights to zero."""
+    prunable = without(weight_layers(state.network), options.exclude)
+    masks = METHODS[options.method](prunable, sparsity=options.sparsity) if options.sparsity else {}
+    pruned = replace(state, masks=masks)
+    pruned.compressed().settle()
+    removed = sum(int((~mask).sum()) for mask in masks.values())
+    summary = {
+        "method": options.method,
+        "prunable": sum(w.numel() for w in prunable.values()),
+        "removed": removed,
+        "layers": {name: sparsity_of(mask.cpu().numpy()) for name, mask in masks.items()},
+    }
+    return replace(pruned, history={**state.history, "prune": summary})
+
+
+def quantizer_stage(state: NetworkState, options: QuantizeOptions) -> NetworkState:
+    """Give every layer its quantizer."""
+    bits: dict[str, int | str] = dict.fromkeys(weight_layers(state.network), options.bits)
+    for pattern, width in options.layers.items():
+        bits.update(dict.fromkeys(matching(bits, pattern), width))
+    quantizers = {
+        name: QuantizerSpec(int(width), options.symmetric, options.per_channel)
+        for name, width in bits.items()
+        if width != "float"
+    }
+    return replace(state, quantizers=quantizers, history={**state.history, "quantize": bits})
+
+
+def validation_top1(network: CompressedNetwork, images: ImageSet, device: Device) -> float | None:
+    """Accuracy on the held-out split; None without one."""
+    if not len(images.validation):
+        return None
+    return top1(network, to_device(images.validation, images, device.torch_device))
+
+
+def freeze_stage(state: NetworkState) -> QuantizedModel:
+    """Fold batch norm, take the codes, describe the origin."""
+    network = state.compressed()
+    network.network.eval()
+    n_classes = list(weight_layers(network.network).values())[-1].shape[0]
+    return freeze(network, input_shape=IMAGE_SHAPE, n_classes=n_classes, metadata=_provenance(state))
+
+
+def pack_stage(model: QuantizedModel, path: Path) -> int:
+    """Write the artifact; returns its size in bytes."""
+    return write_artifact(path, model)
+
+
+def onnx_stage(model: QuantizedModel, path: Path, *, flavour: str) -> int:
+    """Write an ONNX file; returns its size in bytes."""
+    data = bytes(emit(model, flavour=flavour).SerializeToString(deterministic=True))
+    write_atomically(path, data)
+    return len(data)
+
+
+def _provenance(state: NetworkState) -> dict[str, str]:
+    """The `metadata_props` of every file: what the model is and what input it expects."""
+    facts: dict[str, object] = {
+        "modelpress.version": version("modelpress"),
+        "modelpress.arch": f"{state.model.arch}, shortcut {state.model.shortcut}",
+    }
+    if state.masks:
+        prune = state.history.get("prune", {})
+        facts["modelpress.prune"] = {
+            key: prune[key] for key in ("method", "prunable", "removed") if key in prune
+        }
+    if state.quantizers:
+        kinds = {(q.bits, q.symmetric, q.per_channel) for q in state.quantizers.values()}
+        facts["modelpress.quantize"] = [
+            {"bits": bits, "symmetric": symmetric, "per_channel": per_channel}
+            for bits, symmetric, per_channel in sorted(kinds)
+        ]
+    if state.contract is not None:
+        facts["modelpress.dataset"] = state.contract.dataset
+        facts["modelpress.classes"] = state.contract.class_names
+        facts["modelpress.input"] = {
+            "layout": "NCHW, RGB, (pixel / 255 - mean) / std",
+            "mean": state.contract.mean,
+            "std": state.contract.std,
+        }
+    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in facts.items()}
