@@ -58,17 +58,18 @@ def _file_row(model: ModelRecord, baseline: ModelRecord) -> dict[str, str]:
         "bytes": f"{model.size_bytes:,}",
         "ratio": f"{baseline.size_bytes / model.size_bytes:.1f}x",
         "sparsity": f"{100 * model.sparsity:.2f} %",
-        "top1": _HIDDEN if model.top1 is None else f"{100 * model.top1:.2f} %",
-        "interval": _HIDDEN
-        if model.top1_interval is None
-        else "{:.2f}–{:.2f} %".format(*_percent(model.top1_interval)),
+        "top1": _accuracy(model),
         "p50": _HIDDEN if latency is None else f"{latency.p50_ms:.2f} ms",
         "p99": _HIDDEN if latency is None else f"{latency.p99_ms:.2f} ms",
     }
 
 
-def _percent(interval: tuple[float, float]) -> tuple[float, float]:
-    return 100 * interval[0], 100 * interval[1]
+def _accuracy(model: ModelRecord) -> str:
+    """Accuracy with half the width of its 95 % interval."""
+    if model.top1 is None or model.top1_interval is None:
+        return _HIDDEN
+    low, high = model.top1_interval
+    return f"{100 * model.top1:.2f} ± {50 * (high - low):.2f} %"
 
 
 def _run_view(results: Results) -> dict[str, Any]:

@@ -24,10 +24,10 @@ def sparsity_of(weight: npt.NDArray[np.generic]) -> float:
         >>> sparsity_of(np.array([0.0, 1.0, -0.0, 1e-30]))
         0.5
     """
-    return 1.0 - np.count_nonzero(weight) / weight.size if weight.size else 0.0
+    return float(1.0 - np.count_nonzero(weight) / weight.size) if weight.size else 0.0
 
 
 def total_sparsity(weights: dict[str, npt.NDArray[np.generic]]) -> float:
     """Fraction of exact zeros over all layers together."""
     n_weights = sum(w.size for w in weights.values())
-    return 1.0 - sum(np.count_nonzero(w) for w in weights.values()) / n_weights if n_weights else 0.0
+    return float(1.0 - sum(np.count_nonzero(w) for w in weights.values()) / n_weights) if n_weights else 0.0

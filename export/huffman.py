@@ -23,7 +23,6 @@ from export.bitstream import (
 from export.errors import DamagedArtifact
 
 MAX_CODEWORD_BITS = 15  # FORMAT.md, "Code tables": a length is stored in 4 bits
-MAX_ALPHABET = 1 << 16
 
 LengthArray = npt.NDArray[np.uint8]
 SymbolArray = npt.NDArray[np.int64]

@@ -56,7 +56,7 @@ def print_table(title: str, rows: Iterable[dict[str, str]], headings: dict[str, 
     """A table on stderr: `headings` maps the keys of each row to column titles; the first column is text."""
     table = Table(title=title, title_justify="left", header_style="bold")
     for position, heading in enumerate(headings.values()):
-        table.add_column(heading, justify="left" if position == 0 else "right", overflow="fold")
+        table.add_column(heading, justify="left" if position == 0 else "right", no_wrap=position < 2)
     for row in rows:
         table.add_row(*(row[key] for key in headings))
     CONSOLE.print(table)

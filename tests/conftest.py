@@ -1,0 +1,56 @@
+"""Shared inputs. Real data are found beside the project or through MODELPRESS_SHARED; without them tests skip."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+
+from export.graph import INPUT, GraphBuilder
+from export.quantized import QuantizedModel, QuantizedTensor
+
+settings.register_profile(
+    "default", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
+)
+settings.load_profile("default")
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = Path(os.environ.get("MODELPRESS_SHARED", ROOT.parent / "shared"))
+
+
+@pytest.fixture(scope="session")
+def cifar10_folder() -> Path:
+    folder = SHARED / "cifar10"
+    if not (folder / "cifar-10-batches-bin" / "test_batch.bin").is_file():
+        pytest.skip(f"needs CIFAR-10 (binary version) in {folder}; set MODELPRESS_SHARED")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def real_checkpoint() -> Path:
+    path = SHARED / "checkpoints" / "resnet20_cifar10_pretrained.pt"
+    if not path.is_file():
+        pytest.skip(f"needs the pretrained ResNet-20 at {path}; set MODELPRESS_SHARED")
+    return path
+
+
+def small_model() -> QuantizedModel:
+    """One asymmetric pruned convolution, one symmetric linear layer, float biases."""
+    rng = np.random.default_rng(7)
+    support = rng.random((4, 2, 3, 3)) < 0.4
+    conv = QuantizedTensor(
+        np.where(support, rng.integers(0, 16, support.shape), 0).astype(np.uint8),
+        bits=4,
+        scale=np.float32(0.02),
+        offset=np.float32(-0.15),
+        support=support,
+        channel_scale=np.array([1.0, -0.5, 2.0, 0.25], np.float32),
+    )
+    linear = QuantizedTensor(
+        rng.integers(-3, 4, (3, 4)).astype(np.int8), bits=3, scale=np.array([0.1, 0.2, 0.3], np.float32)
+    )
+    builder = GraphBuilder("small", (2, 6, 6))
+    x = builder.conv("conv", INPUT, conv, rng.standard_normal(4).astype(np.float32), stride=1, padding=1)
+    x = builder.gemm("fc", builder.global_average_pool(builder.relu(x)), linear, np.zeros(3, np.float32))
+    return builder.finish(x, n_outputs=3, metadata={"modelpress.version": "test"})

@@ -1,0 +1,248 @@
+import errno
+import os
+import struct
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from export import artifact, atomic_file
+from export.artifact import artifact_usage, decode_artifact, encode_artifact, read_artifact, write_artifact
+from export.encodings import decode_blob, encoding_by_id
+from export.encodings.spec import TensorSpec
+from export.errors import (
+    ArtifactError,
+    ChecksumMismatch,
+    DamagedArtifact,
+    InputError,
+    ModelError,
+    NotAnArtifact,
+    TruncatedArtifact,
+    UnsupportedVersion,
+)
+from export.quantized import QuantizedModel, QuantizedTensor, tensors_equal
+from tests.conftest import small_model
+
+GOLDEN = Path(__file__).parent.parent / "golden"
+SMALL = encode_artifact(small_model())
+HEADER = 56
+
+
+def resealed(body: bytes, *, n_chunks: int = 3, version: tuple[int, int] = (1, 0)) -> bytes:
+    """A file with these chunks whose length and checksum are right."""
+    header = struct.pack("<8sHHIQ32s", artifact.MAGIC, *version, n_chunks, HEADER + len(body), bytes(32))
+    return header[:24] + artifact._digest(header + body) + body
+
+
+def chunks_of(data: bytes) -> dict[bytes, bytes]:
+    return artifact._read_chunks(data, 3)
+
+
+def with_chunks(**changes: bytes) -> bytes:
+    chunks = {**chunks_of(SMALL), **{k.encode(): v for k, v in changes.items()}}
+    return resealed(
+        b"".join(struct.pack("<4sQ", k, len(v)) + v for k, v in chunks.items()), n_chunks=len(chunks)
+    )
+
+
+def test_round_trip_is_exact():
+    assert decode_artifact(SMALL).equals(small_model())
+
+
+def test_golden_file_of_version_1_0_decodes_to_its_arrays():
+    model = read_artifact(GOLDEN / "v1.0-small.press")
+    expected = np.load(GOLDEN / "v1.0-small.npz")
+    found = {}
+    for name, tensor in model.tensors.items():
+        if isinstance(tensor, QuantizedTensor):
+            parts = {p: getattr(tensor, p) for p in ("codes", "scale", "offset", "support", "channel_scale")}
+            found |= {f"{name}/{p}": v for p, v in parts.items() if v is not None}
+        else:
+            found[name] = tensor
+    assert sorted(found) == sorted(expected.files)
+    for name, array in found.items():
+        np.testing.assert_array_equal(array, expected[name], strict=True)
+
+
+def test_golden_blobs_of_every_encoding_decode_to_the_same_tensors():
+    model = read_artifact(GOLDEN / "v1.0-small.press")
+    blobs = np.load(GOLDEN / "v1.0-blobs.npz")
+    by_name = {encoding_by_id(number).name: number for number in range(4)}
+    assert {key.split("|")[1] for key in blobs.files} == set(by_name)
+    for key in blobs.files:
+        name, encoding = key.split("|")
+        tensor = model.tensors[name]
+        restored, _ = decode_blob(by_name[encoding], blobs[key].tobytes(), TensorSpec(tensor.shape, 1))
+        assert tensors_equal(restored, tensor), key
+
+
+def test_every_byte_is_accounted_for():
+    usage = artifact_usage(SMALL)
+    assert usage.frame_bytes == HEADER + 3 * 12
+    for stored in usage.tensors:
+        assert sum(stored.parts.values()) == stored.record.n_bytes
+
+
+def test_bytes_do_not_depend_on_the_process():
+    script = (
+        "import sys; from tests.conftest import small_model; from export.artifact import encode_artifact; \
+sys.stdout.buffer.write(encode_artifact(small_model()))"
+    )
+    for seed in ("0", "1", "4711"):
+        environment = {**os.environ, "PYTHONHASHSEED": seed}
+        root = GOLDEN.parent.parent
+        done = subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, env=environment, check=True, cwd=root
+        )
+        assert done.stdout == SMALL
+
+
+def test_every_truncation_is_refused():
+    for length in range(len(SMALL)):
+        with pytest.raises((NotAnArtifact, TruncatedArtifact)):
+            decode_artifact(SMALL[:length])
+
+
+def test_trailing_bytes_are_refused():
+    with pytest.raises(TruncatedArtifact, match="longer than it declares"):
+        decode_artifact(SMALL + b"\0")
+
+
+def test_every_flipped_bit_is_noticed():
+    for position in range(8 * len(SMALL)):
+        damaged = bytearray(SMALL)
+        damaged[position // 8] ^= 1 << position % 8
+        with pytest.raises(ArtifactError):
+            decode_artifact(bytes(damaged))
+
+
+@given(st.data())
+def test_damage_behind_a_valid_checksum_raises_only_artifact_errors(data):
+    chunks = chunks_of(SMALL)
+    directory = bytearray(zlib.decompress(chunks[b"TDIR"][4:]))
+    blobs = bytearray(chunks[b"DATA"])
+    for _ in range(data.draw(st.integers(1, 3))):
+        target = data.draw(st.sampled_from([directory, blobs]))
+        target[data.draw(st.integers(0, len(target) - 1))] = data.draw(st.integers(0, 255))
+    hostile = with_chunks(TDIR=artifact._deflate(bytes(directory)), DATA=bytes(blobs))
+    try:
+        decode_artifact(hostile, max_decoded_bytes=1 << 20)
+    except ArtifactError:
+        pass
+
+
+def test_newer_major_version_is_named():
+    with pytest.raises(UnsupportedVersion, match="format version 2.0; this reader knows 1.x"):
+        decode_artifact(resealed(SMALL[HEADER:], version=(2, 0)))
+
+
+def test_newer_minor_version_is_read():
+    assert decode_artifact(resealed(SMALL[HEADER:], version=(1, 7))).equals(small_model())
+
+
+def test_unknown_chunks_are_skipped_or_refused_by_their_case():
+    extra = struct.pack("<4sQ", b"note", 2) + b"hi"
+    assert decode_artifact(resealed(SMALL[HEADER:] + extra, n_chunks=4)).equals(small_model())
+    extra = struct.pack("<4sQ", b"NOTE", 2) + b"hi"
+    with pytest.raises(UnsupportedVersion, match="critical chunk b'NOTE'"):
+        decode_artifact(resealed(SMALL[HEADER:] + extra, n_chunks=4))
+
+
+def test_a_chunk_that_occurs_twice_or_is_missing_is_refused():
+    again = struct.pack("<4sQ", b"DATA", 0)
+    with pytest.raises(DamagedArtifact, match="DATA occurs twice"):
+        decode_artifact(resealed(SMALL[HEADER:] + again, n_chunks=4))
+    with pytest.raises(DamagedArtifact, match="chunk GRPH is missing"):
+        decode_artifact(resealed(b"", n_chunks=0))
+
+
+def test_lying_inflated_sizes_are_refused():
+    bomb = zlib.compress(bytes(10_000_000))
+    with pytest.raises(DamagedArtifact, match="the limit is"):
+        decode_artifact(with_chunks(GRPH=struct.pack("<I", 1 << 31) + bomb))
+    with pytest.raises(DamagedArtifact, match="does not inflate to the 100 bytes declared"):
+        decode_artifact(with_chunks(TDIR=struct.pack("<I", 100) + bomb))
+
+
+def test_decoded_size_is_limited_before_anything_is_decoded():
+    with pytest.raises(DamagedArtifact, match="tensors decode to 364 bytes; the limit is 100"):
+        decode_artifact(SMALL, max_decoded_bytes=100)
+
+
+def test_damaged_tensor_is_named():
+    blobs = bytearray(chunks_of(SMALL)[b"DATA"])
+    blobs[40] ^= 1
+    with pytest.raises(ChecksumMismatch, match=r"conv\.weight: its bytes changed"):
+        decode_artifact(with_chunks(DATA=bytes(blobs)))
+
+
+@pytest.mark.parametrize("names", [["a", "A"], ["é", "e\u0301"], [""], ["a\0b"]])
+def test_names_that_collide_or_confuse_are_refused(names):
+    model = QuantizedModel(small_model().graph, {name: np.zeros(1, np.float32) for name in names})
+    with pytest.raises(ModelError, match="tensor name"):
+        encode_artifact(model)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_refused(bad):
+    model = QuantizedModel(small_model().graph, {"conv.bias": np.array([bad], np.float32)})
+    with pytest.raises(ModelError, match=r"conv\.bias: holds NaN or infinity"):
+        encode_artifact(model)
+
+
+def test_types_without_an_encoding_are_refused():
+    model = QuantizedModel(small_model().graph, {"x": np.array(["text"])})
+    with pytest.raises(ModelError, match="x: type <U4 cannot be packed"):
+        encode_artifact(model)
+
+
+def test_a_graph_with_initializers_is_refused():
+    graph = onnx.ModelProto()
+    graph.CopyFrom(small_model().graph)
+    graph.graph.initializer.add(name="hidden")
+    with pytest.raises(ModelError, match="still holds initializers"):
+        encode_artifact(QuantizedModel(graph, {}))
+
+
+def test_saving_over_the_file_one_has_read_works(tmp_path):
+    path = tmp_path / "model.press"
+    write_artifact(path, small_model())
+    write_artifact(path, read_artifact(path))
+    assert read_artifact(path).equals(small_model())
+
+
+@pytest.mark.parametrize("failing", ["fsync", "fdopen"])
+def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch, failing):
+    path = tmp_path / "model.press"
+    path.write_bytes(b"old")
+
+    def full(*arguments):
+        if failing == "fdopen":
+            os.close(arguments[0])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(atomic_file.os, failing, full)
+    with pytest.raises(InputError, match="No space left on device"):
+        write_artifact(path, small_model())
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    with pytest.raises(InputError, match="cannot write in .*nowhere"):
+        write_artifact(tmp_path / "nowhere" / "model.press", small_model())
+
+
+def test_files_that_are_no_artifact_say_how_they_start(tmp_path):
+    path = tmp_path / "model.press"
+    path.write_bytes(b"PK\x03\x04 a zip file")
+    with pytest.raises(NotAnArtifact, match="starts with 50 4b 03 04"):
+        read_artifact(path)
+    with pytest.raises(InputError, match="cannot be read"):
+        read_artifact(tmp_path / "missing.press")
