@@ -29,4 +29,4 @@ def wilson_interval(fraction: float, n: int) -> tuple[float, float]:
     """
     centre = (fraction + _Z95**2 / (2 * n)) / (1 + _Z95**2 / n)
     half = _Z95 * sqrt(fraction * (1 - fraction) / n + _Z95**2 / (4 * n * n)) / (1 + _Z95**2 / n)
-    return centre - half, centre + half
+    return min(fraction, centre - half), max(fraction, centre + half)  # equal at 0 and 1, but for rounding

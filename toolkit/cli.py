@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from export.errors import InputError, ModelpressError
+from toolkit.training.interrupt import Interrupted
 
 if TYPE_CHECKING:
     from benchmarks.records import Results
@@ -435,14 +436,12 @@ def report(
 def main() -> None:
     """Run the command line; errors that a user can mend are one line on stderr and exit code 1."""
     try:
-        app(args=join_number_lists(sys.argv[1:]))
+        app(args=join_number_lists(sys.argv[1:]), prog_name="modelpress")
     except ModelpressError as error:
         sys.exit(f"modelpress: error: {' '.join(str(error).split())}")
     except KeyboardInterrupt:
         sys.exit(130)
-    except Exception as error:
-        if type(error).__name__ != "Interrupted":  # its module imports nothing heavy but may not be loaded
-            raise
+    except Interrupted as error:
         typer.echo(f"modelpress: {error}; continue with --resume", err=True)
         sys.exit(130)
 
@@ -480,10 +479,12 @@ def _recipe(config: Path | None, settings: list[str], options: dict[str, Any]) -
 
 
 def _need_torch() -> None:
-    from importlib.util import find_spec
-
-    if find_spec("torch") is None:
-        raise InputError("this command trains or reads PyTorch checkpoints: pip install 'modelpress[train]'")
+    try:
+        import torch  # noqa: F401 - its presence is the question
+    except ImportError as error:
+        raise InputError(
+            "this command trains or reads PyTorch checkpoints: pip install 'modelpress[train]'"
+        ) from error
 
 
 def _images_and_device(recipe: "Recipe") -> "tuple[ImageSet, Device]":

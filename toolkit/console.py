@@ -1,12 +1,15 @@
 """What people see in a terminal; everything here goes to stderr, so that stdout stays parseable."""
 
+import sys
 from collections.abc import Iterable
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-CONSOLE = Console(stderr=True, highlight=False)
+_PIPE_WIDTH = 140  # columns where stderr is no terminal
+CONSOLE = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else _PIPE_WIDTH)
 
 
 class TerminalProgress:
@@ -54,7 +57,9 @@ class TerminalProgress:
 
 def print_table(title: str, rows: Iterable[dict[str, str]], headings: dict[str, str]) -> None:
     """A table on stderr: `headings` maps the keys of each row to column titles; the first column is text."""
-    table = Table(title=title, title_justify="left", header_style="bold")
+    table = Table(
+        title=title or None, title_justify="left", header_style="bold", box=SIMPLE_HEAD, padding=(0, 1)
+    )
     for position, heading in enumerate(headings.values()):
         table.add_column(heading, justify="left" if position == 0 else "right", no_wrap=position < 2)
     for row in rows:

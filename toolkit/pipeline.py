@@ -35,6 +35,7 @@ from toolkit.output_folder import (
 )
 from toolkit.recipe import Recipe
 from toolkit.stages import (
+    check_patterns,
     freeze_stage,
     load_images,
     onnx_stage,
@@ -73,6 +74,7 @@ def run_pipeline(
         )
         images = load_images(recipe.data, seed=recipe.seed)
         dense = starting_network(recipe, images, device)
+        check_patterns(dense, recipe)
         progress.note(f"{images.name}: {_counts(images)}; {device.describe()}")
     run.begin()
     if recipe.model.checkpoint is None:

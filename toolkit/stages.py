@@ -46,6 +46,17 @@ def starting_network(recipe: Recipe, images: ImageSet, device: Device) -> Networ
     return replace(state, masks=masks, contract=InputContract.of(images))
 
 
+def check_patterns(state: NetworkState, recipe: Recipe) -> None:
+    """Refuse name patterns that match nothing before any work starts.
+
+    Raises:
+        InputError: A pattern of the recipe matches no layer.
+    """
+    layers = weight_layers(state.network)
+    for pattern in (*recipe.prune.exclude, *recipe.quantize.layers):
+        matching(layers, pattern)
+
+
 def train_stage(
     state: NetworkState,
     images: ImageSet,

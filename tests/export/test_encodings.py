@@ -149,3 +149,9 @@ def test_codes_outside_the_support_are_refused():
             offset=np.float32(0),
             support=np.array([[False]]),
         )
+
+
+def test_worked_example_of_the_specification():
+    tensor = QuantizedTensor(np.array([[0, 3, 0, 0], [0, 0, -1, 0]], np.int8), bits=3, scale=np.float32(0.5))
+    expected = "03 00 00 00 00 3f 02 00 00 00 07 00 00 00 01 00 00 00 01 11 00 01 00 01 3d 01"
+    assert encode_every_way(tensor)["csr+huffman"].data().hex(" ") == expected

@@ -1,0 +1,273 @@
+import json
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from benchmarks.records import read_results
+from export.artifact import read_artifact, write_artifact
+from tests.conftest import ROOT, small_model
+from toolkit import cli
+from toolkit.models.resnet_cifar import ResNetCifar
+
+RECIPE = str(ROOT / "recipes" / "resnet20-cifar10.yaml")
+QUICK = ["--set", "bench.batch=[1]", "--set", "bench.threads=[1]", "--set", "bench.rounds=1"]
+
+
+def modelpress(monkeypatch, *arguments):
+    """Run a command; returns its exit code."""
+    monkeypatch.setattr("sys.argv", ["modelpress", *map(str, arguments)])
+    try:
+        cli.main()
+    except SystemExit as stop:
+        if isinstance(stop.code, str):
+            print(stop.code, file=__import__("sys").stderr)
+            return 1
+        return stop.code or 0
+    return 0
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    def run(*arguments):
+        code = modelpress(monkeypatch, *arguments)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The default run, with one epoch of each training."""
+    folder = tmp_path_factory.mktemp("run") / "out"
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        arguments = ["run", "-o", folder, "--epochs", 1, "--set", "train.epochs=1", "--device", "cpu", *QUICK]
+        assert modelpress(monkeypatch, *arguments) == 0
+    return folder
+
+
+def test_a_run_leaves_every_file_it_promises(finished):
+    names = {path.name for path in finished.iterdir()}
+    assert names == {
+        "model.press",
+        "model-float.onnx",
+        "dense-float.onnx",
+        "dense.safetensors",
+        "checkpoint.safetensors",
+        "manifest.json",
+        "results.json",
+        "report.html",
+    }
+    manifest = json.loads((finished / "manifest.json").read_text())
+    assert manifest["status"] == "complete"
+    for name, facts in manifest["files"].items():
+        assert (finished / name).stat().st_size == facts["size_bytes"]
+
+
+def test_results_are_those_of_the_files(finished):
+    results = read_results(finished / "results.json")
+    assert [model.path for model in results.models] == ["dense-float.onnx", "model.press", "model-float.onnx"]
+    for model in results.models:
+        assert model.size_bytes == (finished / model.path).stat().st_size
+        assert model.n_images == 359
+        assert len(model.latency) == 1
+    dense, packed, emitted = results.models
+    assert dense.sparsity == 0
+    assert packed.sparsity == emitted.sparsity == pytest.approx(187_835 / 270_896)
+    assert packed.top1 == emitted.top1
+    assert packed.size_bytes < 70_000
+    assert [f.candidate for f in results.fidelity] == ["model.press", "model-float.onnx"]
+    for record in results.fidelity:
+        assert record.differing_labels == 0
+        assert record.largest_difference < 1e-3
+    assert len(results.training["finetune"]) == 1
+
+
+def test_stages_one_by_one_give_the_same_artifact(finished, tmp_path, call):
+    pruned, quantized, packed = (tmp_path / n for n in ("p.safetensors", "q.safetensors", "m.press"))
+    assert call("prune", finished / "dense.safetensors", "-o", pruned)[0] == 0
+    code, out, _ = call("quantize", pruned, "--epochs", 1, "--device", "cpu", "-o", quantized, "--json")
+    assert code == 0
+    assert len(json.loads(out)["epochs"]) == 1
+    assert call("pack", quantized, "-o", packed)[0] == 0
+    assert read_artifact(packed).equals(read_artifact(finished / "model.press"))
+    assert call("onnx", packed, "-o", tmp_path / "m.onnx")[0] == 0
+    assert (tmp_path / "m.onnx").read_bytes() == (finished / "model-float.onnx").read_bytes()
+
+
+def test_train_writes_a_network_that_pack_takes(tmp_path, call):
+    code, _, err = call("train", "--epochs", 0, "-o", tmp_path / "d.safetensors")
+    assert code == 0, err
+    code, out, _ = call("pack", tmp_path / "d.safetensors", "-o", tmp_path / "d.press", "--json")
+    assert json.loads(out)["size_bytes"] == (tmp_path / "d.press").stat().st_size
+
+
+def test_verify_compares_with_an_onnx_file(finished, call):
+    code, out, _ = call(
+        "verify", finished / "model.press", "--against", finished / "model-float.onnx", "--json"
+    )
+    assert code == 0
+    assert set(json.loads(out)["steps"]) >= {
+        "checksums",
+        "decode",
+        "re-encode",
+        "ONNX checker",
+        "ONNX Runtime",
+        "weights",
+    }
+    code, _, err = call("verify", finished / "model.press", "--against", finished / "dense-float.onnx")
+    assert code == 1
+    assert "differs" in err
+
+
+def test_inspect_accounts_for_every_byte(finished, call):
+    code, out, err = call("inspect", finished / "model.press", "--json")
+    assert code == 0, err
+    facts = json.loads(out)
+    total = facts["graph_bytes"] + facts["directory_bytes"] + facts["frame_bytes"]
+    assert total + sum(t["bytes"] for t in facts["tensors"]) == facts["size_bytes"]
+    code, out, err = call("inspect", finished / "model.press")
+    assert "csr+huffman" in err
+    assert out == ""
+
+
+def test_unpack_gives_codes_or_a_model(finished, tmp_path, call):
+    assert call("unpack", finished / "model.press", "-o", tmp_path / "m.npz")[0] == 0
+    arrays = np.load(tmp_path / "m.npz")
+    codes = arrays["body_op.0.conv1.0.conv.weight/codes"]
+    assert codes.dtype == np.uint8
+    assert codes.max() <= 15
+    assert call("unpack", finished / "model.press", "-o", tmp_path / "m.onnx")[0] == 0
+    onnx.checker.check_model(onnx.load(tmp_path / "m.onnx"), full_check=True)
+    code, _, err = call("unpack", finished / "model.press", "-o", tmp_path / "m.txt")
+    assert (code, "ends in .onnx or .npz" in err) == (1, True)
+
+
+def test_bench_and_report_read_what_run_wrote(finished, tmp_path, call):
+    files = [finished / "dense-float.onnx", finished / "model.press"]
+    options = ["--batch", "1", "2", "--threads", "1", "--rounds", "1", "-o", tmp_path / "r.json", "--json"]
+    code, out, err = call("bench", *files, *options)
+    assert code == 0, err
+    measured = json.loads(out)["models"]
+    assert [m["n_images"] for m in measured] == [359, 359]
+    assert measured[1]["top1"] == read_results(finished / "results.json").models[1].top1
+    assert [record["batch"] for record in measured[0]["latency"]] == [1, 2]
+    code, _, err = call("report", tmp_path / "r.json", finished / "results.json", "-o", tmp_path / "r.html")
+    assert code == 0, err
+    assert (tmp_path / "r.html").read_text().count("<h1>") == 2
+
+
+def test_resuming_a_complete_run_does_nothing_and_other_recipes_are_refused(finished, call):
+    before = (finished / "model.press").stat().st_mtime_ns
+    same = ["--epochs", 1, "--set", "train.epochs=1", "--device", "cpu", *QUICK]
+    code, _, err = call("run", "-o", finished, *same, "--resume")
+    assert code == 0
+    assert "complete already" in err
+    assert (finished / "model.press").stat().st_mtime_ns == before
+    code, _, err = call("run", "-o", finished, "--resume")
+    assert code == 1
+    assert "holds a run of another recipe" in err
+
+
+def test_dry_run_prints_the_recipe_and_writes_nothing(tmp_path, call):
+    code, out, _ = call("run", "-c", RECIPE, "--set", "quantize.bits=3", "-o", tmp_path / "o", "--dry-run")
+    assert code == 0
+    assert "bits: 3" in out
+    assert not (tmp_path / "o").exists()
+
+
+def bad_checkpoint(folder, change):
+    state = ResNetCifar().state_dict()
+    change(state)
+    torch.save(state, folder / "c.pt")
+    return folder / "c.pt"
+
+
+@pytest.fixture
+def tiny_cifar(tmp_path):
+    folder = tmp_path / "cifar"
+    folder.mkdir()
+    records = np.zeros((4, 3073), np.uint8)
+    for name in (*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin"):
+        records.tofile(folder / name)
+    return folder
+
+
+def one_line(err):
+    assert "Traceback" not in err
+    assert len(err.strip().splitlines()) == 1
+    return err
+
+
+def test_bad_input_is_one_line_and_leaves_nothing_behind(tmp_path, tiny_cifar, call):
+    out = tmp_path / "out"
+    good = ["run", "-c", RECIPE, "-o", out, "--epochs", 0, "--data-dir", tiny_cifar]
+    missing = bad_checkpoint(tmp_path, lambda state: state.pop("final_fc.linear.bias"))
+    (tmp_path / "text.pt").write_text("hello")
+    truncated = tmp_path / "truncated"
+    truncated.mkdir()
+    for path in tiny_cifar.iterdir():
+        (truncated / path.name).write_bytes(path.read_bytes()[:-7])
+    (tmp_path / "file").write_text("")
+    cases = [
+        ([*good[:-1], tmp_path / "nowhere"], "does not exist"),
+        ([*good[:-1], truncated], "truncated"),
+        ([*good, "--checkpoint", missing], "1 missing (final_fc.linear.bias)"),
+        ([*good, "--checkpoint", tmp_path / "text.pt"], "no state dict"),
+        ([*good, "--checkpoint", tmp_path / "no.pt"], "does not exist"),
+        ([*good, "--set", "prune.sparsty=0.5"], "did you mean 'sparsity'"),
+        ([*good, "--set", "quantize.bits=12"], "quantize.bits is 12"),
+        ([*good, "--set", "prune.exclude=[nothing*]"], "matches no layer"),
+        ([*good, "--device", "tpu"], "choose auto, cpu or cuda"),
+        (["run", "-o", tmp_path / "file" / "out"], "cannot be created"),
+        (["run", "-o", tmp_path], "is not empty; pass --overwrite"),
+    ]
+    for arguments, message in cases:
+        code, _, err = call(*arguments)
+        assert code == 1, arguments
+        assert message in err, err
+        assert "Traceback" not in err
+        assert err.strip().splitlines()[-1].startswith("modelpress: error: ")
+        assert not (out / "model.press").exists()
+
+
+def test_damaged_artifacts_are_one_line(tmp_path, call):
+    path = tmp_path / "model.press"
+    write_artifact(path, small_model())
+    path.write_bytes(path.read_bytes()[:-1])
+    for command in ("inspect", "verify", "onnx", "unpack", "bench"):
+        code, _, err = call(command, path)
+        assert code == 1
+        assert "shorter than it declares" in one_line(err)
+
+
+def test_existing_files_are_kept_without_overwrite(tmp_path, call):
+    write_artifact(tmp_path / "model.press", small_model())
+    (tmp_path / "model.onnx").write_text("mine")
+    code, _, err = call("unpack", tmp_path / "model.press")
+    assert code == 1
+    assert "exists; pass --overwrite" in one_line(err)
+    assert (tmp_path / "model.onnx").read_text() == "mine"
+
+
+@pytest.mark.parametrize("batch", ["0", "x", "-1"])
+def test_batch_sizes_must_be_positive(tmp_path, call, batch):
+    code, _, err = call("bench", tmp_path / "m.press", f"--batch={batch}")
+    assert code == 1
+    assert "expected positive whole numbers" in one_line(err)
+
+
+@pytest.mark.parametrize("arguments", [["quantize"], ["run", "--epochs", "-1"], ["nonsense"]])
+def test_wrong_usage_exits_with_2(call, arguments):
+    assert call(*arguments)[0] == 2
+
+
+@pytest.mark.parametrize(
+    "command", ["", *[c.name or c.callback.__name__ for c in cli.app.registered_commands]]
+)
+def test_every_help_reads(call, command):
+    code, out, _ = call(*([command] if command else []), "--help")
+    assert code == 0
+    assert "Usage: modelpress" in out
