@@ -14,9 +14,28 @@ from export.atomic_file import write_atomically
 _HIDDEN = "–"
 
 
+_COLUMNS = {"path": "file", "bytes": "bytes", "ratio": "smaller", "sparsity": "zeros", "top1": "top-1"}
+
+
 def write_report(path: Path, results: list[Results]) -> None:
-    """Render one or several runs, one below the other, and write the page."""
-    write_atomically(path, render_report(results).encode())
+    """Render one or several runs, one below the other: Markdown tables for ``.md``, else an HTML page."""
+    render = render_markdown if path.suffix == ".md" else render_report
+    write_atomically(path, render(results).encode())
+
+
+def render_markdown(results: list[Results]) -> str:
+    """One table of files per run, for a README."""
+    return "\n".join(map(_markdown_table, results))
+
+
+def _markdown_table(results: Results) -> str:
+    headings = table_headings(results)
+    lines = [headings.values(), ["---", *["---:"] * (len(headings) - 1)]]
+    lines += [[row[key] for key in headings] for row in file_rows(results)]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    versions = results.environment.get("versions", {})
+    where = f"{results.environment.get('cpu', '')}, onnxruntime {versions.get('onnxruntime', '')}"
+    return f"{_title(results)} ({where}):\n\n{table}\n"
 
 
 def render_report(results: list[Results]) -> str:
@@ -41,6 +60,11 @@ def file_rows(results: Results) -> list[dict[str, str]]:
     """The table of files, ready to print; the first file is the baseline."""
     baseline = results.models[0]
     return [_file_row(model, baseline) for model in results.models]
+
+
+def table_headings(results: Results) -> dict[str, str]:
+    """The keys of `file_rows` that short tables show, with their column titles."""
+    return {**_COLUMNS, "p50": latency_label(results)}
 
 
 def latency_label(results: Results) -> str:

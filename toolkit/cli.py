@@ -420,10 +420,10 @@ def report(
     results: Annotated[
         list[Path], typer.Argument(metavar="RESULTS...", help="results.json of one or several runs.")
     ],
-    output: Path = _output("HTML page.", "report.html"),
+    output: Path = _output("HTML page, or Markdown tables with the suffix .md.", "report.html"),
     overwrite: Overwrite = False,
 ) -> None:
-    """Draw results as one HTML file. Needs no torch."""
+    """Draw results as one HTML file, or as Markdown tables. Needs no torch."""
     from benchmarks.records import read_results
     from benchmarks.report import write_report
     from toolkit.output_folder import check_output_file
@@ -527,18 +527,10 @@ def _train_and_save(
 
 
 def _show_results(results: "Results", folder: Path | None, *, as_json: bool) -> None:
-    from benchmarks.report import file_rows, latency_label
+    from benchmarks.report import file_rows, table_headings
     from toolkit.console import print_table
 
-    headings = {
-        "path": "file",
-        "bytes": "bytes",
-        "ratio": "smaller",
-        "sparsity": "zeros",
-        "top1": "top-1",
-        "p50": latency_label(results),
-    }
-    print_table("", file_rows(results), headings)
+    print_table("", file_rows(results), table_headings(results))
     if folder is not None:
         for name, what in (
             ("model.press", "artifact"),
