@@ -5,6 +5,7 @@ import numpy.typing as npt
 import onnx
 
 from benchmarks.records import FidelityRecord
+from export.errors import ModelError
 from export.graph import initializers
 from export.quantized import QuantizedModel, dense_array
 
@@ -31,6 +32,8 @@ def compare_logits(
     margin = np.maximum(
         reference[row, label] - reference[row, other], candidate[row, other] - candidate[row, label]
     )
+    if not (np.isfinite(reference).all() and np.isfinite(candidate).all()):
+        raise ModelError(f"logits of {reference_name} or {candidate_name} hold NaN or infinity")
     return FidelityRecord(
         reference=reference_name,
         candidate=candidate_name,

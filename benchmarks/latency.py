@@ -1,6 +1,7 @@
 """Latency in ONNX Runtime: every model in a fresh process, the models taking turns.
 
-The worker is this module itself: ``python -m benchmarks.latency JOB`` times one file and prints its samples.
+The worker is this module itself: ``python -P -m benchmarks.latency JOB`` times one file and prints its samples
+(``-P``: a folder of that name where the command is called is not taken for ours).
 Models share no process, so none finds the caches or the thread pool of another; rounds spread a drifting
 machine over all of them alike.
 """
@@ -80,7 +81,7 @@ def _run_worker(
     job = json.dumps({"path": str(path), "batches": batches, "threads": threads})
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "benchmarks.latency", job],
+            [sys.executable, "-P", "-m", "benchmarks.latency", job],
             capture_output=True,
             text=True,
             timeout=_TIMEOUT_S,
@@ -106,9 +107,9 @@ def _worker(job: dict[str, Any]) -> list[tuple[int, int, list[int]]]:
     results = []
     for n_threads in job["threads"]:
         session = open_session(serialised, threads=n_threads)
-        name, shape = single_input(session), session.get_inputs()[0].shape
+        node = single_input(session)
         for batch in job["batches"]:
-            feed = {name: _random_images([batch, *shape[1:]])}
+            feed = {node.name: _random_images([batch, *node.shape[1:]])}
             results.append((batch, n_threads, _time_calls(partial(session.run, None, feed))))
     return results
 

@@ -80,7 +80,7 @@ def latency_bars(models: list[ModelRecord]) -> str:
             x = [group + index * width for group in range(len(settings))]
             p50 = [record.p50_ms / record.batch for record in model.latency]
             above = [(record.p90_ms - record.p50_ms) / record.batch for record in model.latency]
-            axes.bar(x, p50, width * 0.92, color=SERIES[index % len(SERIES)], label=model.path)
+            axes.bar(x, p50, width * 0.92, color=SERIES[index % len(SERIES)], label=_plain_text(model.path))
             axes.errorbar(
                 x, p50, [[0.0] * len(x), above], fmt="none", ecolor="#333A44", elinewidth=1, capsize=2
             )
@@ -113,6 +113,11 @@ def training_curve(epochs: list[dict[str, Any]], title: str) -> str:
             right.set_ylabel("validation accuracy, %", color=RED)
 
     return _svg(draw)
+
+
+def _plain_text(name: str) -> str:
+    """A legend entry as it stands: no mathematics between dollar signs, none hidden by an underscore."""
+    return "\u200b" + name.replace("$", r"\$")
 
 
 def weight_histogram(layer: LayerRecord) -> str:

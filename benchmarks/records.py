@@ -6,12 +6,12 @@ Sizes are bytes of files on disk, accuracies fractions of 1, latencies milliseco
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from export.atomic_file import write_atomically
 from export.errors import InputError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Literal[1] = 1
 
 
 class _Record(BaseModel):
@@ -45,7 +45,8 @@ class LayerRecord(_Record):
         parts: Bytes by part: header, scales, tables, payload.
         bin_edges: Bounds of the histogram bins, in weight units; empty for ONNX files.
         bin_counts: Nonzero weights per bin.
-        grid: Values that codes stand for before batch norm is folded in; empty for float layers.
+        grid: Values that codes stand for before batch norm is folded in; empty for float layers and for those
+            with a scale per channel.
         grid_counts: Nonzero weights per value of `grid`.
     """
 
@@ -67,7 +68,7 @@ class SizeRecord(_Record):
     """Where the bytes of an artifact are; the values add up to the file.
 
     Attributes:
-        ladder: The quantized weights written in every way that decodes: bytes by name.
+        ladder: The quantized weights as bare float32 and int8 arrays, and in every encoding: bytes by name.
     """
 
     payload: int
@@ -103,7 +104,7 @@ class ModelRecord(_Record):
     """One file.
 
     Attributes:
-        sparsity: Fraction of all convolution and linear weights that are exactly 0.0.
+        sparsity: Fraction of all convolution and linear weights that are exactly 0.0; None where none were found.
         top1: Fraction of test images classified right; None without a data set.
         top1_interval: 95 % Wilson interval of `top1`.
     """
@@ -112,7 +113,7 @@ class ModelRecord(_Record):
     path: str
     format: Literal["press", "onnx"]
     size_bytes: int
-    sparsity: float
+    sparsity: float | None
     top1: float | None = None
     top1_interval: tuple[float, float] | None = None
     n_images: int = 0
@@ -130,12 +131,12 @@ class Results(_Record):
         training: Epochs as recorded by the training loop, by stage.
     """
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[1] = SCHEMA_VERSION
     environment: dict[str, Any]
     recipe: dict[str, Any] = {}
     dataset: dict[str, Any] = {}
     training: dict[str, list[dict[str, Any]]] = {}
-    models: list[ModelRecord]
+    models: list[ModelRecord] = Field(min_length=1)
     fidelity: list[FidelityRecord] = []
 
 

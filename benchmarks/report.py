@@ -81,7 +81,7 @@ def _file_row(model: ModelRecord, baseline: ModelRecord) -> dict[str, str]:
         "path": model.path,
         "bytes": f"{model.size_bytes:,}",
         "ratio": f"{baseline.size_bytes / model.size_bytes:.1f}x",
-        "sparsity": f"{100 * model.sparsity:.2f} %",
+        "sparsity": _HIDDEN if model.sparsity is None else f"{100 * model.sparsity:.2f} %",
         "top1": _accuracy(model),
         "p50": _HIDDEN if latency is None else f"{latency.p50_ms:.2f} ms",
         "p99": _HIDDEN if latency is None else f"{latency.p99_ms:.2f} ms",
@@ -148,11 +148,12 @@ def _cards(baseline: ModelRecord, packed: ModelRecord) -> Iterator[dict[str, str
             "value": f"{100 * packed.top1:.2f} %",
             "detail": f"{100 * (packed.top1 - baseline.top1):+.2f} points against {100 * baseline.top1:.2f} %",
         }
-    yield {
-        "label": "weights that are 0",
-        "value": f"{100 * packed.sparsity:.1f} %",
-        "detail": f"of {sum(layer.weights for layer in packed.layers):,}",
-    }
+    if packed.sparsity is not None:
+        yield {
+            "label": "weights that are 0",
+            "value": f"{100 * packed.sparsity:.1f} %",
+            "detail": f"of {sum(layer.weights for layer in packed.layers):,}",
+        }
     latency, reference = headline_latency(packed), headline_latency(baseline)
     if latency is not None and reference is not None:
         yield {
@@ -167,15 +168,16 @@ def _figures(results: Results, packed: ModelRecord) -> Iterator[dict[str, str]]:
         yield {
             "title": "Size ladder",
             "svg": plots.size_ladder(packed.size.ladder),
-            "caption": "The quantized weights in one encoding each, scales and tables counted (float32 and int8 codes: "
-            "the bare arrays). Every rung decodes bit-exactly; a tensor without zeros is bit-packed in the CSR rung. "
-            "The file takes the smallest of each.",
+            "caption": "The quantized weights: bare float32 and int8 arrays, then in one encoding each, with scales "
+            "and tables (a tensor without zeros is bit-packed in the CSR rung). The file takes the smallest of "
+            "each; it was decoded and compared bit for bit when it was written.",
         }
-    yield {
-        "title": "Sparsity per layer",
-        "svg": plots.sparsity_per_layer(packed.layers, packed.sparsity),
-        "caption": packed.path,
-    }
+    if packed.sparsity is not None:
+        yield {
+            "title": "Sparsity per layer",
+            "svg": plots.sparsity_per_layer(packed.layers, packed.sparsity),
+            "caption": packed.path,
+        }
     if all(model.latency for model in results.models):
         yield {
             "title": "Latency",

@@ -23,7 +23,9 @@ def size_record(usage: ArtifactUsage) -> SizeRecord:
         tables=parts["tables"],
         scales=parts["scales"],
         headers=parts["header"],
-        float_tensors=sum(t.record.n_bytes for t in usage.tensors if t not in quantized),
+        float_tensors=sum(
+            t.record.n_bytes for t in usage.tensors if not isinstance(t.tensor, QuantizedTensor)
+        ),
         directory=usage.directory_bytes,
         graph=usage.graph_bytes,
         frame=usage.frame_bytes,

@@ -17,13 +17,13 @@ from export.runtime import open_session, run_batched
 Logits = npt.NDArray[np.float32]
 
 
-def describe_model(model: ModelFile) -> ModelRecord:
-    """Size and sparsity, in all and per layer."""
+def describe_model(model: ModelFile, *, shown_as: str = "") -> ModelRecord:
+    """Size and sparsity, in all and per layer; `shown_as` replaces the file's name."""
     weights = layer_weights(model.onnx_model)
     stored = {t.record.name: t for t in model.usage.tensors} if model.usage else {}
     return ModelRecord(
         name=model.path.stem,
-        path=model.path.name,
+        path=shown_as or model.path.name,
         format="press" if model.usage else "onnx",
         size_bytes=model.size_bytes,
         sparsity=total_sparsity(weights),

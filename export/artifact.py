@@ -2,6 +2,7 @@
 
 import hashlib
 import struct
+import sys
 import unicodedata
 import zlib
 from collections import Counter
@@ -17,7 +18,7 @@ from google.protobuf.message import DecodeError
 from export.atomic_file import write_atomically
 from export.byte_parts import PartReader
 from export.encodings import decode_blob, encode_smallest, encoding_by_id
-from export.encodings.spec import DTYPES, TensorSpec
+from export.encodings.spec import DTYPES, MAX_DIMENSIONS, MAX_ELEMENTS, TensorSpec
 from export.errors import (
     ArtifactError,
     ChecksumMismatch,
@@ -28,6 +29,7 @@ from export.errors import (
     TruncatedArtifact,
     UnsupportedVersion,
 )
+from export.graph import check_self_contained
 from export.quantized import QuantizedModel, QuantizedTensor, Tensor
 
 MAGIC = b"\x89PRESS\r\n"
@@ -39,11 +41,10 @@ _GRAPH, _DIRECTORY, _DATA = b"GRPH", b"TDIR", b"DATA"
 
 # Limits of version 1, FORMAT.md, "Limits"
 MAX_CHUNKS = 64
-MAX_GRAPH_BYTES = 64 << 20
-MAX_DIRECTORY_BYTES = 64 << 20
+MAX_GRAPH_BYTES = 8 << 20
+MAX_DIRECTORY_BYTES = 8 << 20
 MAX_TENSORS = 1 << 16
-MAX_DIMENSIONS = 8
-MAX_ELEMENTS = (1 << 32) - 1
+MAX_NAME_BYTES = 1024
 DEFAULT_MAX_DECODED_BYTES = 2 << 30
 
 
@@ -98,6 +99,11 @@ class ArtifactUsage:
     version: tuple[int, int]
 
     @property
+    def model(self) -> QuantizedModel:
+        """The decoded model."""
+        return QuantizedModel(self.graph, {t.record.name: t.tensor for t in self.tensors})
+
+    @property
     def frame_bytes(self) -> int:
         """File header, chunk headers and unknown ancillary chunks."""
         return (
@@ -118,20 +124,20 @@ def write_artifact(path: Path, model: QuantizedModel) -> int:
         InputError: The file cannot be written.
     """
     data = encode_artifact(model)
-    if not decode_artifact(data).equals(model):
+    if not decode_artifact(data, max_decoded_bytes=sys.maxsize).equals(model):
         raise ModelError(f"{path}: the packed bytes do not decode to the model; nothing was written")
     write_atomically(path, data)
     return len(data)
 
 
-def read_artifact(path: Path) -> QuantizedModel:
-    """Load a file.
+def read_artifact(path: Path, *, max_decoded_bytes: int = DEFAULT_MAX_DECODED_BYTES) -> QuantizedModel:
+    """Load a file; see `decode_artifact`.
 
     Raises:
         InputError: The file cannot be opened.
         ArtifactError: It cannot be trusted.
     """
-    return decode_artifact(read_bytes(path))
+    return decode_artifact(read_bytes(path), max_decoded_bytes=max_decoded_bytes)
 
 
 def read_bytes(path: Path) -> bytes:
@@ -153,16 +159,17 @@ def encode_artifact(model: QuantizedModel) -> bytes:
         ModelError: A tensor has a name, shape, type or value that cannot be packed.
     """
     check_names(list(model.tensors))
-    if len(model.graph.graph.initializer):
-        raise ModelError("the graph still holds initializers; they belong into the tensors")
+    check_self_contained(model.graph)
+    if len(model.tensors) > MAX_TENSORS:
+        raise ModelError(f"{len(model.tensors):,} tensors; the limit is {MAX_TENSORS:,}")
     records, blobs = [], []
     for name, tensor in model.tensors.items():
         record, blob = _encode_tensor(name, tensor)
         records.append(record)
         blobs.append(blob)
     chunks = [
-        (_GRAPH, _deflate(model.graph.SerializeToString(deterministic=True))),
-        (_DIRECTORY, _deflate(struct.pack("<I", len(records)) + b"".join(map(_pack_record, records)))),
+        (_GRAPH, _deflate(model.graph.SerializeToString(deterministic=True), MAX_GRAPH_BYTES)),
+        (_DIRECTORY, _deflate(_pack_directory(records), MAX_DIRECTORY_BYTES)),
         (_DATA, b"".join(blobs)),
     ]
     body = b"".join(_CHUNK.pack(kind, len(payload)) + payload for kind, payload in chunks)
@@ -181,8 +188,7 @@ def decode_artifact(data: bytes, *, max_decoded_bytes: int = DEFAULT_MAX_DECODED
     Raises:
         ArtifactError: The bytes cannot be trusted.
     """
-    usage = artifact_usage(data, max_decoded_bytes=max_decoded_bytes)
-    return QuantizedModel(usage.graph, {t.record.name: t.tensor for t in usage.tensors})
+    return artifact_usage(data, max_decoded_bytes=max_decoded_bytes).model
 
 
 def artifact_usage(data: bytes, *, max_decoded_bytes: int = DEFAULT_MAX_DECODED_BYTES) -> ArtifactUsage:
@@ -207,16 +213,19 @@ def artifact_usage(data: bytes, *, max_decoded_bytes: int = DEFAULT_MAX_DECODED_
 
 
 def check_names(names: list[str]) -> None:
-    """Refuse names that are empty, too long, or collide by case or Unicode form.
+    """Refuse names that are empty, too long, unprintable, or collide by case or Unicode form.
 
     Raises:
         ModelError: As said.
     """
     seen: dict[str, str] = {}
     for name in names:
+        # the length first: normalising hostile names takes time quadratic in it
+        if not 0 < len(name.encode(errors="replace")) <= MAX_NAME_BYTES or not name.isprintable():
+            raise ModelError(
+                f"tensor name {name[:40]!r} is empty, unprintable or longer than {MAX_NAME_BYTES} bytes"
+            )
         folded = unicodedata.normalize("NFC", name).casefold()
-        if not name or len(name.encode()) > 0xFFFF or "\0" in name:
-            raise ModelError(f"tensor name {name[:40]!r} is empty, longer than 65,535 bytes or holds a NUL")
         if folded in seen:
             raise ModelError(
                 f"tensor names {seen[folded]!r} and {name!r} are the same but for case or Unicode form"
@@ -230,13 +239,13 @@ def _encode_tensor(name: str, tensor: Tensor) -> tuple[TensorRecord, bytes]:
         onnx_type = int(onnx.helper.np_dtype_to_tensor_dtype(tensor.dtype.newbyteorder("=")))
     else:
         onnx_type = int(onnx.TensorProto.FLOAT)
-    encoding, writer = encode_smallest(tensor)
-    blob = writer.data()
     spec = TensorSpec(tuple(int(d) for d in tensor.shape), onnx_type)
-    if len(spec.shape) > MAX_DIMENSIONS or spec.size > MAX_ELEMENTS:
+    if spec.exceeds_limits():
         raise ModelError(
             f"{name}: shape {spec.shape} exceeds {MAX_DIMENSIONS} axes or {MAX_ELEMENTS:,} elements"
         )
+    encoding, writer = encode_smallest(tensor)
+    blob = writer.data()
     return TensorRecord(name, spec, encoding.id, zlib.crc32(blob), len(blob)), blob
 
 
@@ -269,8 +278,8 @@ def _read_record(reader: PartReader) -> TensorRecord:
     if onnx_type not in DTYPES or n_dimensions > MAX_DIMENSIONS:
         raise DamagedArtifact(f"{name}: type {onnx_type} with {n_dimensions} axes is not defined")
     spec = TensorSpec(reader.unpack(f"{n_dimensions}I"), onnx_type)
-    if spec.size > MAX_ELEMENTS:
-        raise DamagedArtifact(f"{name}: {spec.size:,} elements; the limit is {MAX_ELEMENTS:,}")
+    if spec.exceeds_limits():
+        raise DamagedArtifact(f"{name}: shape {spec.shape} exceeds {MAX_ELEMENTS:,} elements")
     return TensorRecord(name, spec, *reader.unpack("BIQ"))
 
 
@@ -293,10 +302,9 @@ def _read_graph(payload: bytes) -> onnx.ModelProto:
     graph = onnx.ModelProto()
     try:
         graph.ParseFromString(serialised)
-    except DecodeError as error:
-        raise DamagedArtifact("the graph is no ONNX model") from error
-    if len(graph.graph.initializer):
-        raise DamagedArtifact("the graph holds initializers of its own")
+        check_self_contained(graph)
+    except (DecodeError, ModelError) as error:
+        raise DamagedArtifact(f"the graph cannot be used: {error}") from error
     return graph
 
 
@@ -342,7 +350,9 @@ def _read_chunks(data: bytes, n_chunks: int) -> dict[bytes, bytes]:
         kind, length = _CHUNK.unpack(reader.take("header", _CHUNK.size))
         payload = reader.take("payload", length)
         if kind not in (_GRAPH, _DIRECTORY, _DATA):
-            if not kind[:1].islower():  # a lower-case first letter marks what a reader may skip
+            if not (kind.isascii() and kind.isalpha()):
+                raise DamagedArtifact(f"chunk type {kind!r} is not four letters")
+            if kind[:1].isupper():  # a small first letter marks what a reader may skip
                 raise UnsupportedVersion(f"critical chunk {kind!r} is unknown; a newer modelpress wrote it")
             continue
         if kind in chunks:
@@ -362,7 +372,13 @@ def _digest(data: bytes) -> bytes:
     return digest.digest()
 
 
-def _deflate(data: bytes) -> bytes:
+def _pack_directory(records: list[TensorRecord]) -> bytes:
+    return struct.pack("<I", len(records)) + b"".join(map(_pack_record, records))
+
+
+def _deflate(data: bytes, limit: int) -> bytes:
+    if len(data) > limit:
+        raise ModelError(f"graph or tensor directory takes {len(data):,} bytes; the limit is {limit:,}")
     return struct.pack("<I", len(data)) + zlib.compress(data, 9)
 
 

@@ -1,5 +1,6 @@
 """The ONNX graph without its weights: built layer by layer, split from and joined with initializers."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from export.errors import ModelError
+from export.errors import InputError, ModelError
 from export.quantized import QuantizedModel, Tensor
 
 # Opset 13 with IR version 8 loads in every onnxruntime since 1.15.
@@ -121,9 +122,90 @@ def with_initializers(graph: onnx.ModelProto, arrays: dict[str, npt.NDArray[np.g
     return model
 
 
+def check_self_contained(graph: onnx.ModelProto) -> None:
+    """Refuse a graph that holds weights of its own or would read other files, at any depth.
+
+    Raises:
+        ModelError: There are initializers, sparse initializers, data outside the file, or text that is no UTF-8.
+    """
+    for name, part in _graphs_of(graph):
+        if len(part.initializer) or len(part.sparse_initializer):
+            raise ModelError(f"{name} still holds initializers; they belong into the tensors")
+    for tensor in _tensors_of(graph):
+        if tensor.data_location == TensorProto.EXTERNAL or len(tensor.external_data):
+            raise ModelError("a constant lies in another file; a model must be complete in itself")
+    for entry in graph.metadata_props:
+        if not isinstance(entry.key, str) or not isinstance(entry.value, str):
+            raise ModelError("metadata is no UTF-8 text")
+
+
+def has_external_data(model: onnx.ModelProto) -> bool:
+    """Whether any tensor of the model lies in another file."""
+    stored = (tensor for _, part in _graphs_of(model) for tensor in part.initializer)
+    return any(t.data_location == TensorProto.EXTERNAL for t in (*stored, *_tensors_of(model)))
+
+
+def _nodes_of(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
+    """All nodes, of functions and of every nested graph too."""
+    pending = [*model.graph.node, *(node for function in model.functions for node in function.node)]
+    while pending:
+        node = pending.pop()
+        yield node
+        for attribute in node.attribute:
+            for part in (attribute.g, *attribute.graphs):
+                pending.extend(part.node)
+
+
+def _graphs_of(model: onnx.ModelProto) -> Iterator[tuple[str, onnx.GraphProto]]:
+    yield "the graph", model.graph
+    for node in _nodes_of(model):
+        for attribute in node.attribute:
+            for part in (attribute.g, *attribute.graphs):
+                yield f"a graph inside {node.op_type}", part
+
+
+def _tensors_of(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """Tensors in attributes."""
+    for node in _nodes_of(model):
+        for attribute in node.attribute:
+            yield from (attribute.t, *attribute.tensors)
+            for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
+                yield from (sparse.values, sparse.indices)
+
+
 def initializers(model: onnx.ModelProto) -> dict[str, npt.NDArray[np.generic]]:
-    """Every initializer of a model as an array, in file order."""
-    return {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    """Every initializer of a model as an array, in file order.
+
+    Raises:
+        InputError: Its data are damaged or lie in another file.
+    """
+    return {tensor.name: _array(tensor.name, tensor) for tensor in model.graph.initializer}
+
+
+def constants(model: onnx.ModelProto) -> dict[str, npt.NDArray[np.generic]]:
+    """The value of every `Constant` node of the main graph, by output name.
+
+    Raises:
+        InputError: As for `initializers`.
+    """
+    return {
+        node.output[0]: _array(node.output[0], attribute.t)
+        for node in model.graph.node
+        if node.op_type == "Constant" and len(node.output) == 1
+        for attribute in node.attribute
+        if attribute.name == "value"
+    }
+
+
+def _array(name: str, tensor: onnx.TensorProto) -> npt.NDArray[np.generic]:
+    if tensor.data_location == TensorProto.EXTERNAL:
+        raise InputError(
+            f"{name}: its data lie in another file, which is not followed; store the model in one file"
+        )
+    try:
+        return numpy_helper.to_array(tensor)
+    except Exception as error:  # onnx raises whatever its parts raise on damaged data
+        raise InputError(f"{name}: tensor data are damaged: {error}") from error
 
 
 def metadata(graph: onnx.ModelProto) -> dict[str, str]:

@@ -1,7 +1,8 @@
 """Canonical, length-limited Huffman codes over small alphabets.
 
 A code is fully described by its codeword lengths, so only these are stored (4 bits each). Codewords are
-assigned in order of (length, symbol) as in RFC 1951, section 3.2.2, and written least significant bit first.
+assigned in order of (length, symbol) and written from their most significant bit on, as in RFC 1951,
+section 3.2.2, into a stream whose bytes fill from the least significant bit on.
 
 Two alphabets are special: with no used symbol there is nothing to write, and with exactly one used symbol
 its stored length is 1 but its codeword is empty, so the stream has no bytes at all.
@@ -25,7 +26,7 @@ from export.errors import DamagedArtifact
 MAX_CODEWORD_BITS = 15  # FORMAT.md, "Code tables": a length is stored in 4 bits
 
 LengthArray = npt.NDArray[np.uint8]
-SymbolArray = npt.NDArray[np.int64]
+SymbolArray = npt.NDArray[np.int32]
 StreamDecoder = Callable[
     [npt.NDArray[np.uint8], npt.NDArray[np.int32], npt.NDArray[np.uint8], int], tuple[SymbolArray, int]
 ]
@@ -130,7 +131,7 @@ def unpack_code_lengths(data: bytes, *, alphabet: int) -> LengthArray:
     return unpack_fixed_width(data, bits=4, count=alphabet).astype(np.uint8)
 
 
-def encode_symbols(symbols: SymbolArray, lengths: LengthArray) -> bytes:
+def encode_symbols(symbols: npt.NDArray[np.integer], lengths: LengthArray) -> bytes:
     """Write symbols with the canonical code of these lengths.
 
     Example:
@@ -150,12 +151,12 @@ def decode_symbols(stream: bytes, lengths: LengthArray, *, count: int) -> Symbol
 
     Example:
         >>> decode_symbols(bytes.fromhex("32"), np.array([1, 0, 2, 2], np.uint8), count=4)
-        array([0, 2, 0, 3])
+        array([0, 2, 0, 3], dtype=int32)
     """
     check_code_lengths(lengths, n_symbols=count)
     if count == 0 or np.count_nonzero(lengths) == 1:
         check_stream_end(stream, n_bits=0)
-        return np.full(count, np.flatnonzero(lengths)[0] if count else 0, np.int64)
+        return np.full(count, np.flatnonzero(lengths)[0] if count else 0, np.int32)
     if count > 8 * len(stream):  # every codeword has a bit: also bounds what is allocated
         raise DamagedArtifact(f"bit stream of {len(stream):,} bytes cannot hold {count:,} symbols")
     symbol_of, length_of = _lookup_tables(lengths)
@@ -184,7 +185,7 @@ def _stream_decoder(*, compiled: bool) -> StreamDecoder:
         return _decode_stream_numpy
     try:
         from export.huffman_compiled import decode_stream
-    except ImportError:  # the extra `fast` is not installed: same results, slower
+    except (ImportError, RuntimeError):  # the extra `fast` is missing, or has no place for its cache
         return _decode_stream_numpy
     return decode_stream
 
@@ -221,10 +222,10 @@ def _decode_stream_numpy(
         parts.append(symbol_of[window[starts]])
         found += starts.size
         position = 8 * first_byte + after
-    return np.concatenate(parts).astype(np.int64), position
+    return np.concatenate(parts), position
 
 
-def _symbol_starts(length_at: npt.NDArray[np.uint8], start: int) -> tuple[SymbolArray, int]:
+def _symbol_starts(length_at: npt.NDArray[np.uint8], start: int) -> tuple[npt.NDArray[np.int64], int]:
     """All symbol starts of one block, and the first start beyond it."""
     end = length_at.size
     beyond = np.arange(end + 1, dtype=np.int32)

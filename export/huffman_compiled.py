@@ -12,7 +12,7 @@ def decode_stream(
     symbol_of: npt.NDArray[np.int32],
     length_of: npt.NDArray[np.uint8],
     count: int,
-) -> tuple[npt.NDArray[np.int64], int]:
+) -> tuple[npt.NDArray[np.int32], int]:
     """Decode `count` symbols; same results as the NumPy path.
 
     Returns:
@@ -21,7 +21,7 @@ def decode_stream(
     Raises:
         DamagedArtifact: The stream ends before the last symbol starts.
     """
-    symbols = np.empty(count, np.int64)
+    symbols = np.empty(count, np.int32)
     found, position = _decode(stream, symbol_of, length_of, symbols)
     if found < count:
         raise DamagedArtifact(f"bit stream ends after {found:,} of {count:,} symbols")

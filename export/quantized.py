@@ -148,8 +148,13 @@ def tensors_equal(left: Tensor, right: Tensor) -> bool:
 def _identical(left: object, right: object) -> bool:
     if left is None or right is None:
         return left is right
-    a, b = np.asarray(left), np.asarray(right)
+    a, b = _native(np.asarray(left)), _native(np.asarray(right))
     return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+
+
+def _native(array: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+    """The same values in this machine's byte order."""
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 def _per_channel(parameter: FloatArray | np.float32, ndim: int) -> FloatArray:
@@ -190,6 +195,18 @@ def _check_parameters(tensor: QuantizedTensor) -> None:
             raise ModelError(f"{name} is not finite")
     if not np.all(np.asarray(tensor.scale) > 0):
         raise ModelError("scale is not positive")
+    if not np.isfinite(_largest_value(tensor)):
+        raise ModelError("the largest code times scale overflows float32")
+
+
+def _largest_value(tensor: QuantizedTensor) -> float:
+    """An upper bound of all magnitudes, with the float32 range."""
+    bound = np.asarray(tensor.scale, np.float64) * tensor.code_range[1]
+    bound = bound + (0.0 if tensor.offset is None else np.abs(np.asarray(tensor.offset, np.float64)))
+    if tensor.channel_scale is not None:
+        bound = bound * np.abs(tensor.channel_scale.astype(np.float64))
+    largest = float(np.max(bound, initial=0.0))
+    return largest if largest < float(np.finfo(np.float32).max) else float("inf")
 
 
 def _check_support(tensor: QuantizedTensor, support: npt.NDArray[np.bool_]) -> None:

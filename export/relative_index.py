@@ -35,7 +35,7 @@ def gaps_from_positions(positions: Positions, *, gap_bits: int) -> npt.NDArray[n
     return symbols
 
 
-def positions_from_gaps(symbols: npt.NDArray[np.int64], *, gap_bits: int) -> Positions:
+def positions_from_gaps(symbols: npt.NDArray[np.integer], *, gap_bits: int) -> Positions:
     """Undo `gaps_from_positions`.
 
     Example:
@@ -44,5 +44,5 @@ def positions_from_gaps(symbols: npt.NDArray[np.int64], *, gap_bits: int) -> Pos
     """
     filler = (1 << gap_bits) - 1
     is_nonzero = symbols != filler
-    reached = np.cumsum(symbols + is_nonzero)
+    reached = np.cumsum(symbols + is_nonzero, dtype=np.int64)
     return np.asarray(reached[is_nonzero] - 1, np.int64)

@@ -1,6 +1,4 @@
-"""Run a model in ONNX Runtime; one of the two files of `export` that import it."""
-
-from pathlib import Path
+"""Run a model in ONNX Runtime; the only file of `export` that imports it."""
 
 import numpy as np
 import numpy.typing as npt
@@ -11,15 +9,12 @@ from export.errors import InputError
 PROVIDER = "CPUExecutionProvider"
 
 
-def open_session(
-    model: Path | bytes, *, threads: int | None = None, spinning: bool = True
-) -> ort.InferenceSession:
-    """Load a model on the CPU provider with all graph optimisations.
+def open_session(model: bytes, *, threads: int | None = None) -> ort.InferenceSession:
+    """Load a serialised ONNX model on the CPU provider with all graph optimisations.
 
     Args:
-        model: A file, or a serialised ONNX model.
+        model: The bytes of an ONNX file.
         threads: Intra-operator threads; None leaves the choice to the runtime.
-        spinning: Whether idle threads keep polling. Off where several sessions share a machine.
 
     Raises:
         InputError: ONNX Runtime does not accept the model.
@@ -29,31 +24,26 @@ def open_session(
     options.inter_op_num_threads = 1
     if threads is not None:
         options.intra_op_num_threads = threads
-    if not spinning:
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    source = model if isinstance(model, bytes) else str(model)
     try:
-        session = ort.InferenceSession(source, options, providers=[PROVIDER])
+        session = ort.InferenceSession(model, options, providers=[PROVIDER])
     except Exception as error:  # onnxruntime's exception classes share no public base
-        name = "the model" if isinstance(model, bytes) else model
-        raise InputError(f"{name}: ONNX Runtime cannot load it: {error}") from error
+        raise InputError(f"ONNX Runtime cannot load the model: {error}") from error
     if session.get_providers() != [PROVIDER]:
         raise InputError(f"ONNX Runtime runs on {session.get_providers()}, expected {PROVIDER}")
     return session
 
 
-def single_input(session: ort.InferenceSession) -> str:
-    """Name of the only input.
+def single_input(session: ort.InferenceSession) -> ort.NodeArg:
+    """The only input.
 
     Raises:
-        InputError: The model has several.
+        InputError: The model has several, or none.
     """
-    names = [node.name for node in session.get_inputs()]
-    if len(names) != 1:
-        raise InputError(
-            f"model has {len(names)} inputs ({', '.join(names)}); expected one: a batch of images"
-        )
-    return str(names[0])
+    inputs = session.get_inputs()
+    if len(inputs) != 1:
+        names = ", ".join(node.name for node in inputs)
+        raise InputError(f"model has {len(inputs)} inputs ({names}); expected one: a batch of images")
+    return inputs[0]
 
 
 def run_batched(
@@ -62,14 +52,30 @@ def run_batched(
     """Logits of all images, shape ``(n, classes)``.
 
     Raises:
-        InputError: The images do not fit the model's input.
+        InputError: The images do not fit the model's input, or its output is no table of logits.
     """
-    name = single_input(session)
+    node = single_input(session)
+    if len(session.get_outputs()) != 1:
+        raise InputError(f"model has {len(session.get_outputs())} outputs; expected one: logits")
+    return np.concatenate(
+        [_run_one(session, node, images[start : start + batch]) for start in range(0, len(images), batch)]
+    )
+
+
+def _run_one(
+    session: ort.InferenceSession, node: ort.NodeArg, images: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float32]:
     try:
-        parts = [session.run(None, {name: images[i : i + batch]})[0] for i in range(0, len(images), batch)]
-    except Exception as error:
-        expected = session.get_inputs()[0].shape
+        logits = session.run(None, {node.name: images})[0]
+    except Exception as error:  # as above
         raise InputError(
-            f"ONNX Runtime rejects images of shape {images.shape}; the model expects {expected}: {error}"
+            f"ONNX Runtime rejects images of shape {images.shape}; the model expects {node.shape}: {error}"
         ) from error
-    return np.concatenate(parts)
+    shape: tuple[int, ...] = getattr(logits, "shape", ())
+    if len(shape) != 2 or shape[0] != len(images):
+        raise InputError(
+            f"model output has shape {shape} for {len(images)} images; expected one row of logits each"
+        )
+    if not np.isfinite(logits).all():
+        raise InputError("model output holds NaN or infinity")
+    return np.asarray(logits, np.float32)

@@ -54,3 +54,25 @@ def small_model() -> QuantizedModel:
     x = builder.conv("conv", INPUT, conv, rng.standard_normal(4).astype(np.float32), stride=1, padding=1)
     x = builder.gemm("fc", builder.global_average_pool(builder.relu(x)), linear, np.zeros(3, np.float32))
     return builder.finish(x, n_outputs=3, metadata={"modelpress.version": "test"})
+
+
+def sparse_model() -> QuantizedModel:
+    """A network whose weights are mostly zero, asymmetric and symmetric: stored as CSR."""
+    rng = np.random.default_rng(11)
+    support = rng.random((16, 16, 3, 3)) < 0.12
+    first = QuantizedTensor(
+        np.where(support, rng.integers(0, 16, support.shape), 0).astype(np.uint8),
+        bits=4,
+        scale=np.float32(0.02),
+        offset=np.float32(-0.15),
+        support=support,
+        channel_scale=rng.standard_normal(16).astype(np.float32),
+    )
+    kept = rng.random((4, 16, 3, 3)) < 0.12
+    second = QuantizedTensor(
+        np.where(kept, rng.integers(-127, 128, kept.shape), 0).astype(np.int8), bits=8, scale=np.float32(0.01)
+    )
+    builder = GraphBuilder("sparse", (16, 6, 6))
+    x = builder.relu(builder.conv("a", INPUT, first, np.zeros(16, np.float32), stride=1, padding=1))
+    x = builder.global_average_pool(builder.conv("b", x, second, np.ones(4, np.float32), stride=2, padding=1))
+    return builder.finish(x, n_outputs=4, metadata={})

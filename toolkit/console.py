@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -58,10 +59,14 @@ class TerminalProgress:
 def print_table(title: str, rows: Iterable[dict[str, str]], headings: dict[str, str]) -> None:
     """A table on stderr: `headings` maps the keys of each row to column titles; the first column is text."""
     table = Table(
-        title=title or None, title_justify="left", header_style="bold", box=SIMPLE_HEAD, padding=(0, 1)
+        title=escape(title) if title else None,
+        title_justify="left",
+        header_style="bold",
+        box=SIMPLE_HEAD,
+        padding=(0, 1),
     )
     for position, heading in enumerate(headings.values()):
         table.add_column(heading, justify="left" if position == 0 else "right", no_wrap=position < 2)
     for row in rows:
-        table.add_row(*(row[key] for key in headings))
+        table.add_row(*(escape(row[key]) for key in headings))
     CONSOLE.print(table)

@@ -1,7 +1,9 @@
 """What the commands do that work on finished files; nothing here needs torch."""
 
 import io
-from pathlib import Path
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -16,11 +18,11 @@ from benchmarks.suite import add_accuracy, add_latency, describe_model
 from export.artifact import ArtifactUsage, artifact_usage, encode_artifact, read_artifact, read_bytes
 from export.atomic_file import write_atomically
 from export.byte_parts import PARTS
-from export.errors import ArtifactError, InputError, ModelError
+from export.errors import InputError, ModelError
 from export.graph import metadata
 from export.onnx_flavours import emit
-from export.quantized import QuantizedModel, QuantizedTensor, dense_array
-from export.runtime import open_session, run_batched
+from export.quantized import QuantizedModel, QuantizedTensor, Tensor, dense_array
+from export.runtime import open_session, run_batched, single_input
 from toolkit.data.image_set import load_image_set, normalised
 from toolkit.training.progress import Progress
 
@@ -94,16 +96,13 @@ def verification(path: Path, *, against: Path | None = None) -> dict[str, str]:
     """
     data = read_bytes(path)
     usage = artifact_usage(data)
-    model = _model(usage)
+    model = usage.model
     steps = {
         "checksums": f"SHA-256 of {len(data):,} bytes, CRC-32 of {len(usage.tensors)} tensors",
         "decode": f"{len(model.quantized())} quantized and {len(model.tensors) - len(model.quantized())} float tensors",
         "re-encode": _check_reencoding(model),
     }
-    try:
-        emitted = emit(model, flavour="float")
-    except onnx.checker.ValidationError as error:
-        raise ArtifactError(f"{path}: the graph is no valid ONNX model: {error}") from error
+    emitted = emit(model, flavour="float")
     steps["ONNX checker"] = f"opset {emitted.opset_import[0].version}, {len(emitted.graph.node)} nodes"
     steps["ONNX Runtime"] = _check_runtime(emitted)
     if against is not None:
@@ -148,8 +147,13 @@ def bench_files(
     Raises:
         InputError: A file is no model, or the data set is missing.
     """
+    if len({path.resolve() for path in paths}) < len(paths):
+        raise InputError("a file is given twice; give each one once")
     models = [open_model(path) for path in paths]
-    records = [describe_model(model) for model in models]
+    records = [
+        describe_model(model, shown_as=name)
+        for model, name in zip(models, distinct_names(paths), strict=True)
+    ]
     facts: dict[str, Any] = {}
     if max(threads) > usable_cores():
         progress.note(f"{max(threads)} threads on {usable_cores()} cores: such latencies mean little")
@@ -178,12 +182,19 @@ def bench_files(
     return Results(environment=describe_environment(), dataset=facts, models=records)
 
 
+def distinct_names(paths: list[Path]) -> list[str]:
+    """File names, or whole paths where names repeat.
+
+    Example:
+        >>> distinct_names([Path("a/m.press"), Path("b/m.press")])
+        ['a/m.press', 'b/m.press']
+    """
+    names = [path.name for path in paths]
+    return names if len(set(names)) == len(names) else [str(path) for path in paths]
+
+
 def _usage(path: Path) -> ArtifactUsage:
     return artifact_usage(read_bytes(path))
-
-
-def _model(usage: ArtifactUsage) -> QuantizedModel:
-    return QuantizedModel(usage.graph, {t.record.name: t.tensor for t in usage.tensors})
 
 
 def _check_reencoding(model: QuantizedModel) -> str:
@@ -198,7 +209,7 @@ def _check_reencoding(model: QuantizedModel) -> str:
 
 def _check_runtime(model: onnx.ModelProto) -> str:
     session = open_session(bytes(model.SerializeToString()))
-    shape = session.get_inputs()[0].shape
+    shape = single_input(session).shape
     zeros = np.zeros([1, *(size if isinstance(size, int) else 1 for size in shape[1:])], np.float32)
     logits = run_batched(session, zeros)
     if not np.isfinite(logits).all():
@@ -207,16 +218,34 @@ def _check_runtime(model: onnx.ModelProto) -> str:
 
 
 def _npz(model: QuantizedModel) -> bytes:
-    """Integer codes and parameters as ``NAME/codes``, ``NAME/scale``, …; other tensors under their own name."""
-    arrays: dict[str, Any] = {}
+    """Integer codes and parameters as ``NAME/codes``, ``NAME/scale``, …; other tensors under their own name.
+
+    Raises:
+        ModelError: A name would leave the folder it is unpacked into, or two tensors ask for the same one.
+    """
+    members: dict[str, Any] = {}
     for name, tensor in model.tensors.items():
-        if not isinstance(tensor, QuantizedTensor):
-            arrays[name] = tensor
-            continue
-        arrays[f"{name}/codes"] = tensor.codes
-        for part in ("scale", "offset", "support", "channel_scale"):
-            if getattr(tensor, part) is not None:
-                arrays[f"{name}/{part}"] = getattr(tensor, part)
+        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "\\" in name:
+            raise ModelError(f"tensor name {name!r} is no safe file name; unpack to .onnx instead")
+        for member, array in _arrays_of(name, tensor):
+            if member in members:
+                raise ModelError(f"two tensors are called {member!r}; unpack to .onnx instead")
+            members[member] = array
     buffer = io.BytesIO()
-    np.savez(buffer, **arrays)
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for member, array in members.items():
+            content = io.BytesIO()
+            np.lib.format.write_array(content, np.asarray(array), allow_pickle=False)
+            archive.writestr(
+                zipfile.ZipInfo(f"{member}.npy"), content.getvalue()
+            )  # fixed date: same bytes each time
     return buffer.getvalue()
+
+
+def _arrays_of(name: str, tensor: Tensor) -> Iterator[tuple[str, Any]]:
+    if not isinstance(tensor, QuantizedTensor):
+        yield name, tensor
+        return
+    for part in ("codes", "scale", "offset", "support", "channel_scale"):
+        if getattr(tensor, part) is not None:
+            yield f"{name}/{part}", getattr(tensor, part)

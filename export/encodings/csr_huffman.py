@@ -72,7 +72,7 @@ def decode(reader: PartReader, spec: TensorSpec) -> Tensor:
     codes, support = csr_to_dense(csr)
     if not grid.has_support and np.any(csr.data == 0):
         raise DamagedArtifact("a stored nonzero has code 0")
-    return grid.tensor(codes.astype(np.int64), support if grid.has_support else None)
+    return grid.tensor(codes, support if grid.has_support else None)
 
 
 def _smallest_gap_alphabet(

@@ -55,7 +55,9 @@ class Grid:
         """Whether this grid has an exact zero at all."""
         return self.has_support or self.offset is None
 
-    def tensor(self, codes: npt.NDArray[np.int64], support: npt.NDArray[np.bool_] | None) -> QuantizedTensor:
+    def tensor(
+        self, codes: npt.NDArray[np.integer], support: npt.NDArray[np.bool_] | None
+    ) -> QuantizedTensor:
         """Codes of the decoded type, in shape."""
         dtype = np.int8 if self.offset is None else np.uint8
         try:
@@ -119,7 +121,7 @@ def symbols_from_codes(grid: Grid, tensor: QuantizedTensor) -> npt.NDArray[np.in
     return symbols.ravel()
 
 
-def tensor_from_symbols(grid: Grid, symbols: npt.NDArray[np.int64]) -> QuantizedTensor:
+def tensor_from_symbols(grid: Grid, symbols: npt.NDArray[np.integer]) -> QuantizedTensor:
     """Undo `symbols_from_codes`.
 
     Raises:

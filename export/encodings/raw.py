@@ -23,4 +23,6 @@ def decode(reader: PartReader, spec: TensorSpec) -> Tensor:
     if spec.onnx_type == onnx.TensorProto.BOOL and max(data, default=0) > 1:
         raise DamagedArtifact("a boolean is neither 0 nor 1")
     array = np.frombuffer(data, DTYPES[spec.onnx_type]).reshape(spec.shape)
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise DamagedArtifact("holds NaN or infinity")
     return array.astype(array.dtype.newbyteorder("="))

@@ -23,6 +23,10 @@ DTYPES: dict[int, np.dtype[np.generic]] = {
 }
 
 
+MAX_DIMENSIONS = 8
+MAX_ELEMENTS = (1 << 32) - 1
+
+
 @dataclass(frozen=True)
 class TensorSpec:
     """Shape and type of a decoded tensor.
@@ -34,6 +38,12 @@ class TensorSpec:
 
     shape: tuple[int, ...]
     onnx_type: int
+
+    def exceeds_limits(self) -> bool:
+        """Whether there are too many axes or elements; empty axes do not hide long ones."""
+        return (
+            len(self.shape) > MAX_DIMENSIONS or prod(max(length, 1) for length in self.shape) > MAX_ELEMENTS
+        )
 
     @property
     def size(self) -> int:

@@ -5,7 +5,7 @@ from types import MappingProxyType
 
 import onnx
 
-from export.errors import InputError
+from export.errors import InputError, ModelError
 from export.onnx_flavours import float32
 from export.quantized import QuantizedModel
 
@@ -19,9 +19,13 @@ def emit(model: QuantizedModel, *, flavour: str) -> onnx.ModelProto:
 
     Raises:
         InputError: The flavour is unknown.
+        ModelError: The graph is no valid ONNX model.
     """
     if flavour not in FLAVOURS:
         raise InputError(f"flavour {flavour!r} is unknown; choose one of: {', '.join(FLAVOURS)}")
     emitted = FLAVOURS[flavour](model)
-    onnx.checker.check_model(emitted, full_check=True)
+    try:
+        onnx.checker.check_model(emitted, full_check=True)
+    except Exception as error:  # checker, shape inference and protobuf raise their own kinds
+        raise ModelError(f"the graph is no valid ONNX model: {error}") from error
     return emitted

@@ -120,7 +120,12 @@ def test_results_survive_being_written(tmp_path, files):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("{", "the document"), ('{"schema_version": 2}', "schema_version"), ("[]", "the document")],
+    [
+        ("{", "the document"),
+        ('{"schema_version": 2}', "schema_version"),
+        ("[]", "the document"),
+        ('{"environment": {}, "models": []}', "models"),
+    ],
 )
 def test_files_that_are_no_results_are_refused(tmp_path, text, message):
     path = tmp_path / "results.json"

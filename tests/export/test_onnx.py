@@ -66,5 +66,5 @@ def test_images_that_do_not_fit_are_refused():
 
 
 def test_models_that_do_not_load_are_refused():
-    with pytest.raises(InputError, match="ONNX Runtime cannot load it"):
+    with pytest.raises(InputError, match="ONNX Runtime cannot load the model"):
         open_session(onnx.ModelProto().SerializeToString())

@@ -14,7 +14,9 @@ _BATCH = 500
 def predict(network: nn.Module, split: DeviceSplit) -> npt.NDArray[np.float32]:
     """Logits of all images in order, shape ``(n, classes)``; the network is left in evaluation mode."""
     network.eval()
-    return torch.cat([network(images) for images, _ in split.in_order(_BATCH)]).float().cpu().numpy()
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # full float32 on GPUs too
+        logits = torch.cat([network(images) for images, _ in split.in_order(_BATCH)])
+    return logits.float().cpu().numpy()
 
 
 def top1(network: nn.Module, split: DeviceSplit) -> float:
