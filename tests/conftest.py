@@ -73,6 +73,8 @@ def sparse_model() -> QuantizedModel:
         np.where(kept, rng.integers(-127, 128, kept.shape), 0).astype(np.int8), bits=8, scale=np.float32(0.01)
     )
     builder = GraphBuilder("sparse", (16, 6, 6))
-    x = builder.relu(builder.conv("a", INPUT, first, np.zeros(16, np.float32), stride=1, padding=1))
+    x = builder.relu(
+        builder.conv("a", INPUT, first, np.linspace(1, 2, 16, dtype=np.float32), stride=1, padding=1)
+    )
     x = builder.global_average_pool(builder.conv("b", x, second, np.ones(4, np.float32), stride=2, padding=1))
     return builder.finish(x, n_outputs=4, metadata={})

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from export.byte_parts import PartReader, PartWriter
-from export.encodings import csr_huffman, dense_huffman, packed, raw
+from export.encodings import byte_planes, csr_huffman, dense_huffman, packed, raw
 from export.encodings.spec import TensorSpec
 from export.errors import ModelError, UnsupportedVersion
 from export.quantized import Tensor
@@ -37,6 +37,7 @@ class Encoding:
 ENCODINGS: tuple[Encoding, ...] = (
     Encoding(0, "raw", raw.encode, raw.decode),
     Encoding(1, "packed", packed.encode, packed.decode),
+    Encoding(4, "byte planes", byte_planes.encode, byte_planes.decode),
     Encoding(2, "huffman", dense_huffman.encode, dense_huffman.decode),
     Encoding(3, "csr+huffman", csr_huffman.encode, csr_huffman.decode),
 )

@@ -59,13 +59,31 @@ def test_every_encoding_gives_the_tensor_back(tensor):
     ).filter(lambda array: bool(np.isfinite(array).all()))
 )
 def test_other_arrays_are_kept_as_they_are(array):
-    encoding, writer = encode_smallest(array)
     from onnx.helper import np_dtype_to_tensor_dtype
 
     spec = TensorSpec(array.shape, np_dtype_to_tensor_dtype(array.dtype))
-    restored, _ = decode_blob(encoding.id, writer.data(), spec)
-    assert encoding.name == "raw"
-    assert tensors_equal(restored, array)
+    ways = encode_every_way(array)
+    assert set(ways) == ({"raw"} if array.dtype == bool else {"raw", "byte planes"})
+    for encoding in ENCODINGS:
+        if encoding.name in ways:
+            restored, _ = decode_blob(encoding.id, ways[encoding.name].data(), spec)
+            assert tensors_equal(restored, array)
+
+
+@pytest.mark.parametrize(
+    ("n", "change"), [(3, slice(0, -1)), (3, slice(1, None)), (2, slice(None)), (4, slice(None))]
+)
+def test_byte_planes_of_another_size_are_refused(n, change):
+    blob = encode_every_way(np.zeros(3, np.float32))["byte planes"].data()
+    with pytest.raises(DamagedArtifact, match="byte planes"):
+        decode_blob(4, blob[change], TensorSpec((n,), FLOAT))
+
+
+def test_floats_of_like_size_take_fewer_bytes_than_raw():
+    weights = (1 + np.random.default_rng(0).random(2000) / 4).astype(np.float32)
+    encoding, writer = encode_smallest(weights)
+    assert encoding.name == "byte planes"
+    assert len(writer.data()) < 0.85 * weights.nbytes
 
 
 def sparse_tensor(density, n=4000):
