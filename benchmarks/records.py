@@ -112,7 +112,7 @@ class ModelRecord(_Record):
     name: str
     path: str
     format: Literal["press", "onnx"]
-    size_bytes: int
+    size_bytes: int = Field(gt=0)
     sparsity: float | None
     top1: float | None = None
     top1_interval: tuple[float, float] | None = None

@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -27,7 +27,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-_RECIPE, _OUT, _DATA = "Recipe", "Output", "Data"
+_RECIPE, _OUT, _DATA, _MEASURE = "Recipe", "Output", "Data", "Measurement"
 Config = Annotated[
     Path | None,
     typer.Option("-c", "--config", help="Recipe (YAML); without one, the defaults.", rich_help_panel=_RECIPE),
@@ -41,27 +41,53 @@ Settings = Annotated[
         rich_help_panel=_RECIPE,
     ),
 ]
-Epochs = Annotated[
+_RECIPES_OWN = "the recipe's"
+FinetuneEpochs = Annotated[
     int | None,
     typer.Option(
-        min=0, help="Epochs of this training stage; 0 means post-training only.", rich_help_panel=_RECIPE
+        min=0,
+        help="Epochs of the finetuning; 0 compresses without training.",
+        show_default=_RECIPES_OWN,
+        rich_help_panel=_RECIPE,
+    ),
+]
+TrainEpochs = Annotated[
+    int | None,
+    typer.Option(
+        min=0, help="Epochs of the dense training.", show_default=_RECIPES_OWN, rich_help_panel=_RECIPE
     ),
 ]
 Seed = Annotated[
-    int | None, typer.Option(min=0, help="Seed of every random generator.", rich_help_panel=_RECIPE)
+    int | None,
+    typer.Option(
+        min=0, help="Seed of every random generator.", show_default=_RECIPES_OWN, rich_help_panel=_RECIPE
+    ),
 ]
 DeviceName = Annotated[
-    str | None, typer.Option("--device", help="auto (CUDA if present), cpu or cuda.", rich_help_panel=_RECIPE)
+    str | None,
+    typer.Option(
+        "--device",
+        help="auto (CUDA if present), cpu or cuda.",
+        show_default=_RECIPES_OWN,
+        rich_help_panel=_RECIPE,
+    ),
 ]
 Bf16 = Annotated[
     bool | None,
     typer.Option(
-        "--bf16/--no-bf16", help="Train in bfloat16 where the device computes in it.", rich_help_panel=_RECIPE
+        "--bf16/--no-bf16",
+        help="Train in bfloat16 where the device computes in it.",
+        show_default=_RECIPES_OWN,
+        rich_help_panel=_RECIPE,
     ),
 ]
 DataDir = Annotated[
     Path | None,
-    typer.Option(help="Folder of CIFAR-10 (binary version, or torchvision's).", rich_help_panel=_DATA),
+    typer.Option(
+        help="Folder of CIFAR-10 (binary version, or torchvision's).",
+        show_default=_RECIPES_OWN,
+        rich_help_panel=_DATA,
+    ),
 ]
 Download = Annotated[
     bool,
@@ -80,7 +106,9 @@ PressFile = Annotated[Path, typer.Argument(metavar="FILE", help="A .press artifa
 NetworkFile = Annotated[
     Path,
     typer.Argument(
-        metavar="CHECKPOINT", help="A network of an earlier stage, or a state dict.", show_default=False
+        metavar="CHECKPOINT",
+        help="A network file (.safetensors) of an earlier stage, or a PyTorch state dict (.pt, .pth).",
+        show_default=False,
     ),
 ]
 
@@ -115,7 +143,7 @@ def run(
     ] = None,
     data_dir: DataDir = None,
     download: Download = False,
-    epochs: Epochs = None,
+    epochs: FinetuneEpochs = None,
     settings: Settings = [],
     seed: Seed = None,
     device: DeviceName = None,
@@ -165,7 +193,7 @@ def train(
     config: Config = None,
     data_dir: DataDir = None,
     download: Download = False,
-    epochs: Epochs = None,
+    epochs: TrainEpochs = None,
     settings: Settings = [],
     seed: Seed = None,
     device: DeviceName = None,
@@ -189,12 +217,13 @@ def train(
         },
     )
     _need_torch()
-    from toolkit.output_folder import check_output_file
-    from toolkit.stages import starting_network
+    from toolkit.output_folder import check_network_output
+    from toolkit.stages import check_dense, starting_network
 
-    check_output_file(output, overwrite=overwrite or resume)
+    check_network_output(output, overwrite=overwrite, resume=resume)
     images, place = _images_and_device(recipe)
     state = starting_network(recipe, images, place)
+    check_dense(state)
     _train_and_save(
         state, images, recipe, place, stage="train", output=output, resume=resume, as_json=as_json
     )
@@ -205,7 +234,14 @@ def prune(
     network: NetworkFile,
     config: Config = None,
     sparsity: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Fraction of the prunable weights removed.")
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Fraction of the prunable weights removed.",
+            show_default=_RECIPES_OWN,
+            rich_help_panel=_RECIPE,
+        ),
     ] = None,
     settings: Settings = [],
     output: Path = _output("Network file.", "pruned.safetensors"),
@@ -216,10 +252,10 @@ def prune(
     recipe = _recipe(config, settings, {"prune.sparsity": sparsity})
     _need_torch()
     from toolkit.network_file import load_network, save_network
-    from toolkit.output_folder import check_output_file
+    from toolkit.output_folder import check_network_output
     from toolkit.stages import prune_stage
 
-    check_output_file(output, overwrite=overwrite)
+    check_network_output(output, overwrite=overwrite, resume=False)
     pruned = prune_stage(load_network(network, recipe.model), recipe.prune)
     save_network(output, pruned)
     summary = pruned.history["prune"]
@@ -233,8 +269,13 @@ def quantize(
     config: Config = None,
     data_dir: DataDir = None,
     download: Download = False,
-    bits: Annotated[int | None, typer.Option(min=2, max=8, help="Code width in bits.")] = None,
-    epochs: Epochs = None,
+    bits: Annotated[
+        int | None,
+        typer.Option(
+            min=2, max=8, help="Code width in bits.", show_default=_RECIPES_OWN, rich_help_panel=_RECIPE
+        ),
+    ] = None,
+    epochs: FinetuneEpochs = None,
     settings: Settings = [],
     seed: Seed = None,
     device: DeviceName = None,
@@ -260,10 +301,10 @@ def quantize(
         },
     )
     _need_torch()
-    from toolkit.output_folder import check_output_file
+    from toolkit.output_folder import check_network_output
     from toolkit.stages import quantizer_stage, starting_network
 
-    check_output_file(output, overwrite=overwrite or resume)
+    check_network_output(output, overwrite=overwrite, resume=resume)
     images, place = _images_and_device(recipe)
     state = quantizer_stage(starting_network(recipe, images, place), recipe.quantize)
     _train_and_save(
@@ -362,7 +403,7 @@ def unpack(
     from toolkit.file_commands import unpack_file
     from toolkit.output_folder import check_output_file
 
-    target = output or file.with_suffix(".onnx")
+    target = output or Path(f"{file}.onnx" if not file.suffix else file).with_suffix(".onnx")
     check_output_file(target, overwrite=overwrite)
     size = unpack_file(file, target)
     _tell(f"{target}: {size:,} bytes")
@@ -373,7 +414,7 @@ def unpack(
 def bench(
     files: Annotated[
         list[Path],
-        typer.Argument(metavar="FILE...", help=".press or .onnx files; the first is the baseline."),
+        typer.Argument(metavar="FILE", help=".press or .onnx files; the first is the baseline."),
     ],
     dataset: Annotated[
         str | None,
@@ -384,9 +425,15 @@ def bench(
         ),
     ] = None,
     data_dir: DataDir = None,
-    batch: Annotated[str, typer.Option(metavar="N ...", help="Batch sizes.")] = "1,8,64",
-    threads: Annotated[str, typer.Option(metavar="N ...", help="Thread counts.")] = "1,2",
-    rounds: Annotated[int, typer.Option(min=1, help="How often the files take turns.")] = 3,
+    batch: Annotated[
+        str, typer.Option(metavar="N ...", help="Batch sizes, in images.", rich_help_panel=_MEASURE)
+    ] = "1,8,64",
+    threads: Annotated[
+        str, typer.Option(metavar="N ...", help="Thread counts.", rich_help_panel=_MEASURE)
+    ] = "1,2",
+    rounds: Annotated[
+        int, typer.Option(min=1, help="How often the files take turns.", rich_help_panel=_MEASURE)
+    ] = 3,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Write results.json here.", rich_help_panel=_OUT)
     ] = None,
@@ -418,7 +465,7 @@ def bench(
 @app.command(rich_help_panel="Measurements")
 def report(
     results: Annotated[
-        list[Path], typer.Argument(metavar="RESULTS...", help="results.json of one or several runs.")
+        list[Path], typer.Argument(metavar="RESULTS", help="results.json of one or several runs.")
     ],
     output: Path = _output("HTML page, or Markdown tables with the suffix .md.", "report.html"),
     overwrite: Overwrite = False,
@@ -440,10 +487,14 @@ def main() -> None:
     except ModelpressError as error:
         sys.exit(f"modelpress: error: {' '.join(str(error).split())}")
     except KeyboardInterrupt:
+        typer.echo("modelpress: stopped", err=True)
         sys.exit(130)
     except Interrupted as error:
         typer.echo(f"modelpress: {error}; continue with --resume", err=True)
         sys.exit(130)
+
+
+_NUMBER_LISTS = ("--batch", "--threads")
 
 
 def join_number_lists(arguments: Iterable[str]) -> list[str]:
@@ -455,8 +506,12 @@ def join_number_lists(arguments: Iterable[str]) -> list[str]:
     """
     joined: list[str] = []
     for argument in arguments:
-        in_list = len(joined) > 1 and joined[-2] in ("--batch", "--threads") and joined[-1][0].isdigit()
-        if in_list and argument.isdigit():
+        option = joined[-2] if len(joined) > 1 else ""
+        in_list = option in _NUMBER_LISTS and joined[-1][:1].isdecimal()
+        in_list = in_list or (
+            bool(joined) and joined[-1].partition("=")[0] in _NUMBER_LISTS and "=" in joined[-1]
+        )
+        if in_list and argument.isdecimal():
             joined[-1] += f",{argument}"
         else:
             joined.append(argument)
@@ -465,7 +520,7 @@ def join_number_lists(arguments: Iterable[str]) -> list[str]:
 
 def _numbers(option: str, text: str) -> tuple[int, ...]:
     parts = text.replace(",", " ").split()
-    if not parts or not all(part.isdigit() and int(part) > 0 for part in parts):
+    if not parts or not all(part.isdecimal() and len(part) < 7 and int(part) > 0 for part in parts):
         raise InputError(f"{option} is {text!r}; expected positive whole numbers, as in {option} 1 8 64")
     return tuple(int(part) for part in parts)
 
@@ -492,7 +547,7 @@ def _images_and_device(recipe: "Recipe") -> "tuple[ImageSet, Device]":
     from toolkit.stages import load_images
 
     place = choose_device(recipe.run.device, bf16=recipe.run.bf16, channels_last=recipe.run.channels_last)
-    return load_images(recipe.data, seed=recipe.seed), place
+    return load_images(recipe.data), place
 
 
 def _train_and_save(
@@ -501,7 +556,7 @@ def _train_and_save(
     recipe: "Recipe",
     place: "Device",
     *,
-    stage: Any,
+    stage: Literal["train", "finetune"],
     output: Path,
     resume: bool,
     as_json: bool,
@@ -509,15 +564,16 @@ def _train_and_save(
     """Train one stage, measure it on the held-out split, write the network file."""
     from toolkit.console import TerminalProgress
     from toolkit.network_file import save_network
+    from toolkit.output_folder import state_path
     from toolkit.stages import train_stage, validation_top1
 
-    state_path = output.with_name(f".{output.stem}.state.safetensors")
+    unfinished = state_path(output)
     progress = TerminalProgress()
     trained = train_stage(
-        state, images, recipe, place, progress, stage=stage, state_path=state_path, resume=resume
+        state, images, recipe, place, progress, stage=stage, state_path=unfinished, resume=resume
     )
     save_network(output, trained)
-    state_path.unlink(missing_ok=True)
+    unfinished.unlink(missing_ok=True)
     accuracy = validation_top1(trained.compressed(), images, place)
     _tell(f"{output}: " + ("no validation split" if accuracy is None else f"validation {accuracy:.2%}"))
     _emit_json(

@@ -20,18 +20,26 @@ class TerminalProgress:
         self._bar: Progress | None = None
         self._task = TaskID(0)
         self._number = 0
+        self._heading = ""
+
+    def _show_heading(self) -> None:
+        if self._heading:
+            CONSOLE.print(self._heading)
+            self._heading = ""
 
     def stage(self, name: str) -> None:
-        """A numbered heading."""
+        """A numbered heading, shown with the first thing that the stage has to tell."""
         self._number += 1
-        CONSOLE.print(f"[bold cyan]{self._number:>2}  {name}[/]")
+        self._heading = f"[bold cyan]{self._number:>2}  {name}[/]"
 
     def note(self, text: str) -> None:
         """An indented line."""
+        self._show_heading()
         CONSOLE.print(f"    {text}", markup=False)
 
     def start(self, title: str, total: int, *, done: int = 0) -> None:
         """Show a bar."""
+        self._show_heading()
         self._bar = Progress(
             TextColumn("    {task.description}"),
             BarColumn(bar_width=28),

@@ -23,7 +23,7 @@ from export.graph import metadata
 from export.onnx_flavours import emit
 from export.quantized import QuantizedModel, QuantizedTensor, Tensor, dense_array
 from export.runtime import open_session, run_batched, single_input
-from toolkit.data.image_set import load_image_set, normalised
+from toolkit.data.image_set import ImageSet, load_image_set, normalised
 from toolkit.training.progress import Progress
 
 
@@ -157,18 +157,15 @@ def bench_files(
     facts: dict[str, Any] = {}
     if max(threads) > usable_cores():
         progress.note(f"{max(threads)} threads on {usable_cores()} cores: such latencies mean little")
-    name = dataset or models[0].metadata.get("modelpress.dataset")
-    if name is None or (name == "cifar10" and data_dir is None):
-        progress.note("accuracy is not measured: no data set given (--dataset, --data-dir)")
-    else:
-        images = load_image_set(name, folder=data_dir)
+    images = _test_images(dataset, models[0].metadata.get("modelpress.dataset"), data_dir, progress)
+    if images is not None:
         pixels = normalised(images.test.images, images.mean, images.std)
         progress.start("accuracy", len(models))
         for model, record in zip(models, records, strict=True):
             add_accuracy(record, model, pixels, images.test.labels)
             progress.advance(model.path.name)
         progress.finish()
-        facts = {"name": name, "test_images": len(images.test), "fingerprint": images.fingerprint()}
+        facts = {"name": images.name, "test_images": len(images.test), "fingerprint": images.fingerprint()}
     progress.start("latency", rounds * len(paths))
     add_latency(
         records,
@@ -180,6 +177,23 @@ def bench_files(
     )
     progress.finish()
     return Results(environment=describe_environment(), dataset=facts, models=records)
+
+
+def _test_images(
+    asked_for: str | None, trained_on: str | None, data_dir: str | None, progress: Progress
+) -> ImageSet | None:
+    """The data set asked for; else the one the model names, if it can be had without asking for more."""
+    name = asked_for or trained_on
+    if name is None or (asked_for is None and name == "cifar10" and data_dir is None):
+        progress.note("accuracy is not measured: no data set given (--dataset, --data-dir)")
+        return None
+    try:
+        return load_image_set(name, folder=data_dir, test_only=True)
+    except InputError as error:
+        if asked_for is not None or data_dir is not None:
+            raise
+        progress.note(f"accuracy is not measured: {error}")
+        return None
 
 
 def distinct_names(paths: list[Path]) -> list[str]:

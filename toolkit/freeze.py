@@ -5,7 +5,7 @@ below can be frozen. Batch norm becomes a factor and a bias per channel; integer
 """
 
 import operator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -113,7 +113,7 @@ class _Freezer:
                 f"{node.target}: only plain convolutions of equal stride and padding can be exported: {conv}"
             )
         norm = self._norm_after(node)
-        factor, bias = (None, _bias(conv)) if norm is None else _fold(norm, conv)
+        factor, bias = (None, _bias(conv)) if norm is None else _fold(str(node.target), norm, conv)
         weight = self._weight(str(node.target), factor)
         return self.builder.conv(str(node.target), x, weight, bias, stride=stride, padding=padding)
 
@@ -148,6 +148,8 @@ def _quantized(network: CompressedNetwork, layer: str, factor: FloatArray | None
     Raises:
         ModelError: They are not.
     """
+    if not torch.isfinite(network.masked(layer)).all():
+        raise ModelError(f"{layer}: weights hold NaN or infinity")
     grid = network.grid(layer)
     symmetric = grid.offset is None
     codes = codes_of(network.masked(layer), grid).detach().cpu().numpy()
@@ -164,17 +166,10 @@ def _quantized(network: CompressedNetwork, layer: str, factor: FloatArray | None
     trained = network.effective_weights()[layer].detach().cpu().numpy()
     if not np.array_equal(tensor.dequantize(), trained):
         raise ModelError(f"{layer}: codes do not give the weights of the forward pass")
-    return QuantizedTensor(
-        tensor.codes,
-        bits=tensor.bits,
-        scale=tensor.scale,
-        offset=tensor.offset,
-        support=tensor.support,
-        channel_scale=factor,
-    )
+    return replace(tensor, channel_scale=factor)
 
 
-def _fold(norm: nn.BatchNorm2d, conv: nn.Conv2d) -> tuple[FloatArray, FloatArray]:
+def _fold(layer: str, norm: nn.BatchNorm2d, conv: nn.Conv2d) -> tuple[FloatArray, FloatArray]:
     """Factor and bias per channel of ``norm(conv(x)) = factor * (w * x) + bias``, from float64.
 
     Source: Jacob et al. 2018, arXiv:1712.05877, eq. (14).
@@ -186,7 +181,7 @@ def _fold(norm: nn.BatchNorm2d, conv: nn.Conv2d) -> tuple[FloatArray, FloatArray
     bias = norm.bias.double() + factor * (torch.from_numpy(_bias(conv)).to(mean) - mean)
     folded = _float32(factor), _float32(bias)
     if not all(np.isfinite(part).all() for part in folded):
-        raise ModelError("batch norm folds to NaN or infinity")
+        raise ModelError(f"{layer}: its batch norm folds to NaN or infinity")
     return folded
 
 

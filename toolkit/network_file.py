@@ -11,7 +11,7 @@ from export.errors import InputError
 from toolkit.compressed import CompressedNetwork
 from toolkit.data.image_set import ImageSet
 from toolkit.layers import weight_layers
-from toolkit.models.resnet_cifar import DEPTHS, ResNetCifar, Shortcut
+from toolkit.models.resnet_cifar import ResNetCifar, Shortcut
 from toolkit.quantization.quantizers import QuantizerSpec
 from toolkit.recipe import ModelOptions
 from toolkit.training.checkpoint import load_into, load_state, save_state
@@ -89,30 +89,49 @@ def load_network(path: Path, model: ModelOptions) -> NetworkState:
         InputError: The file is unreadable or does not fit the architecture.
     """
     tensors, metadata = load_state(path)
-    if "model" in metadata:
-        model = _known_model(path, metadata["model"])
-    network = new_network(model, seed=0)
+    try:
+        facts = _Facts.of(metadata, model)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"checkpoint {path}: its metadata are damaged: {error!r}") from error
+    network = new_network(facts.model, seed=0, n_classes=_n_classes(tensors))
     load_into(network, tensors, path)
     layers = weight_layers(network)
-    masks = {name: layers[name].detach() != 0 for name in metadata.get("masked", ())}
-    quantizers = {name: QuantizerSpec(**spec) for name, spec in metadata.get("quantizers", {}).items()}
-    contract = metadata.get("contract")
-    return NetworkState(
-        network,
-        model,
-        masks,
-        quantizers,
-        None if contract is None else InputContract(**{k: _frozen(v) for k, v in contract.items()}),
-        metadata.get("history", {}),
-    )
+    unknown = [name for name in (*facts.masked, *facts.quantizers) if name not in layers]
+    if unknown:
+        raise InputError(f"checkpoint {path}: its metadata name the unknown layer {unknown[0]!r}")
+    masks = {name: layers[name].detach() != 0 for name in facts.masked}
+    return NetworkState(network, facts.model, masks, facts.quantizers, facts.contract, facts.history)
 
 
-def _known_model(path: Path, stored: dict[str, Any]) -> ModelOptions:
-    if stored.get("arch") not in DEPTHS:
-        raise InputError(
-            f"checkpoint {path} holds a {stored.get('arch')!r}; this version knows {', '.join(DEPTHS)}"
+@dataclass(frozen=True)
+class _Facts:
+    """The metadata of a network file; for foreign files, empty but for the architecture asked for."""
+
+    model: ModelOptions
+    masked: tuple[str, ...]
+    quantizers: dict[str, QuantizerSpec]
+    contract: InputContract | None
+    history: dict[str, Any]
+
+    @classmethod
+    def of(cls, metadata: dict[str, Any], model: ModelOptions) -> "_Facts":
+        """Raises KeyError, TypeError, ValueError or AttributeError where something is not as written."""
+        if "model" in metadata:
+            model = ModelOptions(arch=metadata["model"]["arch"], shortcut=metadata["model"]["shortcut"])
+        contract = metadata.get("contract")
+        return cls(
+            model,
+            tuple(metadata.get("masked", ())),
+            {name: QuantizerSpec(**spec) for name, spec in metadata.get("quantizers", {}).items()},
+            None if contract is None else InputContract(**{key: _frozen(v) for key, v in contract.items()}),
+            dict(metadata.get("history", {})),
         )
-    return ModelOptions(arch=stored["arch"], shortcut=stored["shortcut"])
+
+
+def _n_classes(tensors: dict[str, Tensor]) -> int:
+    """Outputs of the classifier in a checkpoint; the usual ten where it has none, so that its absence is reported."""
+    bias = tensors.get("final_fc.linear.bias")
+    return len(bias) if bias is not None and bias.ndim == 1 and len(bias) else 10
 
 
 def _frozen(value: Any) -> Any:

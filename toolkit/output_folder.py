@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-import shutil
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +10,20 @@ from export.atomic_file import write_atomically
 from export.errors import InputError
 
 MANIFEST = "manifest.json"
-STATE = "state"  # training states of an unfinished run
 
 
 def prepare_output_folder(folder: Path, *, overwrite: bool, resume: bool) -> None:
     """Create the folder if need be and make sure that it can be written.
 
-    With `overwrite`, files of an earlier run are replaced one by one as the new ones are ready; its unfinished
-    training state is dropped at once. Other files stay.
+    Nothing is deleted here: with `overwrite`, files of an earlier run are replaced one by one as the new ones are
+    ready, and other files stay.
 
     Raises:
-        InputError: It is not empty and neither option is given, it is a file, or it is not writable.
+        InputError: It is not empty and neither option is given, it holds no run to resume, both options are given, it
+            is a file, or it is not writable.
     """
+    if overwrite and resume:
+        raise InputError("--overwrite starts again and --resume goes on: give one of them")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         occupied = any(folder.iterdir())
@@ -32,12 +34,14 @@ def prepare_output_folder(folder: Path, *, overwrite: bool, resume: bool) -> Non
             f"{folder}/ is not empty; pass --overwrite to replace its files, --resume to continue the run in it, "
             "or choose another --output-dir"
         )
-    probe = folder / ".write-test"
-    write_atomically(probe, b"")
-    probe.unlink()
-    if overwrite and not resume:
-        shutil.rmtree(folder / STATE, ignore_errors=True)
-        (folder / MANIFEST).unlink(missing_ok=True)
+    if occupied and resume and not (folder / MANIFEST).is_file():
+        raise InputError(f"{folder}/ holds no run to resume (no {MANIFEST}); choose another --output-dir")
+    _check_writable(folder)
+
+
+def state_path(output: Path) -> Path:
+    """Where the training that leads to a file keeps its state while it is unfinished."""
+    return output.with_name(f".{output.stem}.state.safetensors")
 
 
 def check_output_file(path: Path, *, overwrite: bool) -> None:
@@ -46,13 +50,37 @@ def check_output_file(path: Path, *, overwrite: bool) -> None:
     Raises:
         InputError: It exists and `overwrite` is not given, or its folder is not writable.
     """
+    if path.is_dir() or not path.name:
+        raise InputError(f"{path} is a folder; --output names a file")
     if path.exists() and not overwrite:
         raise InputError(f"{path} exists; pass --overwrite to replace it, or choose another --output")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"output folder {path.parent} cannot be created: {error.strerror}") from error
-    probe = path.parent / f".{path.name}.write-test"
+    _check_writable(path.parent)
+
+
+def check_network_output(path: Path, *, overwrite: bool, resume: bool) -> None:
+    """`check_output_file` for the file of a training stage, which may be resumed.
+
+    Raises:
+        InputError: As there; another suffix; an unfinished training, and neither option given.
+    """
+    if path.suffix != ".safetensors":
+        raise InputError(f"{path}: a network file ends in .safetensors")
+    if overwrite and resume:
+        raise InputError("--overwrite starts again and --resume goes on: give one of them")
+    unfinished = state_path(path).is_file()
+    check_output_file(path, overwrite=overwrite or (resume and unfinished))
+    if unfinished and not (overwrite or resume):
+        raise InputError(
+            f"an unfinished training for {path} is there; --resume goes on, --overwrite starts again"
+        )
+
+
+def _check_writable(folder: Path) -> None:
+    probe = folder / f".write-test-{os.getpid()}"
     write_atomically(probe, b"")
     probe.unlink()
 

@@ -3,7 +3,6 @@
 checkpoint → prune → quantize → freeze → model.press → ONNX → ONNX Runtime → report
 """
 
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,14 +26,17 @@ from toolkit.data.image_set import ImageSet, normalised
 from toolkit.device import Device, choose_device
 from toolkit.network_file import NetworkState, save_network
 from toolkit.output_folder import (
-    STATE,
+    MANIFEST,
+    check_output_file,
     file_facts,
     prepare_output_folder,
     read_manifest,
+    state_path,
     write_manifest,
 )
 from toolkit.recipe import Recipe
 from toolkit.stages import (
+    check_dense,
     check_patterns,
     freeze_stage,
     load_images,
@@ -49,7 +51,8 @@ from toolkit.stages import (
 from toolkit.training.evaluate import predict
 from toolkit.training.progress import Progress
 
-PRESS, DENSE, CHECKPOINT = "model.press", "dense-float.onnx", "checkpoint.safetensors"
+PRESS, DENSE = "model.press", "dense-float.onnx"
+DENSE_NETWORK, CHECKPOINT = "dense.safetensors", "checkpoint.safetensors"
 RESULTS, REPORT = "results.json", "report.html"
 
 
@@ -63,6 +66,8 @@ def run_pipeline(
         Interrupted: Stopped on request; `resume` continues.
     """
     prepare_output_folder(output, overwrite=overwrite, resume=resume)
+    for name in (DENSE_NETWORK, *_outputs(recipe), DENSE, CHECKPOINT, RESULTS, REPORT, MANIFEST):
+        check_output_file(output / name, overwrite=True)
     run = _Run(recipe, output, resume, progress)
     if resume and run.is_complete():
         progress.note("this run is complete already")
@@ -72,15 +77,16 @@ def run_pipeline(
         device = choose_device(
             recipe.run.device, bf16=recipe.run.bf16, channels_last=recipe.run.channels_last
         )
-        images = load_images(recipe.data, seed=recipe.seed)
+        images = load_images(recipe.data)
         dense = starting_network(recipe, images, device)
+        check_dense(dense)
         check_patterns(dense, recipe)
         progress.note(f"{images.name}: {_counts(images)}; {device.describe()}")
-    run.begin()
+    run.begin(device)
     if recipe.model.checkpoint is None:
         with run.stage("train"):
             dense = run.train(dense, images, device, stage="train")
-            save_network(output / "dense.safetensors", dense)
+            save_network(output / DENSE_NETWORK, dense)
     with run.stage("evaluate"):
         run.report_validation("dense", dense, images, device)
         onnx_stage(freeze_stage(dense), output / DENSE, flavour="float")
@@ -138,12 +144,26 @@ class _Run:
                 f"{self.output}/ holds a run of another recipe; give the same options to resume it, "
                 "or pass --overwrite to start again"
             )
-        return earlier.get("status") == "complete"
+        if earlier.get("status") != "complete":
+            return False
+        for name, facts in earlier.get("files", {}).items():
+            if not (self.output / name).is_file() or file_facts(self.output / name) != facts:
+                raise InputError(
+                    f"{self.output}/ holds a complete run, but {name} is missing or changed; "
+                    "pass --overwrite to run again"
+                )
+        return True
 
-    def begin(self) -> None:
+    def begin(self, device: Device) -> None:
         """Leave a manifest that names the run, once its inputs are known to be good."""
-        (self.output / STATE).mkdir(exist_ok=True)
+        if not self.resume:
+            self._drop_states()
+        self.manifest["environment"]["training_device"] = device.describe()
         write_manifest(self.output, self.manifest)
+
+    def _drop_states(self) -> None:
+        for name in (DENSE_NETWORK, CHECKPOINT):
+            state_path(self.output / name).unlink(missing_ok=True)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -157,7 +177,7 @@ class _Run:
         self, state: NetworkState, images: ImageSet, device: Device, *, stage: Literal["train", "finetune"]
     ) -> NetworkState:
         """The training stages of the recipe, resumable."""
-        path = self.output / STATE / f"{stage}.safetensors"
+        path = state_path(self.output / (DENSE_NETWORK if stage == "train" else CHECKPOINT))
         return train_stage(
             state,
             images,
@@ -179,10 +199,7 @@ class _Run:
     def measure(self, state: NetworkState, images: ImageSet, device: Device) -> Results:
         """Size, sparsity, accuracy, fidelity and latency of every file; here the test images are used."""
         bench, test = self.recipe.bench, images.test
-        paths = [
-            self.output / name
-            for name in (DENSE, PRESS, *(f"model-{flavour}.onnx" for flavour in self.recipe.onnx))
-        ]
+        paths = [self.output / name for name in (DENSE, *_outputs(self.recipe))]
         pixels = normalised(test.images, images.mean, images.std)
         models = [open_model(path) for path in paths]
         records = [describe_model(model) for model in models]
@@ -247,20 +264,25 @@ class _Run:
 
     def finish(self, state: NetworkState, images: ImageSet) -> None:
         """Complete the manifest and drop the training states."""
-        shutil.rmtree(self.output / STATE, ignore_errors=True)
         checkpoint = self.recipe.model.checkpoint
         self.manifest.update(
             status="complete",
             dataset=_dataset_facts(images),
             source_checkpoint=None if checkpoint is None else file_facts(Path(checkpoint)),
             history=state.history,
-            files={
-                path.name: file_facts(path)
-                for path in sorted(self.output.iterdir())
-                if path.is_file() and path.name != "manifest.json" and not path.name.startswith(".")
-            },
+            files={name: file_facts(self.output / name) for name in self._written()},
         )
         write_manifest(self.output, self.manifest)
+        self._drop_states()  # only now: a run killed before is resumed from them
+
+    def _written(self) -> list[str]:
+        trained = [DENSE_NETWORK] if self.recipe.model.checkpoint is None else []
+        return sorted([*trained, *_outputs(self.recipe), DENSE, CHECKPOINT, RESULTS, REPORT])
+
+
+def _outputs(recipe: Recipe) -> list[str]:
+    """The files that hold the compressed model."""
+    return [PRESS, *(f"model-{flavour}.onnx" for flavour in recipe.onnx)]
 
 
 def _counts(images: ImageSet) -> str:
@@ -269,7 +291,7 @@ def _counts(images: ImageSet) -> str:
 
 def _removed(state: NetworkState) -> str:
     summary = state.history["prune"]
-    share = summary["removed"] / summary["prunable"]
+    share = summary["removed"] / max(summary["prunable"], 1)
     return f"{summary['removed']:,} of {summary['prunable']:,} prunable weights removed ({share:.2%})"
 
 

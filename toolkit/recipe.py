@@ -5,6 +5,7 @@ defaults are a complete run by themselves: the embedded digits, a ResNet-20 trai
 """
 
 import difflib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -134,7 +135,7 @@ class Recipe(_Options):
     prune: PruneOptions = PruneOptions()
     finetune: TrainingOptions = TrainingOptions(epochs=6, batch=64, lr=0.03, padding=2)
     quantize: QuantizeOptions = QuantizeOptions()
-    onnx: tuple[Literal["float"], ...] = ("float",)
+    onnx: Annotated[tuple[Literal["float"], ...], Field(min_length=1)] = ("float",)
     """Flavours written."""
     bench: BenchOptions = BenchOptions()
     run: RunOptions = RunOptions()
@@ -150,11 +151,11 @@ def load_recipe(path: Path | None, overrides: dict[str, Any]) -> Recipe:
     Raises:
         InputError: The file is unreadable, a key is unknown or a value out of range; each is named.
     """
-    document = _read_yaml(path) if path is not None else {}
+    document = _over_defaults(_read_yaml(path) if path is not None else {})
     for key, value in overrides.items():
-        _place(document, key.split("."), value, key)
+        _place(document, key.split(".", 2), value, key)  # layer patterns below the second level may hold dots
     try:
-        return Recipe.model_validate(_over_defaults(document))
+        return Recipe.model_validate(document)
     except ValidationError as error:
         source = f"recipe {path}" if path is not None else "recipe"
         raise InputError(f"{source}: {'; '.join(map(_explain, error.errors()))}") from error
@@ -175,13 +176,28 @@ def parse_setting(text: str) -> tuple[str, Any]:
         raise InputError(f"--set {text!r}: expected key=value, as in quantize.bits=4")
     try:
         return key.strip(), yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise InputError(f"--set {text!r}: the value is no YAML") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise InputError(f"--set {text[:80]!r}: the value is no YAML") from error
 
 
 def dump_recipe(recipe: Recipe) -> str:
-    """The whole recipe as YAML."""
-    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
+    """The whole recipe as YAML, every key with its meaning."""
+    return "\n".join(_commented(recipe, "")) + "\n"
+
+
+def _commented(options: _Options, indent: str) -> Iterator[str]:
+    values = options.model_dump(mode="json")
+    for name, field in type(options).model_fields.items():
+        section = getattr(options, name)
+        if isinstance(section, _Options):
+            yield f"{name}:"
+            yield from _commented(section, indent="  ")
+        else:
+            flow = isinstance(values[name], list | dict)  # collections on one line
+            text = yaml.safe_dump(
+                {name: values[name]}, default_flow_style=None if flow else False, width=1000
+            ).strip()
+            yield f"{indent}{text:<34}  # {field.description}"
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -189,7 +205,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         document = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"recipe {path}: cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InputError(f"recipe {path}: is no YAML: {' '.join(str(error).split())}") from error
     if document is None:
         return {}

@@ -1,5 +1,6 @@
 """The stations of the chain, one function each; the pipeline and the single commands call the same ones."""
 
+import hashlib
 import json
 from dataclasses import asdict, replace
 from importlib.metadata import version
@@ -9,6 +10,7 @@ from typing import Literal
 from benchmarks.sparsity import sparsity_of
 from export.artifact import write_artifact
 from export.atomic_file import write_atomically
+from export.errors import InputError
 from export.onnx_flavours import emit
 from export.quantized import QuantizedModel
 from toolkit.compressed import CompressedNetwork
@@ -28,22 +30,45 @@ from toolkit.training.progress import Progress
 IMAGE_SHAPE = (3, 32, 32)
 
 
-def load_images(options: DataOptions, *, seed: int) -> ImageSet:
+def load_images(options: DataOptions) -> ImageSet:
     """The data set with its validation split held out."""
     images = load_image_set(options.dataset, folder=options.dir, download=options.download)
-    return images.hold_out(options.validation, seed=seed)
+    return images.hold_out(options.validation)
 
 
 def starting_network(recipe: Recipe, images: ImageSet, device: Device) -> NetworkState:
-    """The recipe's checkpoint, or a fresh network, on the device."""
+    """The recipe's checkpoint, or a fresh network, on the device.
+
+    Raises:
+        InputError: The checkpoint is not readable, does not fit, or belongs to another data set.
+    """
     if recipe.model.checkpoint is None:
         network = new_network(recipe.model, seed=recipe.seed, n_classes=len(images.class_names))
         state = NetworkState(network, recipe.model)
     else:
         state = load_network(Path(recipe.model.checkpoint), recipe.model)
+    contract = InputContract.of(images)
+    if state.contract is not None and state.contract.dataset != contract.dataset:
+        raise InputError(
+            f"{recipe.model.checkpoint} was trained on {state.contract.dataset}, the recipe's data set is "
+            f"{contract.dataset}: choose it with -c RECIPE or --set data.dataset={state.contract.dataset}"
+        )
     device.place(state.network)
     masks = {name: mask.to(device.torch_device) for name, mask in state.masks.items()}
-    return replace(state, masks=masks, contract=InputContract.of(images))
+    return replace(state, masks=masks, contract=state.contract or contract)
+
+
+def check_dense(state: NetworkState) -> None:
+    """Refuse a network that is pruned or quantized already where a dense one is needed.
+
+    Raises:
+        InputError: It is.
+    """
+    if state.masks or state.quantizers:
+        done = " and ".join(
+            word for word, facts in (("pruned", state.masks), ("quantized", state.quantizers)) if facts
+        )
+        raise InputError(f"the checkpoint is {done} already; start from the dense network, or pack this one")
 
 
 def check_patterns(state: NetworkState, recipe: Recipe) -> None:
@@ -83,6 +108,7 @@ def train_stage(
         mirror=images.mirrored,
         progress=progress,
         title=stage,
+        identity=_identity(state),
         state_path=state_path,
         resume=resume,
     )
@@ -91,9 +117,18 @@ def train_stage(
 
 
 def prune_stage(state: NetworkState, options: PruneOptions) -> NetworkState:
-    """Choose masks and set the removed weights to zero."""
+    """Choose masks and set the removed weights to zero; what was removed before stays removed.
+
+    Raises:
+        InputError: The network is quantized already, or no layer is left to prune.
+    """
+    if state.quantizers:
+        raise InputError("the network is quantized already; prune the one before it")
     prunable = without(weight_layers(state.network), options.exclude)
+    if not prunable:
+        raise InputError("prune.exclude leaves no layer to prune")
     masks = METHODS[options.method](prunable, sparsity=options.sparsity) if options.sparsity else {}
+    masks |= {name: mask & masks[name] if name in masks else mask for name, mask in state.masks.items()}
     pruned = replace(state, masks=masks)
     pruned.compressed().settle()
     removed = sum(int((~mask).sum()) for mask in masks.values())
@@ -144,6 +179,16 @@ def onnx_stage(model: QuantizedModel, path: Path, *, flavour: str) -> int:
     data = bytes(emit(model, flavour=flavour).SerializeToString(deterministic=True))
     write_atomically(path, data)
     return len(data)
+
+
+def _identity(state: NetworkState) -> str:
+    """SHA-256 of everything a training starts from, so that only the same one is resumed."""
+    digest = hashlib.sha256(repr((state.model.arch, state.model.shortcut, state.contract)).encode())
+    digest.update(repr(sorted(state.quantizers.items())).encode())
+    for name, tensor in (*state.network.state_dict().items(), *sorted(state.masks.items())):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _provenance(state: NetworkState) -> dict[str, str]:

@@ -169,6 +169,89 @@ def test_resuming_a_complete_run_does_nothing_and_other_recipes_are_refused(fini
     code, _, err = call("run", "-o", finished, "--resume")
     assert code == 1
     assert "holds a run of another recipe" in err
+    code, _, err = call("run", "-o", finished, *same, "--resume", "--overwrite")
+    assert code == 1
+    assert "give one of them" in err
+
+
+def test_files_of_others_in_the_output_folder_are_kept(tmp_path, call):
+    out = tmp_path / "out"
+    (out / "state").mkdir(parents=True)
+    (out / "state" / "keep.txt").write_text("mine")
+    (out / "report.html").write_text("mine")
+    for options, message in (
+        (["--overwrite", "--device", "tpu"], "choose auto, cpu or cuda"),
+        (["--resume"], "holds no run to resume"),
+    ):
+        code, _, err = call("run", "-o", out, *options)
+        assert code == 1
+        assert message in one_line(err)
+        assert (out / "state" / "keep.txt").read_text() == (out / "report.html").read_text() == "mine"
+
+
+def test_a_compressed_network_is_no_baseline(finished, tmp_path, call):
+    code, _, err = call("run", "--checkpoint", finished / "checkpoint.safetensors", "-o", tmp_path / "o")
+    assert code == 1
+    assert "pruned and quantized already" in one_line(err)
+    code, _, err = call("prune", finished / "checkpoint.safetensors", "-o", tmp_path / "p.safetensors")
+    assert code == 1
+    assert "quantized already" in one_line(err)
+
+
+def test_what_was_pruned_stays_pruned(finished, tmp_path, call):
+    first, second = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    assert call("prune", finished / "dense.safetensors", "--sparsity", 0.5, "-o", first)[0] == 0
+    code, out, _ = call("prune", first, "--sparsity", 0.2, "-o", second, "--json")
+    assert code == 0
+    assert json.loads(out)["removed"] == 134_168
+
+
+def test_a_network_of_another_data_set_is_refused(finished, tmp_path, tiny_cifar, call):
+    arguments = ["-c", RECIPE, "--data-dir", tiny_cifar, "--epochs", 0, "-o", tmp_path / "q.safetensors"]
+    code, _, err = call("quantize", finished / "dense.safetensors", *arguments)
+    assert code == 1
+    assert "was trained on digits, the recipe's data set is cifar10" in one_line(err)
+
+
+def test_network_files_end_in_safetensors_and_unfinished_trainings_are_kept(tmp_path, call):
+    code, _, err = call("train", "--epochs", 0, "-o", tmp_path / "net.pt")
+    assert code == 1
+    assert "ends in .safetensors" in one_line(err)
+    unfinished = tmp_path / ".d.state.safetensors"
+    unfinished.write_bytes(b"x")
+    code, _, err = call("train", "--epochs", 0, "-o", tmp_path / "d.safetensors")
+    assert code == 1
+    assert "--resume goes on, --overwrite starts again" in one_line(err)
+    assert unfinished.exists()
+
+
+def test_folders_where_files_are_due_are_found_at_once(tmp_path, tiny_cifar, call):
+    (tmp_path / "d.safetensors").mkdir()
+    for arguments in (
+        ["train", "-o", tmp_path / "d.safetensors", "--overwrite"],
+        ["train", "-o", "/", "--overwrite"],
+    ):
+        code, _, err = call(*arguments)
+        assert code == 1
+        one_line(err)
+    (tmp_path / "o" / "model.press").mkdir(parents=True)
+    code, _, err = call("run", "-o", tmp_path / "o", "--overwrite")
+    assert code == 1
+    assert "is a folder" in one_line(err)
+    for path in (".", "/", ""):
+        code, _, err = call("unpack", path)
+        assert code == 1
+        one_line(err)
+
+
+def test_digits_artifacts_are_measured_without_scikit_learn(finished, monkeypatch, call):
+    monkeypatch.setitem(__import__("sys").modules, "sklearn.datasets", None)
+    code, out, err = call(
+        "bench", finished / "model.press", "--batch=1", "2", "--threads=1", "--rounds=1", "--json"
+    )
+    assert code == 0, err
+    assert "accuracy is not measured" in err
+    assert [r["batch"] for r in json.loads(out)["models"][0]["latency"]] == [1, 2]
 
 
 def test_dry_run_prints_the_recipe_and_writes_nothing(tmp_path, call):
@@ -220,6 +303,10 @@ def test_bad_input_is_one_line_and_leaves_nothing_behind(tmp_path, tiny_cifar, c
         ([*good, "--set", "prune.sparsty=0.5"], "did you mean 'sparsity'"),
         ([*good, "--set", "quantize.bits=12"], "quantize.bits is 12"),
         ([*good, "--set", "prune.exclude=[nothing*]"], "matches no layer"),
+        ([*good, "--set", "onnx=[]"], "onnx is []"),
+        ([*good, "--checkpoint", tmp_path], "is no file"),
+        ([*good[:-1], missing], "is no folder"),
+        (["run", "-o", out, "--data-dir", tiny_cifar], "the digits need no folder"),
         ([*good, "--device", "tpu"], "choose auto, cpu or cuda"),
         (["run", "-o", tmp_path / "file" / "out"], "cannot be created"),
         (["run", "-o", tmp_path], "is not empty; pass --overwrite"),
@@ -252,7 +339,7 @@ def test_existing_files_are_kept_without_overwrite(tmp_path, call):
     assert (tmp_path / "model.onnx").read_text() == "mine"
 
 
-@pytest.mark.parametrize("batch", ["0", "x", "-1"])
+@pytest.mark.parametrize("batch", ["0", "x", "-1", "", "²"])
 def test_batch_sizes_must_be_positive(tmp_path, call, batch):
     code, _, err = call("bench", tmp_path / "m.press", f"--batch={batch}")
     assert code == 1

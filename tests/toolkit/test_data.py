@@ -99,13 +99,14 @@ def test_damaged_torchvision_files_are_a_plain_error(tmp_path):
 
 def test_held_out_images_are_gone_from_training_and_the_test_set_is_fixed():
     digits = load_digits()
-    split = digits.hold_out(0.1, seed=3)
+    split = digits.hold_out(0.1)
     assert len(split.validation) == round(0.1 * len(digits.train))
     together = np.concatenate([split.train.images, split.validation.images]).reshape(len(digits.train), -1)
     everything = digits.train.images.reshape(len(digits.train), -1)
     assert sorted(map(bytes, together)) == sorted(map(bytes, everything))
     np.testing.assert_array_equal(split.test.images, load_digits().test.images)
-    assert digits.hold_out(0.1, seed=4).fingerprint() == split.fingerprint()
+    assert digits.fingerprint() == split.fingerprint()
+    np.testing.assert_array_equal(digits.hold_out(0.1).validation.images, split.validation.images)
 
 
 def test_batches_in_order_are_the_normalised_images():
@@ -144,6 +145,18 @@ def test_a_plan_depends_on_seed_and_epoch_alone():
     assert not plans[0].mirror.any()
     assert sorted(plans[0].order.tolist()) == list(range(len(split)))
     assert n_batches(split, 100) == len(split) // 100
+
+
+def test_the_test_file_alone_is_enough_to_measure(tiny_cifar):
+    for path in tiny_cifar.glob("*/data_batch_*"):
+        path.unlink()
+    images = load_image_set("cifar10", folder=str(tiny_cifar), test_only=True)
+    assert (len(images.train), len(images.test)) == (0, 5)
+
+
+def test_digits_take_no_folder(tmp_path):
+    with pytest.raises(InputError, match="the digits need no folder"):
+        load_image_set("digits", folder=str(tmp_path))
 
 
 def test_real_cifar10_has_the_stated_counts(cifar10_folder):

@@ -29,7 +29,7 @@ from toolkit.training.progress import Silent
 
 CPU = choose_device("cpu", bf16=False)
 OPTIONS = TrainingOptions(epochs=3, batch=32, lr=0.02, padding=2)
-DIGITS = load_digits().hold_out(0.1, seed=0)
+DIGITS = load_digits().hold_out(0.1)
 TRAIN = to_device(DIGITS.train.take(np.arange(160)), DIGITS, CPU.torch_device, padding=2)
 VALIDATION = to_device(DIGITS.validation.take(np.arange(40)), DIGITS, CPU.torch_device)
 
@@ -135,8 +135,20 @@ def test_resuming_a_finished_run_changes_nothing(tmp_path):
 def test_a_state_of_other_options_is_refused(tmp_path):
     state = tmp_path / "state.safetensors"
     fit(tiny_network(), state_path=state)
-    with pytest.raises(InputError, match="left by a run with other options"):
+    with pytest.raises(InputError, match="or with other options"):
         fit(tiny_network(), TrainingOptions(epochs=4, batch=32), state_path=state, resume=True)
+
+
+def test_a_state_of_another_network_is_refused(tmp_path):
+    state = tmp_path / "state.safetensors"
+    fit(tiny_network(), state_path=state, identity="one")
+    with pytest.raises(InputError, match="another network"):
+        fit(tiny_network(), state_path=state, resume=True, identity="two")
+
+
+def test_a_stop_at_the_last_step_is_no_stop(tmp_path):
+    history = fit(tiny_network(), state_path=tmp_path / "s.safetensors", progress=SignalAt(15))
+    assert len(history) == OPTIONS.epochs
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_epoch(tmp_path):
@@ -229,16 +241,18 @@ def test_keys_and_shapes_that_do_not_fit_are_named(tmp_path):
     del state["final_fc.linear.bias"]
     state["extra.weight"] = torch.zeros(1)
     state["head_conv.0.conv.weight"] = torch.zeros(8, 3, 3, 3)
-    state["head_conv.1.weight"] = torch.full((16,), torch.nan)
     with pytest.raises(InputError) as caught:
         load_into(ResNetCifar(), state, Path("x.pt"))
     for part in (
         "1 missing (final_fc.linear.bias)",
         "1 unknown (extra.weight)",
         "head_conv.0.conv.weight (8, 3, 3, 3) instead of (16, 3, 3, 3)",
-        "1 not finite (head_conv.1.weight)",
     ):
         assert part in str(caught.value)
+    poisoned = state_dict()
+    poisoned["head_conv.1.weight"][3] = torch.nan
+    with pytest.raises(InputError, match=r"1 not finite \(head_conv.1.weight\)"):
+        load_into(ResNetCifar(), poisoned, Path("x.pt"))
 
 
 @pytest.mark.parametrize(
@@ -247,6 +261,7 @@ def test_keys_and_shapes_that_do_not_fit_are_named(tmp_path):
         ([1, 2], "is no state dict: expected tensors by name, got a list"),
         ({"a": 1}, "got a dict of int"),
         ({}, "got a dict of nothing"),
+        ({1: torch.zeros(1)}, "expected tensors by name"),
         (Path("x"), "loads safely"),
         (ResNetCifar, "loads safely"),
     ],
@@ -254,6 +269,44 @@ def test_keys_and_shapes_that_do_not_fit_are_named(tmp_path):
 def test_pickles_that_are_no_state_dict_are_refused(tmp_path, value, message):
     with pytest.raises(InputError, match=message):
         load_state(write_pickle(tmp_path / "c.pt", value))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.half(), "float16 instead of float32"),
+        (lambda t: t.to(torch.complex64), "complex64 instead of float32"),
+        (lambda t: t.to_sparse(), "sparse float32 instead of float32"),
+    ],
+)
+def test_tensors_of_another_type_are_never_cast(change, message):
+    state = state_dict()
+    state["head_conv.0.conv.weight"] = change(state["head_conv.0.conv.weight"])
+    with pytest.raises(InputError, match=message):
+        load_into(ResNetCifar(), state, Path("x.pt"))
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        [1],
+        None,
+        {"model": "resnet20"},
+        {"model": {"arch": "resnet20"}},
+        {"model": {"arch": "resnet21", "shortcut": "B"}},
+        {"masked": ["nowhere"]},
+        {"quantizers": {"nowhere": {"bits": 4}}},
+        {"quantizers": {"final_fc.linear": {"bits": 99}}},
+        {"quantizers": {"final_fc.linear": {"bitz": 4}}},
+        {"contract": {"dataset": "digits"}},
+        {"history": 3},
+    ],
+)
+def test_damaged_metadata_are_named(tmp_path, metadata):
+    path = tmp_path / "n.safetensors"
+    save_state(path, state_dict(), metadata)
+    with pytest.raises(ModelpressError, match="metadata|99 bits"):
+        load_network(path, ModelOptions())
 
 
 def test_a_pickle_that_would_run_code_is_not_run(tmp_path):

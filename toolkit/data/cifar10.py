@@ -17,11 +17,12 @@ _TRAIN_FILES = tuple(f"data_batch_{i}.bin" for i in range(1, 6))
 _TEST_FILE = "test_batch.bin"
 
 
-def load_cifar10(folder: str | None, *, download: bool = False) -> ImageSet:
+def load_cifar10(folder: str | None, *, download: bool = False, test_only: bool = False) -> ImageSet:
     """Read the binary version where the folder has it, torchvision's copy otherwise.
 
     Args:
         folder: Holds ``cifar-10-batches-bin/`` or its files, or torchvision's ``cifar-10-batches-py/``.
+        test_only: Read the test file alone.
         download: Let torchvision fetch the data into `folder` if they are not there.
 
     Raises:
@@ -32,13 +33,12 @@ def load_cifar10(folder: str | None, *, download: bool = False) -> ImageSet:
     root = Path(folder)
     for candidate in (root / "cifar-10-batches-bin", root):
         if (candidate / _TEST_FILE).is_file() or (candidate / _TRAIN_FILES[0]).is_file():
-            return _load_binary(candidate)
+            return _load_binary(candidate, test_only=test_only)
     if download or (root / "cifar-10-batches-py").is_dir():
         return _load_torchvision(root, download=download)
     if not root.is_dir():
-        raise InputError(
-            f"data folder {root} does not exist; pass --data-dir DIR, or --download to fetch CIFAR-10"
-        )
+        what = "is no folder" if root.exists() else "does not exist"
+        raise InputError(f"data folder {root} {what}; pass --data-dir DIR, or --download to fetch CIFAR-10")
     raise InputError(
         f"{root} holds no CIFAR-10: expected cifar-10-batches-bin/{_TEST_FILE} or cifar-10-batches-py/; "
         "pass --download to fetch it"
@@ -71,11 +71,13 @@ def read_batch(path: Path) -> Split:
     return Split(records[:, 1:].reshape(n_records, 3, 32, 32), labels)
 
 
-def _load_binary(folder: Path) -> ImageSet:
+def _load_binary(folder: Path, *, test_only: bool) -> ImageSet:
+    test = read_batch(folder / _TEST_FILE)
+    if test_only:
+        return _image_set(test.take(np.arange(0)), test)
     train = [read_batch(folder / name) for name in _TRAIN_FILES]
     return _image_set(
-        Split(np.concatenate([s.images for s in train]), np.concatenate([s.labels for s in train])),
-        read_batch(folder / _TEST_FILE),
+        Split(np.concatenate([s.images for s in train]), np.concatenate([s.labels for s in train])), test
     )
 
 

@@ -8,6 +8,8 @@ import numpy.typing as npt
 
 from export.errors import InputError
 
+_SPLIT_SEED = 0  # not the recipe's seed: one stage's training images never are another's validation images
+
 
 @dataclass(frozen=True)
 class Split:
@@ -50,9 +52,9 @@ class ImageSet:
     std: tuple[float, float, float]
     mirrored: bool
 
-    def hold_out(self, fraction: float, *, seed: int) -> "ImageSet":
-        """Move a random fraction of the training images into the validation split."""
-        order = np.random.default_rng(seed).permutation(len(self.train))
+    def hold_out(self, fraction: float) -> "ImageSet":
+        """Move a fraction of the training images, always the same ones, into the validation split."""
+        order = np.random.default_rng(_SPLIT_SEED).permutation(len(self.train))
         n_held = round(fraction * len(self.train))
         return replace(
             self,
@@ -89,23 +91,30 @@ def normalisation_factors(
     return scale.astype(np.float32), shift.astype(np.float32)
 
 
-def load_image_set(name: str, *, folder: str | None = None, download: bool = False) -> ImageSet:
+def load_image_set(
+    name: str, *, folder: str | None = None, download: bool = False, test_only: bool = False
+) -> ImageSet:
     """Load a data set by name, everything but the test images in the training split.
 
     Args:
         name: ``cifar10`` or ``digits``.
         folder: Where the files are (``cifar10``).
         download: Whether missing files may be fetched (``cifar10``, needs torchvision).
+        test_only: Leave the training split empty where that saves reading it.
 
     Raises:
-        InputError: The data are missing or damaged.
+        InputError: The data are missing or damaged, or a folder is given for a set that needs none.
     """
     if name == "digits":
+        if folder is not None or download:
+            raise InputError(
+                "the digits need no folder; for CIFAR-10 pass -c RECIPE or --set data.dataset=cifar10"
+            )
         from toolkit.data.digits import load_digits
 
         return load_digits()
     if name == "cifar10":
         from toolkit.data.cifar10 import load_cifar10
 
-        return load_cifar10(folder, download=download)
+        return load_cifar10(folder, download=download, test_only=test_only)
     raise InputError(f"data set {name!r} is unknown; choose cifar10 or digits")

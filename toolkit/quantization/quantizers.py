@@ -29,6 +29,9 @@ class QuantizerSpec:
     symmetric: bool = False
     per_channel: bool = False
 
+    def __post_init__(self) -> None:
+        code_range(bits=self.bits, signed=self.symmetric)  # refuses widths outside 2..8
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -62,11 +65,11 @@ def min_max_grid(weight: Tensor, spec: QuantizerSpec) -> Grid:
     )
     if spec.symmetric:
         _, q_max = code_range(bits=spec.bits, signed=True)
-        span, offset = flat.abs().amax(dim=1) / q_max, None
+        span, offset = _divided(flat.abs().amax(dim=1), q_max), None
     else:
         _, q_max = code_range(bits=spec.bits, signed=False)
         offset = flat.amin(dim=1)
-        span = (flat.amax(dim=1) - offset) / q_max
+        span = _divided(flat.amax(dim=1) - offset, q_max)
     scale = torch.where(span > 0, span, torch.ones_like(span))
     if not spec.per_channel:
         scale, offset = scale[0], None if offset is None else offset[0]
@@ -107,6 +110,11 @@ class _StraightThrough(torch.autograd.Function):
     @staticmethod
     def backward(ctx: object, gradient: Tensor) -> tuple[Tensor, None]:
         return gradient, None
+
+
+def _divided(span: Tensor, steps: int) -> Tensor:
+    """A true division: by a plain number, GPUs multiply with its reciprocal, which may differ in the last bit."""
+    return span / torch.full_like(span, steps)
 
 
 def _along_channels(parameter: Tensor, like: Tensor) -> Tensor:

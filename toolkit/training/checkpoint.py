@@ -1,6 +1,7 @@
 """Checkpoint files: safetensors of our own, state dicts of others, never arbitrary pickles."""
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ def load_state(path: Path) -> tuple[State, dict[str, Any]]:
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"checkpoint {path} does not exist")
+        raise InputError(f"checkpoint {path} {'is no file' if path.exists() else 'does not exist'}")
     return _load_safetensors(path) if path.suffix == ".safetensors" else (_load_pickle(path), {})
 
 
@@ -58,11 +59,25 @@ def load_into(network: nn.Module, state: State, path: Path) -> None:
                 if key in state and state[key].shape != value.shape
             ],
         ),
-        *_listed("not finite", [key for key in own if key in state and not torch.isfinite(state[key]).all()]),
+        *_listed(
+            "of another type",
+            [
+                f"{key} {_kind(state[key])} instead of {_kind(value)}"
+                for key, value in own.items()
+                if key in state and _kind(state[key]) != _kind(value)
+            ],
+        ),
     ]
+    if not problems:
+        problems = _listed("not finite", [key for key in own if not torch.isfinite(state[key]).all()])
     if problems:
         raise InputError(f"checkpoint {path} does not fit the network: {'; '.join(problems)}")
     network.load_state_dict(state)
+
+
+def _kind(tensor: Tensor) -> str:
+    layout = "" if tensor.layout == torch.strided else "sparse "
+    return layout + str(tensor.dtype).removeprefix("torch.")
 
 
 def _listed(kind: str, names: list[str]) -> list[str]:
@@ -79,28 +94,32 @@ def _load_safetensors(path: Path) -> tuple[State, dict[str, Any]]:
             metadata = json.loads((file.metadata() or {}).get(_KEY, "{}"))
     except (SafetensorError, OSError, ValueError) as error:
         raise InputError(f"checkpoint {path} is no readable safetensors file: {error}") from error
+    if not isinstance(metadata, dict):
+        raise InputError(f"checkpoint {path}: its metadata are damaged: no JSON object")
     return state, metadata
 
 
 def _load_pickle(path: Path) -> State:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about archives of other kinds, which are refused anyway
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises its unpickler's, zip's and I/O errors unchanged
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(
-            f"checkpoint {path} is no state dict that loads safely (weights_only=True): {reason[:160]}"
+            f"checkpoint {path} is no state dict that loads safely (weights_only=True): save one with "
+            "torch.save(model.state_dict(), path), or as .safetensors"
         ) from error
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
-    if (
-        not isinstance(content, dict)
-        or not content
-        or not all(isinstance(v, Tensor) for v in content.values())
-    ):
+    if not isinstance(content, dict) or not content or not all(map(_is_entry, content.items())):
         raise InputError(
             f"checkpoint {path} is no state dict: expected tensors by name, got {_describe(content)}"
         )
     return dict(content)
+
+
+def _is_entry(item: tuple[Any, Any]) -> bool:
+    return isinstance(item[0], str) and isinstance(item[1], Tensor)
 
 
 def _describe(content: object) -> str:

@@ -79,6 +79,7 @@ def train(
     mirror: bool,
     progress: Progress,
     title: str,
+    identity: str = "",
     state_path: Path | None = None,
     resume: bool = False,
 ) -> list[EpochRecord]:
@@ -86,6 +87,7 @@ def train(
 
     Args:
         network: On the device already.
+        identity: Names what is trained; a state of another identity is not resumed.
         state_path: Where the state is kept after every epoch and on a stop; None keeps none.
         resume: Continue from `state_path` if it is there.
 
@@ -103,6 +105,7 @@ def train(
     )
     run = _Run(network, optimiser, train_split, options, device, seed, mirror, progress)
     fingerprint = {
+        "identity": identity,
         "options": options.model_dump(),
         "seed": seed,
         "images": len(train_split),
@@ -122,7 +125,7 @@ def train(
                 _close_epoch(position, run, validation_split)
             if state_path is not None:
                 _store(state_path, network, optimiser, position, fingerprint)
-            if not finished or stop.pending:
+            if not finished or (stop.pending and position.epoch < options.epochs):
                 progress.finish()
                 raise Interrupted(
                     f"stopped in epoch {position.epoch + 1} of {options.epochs}, step {position.step}"
@@ -170,7 +173,10 @@ class _Run:
 
     def _step(self, plan: EpochPlan, position: _Position) -> torch.Tensor:
         done = position.epoch * self.steps_per_epoch + position.step
-        rate = learning_rate_at(self.options, (done + 1) / (self.options.epochs * self.steps_per_epoch))
+        progress = (done + 0.5) / (
+            self.options.epochs * self.steps_per_epoch
+        )  # the middle of the step: never rate 0
+        rate = learning_rate_at(self.options, progress)
         self.optimiser.param_groups[0]["lr"] = rate
         images, labels = plan.batch(self.split, position.step, size=self.options.batch)
         if self.device.channels_last:
@@ -223,7 +229,9 @@ def _restore(
 ) -> _Position:
     tensors, metadata = load_state(path)
     if metadata.get("fingerprint") != json.loads(json.dumps(fingerprint)):
-        raise InputError(f"{path} was left by a run with other options; pass --overwrite to start again")
+        raise InputError(
+            f"{path} was left by a training of another network or with other options; start again"
+        )
     prefix = "network."
     network.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
     for name, parameter in network.named_parameters():
