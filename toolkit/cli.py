@@ -167,12 +167,8 @@ def run(
         settings,
         {
             "model.checkpoint": checkpoint,
-            "data.dir": data_dir,
-            "data.download": download or None,
             "finetune.epochs": epochs,
-            "seed": seed,
-            "run.device": device,
-            "run.bf16": bf16,
+            **_common(data_dir, download, seed, device, bf16),
         },
     )
     if dry_run:
@@ -208,12 +204,8 @@ def train(
         config,
         settings,
         {
-            "data.dir": data_dir,
-            "data.download": download or None,
             "train.epochs": epochs,
-            "seed": seed,
-            "run.device": device,
-            "run.bf16": bf16,
+            **_common(data_dir, download, seed, device, bf16),
         },
     )
     _need_torch()
@@ -291,13 +283,9 @@ def quantize(
         settings,
         {
             "model.checkpoint": network,
-            "data.dir": data_dir,
-            "data.download": download or None,
             "quantize.bits": bits,
             "finetune.epochs": epochs,
-            "seed": seed,
-            "run.device": device,
-            "run.bf16": bf16,
+            **_common(data_dir, download, seed, device, bf16),
         },
     )
     _need_torch()
@@ -344,15 +332,13 @@ def emit_onnx(
 ) -> None:
     """Write a checked ONNX model from an artifact. Needs no torch."""
     from export.artifact import read_artifact
-    from export.atomic_file import write_atomically
-    from export.onnx_flavours import emit
+    from export.onnx_flavours import write_onnx
     from toolkit.output_folder import check_output_file
 
     check_output_file(output, overwrite=overwrite)
-    data = bytes(emit(read_artifact(file), flavour=flavour).SerializeToString(deterministic=True))
-    write_atomically(output, data)
-    _tell(f"{output}: {len(data):,} bytes, flavour {flavour}, checked")
-    _emit_json({"output": str(output), "size_bytes": len(data), "flavour": flavour}, as_json=as_json)
+    size = write_onnx(output, read_artifact(file), flavour=flavour)
+    _tell(f"{output}: {size:,} bytes, flavour {flavour}, checked")
+    _emit_json({"output": str(output), "size_bytes": size, "flavour": flavour}, as_json=as_json)
 
 
 @app.command(rich_help_panel="Files")
@@ -523,6 +509,19 @@ def _numbers(option: str, text: str) -> tuple[int, ...]:
     if not parts or not all(part.isdecimal() and len(part) < 7 and int(part) > 0 for part in parts):
         raise InputError(f"{option} is {text!r}; expected positive whole numbers, as in {option} 1 8 64")
     return tuple(int(part) for part in parts)
+
+
+def _common(
+    data_dir: Path | None, download: bool, seed: int | None, device: str | None, bf16: bool | None
+) -> dict[str, Any]:
+    """Recipe keys of the options that every training command has."""
+    return {
+        "data.dir": data_dir,
+        "data.download": download or None,
+        "seed": seed,
+        "run.device": device,
+        "run.bf16": bf16,
+    }
 
 
 def _recipe(config: Path | None, settings: list[str], options: dict[str, Any]) -> "Recipe":

@@ -20,7 +20,7 @@ from export.atomic_file import write_atomically
 from export.byte_parts import PARTS
 from export.errors import InputError, ModelError
 from export.graph import metadata
-from export.onnx_flavours import emit
+from export.onnx_flavours import emit, write_onnx
 from export.quantized import QuantizedModel, QuantizedTensor, Tensor, dense_array
 from export.runtime import open_session, run_batched, single_input
 from toolkit.data.image_set import ImageSet, load_image_set, normalised
@@ -123,11 +123,10 @@ def unpack_file(path: Path, target: Path) -> int:
     """
     model = read_artifact(path)
     if target.suffix == ".onnx":
-        data = bytes(emit(model, flavour="float").SerializeToString(deterministic=True))
-    elif target.suffix == ".npz":
-        data = _npz(model)
-    else:
+        return write_onnx(target, model, flavour="float")
+    if target.suffix != ".npz":
         raise InputError(f"{target}: expected a name that ends in .onnx or .npz")
+    data = _npz(model)
     write_atomically(target, data)
     return len(data)
 

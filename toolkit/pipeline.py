@@ -21,6 +21,7 @@ from benchmarks.report import write_report
 from benchmarks.suite import add_accuracy, add_latency, describe_model
 from export.artifact import read_artifact
 from export.errors import InputError, ModelError
+from export.onnx_flavours import write_onnx
 from toolkit.data.batches import to_device
 from toolkit.data.image_set import ImageSet, normalised
 from toolkit.device import Device, choose_device
@@ -40,7 +41,6 @@ from toolkit.stages import (
     check_patterns,
     freeze_stage,
     load_images,
-    onnx_stage,
     pack_stage,
     prune_stage,
     quantizer_stage,
@@ -89,7 +89,7 @@ def run_pipeline(
             save_network(output / DENSE_NETWORK, dense)
     with run.stage("evaluate"):
         run.report_validation("dense", dense, images, device)
-        onnx_stage(freeze_stage(dense), output / DENSE, flavour="float")
+        write_onnx(output / DENSE, freeze_stage(dense), flavour="float")
     with run.stage("prune"):
         pruned = prune_stage(dense, recipe.prune)
         progress.note(_removed(pruned))
@@ -105,7 +105,7 @@ def run_pipeline(
     with run.stage("onnx"):
         packed = read_artifact(output / PRESS)
         for flavour in recipe.onnx:
-            onnx_stage(packed, output / f"model-{flavour}.onnx", flavour=flavour)
+            write_onnx(output / f"model-{flavour}.onnx", packed, flavour=flavour)
     with run.stage("bench"):
         results = run.measure(quantized, images, device)
     with run.stage("report"):

@@ -9,9 +9,7 @@ from typing import Literal
 
 from benchmarks.sparsity import sparsity_of
 from export.artifact import write_artifact
-from export.atomic_file import write_atomically
 from export.errors import InputError
-from export.onnx_flavours import emit
 from export.quantized import QuantizedModel
 from toolkit.compressed import CompressedNetwork
 from toolkit.data.batches import to_device
@@ -172,13 +170,6 @@ def freeze_stage(state: NetworkState) -> QuantizedModel:
 def pack_stage(model: QuantizedModel, path: Path) -> int:
     """Write the artifact; returns its size in bytes."""
     return write_artifact(path, model)
-
-
-def onnx_stage(model: QuantizedModel, path: Path, *, flavour: str) -> int:
-    """Write an ONNX file; returns its size in bytes."""
-    data = bytes(emit(model, flavour=flavour).SerializeToString(deterministic=True))
-    write_atomically(path, data)
-    return len(data)
 
 
 def _identity(state: NetworkState) -> str:
