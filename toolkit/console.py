@@ -55,7 +55,9 @@ class TerminalProgress:
     def advance(self, detail: str = "") -> None:
         """One unit further; an empty detail keeps the last one."""
         if self._bar is not None:
-            self._bar.update(self._task, advance=1, **({"detail": detail} if detail else {}))
+            self._bar.advance(self._task)
+            if detail:
+                self._bar.update(self._task, detail=detail)
 
     def finish(self) -> None:
         """Remove the bar."""

@@ -30,7 +30,9 @@ class Device:
     def place(self, network: nn.Module) -> nn.Module:
         """The network on this device, in its memory layout."""
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
-        return network.to(self.torch_device, memory_format=layout)
+        network.to(self.torch_device)
+        network.to(memory_format=layout)
+        return network
 
     def describe(self) -> str:
         """For people."""

@@ -73,7 +73,7 @@ def show_inspection(facts: dict[str, Any]) -> None:
         }
         for tensor in facts["tensors"]
     ]
-    rest = {"shape": "", "bits": "", "sparsity": "", "encoding": "", **dict.fromkeys(PARTS, "")}
+    rest = dict.fromkeys(("shape", "bits", "sparsity", "encoding", *PARTS), "")
     for name, size in (
         ("graph", facts["graph_bytes"]),
         ("tensor directory", facts["directory_bytes"]),

@@ -105,7 +105,8 @@ def run_pipeline(
     with run.stage("onnx"):
         packed = read_artifact(output / PRESS)
         for flavour in recipe.onnx:
-            write_onnx(output / f"model-{flavour}.onnx", packed, flavour=flavour)
+            size = write_onnx(output / f"model-{flavour}.onnx", packed, flavour=flavour)
+            progress.note(f"model-{flavour}.onnx: {size:,} bytes, checked")
     with run.stage("bench"):
         results = run.measure(quantized, images, device)
     with run.stage("report"):

@@ -96,9 +96,7 @@ class QuantizeOptions(_Options):
     """Grid around zero, or from minimum to maximum."""
     per_channel: bool = False
     """One scale per output channel, or per tensor."""
-    layers: dict[str, Bits | Literal["float"]] = Field(
-        default_factory=lambda: {"head_conv*": "float", "final_fc*": "float"}
-    )
+    layers: dict[str, Bits | Literal["float"]] = Field(default={"head_conv*": "float", "final_fc*": "float"})
     """Exceptions by name pattern: another width, or `float`."""
 
 
