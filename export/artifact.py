@@ -39,7 +39,7 @@ _DIGEST_AT = _HEADER.size - 32
 _CHUNK = struct.Struct("<4sQ")
 _GRAPH, _DIRECTORY, _DATA = b"GRPH", b"TDIR", b"DATA"
 
-# Limits of version 1, FORMAT.md, "Limits"
+# Limits of version 1; FORMAT.md states each beside its field
 MAX_CHUNKS = 64
 MAX_GRAPH_BYTES = 8 << 20
 MAX_DIRECTORY_BYTES = 8 << 20

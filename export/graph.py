@@ -70,8 +70,12 @@ class GraphBuilder:
         return self._node("Pad", [x, pads], mode="constant")
 
     def global_average_pool(self, x: str) -> str:
-        """Mean over space, flattened to ``(N, C)``."""
-        return self._node("Flatten", [self._node("GlobalAveragePool", [x])], axis=1)
+        """Mean over space, to ``(N, C, 1, 1)``."""
+        return self._node("GlobalAveragePool", [x])
+
+    def flatten(self, x: str) -> str:
+        """All axes but the batch as one."""
+        return self._node("Flatten", [x], axis=1)
 
     def finish(self, x: str, *, n_outputs: int, metadata: dict[str, str]) -> QuantizedModel:
         """Name the output and wrap up; `metadata` becomes the model's ``metadata_props``."""

@@ -52,7 +52,8 @@ def small_model() -> QuantizedModel:
     )
     builder = GraphBuilder("small", (2, 6, 6))
     x = builder.conv("conv", INPUT, conv, rng.standard_normal(4).astype(np.float32), stride=1, padding=1)
-    x = builder.gemm("fc", builder.global_average_pool(builder.relu(x)), linear, np.zeros(3, np.float32))
+    x = builder.flatten(builder.global_average_pool(builder.relu(x)))
+    x = builder.gemm("fc", x, linear, np.zeros(3, np.float32))
     return builder.finish(x, n_outputs=3, metadata={"modelpress.version": "test"})
 
 
@@ -76,5 +77,6 @@ def sparse_model() -> QuantizedModel:
     x = builder.relu(
         builder.conv("a", INPUT, first, np.linspace(1, 2, 16, dtype=np.float32), stride=1, padding=1)
     )
-    x = builder.global_average_pool(builder.conv("b", x, second, np.ones(4, np.float32), stride=2, padding=1))
+    x = builder.conv("b", x, second, np.ones(4, np.float32), stride=2, padding=1)
+    x = builder.flatten(builder.global_average_pool(x))
     return builder.finish(x, n_outputs=4, metadata={})

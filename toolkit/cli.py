@@ -312,12 +312,13 @@ def pack(
     """Fold batch norm, encode the integer codes, write the artifact."""
     recipe = _recipe(config, settings, {})
     _need_torch()
+    from export.artifact import write_artifact
     from toolkit.network_file import load_network
     from toolkit.output_folder import check_output_file
-    from toolkit.stages import freeze_stage, pack_stage
+    from toolkit.stages import freeze_stage
 
     check_output_file(output, overwrite=overwrite)
-    size = pack_stage(freeze_stage(load_network(network, recipe.model)), output)
+    size = write_artifact(output, freeze_stage(load_network(network, recipe.model)))
     _tell(f"{output}: {size:,} bytes, decodes bit-exactly")
     _emit_json({"output": str(output), "size_bytes": size}, as_json=as_json)
 

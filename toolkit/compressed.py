@@ -44,7 +44,9 @@ class CompressedNetwork(nn.Module):
     def effective_weights(self) -> dict[str, Tensor]:
         """What the forward pass computes with, for every masked or quantized layer."""
         return {
-            name: self._effective(name) for name in self._layers if name in {*self.masks, *self.quantizers}
+            name: self.effective_weight(name)
+            for name in self._layers
+            if name in {*self.masks, *self.quantizers}
         }
 
     def grid(self, name: str) -> Grid:
@@ -62,7 +64,8 @@ class CompressedNetwork(nn.Module):
         for name, weight in self._layers.items():
             weight.copy_(self.masked(name))
 
-    def _effective(self, name: str) -> Tensor:
+    def effective_weight(self, name: str) -> Tensor:
+        """What the forward pass computes with in one layer."""
         weight = self.masked(name)
         if name not in self.quantizers:
             return weight

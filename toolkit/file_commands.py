@@ -15,7 +15,7 @@ from benchmarks.model_file import open_model
 from benchmarks.records import Results
 from benchmarks.sparsity import sparsity_of
 from benchmarks.suite import add_accuracy, add_latency, describe_model
-from export.artifact import ArtifactUsage, artifact_usage, encode_artifact, read_artifact, read_bytes
+from export.artifact import artifact_usage, decode_artifact, encode_artifact, read_artifact, read_bytes
 from export.atomic_file import write_atomically
 from export.byte_parts import PARTS
 from export.errors import InputError, ModelError
@@ -33,7 +33,7 @@ def inspection(path: Path) -> dict[str, Any]:
     Raises:
         ArtifactError: It cannot be trusted.
     """
-    usage = _usage(path)
+    usage = artifact_usage(read_bytes(path))
     return {
         "file": str(path),
         "format_version": ".".join(map(str, usage.version)),
@@ -164,7 +164,7 @@ def bench_files(
             add_accuracy(record, model, pixels, images.test.labels)
             progress.advance(model.path.name)
         progress.finish()
-        facts = {"name": images.name, "test_images": len(images.test), "fingerprint": images.fingerprint()}
+        facts = images.test_facts()
     progress.start("latency", rounds * len(paths))
     add_latency(
         records,
@@ -206,14 +206,8 @@ def distinct_names(paths: list[Path]) -> list[str]:
     return names if len(set(names)) == len(names) else [str(path) for path in paths]
 
 
-def _usage(path: Path) -> ArtifactUsage:
-    return artifact_usage(read_bytes(path))
-
-
 def _check_reencoding(model: QuantizedModel) -> str:
     """Encode again and decode that: the decoded model is a fixed point."""
-    from export.artifact import decode_artifact
-
     again = decode_artifact(encode_artifact(model))
     if not again.equals(model):
         raise ModelError("the decoded model does not survive another round trip")
@@ -224,9 +218,7 @@ def _check_runtime(model: onnx.ModelProto) -> str:
     session = open_session(bytes(model.SerializeToString()))
     shape = single_input(session).shape
     zeros = np.zeros([1, *(size if isinstance(size, int) else 1 for size in shape[1:])], np.float32)
-    logits = run_batched(session, zeros)
-    if not np.isfinite(logits).all():
-        raise ModelError("the model gives NaN or infinity for an all-zero image")
+    logits = run_batched(session, zeros)  # refuses what is not finite
     return f"runs; output shape {logits.shape}, finite"
 
 
@@ -249,9 +241,8 @@ def _npz(model: QuantizedModel) -> bytes:
         for member, array in members.items():
             content = io.BytesIO()
             np.lib.format.write_array(content, np.asarray(array), allow_pickle=False)
-            archive.writestr(
-                zipfile.ZipInfo(f"{member}.npy"), content.getvalue()
-            )  # fixed date: same bytes each time
+            undated = zipfile.ZipInfo(f"{member}.npy")  # the same bytes each time
+            archive.writestr(undated, content.getvalue())
     return buffer.getvalue()
 
 

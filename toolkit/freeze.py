@@ -103,7 +103,7 @@ class _Freezer:
         if node.target in (torch.relu, torch.nn.functional.relu):
             return self.builder.relu(inputs[0])
         if node.target is torch.flatten and node.args[1:] == (1,):
-            return inputs[0]  # pooling is emitted flattened
+            return self.builder.flatten(inputs[0])
         raise ModelError(f"{node.name}: {node.target} cannot be exported")
 
     def _conv(self, node: fx.Node, conv: nn.Conv2d, x: str) -> str:
@@ -163,7 +163,7 @@ def _quantized(network: CompressedNetwork, layer: str, factor: FloatArray | None
         offset=None if grid.offset is None else _float32(grid.offset),
         support=None if symmetric or kept.all() else kept,
     )
-    trained = network.effective_weights()[layer].detach().cpu().numpy()
+    trained = network.effective_weight(layer).detach().cpu().numpy()
     if not np.array_equal(tensor.dequantize(), trained):
         raise ModelError(f"{layer}: codes do not give the weights of the forward pass")
     return replace(tensor, channel_scale=factor)

@@ -66,8 +66,7 @@ def new_network(model: ModelOptions, *, seed: int, n_classes: int = 10) -> nn.Mo
 
 def save_network(path: Path, state: NetworkState) -> None:
     """Write one safetensors file; its tensors are a plain state dict, everything else is metadata."""
-    compressed = state.compressed()
-    compressed.settle()
+    state.compressed().settle()
     contract = state.contract
     save_state(
         path,

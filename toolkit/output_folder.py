@@ -22,8 +22,7 @@ def prepare_output_folder(folder: Path, *, overwrite: bool, resume: bool) -> Non
         InputError: It is not empty and neither option is given, it holds no run to resume, both options are given, it
             is a file, or it is not writable.
     """
-    if overwrite and resume:
-        raise InputError("--overwrite starts again and --resume goes on: give one of them")
+    _check_one_intention(overwrite=overwrite, resume=resume)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         occupied = any(folder.iterdir())
@@ -44,14 +43,23 @@ def state_path(output: Path) -> Path:
     return output.with_name(f".{output.stem}.state.safetensors")
 
 
+def check_no_folder(path: Path) -> None:
+    """Refuse the path of a folder where a file will be written.
+
+    Raises:
+        InputError: It is one.
+    """
+    if path.is_dir() or not path.name:
+        raise InputError(f"{path} is a folder; --output names a file")
+
+
 def check_output_file(path: Path, *, overwrite: bool) -> None:
     """Make sure that a file can be written before the work for it starts.
 
     Raises:
         InputError: It exists and `overwrite` is not given, or its folder is not writable.
     """
-    if path.is_dir() or not path.name:
-        raise InputError(f"{path} is a folder; --output names a file")
+    check_no_folder(path)
     if path.exists() and not overwrite:
         raise InputError(f"{path} exists; pass --overwrite to replace it, or choose another --output")
     try:
@@ -69,14 +77,18 @@ def check_network_output(path: Path, *, overwrite: bool, resume: bool) -> None:
     """
     if path.suffix != ".safetensors":
         raise InputError(f"{path}: a network file ends in .safetensors")
-    if overwrite and resume:
-        raise InputError("--overwrite starts again and --resume goes on: give one of them")
+    _check_one_intention(overwrite=overwrite, resume=resume)
     unfinished = state_path(path).is_file()
     check_output_file(path, overwrite=overwrite or (resume and unfinished))
     if unfinished and not (overwrite or resume):
         raise InputError(
             f"an unfinished training for {path} is there; --resume goes on, --overwrite starts again"
         )
+
+
+def _check_one_intention(*, overwrite: bool, resume: bool) -> None:
+    if overwrite and resume:
+        raise InputError("--overwrite starts again and --resume goes on: give one of them")
 
 
 def _check_writable(folder: Path) -> None:

@@ -15,11 +15,11 @@ import numpy.typing as npt
 
 from benchmarks.environment import describe_environment
 from benchmarks.fidelity import compare_logits, tensors_that_differ
-from benchmarks.model_file import open_model
+from benchmarks.model_file import ModelFile, open_model
 from benchmarks.records import FidelityRecord, Results, read_results, write_results
 from benchmarks.report import write_report
 from benchmarks.suite import add_accuracy, add_latency, describe_model
-from export.artifact import read_artifact
+from export.artifact import read_artifact, write_artifact
 from export.errors import InputError, ModelError
 from export.onnx_flavours import write_onnx
 from toolkit.data.batches import to_device
@@ -28,7 +28,7 @@ from toolkit.device import Device, choose_device
 from toolkit.network_file import NetworkState, save_network
 from toolkit.output_folder import (
     MANIFEST,
-    check_output_file,
+    check_no_folder,
     file_facts,
     prepare_output_folder,
     read_manifest,
@@ -41,7 +41,6 @@ from toolkit.stages import (
     check_patterns,
     freeze_stage,
     load_images,
-    pack_stage,
     prune_stage,
     quantizer_stage,
     starting_network,
@@ -67,7 +66,7 @@ def run_pipeline(
     """
     prepare_output_folder(output, overwrite=overwrite, resume=resume)
     for name in (DENSE_NETWORK, *_outputs(recipe), DENSE, CHECKPOINT, RESULTS, REPORT, MANIFEST):
-        check_output_file(output / name, overwrite=True)
+        check_no_folder(output / name)
     run = _Run(recipe, output, resume, progress)
     if resume and run.is_complete():
         progress.note("this run is complete already")
@@ -100,7 +99,7 @@ def run_pipeline(
         quantized = run.train(quantized, images, device, stage="finetune")
         save_network(output / CHECKPOINT, quantized)
     with run.stage("pack"):
-        size = pack_stage(freeze_stage(quantized), output / PRESS)
+        size = write_artifact(output / PRESS, freeze_stage(quantized))
         progress.note(f"{PRESS}: {size:,} bytes, decodes bit-exactly")
     with run.stage("onnx"):
         packed = read_artifact(output / PRESS)
@@ -209,7 +208,7 @@ class _Run:
         for model, record in zip(models, records, strict=True):
             logits[model.path.name] = add_accuracy(record, model, pixels, test.labels)
             self.progress.advance(f"{model.path.name} {record.top1:.2%}")
-        fidelity = self._fidelity(state, images, device, logits)
+        fidelity = self._fidelity(state, images, device, models, logits)
         self.progress.advance()
         self.progress.finish()
         self.progress.start("latency", bench.rounds * len(paths))
@@ -225,7 +224,7 @@ class _Run:
         return Results(
             environment=self.manifest["environment"],
             recipe=self.manifest["recipe"],
-            dataset=_dataset_facts(images),
+            dataset=images.test_facts(),
             training={k: v for k, v in state.history.items() if k in ("train", "finetune")},
             models=records,
             fidelity=fidelity,
@@ -236,6 +235,7 @@ class _Run:
         state: NetworkState,
         images: ImageSet,
         device: Device,
+        models: list[ModelFile],
         logits: dict[str, npt.NDArray[np.float32]],
     ) -> list[FidelityRecord]:
         """PyTorch's fake-quantized network against every file that holds it.
@@ -243,9 +243,10 @@ class _Run:
         Raises:
             ModelError: An ONNX file holds other weights than the artifact.
         """
-        differing = tensors_that_differ(
-            read_artifact(self.output / PRESS), open_model(self.output / "model-float.onnx").onnx_model
-        )
+        files = {model.path.name: model for model in models}
+        packed = files[PRESS].usage
+        assert packed is not None  # it is an artifact
+        differing = tensors_that_differ(packed.model, files["model-float.onnx"].onnx_model)
         if differing:
             raise ModelError(f"model-float.onnx differs from {PRESS} in {', '.join(differing)}")
         trained = predict(state.compressed(), to_device(images.test, images, device.torch_device))
@@ -268,7 +269,7 @@ class _Run:
         checkpoint = self.recipe.model.checkpoint
         self.manifest.update(
             status="complete",
-            dataset=_dataset_facts(images),
+            dataset=images.test_facts(),
             source_checkpoint=None if checkpoint is None else file_facts(Path(checkpoint)),
             history=state.history,
             files={name: file_facts(self.output / name) for name in self._written()},
@@ -294,7 +295,3 @@ def _removed(state: NetworkState) -> str:
     summary = state.history["prune"]
     share = summary["removed"] / max(summary["prunable"], 1)
     return f"{summary['removed']:,} of {summary['prunable']:,} prunable weights removed ({share:.2%})"
-
-
-def _dataset_facts(images: ImageSet) -> dict[str, Any]:
-    return {"name": images.name, "test_images": len(images.test), "fingerprint": images.fingerprint()}

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Literal
 
 from benchmarks.sparsity import sparsity_of
-from export.artifact import write_artifact
 from export.errors import InputError
 from export.quantized import QuantizedModel
 from toolkit.compressed import CompressedNetwork
@@ -165,11 +164,6 @@ def freeze_stage(state: NetworkState) -> QuantizedModel:
     network.network.eval()
     n_classes = list(weight_layers(network.network).values())[-1].shape[0]
     return freeze(network, input_shape=IMAGE_SHAPE, n_classes=n_classes, metadata=_provenance(state))
-
-
-def pack_stage(model: QuantizedModel, path: Path) -> int:
-    """Write the artifact; returns its size in bytes."""
-    return write_artifact(path, model)
 
 
 def _identity(state: NetworkState) -> str:

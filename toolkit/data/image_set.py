@@ -62,6 +62,10 @@ class ImageSet:
             train=self.train.take(np.sort(order[n_held:])),
         )
 
+    def test_facts(self) -> dict[str, str | int]:
+        """What a record of an accuracy says of its data."""
+        return {"name": self.name, "test_images": len(self.test), "fingerprint": self.fingerprint()}
+
     def fingerprint(self) -> str:
         """SHA-256 over the test images and labels: names the data that an accuracy belongs to."""
         digest = hashlib.sha256(self.test.images.tobytes())
