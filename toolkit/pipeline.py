@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -37,12 +37,15 @@ from toolkit.output_folder import (
 )
 from toolkit.recipe import Recipe
 from toolkit.stages import (
+    TrainingStage,
     check_dense,
     check_patterns,
     freeze_stage,
     load_images,
     prune_stage,
     quantizer_stage,
+    removed_weights,
+    sparsify_stage,
     starting_network,
     train_stage,
     validation_top1,
@@ -51,7 +54,16 @@ from toolkit.training.evaluate import predict
 from toolkit.training.progress import Progress
 
 PRESS, DENSE = "model.press", "dense-float.onnx"
-DENSE_NETWORK, CHECKPOINT = "dense.safetensors", "checkpoint.safetensors"
+DENSE_NETWORK, PRUNED_NETWORK, CHECKPOINT = (
+    "dense.safetensors",
+    "pruned.safetensors",
+    "checkpoint.safetensors",
+)
+_TRAINED: dict[TrainingStage, str] = {
+    "train": DENSE_NETWORK,
+    "sparsify": PRUNED_NETWORK,
+    "finetune": CHECKPOINT,
+}
 RESULTS, REPORT = "results.json", "report.html"
 
 
@@ -65,7 +77,7 @@ def run_pipeline(
         Interrupted: Stopped on request; `resume` continues.
     """
     prepare_output_folder(output, overwrite=overwrite, resume=resume)
-    for name in (DENSE_NETWORK, *_outputs(recipe), DENSE, CHECKPOINT, RESULTS, REPORT, MANIFEST):
+    for name in (*_TRAINED.values(), *_outputs(recipe), DENSE, RESULTS, REPORT, MANIFEST):
         check_no_folder(output / name)
     run = _Run(recipe, output, resume, progress)
     if resume and run.is_complete():
@@ -90,8 +102,8 @@ def run_pipeline(
         run.report_validation("dense", dense, images, device)
         write_onnx(output / DENSE, freeze_stage(dense), flavour="float")
     with run.stage("prune"):
-        pruned = prune_stage(dense, recipe.prune)
-        progress.note(_removed(pruned))
+        pruned = run.prune(dense, images, device)
+        progress.note(removed_weights(pruned))
         run.report_validation("pruned", pruned, images, device)
     with run.stage("quantize"):
         quantized = quantizer_stage(pruned, recipe.quantize)
@@ -162,7 +174,7 @@ class _Run:
         write_manifest(self.output, self.manifest)
 
     def _drop_states(self) -> None:
-        for name in (DENSE_NETWORK, CHECKPOINT):
+        for name in _TRAINED.values():
             state_path(self.output / name).unlink(missing_ok=True)
 
     @contextmanager
@@ -174,10 +186,10 @@ class _Run:
         self.manifest["stages"].append({"name": name, "seconds": round(time.perf_counter() - began, 3)})
 
     def train(
-        self, state: NetworkState, images: ImageSet, device: Device, *, stage: Literal["train", "finetune"]
+        self, state: NetworkState, images: ImageSet, device: Device, *, stage: TrainingStage
     ) -> NetworkState:
         """The training stages of the recipe, resumable."""
-        path = state_path(self.output / (DENSE_NETWORK if stage == "train" else CHECKPOINT))
+        path = state_path(self.output / _TRAINED[stage])
         return train_stage(
             state,
             images,
@@ -188,6 +200,17 @@ class _Run:
             state_path=path,
             resume=self.resume,
         )
+
+    def prune(self, state: NetworkState, images: ImageSet, device: Device) -> NetworkState:
+        """Remove weights by magnitude, or train with a penalty that sets them to zero."""
+        if not self.recipe.prune.by_penalty:
+            return prune_stage(state, self.recipe.prune)
+        path = self.output / _TRAINED["sparsify"]
+        pruned = sparsify_stage(
+            state, images, self.recipe, device, self.progress, state_path=state_path(path), resume=self.resume
+        )
+        save_network(path, pruned)
+        return pruned
 
     def report_validation(self, name: str, state: NetworkState, images: ImageSet, device: Device) -> None:
         """Measure and tell the accuracy on the held-out split."""
@@ -225,7 +248,7 @@ class _Run:
             environment=self.manifest["environment"],
             recipe=self.manifest["recipe"],
             dataset=images.test_facts(),
-            training={k: v for k, v in state.history.items() if k in ("train", "finetune")},
+            training={k: v for k, v in state.history.items() if k in _TRAINED},
             models=records,
             fidelity=fidelity,
         )
@@ -278,8 +301,10 @@ class _Run:
         self._drop_states()  # only now: a run killed before is resumed from them
 
     def _written(self) -> list[str]:
-        trained = [DENSE_NETWORK] if self.recipe.model.checkpoint is None else []
-        return sorted([*trained, *_outputs(self.recipe), DENSE, CHECKPOINT, RESULTS, REPORT])
+        recipe = self.recipe
+        dense = [DENSE_NETWORK] if recipe.model.checkpoint is None else []
+        pruned = [PRUNED_NETWORK] if recipe.prune.by_penalty else []
+        return sorted([*dense, *pruned, *_outputs(self.recipe), DENSE, CHECKPOINT, RESULTS, REPORT])
 
 
 def _outputs(recipe: Recipe) -> list[str]:
@@ -289,9 +314,3 @@ def _outputs(recipe: Recipe) -> list[str]:
 
 def _counts(images: ImageSet) -> str:
     return f"{len(images.train):,} training, {len(images.validation):,} validation, {len(images.test):,} test images"
-
-
-def _removed(state: NetworkState) -> str:
-    summary = state.history["prune"]
-    share = summary["removed"] / max(summary["prunable"], 1)
-    return f"{summary['removed']:,} of {summary['prunable']:,} prunable weights removed ({share:.2%})"

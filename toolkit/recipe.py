@@ -7,7 +7,7 @@ defaults are a complete run by themselves: the embedded digits, a ResNet-20 trai
 import difflib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -16,6 +16,9 @@ from export.errors import InputError
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Bits = Annotated[int, Field(ge=2, le=8)]
+MagnitudeMethod = Literal["global-magnitude", "layer-magnitude"]
+PenaltyMethod = Literal["proximal-l1", "trimmed-l1", "group-lasso"]
+PruneMethod = Literal[MagnitudeMethod, PenaltyMethod]
 PositiveInt = Annotated[int, Field(ge=1)]
 
 
@@ -79,12 +82,21 @@ class TrainingOptions(_Options):
 class PruneOptions(_Options):
     """Which weights are removed."""
 
-    method: Literal["global-magnitude", "layer-magnitude"] = "global-magnitude"
-    """One threshold for all layers, or the same fraction of each."""
+    method: PruneMethod = "global-magnitude"
+    """By magnitude, one threshold for all layers or the same fraction of each; or by a penalty in training."""
     sparsity: Fraction = 0.7
-    """Fraction of weights removed."""
+    """Fraction of weights removed; a penalty ends when it is reached."""
     exclude: tuple[str, ...] = ("*id_mapping*",)
     """Name patterns of layers that stay dense."""
+    penalty: Annotated[float, Field(gt=0, le=1e6)] = 0.03
+    """Strength of a penalty: the threshold per step is this times the learning rate."""
+    penalty_warmup: Fraction = 0.5
+    """Fraction of the `sparsify` steps over which a penalty rises from zero."""
+
+    @property
+    def by_penalty(self) -> bool:
+        """Whether the method needs training."""
+        return self.method in get_args(PenaltyMethod)
 
 
 class QuantizeOptions(_Options):
@@ -131,6 +143,7 @@ class Recipe(_Options):
     model: ModelOptions = ModelOptions()
     train: TrainingOptions = TrainingOptions(epochs=12, batch=64, padding=2)
     prune: PruneOptions = PruneOptions()
+    sparsify: TrainingOptions = TrainingOptions(epochs=6, batch=64, lr=0.03, padding=2)
     finetune: TrainingOptions = TrainingOptions(epochs=6, batch=64, lr=0.03, padding=2)
     quantize: QuantizeOptions = QuantizeOptions()
     onnx: Annotated[tuple[Literal["float"], ...], Field(min_length=1)] = ("float",)

@@ -7,6 +7,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
+from torch import Tensor
+
 from benchmarks.sparsity import sparsity_of
 from export.errors import InputError
 from export.quantized import QuantizedModel
@@ -18,6 +20,7 @@ from toolkit.freeze import freeze
 from toolkit.layers import matching, weight_layers, without
 from toolkit.network_file import InputContract, NetworkState, load_network, new_network
 from toolkit.pruning.magnitude import METHODS
+from toolkit.pruning.proximal import ProximalStep
 from toolkit.quantization.quantizers import QuantizerSpec
 from toolkit.recipe import DataOptions, PruneOptions, QuantizeOptions, Recipe, TrainingOptions
 from toolkit.training.evaluate import top1
@@ -25,6 +28,7 @@ from toolkit.training.loop import train
 from toolkit.training.progress import Progress
 
 IMAGE_SHAPE = (3, 32, 32)
+TrainingStage = Literal["train", "sparsify", "finetune"]
 
 
 def load_images(options: DataOptions) -> ImageSet:
@@ -86,7 +90,8 @@ def train_stage(
     device: Device,
     progress: Progress,
     *,
-    stage: Literal["train", "finetune"],
+    stage: TrainingStage,
+    rule: ProximalStep | None = None,
     state_path: Path | None = None,
     resume: bool = False,
 ) -> NetworkState:
@@ -105,7 +110,8 @@ def train_stage(
         mirror=images.mirrored,
         progress=progress,
         title=stage,
-        identity=_identity(state),
+        identity=_identity(state) + ("" if rule is None else recipe.prune.model_dump_json()),
+        rule=rule,
         state_path=state_path,
         resume=resume,
     )
@@ -114,28 +120,90 @@ def train_stage(
 
 
 def prune_stage(state: NetworkState, options: PruneOptions) -> NetworkState:
-    """Choose masks and set the removed weights to zero; what was removed before stays removed.
+    """Choose masks by magnitude and set the removed weights to zero; what was removed before stays removed.
 
     Raises:
-        InputError: The network is quantized already, or no layer is left to prune.
+        InputError: The network is quantized already, no layer is left to prune, or the method needs training.
+    """
+    prunable = prunable_layers(state, options)
+    if options.by_penalty:
+        raise InputError(f"prune.method {options.method} removes weights in training; it needs images")
+    masks = METHODS[options.method](prunable, sparsity=options.sparsity) if options.sparsity else {}
+    return _masked(state, masks, options)
+
+
+def sparsify_stage(
+    state: NetworkState,
+    images: ImageSet,
+    recipe: Recipe,
+    device: Device,
+    progress: Progress,
+    *,
+    state_path: Path | None = None,
+    resume: bool = False,
+) -> NetworkState:
+    """Train with the recipe's penalty, then mask what it has set to zero.
+
+    Raises:
+        InputError: As `prune_stage`; or the recipe gives this training no epochs.
+    """
+    rule = ProximalStep(prunable_layers(state, recipe.prune), recipe.prune)
+    if recipe.sparsify.epochs == 0:
+        raise InputError(f"prune.method {recipe.prune.method} works by training: set sparsify.epochs above 0")
+    trained = train_stage(
+        state,
+        images,
+        recipe,
+        device,
+        progress,
+        stage="sparsify",
+        rule=rule,
+        state_path=state_path,
+        resume=resume,
+    )
+    return _masked(trained, rule.masks(), recipe.prune)
+
+
+def prunable_layers(state: NetworkState, options: PruneOptions) -> dict[str, Tensor]:
+    """Weights that pruning may remove, by layer name.
+
+    Raises:
+        InputError: The network is quantized already, or no layer is left.
     """
     if state.quantizers:
         raise InputError("the network is quantized already; prune the one before it")
     prunable = without(weight_layers(state.network), options.exclude)
     if not prunable:
         raise InputError("prune.exclude leaves no layer to prune")
-    masks = METHODS[options.method](prunable, sparsity=options.sparsity) if options.sparsity else {}
+    return prunable
+
+
+def _masked(state: NetworkState, masks: dict[str, Tensor], options: PruneOptions) -> NetworkState:
     masks |= {name: mask & masks[name] if name in masks else mask for name, mask in state.masks.items()}
     pruned = replace(state, masks=masks)
     pruned.compressed().settle()
+    prunable = prunable_layers(state, options)
     removed = sum(int((~mask).sum()) for mask in masks.values())
     summary = {
         "method": options.method,
+        "asked_for": options.sparsity,
         "prunable": sum(w.numel() for w in prunable.values()),
         "removed": removed,
         "layers": {name: sparsity_of(mask.cpu().numpy()) for name, mask in masks.items()},
     }
+    if options.by_penalty:
+        summary |= {"penalty": options.penalty, "penalty_warmup": options.penalty_warmup}
     return replace(pruned, history={**state.history, "prune": summary})
+
+
+def removed_weights(state: NetworkState) -> str:
+    """What pruning did, in a line."""
+    summary = state.history["prune"]
+    share = summary["removed"] / max(summary["prunable"], 1)
+    line = f"{summary['removed']:,} of {summary['prunable']:,} prunable weights removed ({share:.2%})"
+    if "penalty" in summary and summary["removed"] < round(summary["asked_for"] * summary["prunable"]):
+        line += f"; short of the {summary['asked_for']:.2%} asked for: raise prune.penalty or sparsify.epochs"
+    return line
 
 
 def quantizer_stage(state: NetworkState, options: QuantizeOptions) -> NetworkState:

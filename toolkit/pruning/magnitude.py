@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from export.errors import InputError
+from toolkit.sparse_regression.prox import largest
 
 
 def prune_global(weights: dict[str, Tensor], *, sparsity: float) -> dict[str, Tensor]:
@@ -29,8 +30,7 @@ def prune_global(weights: dict[str, Tensor], *, sparsity: float) -> dict[str, Te
     _check_sparsity(sparsity)
     if not weights:
         return {}
-    flat = torch.cat([w.detach().abs().flatten() for w in weights.values()])
-    kept = _keep_largest(flat, sparsity=sparsity)
+    kept = _kept(torch.cat([w.flatten() for w in weights.values()]), sparsity=sparsity)
     parts = kept.split([w.numel() for w in weights.values()])
     return {name: part.view_as(w) for (name, w), part in zip(weights.items(), parts, strict=True)}
 
@@ -38,20 +38,14 @@ def prune_global(weights: dict[str, Tensor], *, sparsity: float) -> dict[str, Te
 def prune_per_layer(weights: dict[str, Tensor], *, sparsity: float) -> dict[str, Tensor]:
     """Masks that remove the same fraction of every tensor; otherwise as `prune_global`."""
     _check_sparsity(sparsity)
-    return {
-        name: _keep_largest(w.detach().abs().flatten(), sparsity=sparsity).view_as(w)
-        for name, w in weights.items()
-    }
+    return {name: _kept(w, sparsity=sparsity) for name, w in weights.items()}
 
 
 METHODS = {"global-magnitude": prune_global, "layer-magnitude": prune_per_layer}
 
 
-def _keep_largest(magnitudes: Tensor, *, sparsity: float) -> Tensor:
-    order = torch.argsort(magnitudes, stable=True)
-    kept = torch.ones_like(magnitudes, dtype=torch.bool)
-    kept[order[: round(sparsity * magnitudes.numel())]] = False
-    return kept
+def _kept(weight: Tensor, *, sparsity: float) -> Tensor:
+    return largest(weight.detach(), weight.numel() - round(sparsity * weight.numel()))
 
 
 def _check_sparsity(sparsity: float) -> None:

@@ -9,7 +9,7 @@ import time
 from dataclasses import asdict, dataclass, field
 from math import cos, isfinite, pi
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -34,6 +34,7 @@ class EpochRecord:
         learning_rate: At the epoch's last step.
         validation_top1: Fraction right on the held-out split after the epoch; None without such a split.
         images_per_second: Training only, without the validation.
+        sparsity: Share of the weights at exactly zero, where a step rule counts them.
     """
 
     epoch: int
@@ -42,6 +43,21 @@ class EpochRecord:
     validation_top1: float | None
     seconds: float
     images_per_second: float
+    sparsity: float | None = None
+
+
+class StepRule(Protocol):
+    """What follows every optimiser step; a function of the weights alone, so that a resumed run goes on as before."""
+
+    def begin(self) -> None:
+        """The weights are those that the next step starts from."""
+
+    def after_step(self, learning_rate: float, progress: float) -> None:
+        """A step with that rate is done, at that fraction of all steps."""
+
+    def sparsity(self) -> float:
+        """Share of its weights at exactly zero."""
+        ...
 
 
 @dataclass
@@ -80,6 +96,7 @@ def train(
     progress: Progress,
     title: str,
     identity: str = "",
+    rule: StepRule | None = None,
     state_path: Path | None = None,
     resume: bool = False,
 ) -> list[EpochRecord]:
@@ -88,6 +105,7 @@ def train(
     Args:
         network: On the device already.
         identity: Names what is trained; a state of another identity is not resumed.
+        rule: Called after every optimiser step.
         state_path: Where the state is kept after every epoch and on a stop; None keeps none.
         resume: Continue from `state_path` if it is there.
 
@@ -103,7 +121,7 @@ def train(
         nesterov=options.nesterov,
         weight_decay=options.weight_decay,
     )
-    run = _Run(network, optimiser, train_split, options, device, seed, mirror, progress)
+    run = _Run(network, optimiser, train_split, options, device, seed, mirror, progress, rule)
     fingerprint = {
         "identity": identity,
         "options": options.model_dump(),
@@ -115,6 +133,8 @@ def train(
     if resume and state_path is not None and state_path.is_file():
         position = _restore(state_path, network, optimiser, fingerprint)
         progress.note(f"resumed after epoch {position.epoch}, step {position.step}")
+    if rule is not None:
+        rule.begin()
     with stop_on_signal() as stop:
         total = options.epochs * run.steps_per_epoch
         if position.epoch < options.epochs:
@@ -144,6 +164,7 @@ class _Run:
     seed: int
     mirror: bool
     progress: Progress
+    rule: StepRule | None
 
     @property
     def steps_per_epoch(self) -> int:
@@ -187,6 +208,8 @@ class _Run:
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         self.optimiser.step()
+        if self.rule is not None:
+            self.rule.after_step(rate, progress)
         return loss.detach()
 
 
@@ -199,10 +222,12 @@ def _close_epoch(position: _Position, run: _Run, validation: DeviceSplit) -> Non
         validation_top1=top1(run.network, validation) if len(validation) else None,
         seconds=position.seconds,
         images_per_second=images / position.seconds,
+        sparsity=None if run.rule is None else run.rule.sparsity(),
     )
+    zeros = "" if record.sparsity is None else f", {record.sparsity:.2%} zeros"
     held_out = "" if record.validation_top1 is None else f", validation {record.validation_top1:.2%}"
     run.progress.note(
-        f"epoch {record.epoch}/{run.options.epochs}: loss {record.loss:.4f}{held_out}, "
+        f"epoch {record.epoch}/{run.options.epochs}: loss {record.loss:.4f}{zeros}{held_out}, "
         f"{record.images_per_second:,.0f} images/s"
     )
     position.history.append(record)

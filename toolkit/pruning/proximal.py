@@ -1,0 +1,90 @@
+"""Sparsity by a penalty: after every optimiser step a proximal step sets small weights exactly to zero.
+
+The penalty rises linearly, acts until the asked-for share of the weights is zero, and ends there: from then on the
+zeros are held and the other weights are free of its bias. Proximal stochastic gradient descent: Duchi and Singer
+2009, "Efficient online and batch learning using forward backward splitting", eq. (3).
+"""
+
+import torch
+from torch import Tensor
+
+from toolkit.recipe import PruneOptions
+from toolkit.sparse_regression.prox import block_soft_threshold, soft_threshold, trimmed_soft_threshold
+
+
+class ProximalStep:
+    """The proximal step of one training, for the weights of all pruned layers together.
+
+    Args:
+        weights: Parameters, by layer name; changed in place.
+        options: Method, strength and warm-up of the penalty, and the sparsity at which it ends.
+    """
+
+    def __init__(self, weights: dict[str, Tensor], options: PruneOptions) -> None:
+        self._weights, self._options = weights, options
+        self._n_weights = sum(w.numel() for w in weights.values())
+        self._n_zeros = round(options.sparsity * self._n_weights)
+        self.begin()
+
+    @torch.no_grad()
+    def begin(self) -> None:
+        """Take the weights as they are now: zeros are held if enough of them are there already."""
+        self._kept = {name: w != 0 for name, w in self._weights.items()}
+        self._held = self._count_zeros() >= self._n_zeros
+
+    @torch.no_grad()
+    def after_step(self, learning_rate: float, progress: float) -> None:
+        """One proximal step, or the zeros restored once there are enough; no value leaves the device.
+
+        Args:
+            learning_rate: Of the optimiser step just done; the threshold is the penalty times it.
+            progress: Fraction of all steps done.
+        """
+        threshold = learning_rate * penalty_at(self._options, progress)
+        for name, shrunk in self._shrunk(threshold).items():
+            weight, kept = self._weights[name], self._kept[name]
+            weight.copy_(torch.where(self._held, torch.where(kept, weight, 0.0), shrunk))
+            self._kept[name] = torch.where(self._held, kept, weight != 0)
+        self._held = self._held | (self._count_zeros() >= self._n_zeros)
+
+    def sparsity(self) -> float:
+        """Share of the weights that are exactly zero."""
+        return float(self._count_zeros()) / self._n_weights
+
+    def masks(self) -> dict[str, Tensor]:
+        """True where a weight is not zero."""
+        return {name: w.detach() != 0 for name, w in self._weights.items()}
+
+    def _count_zeros(self) -> Tensor:
+        return torch.stack([(w == 0).sum() for w in self._weights.values()]).sum()
+
+    def _shrunk(self, threshold: float) -> dict[str, Tensor]:
+        if self._options.method == "group-lasso":
+            return {name: _shrink_channels(w, threshold) for name, w in self._weights.items()}
+        if self._options.method == "proximal-l1":
+            return {name: soft_threshold(w, threshold) for name, w in self._weights.items()}
+        flat = torch.cat([w.flatten() for w in self._weights.values()])  # trimmed: ranked over all layers
+        shrunk = trimmed_soft_threshold(flat, threshold, self._n_weights - self._n_zeros)
+        parts = shrunk.split([w.numel() for w in self._weights.values()])
+        return {name: part.view_as(w) for (name, w), part in zip(self._weights.items(), parts, strict=True)}
+
+
+def penalty_at(options: PruneOptions, progress: float) -> float:
+    """Strength of the penalty after a fraction `progress` of all steps: a linear rise, then constant.
+
+    Example:
+        >>> penalty_at(PruneOptions(penalty=0.2, penalty_warmup=0.5), 0.25)
+        0.1
+    """
+    return (
+        options.penalty * min(1.0, progress / options.penalty_warmup)
+        if options.penalty_warmup
+        else options.penalty
+    )
+
+
+def _shrink_channels(weight: Tensor, threshold: float) -> Tensor:
+    """Output channels as groups, weighted by the root of their size (Yuan and Lin 2006) so that layers compare."""
+    rows = weight.reshape(weight.shape[0], -1)
+    per_row = torch.full_like(rows[:, 0], threshold * rows.shape[1] ** 0.5)
+    return block_soft_threshold(rows, per_row).view_as(weight)
