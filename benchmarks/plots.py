@@ -14,7 +14,7 @@ from benchmarks.records import LayerRecord, ModelRecord
 # Okabe and Ito 2008, "Color Universal Design"
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#8A8F98"
 SERIES = (BLUE, ORANGE, GREEN, RED, "#CC79A7", "#56B4E9")
-_STYLE: Any = {
+STYLE: Any = {
     "font.family": ["DejaVu Sans"],
     "font.size": 10,
     "axes.spines.top": False,
@@ -138,7 +138,7 @@ def weight_histogram(layer: LayerRecord) -> str:
 
 def _svg(draw: Any, *, width: float = 4.8, height: float = 3.2) -> str:
     """An inline SVG element without fixed size, the same bytes for the same data."""
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
         draw(figure.subplots())
         buffer = io.StringIO()

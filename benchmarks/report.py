@@ -1,6 +1,6 @@
 """Results as one HTML file that needs no network."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +28,22 @@ def render_markdown(results: list[Results]) -> str:
     return "\n".join(map(_markdown_table, results))
 
 
-def _markdown_table(results: Results) -> str:
-    headings = table_headings(results)
+def markdown_table(rows: Iterable[dict[str, str]], headings: dict[str, str]) -> str:
+    """Rows as Markdown: `headings` maps the keys of each row to column titles; the first column is text.
+
+    Example:
+        >>> print(markdown_table([{"a": "x", "b": "1"}], {"a": "name", "b": "number"}))
+        | name | number |
+        | --- | ---: |
+        | x | 1 |
+    """
     lines = [headings.values(), ["---", *["---:"] * (len(headings) - 1)]]
-    lines += [[row[key] for key in headings] for row in file_rows(results)]
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    lines += [[row[key] for key in headings] for row in rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _markdown_table(results: Results) -> str:
+    table = markdown_table(file_rows(results), table_headings(results))
     versions = results.environment.get("versions", {})
     where = f"{results.environment.get('cpu', '')}, onnxruntime {versions.get('onnxruntime', '')}"
     return f"{_title(results)} ({where}):\n\n{table}\n"
@@ -129,11 +140,9 @@ def _packed(results: Results) -> ModelRecord:
 def _title(results: Results) -> str:
     if not results.recipe:
         return "Benchmark of " + ", ".join(model.path for model in results.models)
-    recipe = results.recipe
-    return (
-        f"{recipe['model']['arch']} on {recipe['data']['dataset']}: "
-        f"{100 * recipe['prune']['sparsity']:g} % pruned, {recipe['quantize']['bits']}-bit weights"
-    )
+    recipe, sparsity = results.recipe, _packed(results).sparsity
+    zeros = "" if sparsity is None else f"{100 * sparsity:.1f} % zeros, "
+    return f"{recipe['model']['arch']} on {recipe['data']['dataset']}: {zeros}{recipe['quantize']['bits']}-bit weights"
 
 
 def _cards(baseline: ModelRecord, packed: ModelRecord) -> Iterator[dict[str, str]]:

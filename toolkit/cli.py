@@ -9,6 +9,29 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from export.errors import InputError, ModelpressError
+from toolkit.cli_options import (
+    DATA,
+    MEASUREMENT,
+    OUTPUT,
+    RECIPE,
+    RECIPES_OWN,
+    AsJson,
+    Bf16,
+    Config,
+    DataDir,
+    DeviceName,
+    Download,
+    FinetuneEpochs,
+    NetworkFile,
+    Overwrite,
+    PressFile,
+    Resume,
+    Seed,
+    Settings,
+    TrainEpochs,
+    output_file,
+)
+from toolkit.cli_study import study_app
 from toolkit.training.interrupt import Interrupted
 
 if TYPE_CHECKING:
@@ -27,94 +50,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-_RECIPE, _OUT, _DATA, _MEASURE = "Recipe", "Output", "Data", "Measurement"
-Config = Annotated[
-    Path | None,
-    typer.Option("-c", "--config", help="Recipe (YAML); without one, the defaults.", rich_help_panel=_RECIPE),
-]
-Settings = Annotated[
-    list[str],
-    typer.Option(
-        "--set",
-        metavar="KEY=VALUE",
-        help="Override one key of the recipe, as in quantize.bits=6. Repeatable.",
-        rich_help_panel=_RECIPE,
-    ),
-]
-_RECIPES_OWN = "the recipe's"
-FinetuneEpochs = Annotated[
-    int | None,
-    typer.Option(
-        min=0,
-        help="Epochs of the finetuning; 0 compresses without training.",
-        show_default=_RECIPES_OWN,
-        rich_help_panel=_RECIPE,
-    ),
-]
-TrainEpochs = Annotated[
-    int | None,
-    typer.Option(
-        min=0, help="Epochs of the dense training.", show_default=_RECIPES_OWN, rich_help_panel=_RECIPE
-    ),
-]
-Seed = Annotated[
-    int | None,
-    typer.Option(
-        min=0, help="Seed of every random generator.", show_default=_RECIPES_OWN, rich_help_panel=_RECIPE
-    ),
-]
-DeviceName = Annotated[
-    str | None,
-    typer.Option(
-        "--device",
-        help="auto (CUDA if present), cpu or cuda.",
-        show_default=_RECIPES_OWN,
-        rich_help_panel=_RECIPE,
-    ),
-]
-Bf16 = Annotated[
-    bool | None,
-    typer.Option(
-        "--bf16/--no-bf16",
-        help="Train in bfloat16 where the device computes in it.",
-        show_default=_RECIPES_OWN,
-        rich_help_panel=_RECIPE,
-    ),
-]
-DataDir = Annotated[
-    Path | None,
-    typer.Option(
-        help="Folder of CIFAR-10 (binary version, or torchvision's).",
-        show_default=_RECIPES_OWN,
-        rich_help_panel=_DATA,
-    ),
-]
-Download = Annotated[
-    bool,
-    typer.Option("--download", help="Let torchvision fetch CIFAR-10 into --data-dir.", rich_help_panel=_DATA),
-]
-Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Replace files that are already there.", rich_help_panel=_OUT)
-]
-Resume = Annotated[
-    bool, typer.Option("--resume", help="Continue a stopped run with the same options.", rich_help_panel=_OUT)
-]
-AsJson = Annotated[
-    bool, typer.Option("--json", help="Print the result as JSON on stdout.", rich_help_panel=_OUT)
-]
-PressFile = Annotated[Path, typer.Argument(metavar="FILE", help="A .press artifact.", show_default=False)]
-NetworkFile = Annotated[
-    Path,
-    typer.Argument(
-        metavar="CHECKPOINT",
-        help="A network file (.safetensors) of an earlier stage, or a PyTorch state dict (.pt, .pth).",
-        show_default=False,
-    ),
-]
-
-
-def _output(help_text: str, default: str) -> Any:
-    return typer.Option(default, "-o", "--output", help=help_text, rich_help_panel=_OUT)
+app.add_typer(
+    study_app, name="study", help="Run a whole series of experiments.", rich_help_panel="Measurements"
+)
 
 
 @app.callback(invoke_without_command=True)
@@ -138,7 +76,7 @@ def run(
     checkpoint: Annotated[
         Path | None,
         typer.Option(
-            help="Trained weights to start from (.pt state dict or .safetensors).", rich_help_panel=_DATA
+            help="Trained weights to start from (.pt state dict or .safetensors).", rich_help_panel=DATA
         ),
     ] = None,
     data_dir: DataDir = None,
@@ -149,12 +87,12 @@ def run(
     device: DeviceName = None,
     bf16: Bf16 = None,
     output: Annotated[
-        Path, typer.Option("-o", "--output-dir", help="Folder for all results.", rich_help_panel=_OUT)
+        Path, typer.Option("-o", "--output-dir", help="Folder for all results.", rich_help_panel=OUTPUT)
     ] = Path("runs/modelpress"),
     overwrite: Overwrite = False,
     resume: Resume = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the resolved recipe and stop.", rich_help_panel=_OUT)
+        bool, typer.Option("--dry-run", help="Print the resolved recipe and stop.", rich_help_panel=OUTPUT)
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -194,7 +132,7 @@ def train(
     seed: Seed = None,
     device: DeviceName = None,
     bf16: Bf16 = None,
-    output: Path = _output("Network file.", "dense.safetensors"),
+    output: Path = output_file("Network file.", "dense.safetensors"),
     overwrite: Overwrite = False,
     resume: Resume = False,
     as_json: AsJson = False,
@@ -225,34 +163,81 @@ def train(
 def prune(
     network: NetworkFile,
     config: Config = None,
+    data_dir: DataDir = None,
+    download: Download = False,
     sparsity: Annotated[
         float | None,
         typer.Option(
             min=0,
             max=1,
             help="Fraction of the prunable weights removed.",
-            show_default=_RECIPES_OWN,
-            rich_help_panel=_RECIPE,
+            show_default=RECIPES_OWN,
+            rich_help_panel=RECIPE,
+        ),
+    ] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Epochs of the training with a penalty.",
+            show_default=RECIPES_OWN,
+            rich_help_panel=RECIPE,
         ),
     ] = None,
     settings: Settings = [],
-    output: Path = _output("Network file.", "pruned.safetensors"),
+    seed: Seed = None,
+    device: DeviceName = None,
+    bf16: Bf16 = None,
+    output: Path = output_file("Network file.", "pruned.safetensors"),
     overwrite: Overwrite = False,
+    resume: Resume = False,
     as_json: AsJson = False,
 ) -> None:
-    """Remove the weights closest to zero."""
-    recipe = _recipe(config, settings, {"prune.sparsity": sparsity})
-    _need_torch()
-    from toolkit.network_file import load_network, save_network
-    from toolkit.output_folder import check_network_output
-    from toolkit.stages import prune_stage
+    """Remove the weights closest to zero, at once or by a penalty while training.
 
-    check_network_output(output, overwrite=overwrite, resume=False)
-    pruned = prune_stage(load_network(network, recipe.model), recipe.prune)
+    The methods proximal-l1, trimmed-l1 and group-lasso train, and so need the images; the others read no data.
+    """
+    recipe = _recipe(
+        config,
+        settings,
+        {
+            "model.checkpoint": network,
+            "prune.sparsity": sparsity,
+            "sparsify.epochs": epochs,
+            **_common(data_dir, download, seed, device, bf16),
+        },
+    )
+    _need_torch()
+    from toolkit.console import TerminalProgress
+    from toolkit.network_file import load_network, save_network
+    from toolkit.output_folder import check_network_output, state_path
+    from toolkit.stages import prune_stage, removed_weights, sparsify_stage, starting_network
+
+    check_network_output(output, overwrite=overwrite, resume=resume)
+    if recipe.prune.by_penalty:
+        images, place = _images_and_device(recipe)
+        pruned = sparsify_stage(
+            starting_network(recipe, images, place),
+            images,
+            recipe,
+            place,
+            TerminalProgress(),
+            state_path=state_path(output),
+            resume=resume,
+        )
+    else:
+        pruned = prune_stage(load_network(network, recipe.model), recipe.prune)
     save_network(output, pruned)
-    summary = pruned.history["prune"]
-    _tell(f"{output}: {summary['removed']:,} of {summary['prunable']:,} prunable weights are zero")
-    _emit_json({"output": str(output), **summary}, as_json=as_json)
+    state_path(output).unlink(missing_ok=True)
+    _tell(f"{output}: {removed_weights(pruned)}")
+    _emit_json(
+        {
+            "output": str(output),
+            **pruned.history["prune"],
+            **({"epochs": pruned.history["sparsify"]} if recipe.prune.by_penalty else {}),
+        },
+        as_json=as_json,
+    )
 
 
 @app.command(rich_help_panel="Stage by stage")
@@ -264,7 +249,7 @@ def quantize(
     bits: Annotated[
         int | None,
         typer.Option(
-            min=2, max=8, help="Code width in bits.", show_default=_RECIPES_OWN, rich_help_panel=_RECIPE
+            min=2, max=8, help="Code width in bits.", show_default=RECIPES_OWN, rich_help_panel=RECIPE
         ),
     ] = None,
     epochs: FinetuneEpochs = None,
@@ -272,7 +257,7 @@ def quantize(
     seed: Seed = None,
     device: DeviceName = None,
     bf16: Bf16 = None,
-    output: Path = _output("Network file.", "quantized.safetensors"),
+    output: Path = output_file("Network file.", "quantized.safetensors"),
     overwrite: Overwrite = False,
     resume: Resume = False,
     as_json: AsJson = False,
@@ -305,7 +290,7 @@ def pack(
     network: NetworkFile,
     config: Config = None,
     settings: Settings = [],
-    output: Path = _output("Artifact.", "model.press"),
+    output: Path = output_file("Artifact.", "model.press"),
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
@@ -327,7 +312,7 @@ def pack(
 def emit_onnx(
     file: PressFile,
     flavour: Annotated[str, typer.Option(help="How weights are stored in the ONNX file: float.")] = "float",
-    output: Path = _output("ONNX file.", "model.onnx"),
+    output: Path = output_file("ONNX file.", "model.onnx"),
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
@@ -380,7 +365,7 @@ def unpack(
             "--output",
             help="[b]NAME.onnx[/]: the model with decoded weights; [b]NAME.npz[/]: integer codes, scales and offsets.",
             show_default="FILE with the suffix .onnx",
-            rich_help_panel=_OUT,
+            rich_help_panel=OUTPUT,
         ),
     ] = None,
     overwrite: Overwrite = False,
@@ -408,21 +393,21 @@ def bench(
         typer.Option(
             help="cifar10 or digits.",
             show_default="what the first file was trained on",
-            rich_help_panel=_DATA,
+            rich_help_panel=DATA,
         ),
     ] = None,
     data_dir: DataDir = None,
     batch: Annotated[
-        str, typer.Option(metavar="N ...", help="Batch sizes, in images.", rich_help_panel=_MEASURE)
+        str, typer.Option(metavar="N ...", help="Batch sizes, in images.", rich_help_panel=MEASUREMENT)
     ] = "1,8,64",
     threads: Annotated[
-        str, typer.Option(metavar="N ...", help="Thread counts.", rich_help_panel=_MEASURE)
+        str, typer.Option(metavar="N ...", help="Thread counts.", rich_help_panel=MEASUREMENT)
     ] = "1,2",
     rounds: Annotated[
-        int, typer.Option(min=1, help="How often the files take turns.", rich_help_panel=_MEASURE)
+        int, typer.Option(min=1, help="How often the files take turns.", rich_help_panel=MEASUREMENT)
     ] = 3,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Write results.json here.", rich_help_panel=_OUT)
+        Path | None, typer.Option("-o", "--output", help="Write results.json here.", rich_help_panel=OUTPUT)
     ] = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
@@ -454,7 +439,7 @@ def report(
     results: Annotated[
         list[Path], typer.Argument(metavar="RESULTS", help="results.json of one or several runs.")
     ],
-    output: Path = _output("HTML page, or Markdown tables with the suffix .md.", "report.html"),
+    output: Path = output_file("HTML page, or Markdown tables with the suffix .md.", "report.html"),
     overwrite: Overwrite = False,
 ) -> None:
     """Draw results as one HTML file, or as Markdown tables. Needs no torch."""

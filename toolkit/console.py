@@ -1,7 +1,7 @@
 """What people see in a terminal; everything here goes to stderr, so that stdout stays parseable."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -66,8 +66,13 @@ class TerminalProgress:
             self._bar = None
 
 
-def print_table(title: str, rows: Iterable[dict[str, str]], headings: dict[str, str]) -> None:
-    """A table on stderr: `headings` maps the keys of each row to column titles; the first column is text."""
+def print_table(
+    title: str, rows: Iterable[dict[str, str]], headings: dict[str, str], *, text: Collection[str] = ()
+) -> None:
+    """A table on stderr: `headings` maps the keys of each row to column titles.
+
+    The first column and those named in `text` are aligned to the left.
+    """
     table = Table(
         title=escape(title) if title else None,
         title_justify="left",
@@ -75,8 +80,9 @@ def print_table(title: str, rows: Iterable[dict[str, str]], headings: dict[str, 
         box=SIMPLE_HEAD,
         padding=(0, 1),
     )
-    for position, heading in enumerate(headings.values()):
-        table.add_column(heading, justify="left" if position == 0 else "right", no_wrap=position < 2)
+    for position, (key, heading) in enumerate(headings.items()):
+        left = position == 0 or key in text
+        table.add_column(heading, justify="left" if left else "right", no_wrap=position < 2)
     for row in rows:
         table.add_row(*(escape(row[key]) for key in headings))
     CONSOLE.print(table)

@@ -1,0 +1,232 @@
+import json
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from PIL import Image
+
+from export.errors import InputError
+from toolkit.sparse_regression import reference
+from toolkit.sparse_regression.figures import overview_figure
+from toolkit.sparse_regression.objectives import LeastSquares
+from toolkit.sparse_regression.study import (
+    by_method,
+    default_strengths,
+    own_experiments,
+    reference_experiments,
+    run_study,
+)
+from toolkit.sparse_regression.tables import load_problem
+from toolkit.study_commands import study_own, study_reference
+from toolkit.training.progress import Silent
+
+FINDINGS = run_study(
+    reference.PROBLEM, reference_experiments(), step=reference.STEP, steps=reference.STEPS, progress=Silent()
+)
+PUBLISHED = [f for f in FINDINGS if f.experiment.published is not None]
+GROUPS = dict(by_method(FINDINGS))
+
+
+def label(finding):
+    return f"{finding.experiment.method} {finding.experiment.parameter}"
+
+
+def test_every_published_row_is_there():
+    assert len(PUBLISHED) == 14
+    assert {method: len(group) for method, group in GROUPS.items()} == {
+        "gradient descent": 1,
+        "iterative pruning": 1,
+        "L1 subgradient": 4,
+        "proximal gradient": 4,
+        "FISTA": 4,
+        "trimmed L1": 4,
+    }
+
+
+@pytest.mark.parametrize("finding", PUBLISHED, ids=label)
+def test_final_weights_are_the_published_ones(finding):
+    assert finding.solution.iterations == 200
+    assert finding.solution.step == 0.02
+    assert_allclose(finding.solution.weights, finding.experiment.published, rtol=0, atol=1e-7)
+    if finding.experiment.method != "gradient descent":  # where a published 0 is one
+        zeros = np.array(finding.experiment.published) == 0
+        assert_array_equal(finding.solution.weights == 0, zeros)
+
+
+def test_sparsity_is_a_matter_of_exact_zeros():
+    for finding in GROUPS["L1 subgradient"]:
+        assert finding.solution.support_size == 5
+        assert finding.oscillating >= 1
+        assert finding.verdict.startswith("not sparse")
+    for method in ("iterative pruning", "proximal gradient", "FISTA", "trimmed L1"):
+        assert all(f.verdict.startswith("sparse; ") for f in GROUPS[method])
+
+
+def test_the_verdict_tells_optimum_from_bias():
+    assert GROUPS["gradient descent"][0].verdict == "not sparse; converged to the optimum"
+    for method in ("iterative pruning", "trimmed L1"):
+        assert all(f.verdict == "sparse; converged to the optimum" for f in GROUPS[method])
+    assert all(f.verdict == "sparse; biased by the penalty" for f in GROUPS["FISTA"])
+    weakest, *_, strongest = GROUPS["proximal gradient"]
+    assert weakest.verdict == "sparse; not converged"  # 200 steps are too few for it
+    assert strongest.verdict == "sparse; biased by the penalty"
+    assert strongest.excess_loss > 0.3
+
+
+def test_the_support_is_final_from_the_step_that_is_told():
+    assert [f.support_since for f in GROUPS["trimmed L1"]] == sorted(
+        (f.support_since for f in GROUPS["trimmed L1"]), reverse=True
+    )
+    # counted by hand from the iterates of iterative pruning
+    w, supports = np.zeros(5), [np.zeros(5, bool)]
+    for _ in range(200):
+        w = w - 0.04 * reference.PROBLEM.X.T @ (reference.PROBLEM.X @ w - reference.PROBLEM.y)
+        w[np.argsort(-abs(w))[2:]] = 0
+        supports.append(w != 0)
+    last_change = max(i for i in range(1, 201) if (supports[i] != supports[i - 1]).any())
+    assert GROUPS["iterative pruning"][0].support_since == last_change
+
+
+def test_the_study_writes_tables_and_readable_figures(tmp_path, capsys):
+    record = study_reference(tmp_path / "out", overwrite=False)
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    figures = {
+        "overview",
+        "gradient-descent",
+        "iterative-pruning",
+        "l1-subgradient",
+        "proximal-gradient",
+        "fista",
+        "trimmed-l1",
+    }
+    assert names == {f"{f}.{kind}" for f in figures for kind in ("png", "svg")} | {
+        "results.json",
+        "results.md",
+    }
+    stored = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert stored == json.loads(json.dumps(record))
+    assert len(stored["rows"]) == 18
+    assert stored["rows"][1]["weights"] == pytest.approx([0, -3, 0, 0, 1], abs=1e-12)
+    with Image.open(tmp_path / "out" / "overview.png") as image:
+        assert image.width >= 1000
+        assert image.convert("L").getextrema()[0] < 100
+    assert (tmp_path / "out" / "results.md").read_text().count("converged to the optimum") == 6
+    told = capsys.readouterr().err
+    assert "-2.67447522" in told
+    assert "in all 14 rows at most 4.2e-09" in told
+    with pytest.raises(InputError, match="not empty; pass --overwrite"):
+        study_reference(tmp_path / "out", overwrite=False)
+
+
+def test_figures_are_the_same_bytes_every_time(tmp_path):
+    for name in ("a", "b"):
+        study_reference(tmp_path / name, overwrite=False)
+    for path in (tmp_path / "a").glob("overview.*"):
+        assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
+
+
+def test_legends_stand_beside_the_panels():
+    figure = overview_figure(FINDINGS)
+    figure.draw_without_rendering()
+    for part in figure.subfigs:
+        (legend,) = part.legends
+        box = legend.get_window_extent()
+        assert not any(box.overlaps(axes.get_window_extent()) for axes in part.axes)
+
+
+# a user's own problem
+
+
+def own_problem(folder, *, kind="npy", n=30, d=40):
+    rng = np.random.default_rng(3)
+    X, w = rng.standard_normal((n, d)), np.zeros(d)
+    w[:4] = [3, -2, 1.5, 1]
+    y = X @ w
+    paths = folder / f"X.{kind}", folder / f"y.{kind}"
+    for path, values in zip(paths, (X, y), strict=True):
+        if kind == "npy":
+            np.save(path, values)
+        else:
+            header = ",".join(f"column {i}" for i in range(values.reshape(n, -1).shape[1]))
+            np.savetxt(path, values, delimiter=",", header=header, comments="", fmt="%.17g")
+    return paths
+
+
+OPTIONS = {"strengths": [], "k": 4, "step": None, "steps": None, "overwrite": False}
+
+
+@pytest.mark.parametrize("kind", ["npy", "csv"])
+def test_an_own_problem_is_studied_from_files(tmp_path, kind):
+    x, y = own_problem(tmp_path, kind=kind)
+    record = study_own(x, y, tmp_path / "out", **OPTIONS)
+    assert record["problem"]["shape"] == [30, 40]
+    by_name = {(row["method"], row["parameter"]): row for row in record["rows"]}
+    assert by_name["iterative pruning", "k = 4"]["verdict"] == "sparse; stationary with 4 nonzero"
+    trimmed = record["rows"][-1]
+    assert trimmed["method"] == "trimmed L1"
+    assert np.flatnonzero(trimmed["weights"]).tolist() == [0, 1, 2, 3]
+    assert trimmed["verdict"] == "sparse; converged to the optimum"
+    assert trimmed["published"] is None
+    assert len(record["rows"]) == 2 + 4 * 4
+    assert (tmp_path / "out" / "overview.png").is_file()
+
+
+def test_csv_needs_no_header(tmp_path):
+    (tmp_path / "X.csv").write_text("1,0\n0,2\n")
+    (tmp_path / "y.csv").write_text("\ufeff1\n2\n", encoding="utf-8")
+    problem = load_problem(tmp_path / "X.csv", tmp_path / "y.csv")
+    assert_array_equal(problem.X, [[1, 0], [0, 2]])
+    assert_array_equal(problem.y, [1, 2])
+
+
+def test_default_penalties_leave_weights():
+    problem = LeastSquares(np.eye(3), np.array([4.0, 2.0, 1.0]))
+    strengths = default_strengths(problem)
+    findings = run_study(problem, own_experiments(strengths, 1), step=None, steps=50, progress=Silent())
+    assert all(f.solution.support_size >= 1 for f in findings)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("X.csv", b"1,2\n3\n", "X.csv: is no table of numbers: .*number of columns changed"),
+        ("X.csv", b"1,2\n3,abc\n", "X.csv: is no table of numbers: .*'abc'"),
+        ("X.csv", b"1,2\n3,nan\n", "X holds nan at row 2, column 2"),
+        ("X.csv", b"", r"X has shape \(0, 1\)"),
+        ("X.csv", b"\xff\xfe\x00", "X.csv: is no table of numbers"),
+        ("X.csv", b"1,2\n3,4\n5,6\n", r"X has shape \(3, 2\), y has shape \(2,\)"),
+        ("X.npy", b"nothing like it", "X.npy: is no table of numbers"),
+        ("X.npy", b"", "X.npy: is no table of numbers"),
+        ("X.txt", b"1", r"X.txt: expected a \.npy or a \.csv file"),
+        ("missing.csv", None, "missing.csv: cannot be read: No such file"),
+    ],
+)
+def test_bad_files_are_named(tmp_path, name, content, message):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "y.csv").write_text("1\n2\n")
+    with pytest.raises(InputError, match=message):
+        load_problem(tmp_path / name, tmp_path / "y.csv")
+
+
+def test_pickles_are_refused(tmp_path):
+    np.save(tmp_path / "X.npy", np.array([{"a": 1}]), allow_pickle=True)
+    (tmp_path / "y.csv").write_text("1\n2\n")
+    with pytest.raises(InputError, match="is no table of numbers"):
+        load_problem(tmp_path / "X.npy", tmp_path / "y.csv")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"k": 41}, "k is 41: there are 40 weights"),
+        ({"strengths": [-1.0]}, "lambda is -1"),
+        ({"step": 10.0}, "gradient-descent diverges with step size 10"),
+        ({"step": -1.0}, "step size is -1"),
+    ],
+)
+def test_parameters_that_do_not_fit_leave_no_results(tmp_path, options, message):
+    x, y = own_problem(tmp_path)
+    with pytest.raises(InputError, match=message):
+        study_own(x, y, tmp_path / "out", **{**OPTIONS, **options})
+    assert not list((tmp_path / "out").glob("*"))

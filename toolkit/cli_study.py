@@ -1,0 +1,73 @@
+"""The `study` commands: whole series of experiments, with tables and figures."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from export.errors import InputError
+from toolkit.cli_options import OUTPUT, AsJson, Overwrite
+
+study_app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
+
+_PROBLEM = "Your own problem"
+
+
+@study_app.command("sparse-regression")
+def sparse_regression(
+    x_file: Annotated[
+        Path | None,
+        typer.Option("--X", help="X as .npy or .csv, one observation per row.", rich_help_panel=_PROBLEM),
+    ] = None,
+    y_file: Annotated[
+        Path | None, typer.Option("--y", help="y as .npy or .csv.", rich_help_panel=_PROBLEM)
+    ] = None,
+    strengths: Annotated[
+        list[float],
+        typer.Option(
+            "--lambda",
+            help="Strength of a penalty. Repeatable.",
+            show_default="1, 3, 10 and 30 % of the one that leaves no weight",
+            rich_help_panel=_PROBLEM,
+        ),
+    ] = [],
+    k: Annotated[
+        int | None,
+        typer.Option("--k", help="Weights kept.", show_default="a tenth", rich_help_panel=_PROBLEM),
+    ] = None,
+    step: Annotated[
+        float | None,
+        typer.Option(
+            help="Step size.", show_default="1 / Lipschitz constant of the gradient", rich_help_panel=_PROBLEM
+        ),
+    ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(min=1, help="Number of steps.", show_default="1000", rich_help_panel=_PROBLEM),
+    ] = None,
+    output: Annotated[
+        Path,
+        typer.Option("-o", "--output-dir", help="Folder for figures and results.", rich_help_panel=OUTPUT),
+    ] = Path("runs/sparse-regression"),
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Gradient descent, iterative pruning, L1 subgradient, proximal gradient, FISTA and trimmed L1 side by side.
+
+    Without a problem of your own: the published series, every figure beside the published one. Needs no torch.
+    """
+    from toolkit.study_commands import study_own, study_reference
+
+    if x_file is None and y_file is None:
+        if strengths or k is not None or step is not None or steps is not None:
+            raise InputError("--lambda, --k, --step and --steps are for your own problem: give --X and --y")
+        record = study_reference(output, overwrite=overwrite)
+    elif x_file is None or y_file is None:
+        raise InputError("--X and --y belong together: give both files")
+    else:
+        record = study_own(
+            x_file, y_file, output, strengths=strengths, k=k, step=step, steps=steps, overwrite=overwrite
+        )
+    if as_json:
+        typer.echo(json.dumps(record, indent=2))

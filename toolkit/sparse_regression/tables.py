@@ -1,0 +1,47 @@
+"""A user's own X and y from NumPy or CSV files."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from export.errors import InputError
+from toolkit.sparse_regression.objectives import LeastSquares
+
+
+def load_problem(x_path: Path, y_path: Path) -> LeastSquares:
+    """Read the problem ``min_w ||X w - y||^2`` from two files.
+
+    Raises:
+        InputError: A file is unreadable, is no table of finite numbers, or the two do not fit together.
+    """
+    y = _load_table(y_path)
+    return LeastSquares(_load_table(x_path), y.ravel() if 1 in y.shape else y)
+
+
+def _load_table(path: Path) -> npt.NDArray[Any]:
+    if path.suffix not in (".npy", ".csv"):
+        raise InputError(f"{path}: expected a .npy or a .csv file")
+    try:
+        if path.suffix == ".npy":
+            return np.asarray(np.load(path, allow_pickle=False))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of an empty file, which is refused for its shape
+            return np.loadtxt(path, delimiter=",", ndmin=2, encoding="utf-8-sig", skiprows=_header_rows(path))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except (ValueError, EOFError) as error:
+        raise InputError(f"{path}: is no table of numbers: {error}") from error
+
+
+def _header_rows(path: Path) -> int:
+    """1 where the first line holds column names."""
+    with path.open(encoding="utf-8-sig") as file:
+        fields = file.readline().strip().split(",")
+    try:
+        [float(field) for field in fields]
+    except ValueError:
+        return 1
+    return 0
