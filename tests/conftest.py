@@ -1,6 +1,7 @@
 """Shared inputs. Real data are found beside the project or through MODELPRESS_SHARED; without them tests skip."""
 
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -80,3 +81,39 @@ def sparse_model() -> QuantizedModel:
     x = builder.conv("b", x, second, np.ones(4, np.float32), stride=2, padding=1)
     x = builder.flatten(builder.global_average_pool(x))
     return builder.finish(x, n_outputs=4, metadata={})
+
+
+# The command line, in this process. Rounds of latency are cut short.
+QUICK = ["--set", "bench.batch=[1]", "--set", "bench.threads=[1]", "--set", "bench.rounds=1"]
+
+
+def modelpress(monkeypatch, *arguments):
+    """Run a command; returns its exit code."""
+    from toolkit import cli
+
+    monkeypatch.setattr("sys.argv", ["modelpress", *map(str, arguments)])
+    try:
+        cli.main()
+    except SystemExit as stop:
+        if isinstance(stop.code, str):
+            print(stop.code, file=sys.stderr)
+            return 1
+        return stop.code or 0
+    return 0
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    def run(*arguments):
+        code = modelpress(monkeypatch, *arguments)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+def one_line(err):
+    """An error as users should see it."""
+    assert "Traceback" not in err
+    assert len(err.strip().splitlines()) == 1
+    return err

@@ -88,9 +88,9 @@ class PruneOptions(_Options):
     """Fraction of weights removed; a penalty ends when it is reached."""
     exclude: tuple[str, ...] = ("*id_mapping*",)
     """Name patterns of layers that stay dense."""
-    penalty: Annotated[float, Field(gt=0, le=1e6)] = 0.03
+    penalty: Annotated[float, Field(gt=0, le=1e6)] = 0.2
     """Strength of a penalty: the threshold per step is this times the learning rate."""
-    penalty_warmup: Fraction = 0.5
+    penalty_warmup: Fraction = 1.0
     """Fraction of the `sparsify` steps over which a penalty rises from zero."""
 
     @property

@@ -7,35 +7,11 @@ import torch
 
 from benchmarks.records import read_results
 from export.artifact import read_artifact, write_artifact
-from tests.conftest import ROOT, small_model
+from tests.conftest import QUICK, ROOT, modelpress, one_line, small_model
 from toolkit import cli
 from toolkit.models.resnet_cifar import ResNetCifar
 
 RECIPE = str(ROOT / "recipes" / "resnet20-cifar10.yaml")
-QUICK = ["--set", "bench.batch=[1]", "--set", "bench.threads=[1]", "--set", "bench.rounds=1"]
-
-
-def modelpress(monkeypatch, *arguments):
-    """Run a command; returns its exit code."""
-    monkeypatch.setattr("sys.argv", ["modelpress", *map(str, arguments)])
-    try:
-        cli.main()
-    except SystemExit as stop:
-        if isinstance(stop.code, str):
-            print(stop.code, file=__import__("sys").stderr)
-            return 1
-        return stop.code or 0
-    return 0
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    def run(*arguments):
-        code = modelpress(monkeypatch, *arguments)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
 
 
 @pytest.fixture(scope="module")
@@ -276,12 +252,6 @@ def tiny_cifar(tmp_path):
     for name in (*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin"):
         records.tofile(folder / name)
     return folder
-
-
-def one_line(err):
-    assert "Traceback" not in err
-    assert len(err.strip().splitlines()) == 1
-    return err
 
 
 def test_bad_input_is_one_line_and_leaves_nothing_behind(tmp_path, tiny_cifar, call):

@@ -5,11 +5,18 @@ zeros are held and the other weights are free of its bias. Proximal stochastic g
 2009, "Efficient online and batch learning using forward backward splitting", eq. (3).
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from toolkit.recipe import PruneOptions
-from toolkit.sparse_regression.prox import block_soft_threshold, soft_threshold, trimmed_soft_threshold
+from toolkit.sparse_regression.prox import (
+    block_soft_threshold,
+    largest,
+    soft_threshold,
+    trimmed_soft_threshold,
+)
 
 
 class ProximalStep:
@@ -61,12 +68,22 @@ class ProximalStep:
     def _shrunk(self, threshold: float) -> dict[str, Tensor]:
         if self._options.method == "group-lasso":
             return {name: _shrink_channels(w, threshold) for name, w in self._weights.items()}
-        if self._options.method == "proximal-l1":
-            return {name: soft_threshold(w, threshold) for name, w in self._weights.items()}
-        flat = torch.cat([w.flatten() for w in self._weights.values()])  # trimmed: ranked over all layers
-        shrunk = trimmed_soft_threshold(flat, threshold, self._n_weights - self._n_zeros)
+        flat = torch.cat([w.flatten() for w in self._weights.values()])  # all layers in one ranking
+        shrunk = _SHRINK[self._options.method](flat, threshold, self._n_weights - self._n_zeros)
         parts = shrunk.split([w.numel() for w in self._weights.values()])
         return {name: part.view_as(w) for (name, w), part in zip(self._weights.items(), parts, strict=True)}
+
+
+def _shrink_all(weights: Tensor, threshold: float, k: int) -> Tensor:
+    """Soft threshold, but the k largest never become zero: the last step removes no more than asked for."""
+    shrunk = soft_threshold(weights, threshold)
+    return torch.where(largest(weights, k) & (shrunk == 0), weights, shrunk)
+
+
+_SHRINK: dict[str, Callable[[Tensor, float, int], Tensor]] = {
+    "proximal-l1": _shrink_all,
+    "trimmed-l1": trimmed_soft_threshold,
+}
 
 
 def penalty_at(options: PruneOptions, progress: float) -> float:
