@@ -60,6 +60,7 @@ def artifact(tmp_path_factory):
         ["unpack", "{file}", "-o", "{folder}/unpacked.npz", "--overwrite"],
         ["onnx", "{file}", "-o", "{folder}/model.onnx", "--overwrite"],
         ["bench", "{file}", "--batch", "1", "2", "--threads", "1", "--rounds", "1"],
+        ["study", "sparse-regression", "-o", "{folder}/study", "--overwrite"],
     ],
 )
 def test_commands_on_files_work_without_torch(artifact, arguments):
@@ -86,6 +87,7 @@ def test_help_imports_nothing_heavy():
         "verify",
         "unpack",
         "report",
+        "study",
     ):
         assert f" {command} " in done.stdout
 

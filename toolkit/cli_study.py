@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from export.errors import InputError
-from toolkit.cli_options import OUTPUT, AsJson, Overwrite
+from toolkit.cli_options import MEASUREMENT, OUTPUT, AsJson, Overwrite
 
 study_app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
 
@@ -69,5 +69,43 @@ def sparse_regression(
         record = study_own(
             x_file, y_file, output, strengths=strengths, k=k, step=step, steps=steps, overwrite=overwrite
         )
+    if as_json:
+        typer.echo(json.dumps(record, indent=2))
+
+
+@study_app.command("lasso-speed")
+def lasso_speed(
+    samples: Annotated[int, typer.Option(min=2, help="Rows of X.", rich_help_panel=MEASUREMENT)] = 2000,
+    features: Annotated[int, typer.Option(min=2, help="Columns of X.", rich_help_panel=MEASUREMENT)] = 10_000,
+    fractions: Annotated[
+        list[float],
+        typer.Option(
+            "--lambda",
+            min=1e-4,
+            max=0.999,
+            help="Penalty, relative to the one that leaves no weight. Repeatable.",
+            rich_help_panel=MEASUREMENT,
+        ),
+    ] = [0.1, 0.05, 0.02],
+    rounds: Annotated[
+        int, typer.Option(min=1, help="How often the solvers take turns.", rich_help_panel=MEASUREMENT)
+    ] = 3,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Write the results here.", rich_help_panel=OUTPUT)
+    ] = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Our lasso solvers beside scikit-learn's coordinate descent, to the same duality gap."""
+    from toolkit import study_commands
+
+    record = study_commands.lasso_speed(
+        samples=samples,
+        features=features,
+        fractions=fractions,
+        rounds=rounds,
+        output=output,
+        overwrite=overwrite,
+    )
     if as_json:
         typer.echo(json.dumps(record, indent=2))

@@ -1,6 +1,7 @@
 """What the study commands do: compute, draw, write, print. Nothing here needs torch."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,10 @@ from benchmarks.environment import describe_environment
 from benchmarks.report import markdown_table
 from export.atomic_file import write_atomically
 from toolkit.console import CONSOLE, TerminalProgress, print_table
-from toolkit.output_folder import prepare_output_folder
+from toolkit.output_folder import check_output_file, prepare_output_folder
 from toolkit.sparse_regression import reference
 from toolkit.sparse_regression.figures import method_figure, overview_figure, save_figure
+from toolkit.sparse_regression.lasso_speed import SpeedProblem, measure_lasso_speed
 from toolkit.sparse_regression.objectives import LeastSquares
 from toolkit.sparse_regression.study import (
     Experiment,
@@ -69,6 +71,53 @@ def study_own(
     return _study(
         output, overwrite, problem, experiments, step=step, steps=steps or _OWN_STEPS, source=source
     )
+
+
+def lasso_speed(
+    *, samples: int, features: int, fractions: list[float], rounds: int, output: Path | None, overwrite: bool
+) -> dict[str, Any]:
+    """Time the lasso solvers; returns what the file holds.
+
+    Raises:
+        InputError: The file is not usable, or scikit-learn is missing.
+    """
+    if output is not None:
+        check_output_file(output, overwrite=overwrite)
+    nonzero = max(1, min(samples, features) // 10)
+    problems = [SpeedProblem(samples, features, nonzero, fraction) for fraction in fractions]
+    record = measure_lasso_speed(problems, tolerance=1e-6, rounds=rounds, progress=TerminalProgress())
+    if output is not None:
+        write_atomically(output, (json.dumps(record, indent=2) + "\n").encode())
+    rows = list(_speed_rows(record))
+    print_table(
+        f"Lasso, {samples:,} x {features:,}, to a relative duality gap of 1e-6; median of {rounds}",
+        rows,
+        _SPEED,
+    )
+    return record
+
+
+_SPEED = {
+    "solver": "solver",
+    "fraction": "λ / λmax",
+    "nonzero": "nonzero",
+    "gap": "relative gap",
+    "seconds": "seconds",
+    "ratio": "times as fast",
+}
+
+
+def _speed_rows(record: dict[str, Any]) -> Iterator[dict[str, str]]:
+    for row in record["rows"]:
+        for solver in row["solvers"]:
+            yield {
+                "solver": solver["solver"],
+                "fraction": f"{row['problem']['strength_fraction']:g}",
+                "nonzero": f"{solver['nonzero']:,}",
+                "gap": f"{solver['relative_gap']:.1e}",
+                "seconds": f"{solver['median_seconds']:.3f}",
+                "ratio": f"{solver['times_as_fast_as_scikit_learn']:.1f}x",
+            }
 
 
 def _study(

@@ -6,8 +6,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 
 from export.errors import InputError
+from tests.conftest import one_line
 from toolkit.sparse_regression import reference
-from toolkit.sparse_regression.figures import overview_figure
+from toolkit.sparse_regression.figures import overview_figure, save_figure
 from toolkit.sparse_regression.objectives import LeastSquares
 from toolkit.sparse_regression.study import (
     by_method,
@@ -120,8 +121,9 @@ def test_the_study_writes_tables_and_readable_figures(tmp_path, capsys):
 
 def test_figures_are_the_same_bytes_every_time(tmp_path):
     for name in ("a", "b"):
-        study_reference(tmp_path / name, overwrite=False)
-    for path in (tmp_path / "a").glob("overview.*"):
+        (tmp_path / name).mkdir()
+        save_figure(overview_figure(FINDINGS), tmp_path / name, "overview")
+    for path in (tmp_path / "a").iterdir():
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
 
 
@@ -230,3 +232,51 @@ def test_parameters_that_do_not_fit_leave_no_results(tmp_path, options, message)
     with pytest.raises(InputError, match=message):
         study_own(x, y, tmp_path / "out", **{**OPTIONS, **options})
     assert not list((tmp_path / "out").glob("*"))
+
+
+# the commands
+
+
+def test_the_command_prints_json_and_needs_both_files(tmp_path, call):
+    code, out, err = call("study", "sparse-regression", "-o", tmp_path / "out", "--json")
+    assert code == 0, err
+    assert json.loads(out)["kind"] == "sparse-regression-study"
+    x, y = own_problem(tmp_path)
+    out_own = tmp_path / "own"
+    options = ["--lambda", "5", "--lambda", "20", "--k", "4", "--steps", "100"]
+    code, out, err = call("study", "sparse-regression", "--X", x, "--y", y, "-o", out_own, *options, "--json")
+    assert code == 0, err
+    assert len(json.loads(out)["rows"]) == 2 + 4 * 2
+    assert {row["steps"] for row in json.loads(out)["rows"]} == {100}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--X", "X.npy"], "--X and --y belong together"),
+        (["--lambda", "1"], "are for your own problem: give --X and --y"),
+        (["--X", "X.npy", "--y", "missing.npy"], "missing.npy: cannot be read"),
+        (["--X", "X.npy", "--y", "y.npy", "--step", "9"], "diverges with step size 9"),
+        (["--X", "X.npy", "--y", "y.npy", "--k", "41"], "k is 41"),
+        (["--X", "X.npy", "--y", "y.npy", "--lambda", "-1"], "lambda is -1"),
+    ],
+)
+def test_bad_options_are_one_line(tmp_path, monkeypatch, call, options, message):
+    own_problem(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    code, _, err = call("study", "sparse-regression", "-o", "out", *options)
+    assert code == 1
+    assert message in one_line(err)
+    assert not list((tmp_path / "out").glob("*"))
+
+
+def test_the_speed_command_writes_what_it_measured(tmp_path, call):
+    path = tmp_path / "speed.json"
+    small = ["--samples", 40, "--features", 100, "--rounds", 1, "--lambda", 0.2]
+    code, out, err = call("study", "lasso-speed", *small, "-o", path, "--json")
+    assert code == 0, err
+    assert json.loads(out) == json.loads(path.read_text())
+    assert "times as fast" in err
+    code, _, err = call("study", "lasso-speed", *small, "-o", path)
+    assert code == 1
+    assert "pass --overwrite" in one_line(err)

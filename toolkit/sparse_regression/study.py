@@ -214,7 +214,7 @@ def _optimality(problem: LeastSquares, penalty: Penalty, found: Solution, oscill
     """Against the least squared error, with no penalty at all."""
     if found.loss - problem.least <= AT_THE_OPTIMUM * problem.value(np.zeros(problem.n_weights)):
         return "converged to the optimum"
-    settled = found.step * found.residual <= SETTLED * np.abs(found.weights).max()
+    settled = (found.step or 1.0) * found.residual <= SETTLED * np.abs(found.weights).max()
     if not settled and not oscillating:
         return "not converged"
     if penalty.value(found.weights) > 0:
