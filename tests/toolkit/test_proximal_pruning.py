@@ -51,13 +51,13 @@ def test_training_reaches_the_sparsity_and_ends_the_penalty_there(method):
     history = fit(network, OPTIONS, rule=rule)
     reached = [record.sparsity for record in history]
     assert reached[0] < reached[-1]
-    assert reached[-1] >= 0.5
     n_zeros = sum(int(z.sum()) for z in zeros(network).values())
     total = sum(z.numel() for z in zeros(network).values())
     assert rule.sparsity() == n_zeros / total
     if method != "group-lasso":
         assert n_zeros == round(0.5 * total)
-    else:
+    else:  # up to one channel more
+        assert 0 <= n_zeros - round(0.5 * total) < 48
         for weight in weight_layers(network.network).values():
             rows = (weight != 0).flatten(1)
             assert bool((rows.any(dim=1) == rows.all(dim=1)).all())
@@ -161,7 +161,7 @@ def test_prune_takes_every_method(dense, tmp_path, call, method):
     assert code == 0, err
     record = json.loads(out)
     asked_for = round(0.3 * record["prunable"])
-    assert record["removed"] == asked_for or (method == "group-lasso" and record["removed"] > asked_for)
+    assert 0 <= record["removed"] - asked_for < (64 * 9 if method == "group-lasso" else 1)
     assert record["epochs"][-1]["sparsity"] == pytest.approx(record["removed"] / record["prunable"])
     state = load_network(pruned, ModelOptions())
     assert sum(int((~mask).sum()) for mask in state.masks.values()) == record["removed"]

@@ -360,6 +360,13 @@ def test_a_penalty_that_leaves_no_weight_needs_no_step():
     assert (found.iterations, found.support_size, found.converged) == (0, 0, True)
 
 
+def test_a_solution_that_is_not_sparse_enough_is_refused(monkeypatch):
+    monkeypatch.setattr("toolkit.sparse_regression.working_set._MOST_COLUMNS", 10)
+    problem = random_problem(11, 60, 80)
+    with pytest.raises(InputError, match="not sparse enough for it, use fista"):
+        minimise(problem, L1(1e-3 * strongest(problem)), solver="working-set", tolerance=1e-6)
+
+
 def test_too_few_iterations_are_told():
     problem = random_problem(10, 40, 200)
     found = minimise(

@@ -67,7 +67,7 @@ class ProximalStep:
 
     def _shrunk(self, threshold: float) -> dict[str, Tensor]:
         if self._options.method == "group-lasso":
-            return {name: _shrink_channels(w, threshold) for name, w in self._weights.items()}
+            return _shrink_channels(self._weights, threshold, self._n_zeros)
         flat = torch.cat([w.flatten() for w in self._weights.values()])  # all layers in one ranking
         shrunk = _SHRINK[self._options.method](flat, threshold, self._n_weights - self._n_zeros)
         parts = shrunk.split([w.numel() for w in self._weights.values()])
@@ -86,6 +86,26 @@ _SHRINK: dict[str, Callable[[Tensor, float, int], Tensor]] = {
 }
 
 
+def _shrink_channels(weights: dict[str, Tensor], threshold: float, n_zeros: int) -> dict[str, Tensor]:
+    """Block soft threshold of output channels, weighted by the root of their size so that layers compare.
+
+    Of all layers' channels, ranked by their root mean square, only so many of the smallest may become zero as it
+    takes to remove `n_zeros` weights: the last step removes at most a channel more than asked for.
+    """
+    channels = {name: w.reshape(w.shape[0], -1) for name, w in weights.items()}
+    size = torch.cat([torch.full_like(rows[:, 0], rows.shape[1]) for rows in channels.values()])
+    order = torch.argsort(torch.cat([rows.square().mean(dim=1) for rows in channels.values()]), stable=True)
+    smaller = torch.empty_like(size, dtype=torch.float64)  # weights in all smaller channels
+    smaller[order] = torch.cumsum(size[order].double(), dim=0) - size[order]
+    may_vanish = (smaller < n_zeros).split([len(rows) for rows in channels.values()])
+    shrunk = {}
+    for (name, rows), may in zip(channels.items(), may_vanish, strict=True):
+        less = block_soft_threshold(rows, torch.full_like(rows[:, 0], threshold * rows.shape[1] ** 0.5))
+        held = (less == 0).all(dim=1) & ~may
+        shrunk[name] = torch.where(held[:, None], rows, less).view_as(weights[name])
+    return shrunk
+
+
 def penalty_at(options: PruneOptions, progress: float) -> float:
     """Strength of the penalty after a fraction `progress` of all steps: a linear rise, then constant.
 
@@ -98,10 +118,3 @@ def penalty_at(options: PruneOptions, progress: float) -> float:
         if options.penalty_warmup
         else options.penalty
     )
-
-
-def _shrink_channels(weight: Tensor, threshold: float) -> Tensor:
-    """Output channels as groups, weighted by the root of their size (Yuan and Lin 2006) so that layers compare."""
-    rows = weight.reshape(weight.shape[0], -1)
-    per_row = torch.full_like(rows[:, 0], threshold * rows.shape[1] ** 0.5)
-    return block_soft_threshold(rows, per_row).view_as(weight)

@@ -28,6 +28,7 @@ _AT_THE_END = 0.03  # part of the present gap that FISTA leaves at the asked-for
 _LOOK_EVERY = 5  # iterations
 _CURVATURE = 1e-2  # relative error of the largest eigenvalue, for the step size
 _MOST_INNER = 5000  # iterations between two looks at all columns
+_MOST_COLUMNS = 20_000  # their Gram matrix has 3.2 GB
 _DENSE = 0.75  # a working set with that share of all columns seen takes their Gram matrix as it is
 
 Columns = npt.NDArray[np.intp]
@@ -61,7 +62,8 @@ def working_set(
     """Weights whose duality gap is at most `tolerance` times the objective, the iterations that took, the judgement.
 
     Raises:
-        InputError: The penalty is not L1, or is zero: then every column is in the working set.
+        InputError: The penalty is not L1, or is zero (then every column is in the working set), or too many columns
+            have to be.
     """
     if not isinstance(penalty, L1) or not penalty.strength:
         raise InputError("working-set is for the L1 penalty with lambda above 0; use ista or fista")
@@ -155,6 +157,11 @@ class _SeenColumns:
 
     def _add(self, new: Columns) -> None:
         old, total = self.count, self.count + len(new)
+        if total > _MOST_COLUMNS:
+            raise InputError(
+                f"working-set would need the products of {total:,} columns (at most {_MOST_COLUMNS:,}): "
+                "the solution is not sparse enough for it, use fista"
+            )
         if total > len(self._gram):
             self._reserve(max(total, 2 * old))
         fresh = self._copies[:, old:total]
