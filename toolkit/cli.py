@@ -213,6 +213,10 @@ def prune(
     from toolkit.output_folder import check_network_output, state_path
     from toolkit.stages import prune_stage, removed_weights, sparsify_stage, starting_network
 
+    if not recipe.prune.by_penalty and (epochs is not None or resume):
+        raise InputError(
+            f"--epochs and --resume are for pruning by a penalty; prune.method is {recipe.prune.method}"
+        )
     check_network_output(output, overwrite=overwrite, resume=resume)
     if recipe.prune.by_penalty:
         images, place = _images_and_device(recipe)

@@ -12,17 +12,17 @@ from export.errors import InputError
 MANIFEST = "manifest.json"
 
 
-def prepare_output_folder(folder: Path, *, overwrite: bool, resume: bool) -> None:
+def prepare_output_folder(folder: Path, *, overwrite: bool, resume: bool | None) -> None:
     """Create the folder if need be and make sure that it can be written.
 
     Nothing is deleted here: with `overwrite`, files of an earlier run are replaced one by one as the new ones are
-    ready, and other files stay.
+    ready, and other files stay. `resume` is None where there is nothing that could be resumed.
 
     Raises:
         InputError: It is not empty and neither option is given, it holds no run to resume, both options are given, it
             is a file, or it is not writable.
     """
-    _check_one_intention(overwrite=overwrite, resume=resume)
+    _check_one_intention(overwrite=overwrite, resume=bool(resume))
     try:
         folder.mkdir(parents=True, exist_ok=True)
         occupied = any(folder.iterdir())
@@ -30,8 +30,9 @@ def prepare_output_folder(folder: Path, *, overwrite: bool, resume: bool) -> Non
         raise InputError(f"output folder {folder} cannot be created: {error.strerror}") from error
     if occupied and not (overwrite or resume):
         raise InputError(
-            f"{folder}/ is not empty; pass --overwrite to replace its files, --resume to continue the run in it, "
-            "or choose another --output-dir"
+            f"{folder}/ is not empty; pass --overwrite to replace its files, "
+            + "--resume to continue the run in it, " * (resume is not None)
+            + "or choose another --output-dir"
         )
     if occupied and resume and not (folder / MANIFEST).is_file():
         raise InputError(f"{folder}/ holds no run to resume (no {MANIFEST}); choose another --output-dir")

@@ -150,6 +150,8 @@ def sparsify_stage(
     rule = ProximalStep(prunable_layers(state, recipe.prune), recipe.prune)
     if recipe.sparsify.epochs == 0:
         raise InputError(f"prune.method {recipe.prune.method} works by training: set sparsify.epochs above 0")
+    if rule.has_enough_zeros():
+        progress.note("there are enough zeros already: the penalty does not act")
     trained = train_stage(
         state,
         images,
@@ -183,7 +185,7 @@ def _masked(state: NetworkState, masks: dict[str, Tensor], options: PruneOptions
     pruned = replace(state, masks=masks)
     pruned.compressed().settle()
     prunable = prunable_layers(state, options)
-    removed = sum(int((~mask).sum()) for mask in masks.values())
+    removed = sum(int((~masks[name]).sum()) for name in prunable if name in masks)
     summary = {
         "method": options.method,
         "asked_for": options.sparsity,

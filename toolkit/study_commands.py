@@ -130,7 +130,7 @@ def _study(
     steps: int,
     source: str,
 ) -> dict[str, Any]:
-    prepare_output_folder(output, overwrite=overwrite, resume=False)
+    prepare_output_folder(output, overwrite=overwrite, resume=None)
     progress = TerminalProgress()
     findings = run_study(problem, experiments, step=step, steps=steps, progress=progress)
     record = _record(problem, findings, source=source)

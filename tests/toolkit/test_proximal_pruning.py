@@ -118,6 +118,28 @@ def test_a_stopped_training_goes_on_to_the_same_weights(tmp_path, method, stop_a
     assert [r.sparsity for r in history] == [r.sparsity for r in whole]
 
 
+def test_a_kept_weight_that_becomes_zero_stays_zero_as_after_a_resume():
+    network = tiny_network()
+    rule = rule_for(network, "proximal-l1")
+    fit(network, OPTIONS, rule=rule)
+    weight = weight_layers(network.network)["5"]
+    place = tuple(int(i) for i in torch.nonzero(weight)[0])
+    for value in (0.0, 1.0):
+        with torch.no_grad():
+            weight[place] = value
+        rule.after_step(0.02, 1.0)
+        assert weight[place] == 0
+
+
+def test_group_lasso_counts_whole_channels_only():
+    network = tiny_network()
+    with torch.no_grad():
+        for weight in weight_layers(network.network).values():
+            weight[:, ::2] = 0  # half of the weights, but no channel
+    assert rule_for(network, "proximal-l1").has_enough_zeros()
+    assert not rule_for(network, "group-lasso").has_enough_zeros()
+
+
 # the commands
 
 FEW = ["--device", "cpu", "--set", "train.epochs=1", "--set", "sparsify.epochs=1"]
@@ -166,6 +188,36 @@ def test_prune_takes_every_method(dense, tmp_path, call, method):
     state = load_network(pruned, ModelOptions())
     assert sum(int((~mask).sum()) for mask in state.masks.values()) == record["removed"]
     assert [path.name for path in tmp_path.iterdir()] == ["pruned.safetensors"]
+
+
+def test_only_prunable_weights_are_counted(dense, tmp_path, call):
+    first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
+    assert call("prune", dense, "-o", first, "--set", "prune.exclude=[]", "--sparsity", 0.7)[0] == 0
+    only_the_ends = ["--set", "prune.exclude=['body_op*']", "--sparsity", 0.3]
+    penalty = ["--set", "prune.method=trimmed-l1", "--set", "prune.penalty=2"]
+    code, out, err = call("prune", first, "-o", second, *only_the_ends, *penalty, *FEW, "--json")
+    assert code == 0, err
+    record = json.loads(out)
+    assert record["prunable"] == 3 * 16 * 9 + 64 * 10
+    assert record["removed"] <= record["prunable"]
+
+
+def test_a_network_with_enough_zeros_is_told(dense, tmp_path, call):
+    first = tmp_path / "first.safetensors"
+    assert call("prune", dense, "-o", first)[0] == 0
+    penalty = ["--set", "prune.method=trimmed-l1", "--sparsity", 0.5]
+    code, _, err = call("prune", first, "-o", tmp_path / "second.safetensors", *penalty, *FEW)
+    assert code == 0, err
+    assert "there are enough zeros already: the penalty does not act" in err
+    assert "(70.00%)" in err
+
+
+def test_options_of_the_penalty_are_refused_without_one(dense, tmp_path, call):
+    code, _, err = call("prune", dense, "-o", tmp_path / "p.safetensors", "--epochs", 3)
+    assert code == 1
+    assert "--epochs and --resume are for pruning by a penalty; prune.method is global-magnitude" in one_line(
+        err
+    )
 
 
 def test_falling_short_of_the_sparsity_is_said(dense, tmp_path, call):

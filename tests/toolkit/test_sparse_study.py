@@ -21,20 +21,29 @@ from toolkit.sparse_regression.tables import load_problem
 from toolkit.study_commands import study_own, study_reference
 from toolkit.training.progress import Silent
 
-FINDINGS = run_study(
-    reference.PROBLEM, reference_experiments(), step=reference.STEP, steps=reference.STEPS, progress=Silent()
-)
-PUBLISHED = [f for f in FINDINGS if f.experiment.published is not None]
-GROUPS = dict(by_method(FINDINGS))
+EXPERIMENTS = reference_experiments()
+PUBLISHED = [i for i, experiment in enumerate(EXPERIMENTS) if experiment.published is not None]
 
 
-def label(finding):
-    return f"{finding.experiment.method} {finding.experiment.parameter}"
+@pytest.fixture(scope="module")
+def findings():
+    return run_study(
+        reference.PROBLEM, EXPERIMENTS, step=reference.STEP, steps=reference.STEPS, progress=Silent()
+    )
 
 
-def test_every_published_row_is_there():
+@pytest.fixture(scope="module")
+def groups(findings):
+    return dict(by_method(findings))
+
+
+def label(index):
+    return f"{EXPERIMENTS[index].method} {EXPERIMENTS[index].parameter}"
+
+
+def test_every_published_row_is_there(groups):
     assert len(PUBLISHED) == 14
-    assert {method: len(group) for method, group in GROUPS.items()} == {
+    assert {method: len(group) for method, group in groups.items()} == {
         "gradient descent": 1,
         "iterative pruning": 1,
         "L1 subgradient": 4,
@@ -44,8 +53,9 @@ def test_every_published_row_is_there():
     }
 
 
-@pytest.mark.parametrize("finding", PUBLISHED, ids=label)
-def test_final_weights_are_the_published_ones(finding):
+@pytest.mark.parametrize("index", PUBLISHED, ids=label)
+def test_final_weights_are_the_published_ones(findings, index):
+    finding = findings[index]
     assert finding.solution.iterations == 200
     assert finding.solution.step == 0.02
     assert_allclose(finding.solution.weights, finding.experiment.published, rtol=0, atol=1e-7)
@@ -54,29 +64,30 @@ def test_final_weights_are_the_published_ones(finding):
         assert_array_equal(finding.solution.weights == 0, zeros)
 
 
-def test_sparsity_is_a_matter_of_exact_zeros():
-    for finding in GROUPS["L1 subgradient"]:
+def test_sparsity_is_a_matter_of_exact_zeros(groups):
+    for finding in groups["L1 subgradient"]:
         assert finding.solution.support_size == 5
         assert finding.oscillating >= 1
         assert finding.verdict.startswith("not sparse")
     for method in ("iterative pruning", "proximal gradient", "FISTA", "trimmed L1"):
-        assert all(f.verdict.startswith("sparse; ") for f in GROUPS[method])
+        assert all(f.verdict.startswith("sparse; ") for f in groups[method])
 
 
-def test_the_verdict_tells_optimum_from_bias():
-    assert GROUPS["gradient descent"][0].verdict == "not sparse; converged to the optimum"
+def test_the_verdict_tells_optimum_from_bias(groups):
+    assert groups["gradient descent"][0].verdict == "not sparse; converged to the optimum"
     for method in ("iterative pruning", "trimmed L1"):
-        assert all(f.verdict == "sparse; converged to the optimum" for f in GROUPS[method])
-    assert all(f.verdict == "sparse; biased by the penalty" for f in GROUPS["FISTA"])
-    weakest, *_, strongest = GROUPS["proximal gradient"]
+        assert all(f.verdict == "sparse; converged to the optimum" for f in groups[method])
+    assert all(f.verdict == "sparse; biased by the penalty" for f in groups["FISTA"])
+    assert all(f.verdict.endswith("oscillates, biased by the penalty") for f in groups["L1 subgradient"])
+    weakest, *_, strongest = groups["proximal gradient"]
     assert weakest.verdict == "sparse; not converged"  # 200 steps are too few for it
     assert strongest.verdict == "sparse; biased by the penalty"
     assert strongest.excess_loss > 0.3
 
 
-def test_the_support_is_final_from_the_step_that_is_told():
-    assert [f.support_since for f in GROUPS["trimmed L1"]] == sorted(
-        (f.support_since for f in GROUPS["trimmed L1"]), reverse=True
+def test_the_support_is_final_from_the_step_that_is_told(groups):
+    assert [f.support_since for f in groups["trimmed L1"]] == sorted(
+        (f.support_since for f in groups["trimmed L1"]), reverse=True
     )
     # counted by hand from the iterates of iterative pruning
     w, supports = np.zeros(5), [np.zeros(5, bool)]
@@ -85,7 +96,7 @@ def test_the_support_is_final_from_the_step_that_is_told():
         w[np.argsort(-abs(w))[2:]] = 0
         supports.append(w != 0)
     last_change = max(i for i in range(1, 201) if (supports[i] != supports[i - 1]).any())
-    assert GROUPS["iterative pruning"][0].support_since == last_change
+    assert groups["iterative pruning"][0].support_since == last_change
 
 
 def test_the_study_writes_tables_and_readable_figures(tmp_path, capsys):
@@ -115,20 +126,20 @@ def test_the_study_writes_tables_and_readable_figures(tmp_path, capsys):
     told = capsys.readouterr().err
     assert "-2.67447522" in told
     assert "in all 14 rows at most 4.2e-09" in told
-    with pytest.raises(InputError, match="not empty; pass --overwrite"):
+    with pytest.raises(InputError, match="not empty; pass --overwrite to replace its files, or choose"):
         study_reference(tmp_path / "out", overwrite=False)
 
 
-def test_figures_are_the_same_bytes_every_time(tmp_path):
+def test_figures_are_the_same_bytes_every_time(findings, tmp_path):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-        save_figure(overview_figure(FINDINGS), tmp_path / name, "overview")
+        save_figure(overview_figure(findings), tmp_path / name, "overview")
     for path in (tmp_path / "a").iterdir():
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
 
 
-def test_legends_stand_beside_the_panels():
-    figure = overview_figure(FINDINGS)
+def test_legends_stand_beside_the_panels(findings):
+    figure = overview_figure(findings)
     figure.draw_without_rendering()
     for part in figure.subfigs:
         (legend,) = part.legends
@@ -173,8 +184,19 @@ def test_an_own_problem_is_studied_from_files(tmp_path, kind):
     assert (tmp_path / "out" / "overview.png").is_file()
 
 
+def test_malformed_headers_are_refused(tmp_path):
+    (tmp_path / "y.csv").write_text("1\n2\n")
+    for shape in ("(10000000000000, 4)", "(2, 1"):
+        header = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+        (tmp_path / "X.npy").write_bytes(
+            b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode()
+        )
+        with pytest.raises(InputError, match="is no table of numbers"):
+            load_problem(tmp_path / "X.npy", tmp_path / "y.csv")
+
+
 def test_csv_needs_no_header(tmp_path):
-    (tmp_path / "X.csv").write_text("1,0\n0,2\n")
+    (tmp_path / "X.csv").write_text("1,0 # the first\n\n0,2\n")
     (tmp_path / "y.csv").write_text("\ufeff1\n2\n", encoding="utf-8")
     problem = load_problem(tmp_path / "X.csv", tmp_path / "y.csv")
     assert_array_equal(problem.X, [[1, 0], [0, 2]])
@@ -193,6 +215,8 @@ def test_default_penalties_leave_weights():
     [
         ("X.csv", b"1,2\n3\n", "X.csv: is no table of numbers: .*number of columns changed"),
         ("X.csv", b"1,2\n3,abc\n", "X.csv: is no table of numbers: .*'abc'"),
+        ("X.csv", b"1,O.5\n3,4\n", "X.csv: is no table of numbers: .*'O.5'"),
+        ("X.csv", b"1,\n3,4\n", "X.csv: is no table of numbers"),
         ("X.csv", b"1,2\n3,nan\n", "X holds nan at row 2, column 2"),
         ("X.csv", b"", r"X has shape \(0, 1\)"),
         ("X.csv", b"\xff\xfe\x00", "X.csv: is no table of numbers"),

@@ -37,7 +37,7 @@ class ProximalStep:
     def begin(self) -> None:
         """Take the weights as they are now: zeros are held if enough of them are there already."""
         self._kept = {name: w != 0 for name, w in self._weights.items()}
-        self._held = self._count_zeros() >= self._n_zeros
+        self._held = self._count_removed() >= self._n_zeros
 
     @torch.no_grad()
     def after_step(self, learning_rate: float, progress: float) -> None:
@@ -51,19 +51,28 @@ class ProximalStep:
         for name, shrunk in self._shrunk(threshold).items():
             weight, kept = self._weights[name], self._kept[name]
             weight.copy_(torch.where(self._held, torch.where(kept, weight, 0.0), shrunk))
-            self._kept[name] = torch.where(self._held, kept, weight != 0)
-        self._held = self._held | (self._count_zeros() >= self._n_zeros)
+            self._kept[name] = weight != 0
+        self._held = self._held | (self._count_removed() >= self._n_zeros)
 
     def sparsity(self) -> float:
         """Share of the weights that are exactly zero."""
-        return float(self._count_zeros()) / self._n_weights
+        return float(sum((w == 0).sum() for w in self._weights.values())) / self._n_weights
 
     def masks(self) -> dict[str, Tensor]:
         """True where a weight is not zero."""
         return {name: w.detach() != 0 for name, w in self._weights.items()}
 
-    def _count_zeros(self) -> Tensor:
-        return torch.stack([(w == 0).sum() for w in self._weights.values()]).sum()
+    def has_enough_zeros(self) -> bool:
+        """Whether the penalty has ended."""
+        return bool(self._held)
+
+    def _count_removed(self) -> Tensor:
+        """Zero weights that count towards the sparsity: for group lasso, those in channels that are zero."""
+        if self._options.method == "group-lasso":
+            counts = [(w == 0).flatten(1).all(dim=1).sum() * w[0].numel() for w in self._weights.values()]
+        else:
+            counts = [(w == 0).sum() for w in self._weights.values()]
+        return torch.stack(counts).sum()
 
     def _shrunk(self, threshold: float) -> dict[str, Tensor]:
         if self._options.method == "group-lasso":

@@ -13,6 +13,7 @@ from export.errors import InputError
 from toolkit.sparse_regression.prox import largest
 
 Vector = npt.NDArray[np.float64]
+_SMALLEST_POWER, _LARGEST_POWER = 1e-200, 1e200  # of sums of squares
 _EXACT_EIGENVALUES = 1000  # up to this many rows or columns; beyond, a few Lanczos steps
 _LANCZOS_NEEDS, _LANCZOS_VECTORS = 20, 10  # columns at least; basis
 
@@ -42,8 +43,8 @@ class LeastSquares:
     weight: float = 1.0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "X", _finite("X", self.X, ndim=2))
-        object.__setattr__(self, "y", _finite("y", self.y, ndim=1))
+        object.__setattr__(self, "X", real_array("X", self.X, ndim=2))
+        object.__setattr__(self, "y", real_array("y", self.y, ndim=1))
         if len(self.y) != len(self.X):
             raise InputError(
                 f"X has shape {self.X.shape}, y has shape {self.y.shape}: expected one y per row of X"
@@ -95,11 +96,15 @@ def top_eigenvalue(product: Callable[[Vector], Vector], size: int, *, tolerance:
     Args:
         product: Multiplies the matrix with a vector.
     """
+    if not size:
+        return 0.0
     if size < _LANCZOS_NEEDS:
         matrix = np.stack([product(row) for row in np.eye(size)])
         return max(float(np.linalg.eigvalsh(matrix)[-1]), 0.0)
     matrix = LinearOperator((size, size), matvec=lambda v: product(v.ravel()), dtype=np.float64)
     start = np.random.default_rng(0).standard_normal(size)
+    if not product(start).any():
+        return 0.0
     value = eigsh(matrix, k=1, ncv=_LANCZOS_VECTORS, tol=tolerance, v0=start, return_eigenvectors=False)[0]
     return float(value) * (1 + tolerance)
 
@@ -126,28 +131,55 @@ def trimmed_l1_norm(w: Vector, k: int) -> float:
     return float(np.abs(w[~largest(w, k)]).sum())
 
 
-def group_norm(blocks: npt.NDArray[np.float64], factors: Vector) -> float:
-    """``sum_g factors_g * ||w_g||_2``, one group per row of `blocks`.
+def group_norm(w: Vector, groups: npt.NDArray[np.intp], factors: Vector) -> float:
+    """``sum_g factors_g * ||w_g||_2``, where `groups` names the group of every weight.
 
     Example:
-        >>> group_norm(np.array([[3.0, 4.0], [0.0, 0.0]]), np.array([2.0, 2.0]))
+        >>> group_norm(np.array([3.0, 0.0, 4.0]), np.array([0, 1, 0]), np.array([2.0, 2.0]))
         10.0
     """
-    return float(factors @ np.linalg.norm(blocks, axis=1))
+    return float(factors @ group_lengths(w, groups))
 
 
-def _finite(name: str, values: Any, *, ndim: int) -> npt.NDArray[np.float64]:
-    given = np.asarray(values)
+def group_lengths(w: Vector, groups: npt.NDArray[np.intp]) -> Vector:
+    """``||w_g||_2`` of every group; shape ``(groups,)``.
+
+    Example:
+        >>> group_lengths(np.array([3.0, 1.0, 4.0]), np.array([0, 1, 0]))
+        array([5., 1.])
+    """
+    return np.sqrt(np.bincount(groups, w * w))
+
+
+def real_array(name: str, values: Any, *, ndim: int) -> npt.NDArray[np.float64]:
+    """Finite float64 numbers of a scale whose squares can be computed with.
+
+    Raises:
+        InputError: Something else is given.
+    """
+    try:
+        given = np.asarray(values)
+    except ValueError as error:
+        raise InputError(f"{name} is no table of numbers: {error}") from error
     if given.dtype.kind not in "biuf":
         raise InputError(f"{name} holds values that are no real numbers (type {given.dtype})")
     array = given.astype(np.float64, copy=False)
     if array.ndim != ndim or not array.size:
         expected = "rows and columns" if ndim == 2 else "one value per row of X"
         raise InputError(f"{name} has shape {array.shape}: expected {expected}")
-    with np.errstate(over="ignore", invalid="ignore"):
-        suspicious = not np.isfinite(array.sum())  # cheaper than a look at every entry
-    if suspicious and not np.isfinite(array).all():
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        flat = array.ravel(order="K")
+        power = float(flat @ flat)  # one pass that meets NaN, infinity and extreme scales alike
+    if not _SMALLEST_POWER < power < _LARGEST_POWER and flat.any():
+        _refuse(name, array)
+    return array
+
+
+def _refuse(name: str, array: npt.NDArray[np.float64]) -> None:
+    if not np.isfinite(array).all():
         where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
         place = ", ".join(f"{axis} {i + 1}" for axis, i in zip(("row", "column"), where, strict=False))
         raise InputError(f"{name} holds {array[where]} at {place}: expected finite numbers")
-    return array
+    raise InputError(
+        f"{name} has values up to {np.abs(array).max():.1e}, whose squares are out of range: rescale it"
+    )

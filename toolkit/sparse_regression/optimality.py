@@ -14,7 +14,7 @@ class Judgement:
     Attributes:
         loss: Squared error, without the penalty.
         objective: With it.
-        duality_gap: Upper bound of ``objective - minimum``; None where the penalty is no norm.
+        duality_gap: Upper bound of ``objective - minimum``; None where the penalty is no norm, or has no strength.
         residual: Largest change that a proximal gradient step makes in a weight, over the step size; 0 at a
             stationary point.
     """
@@ -34,6 +34,8 @@ class Judgement:
 
 @runtime_checkable
 class _Norm(Protocol):
+    strength: float
+
     def value(self, w: Vector) -> float: ...
 
     def dual_norm(self, u: Vector) -> float: ...
@@ -59,7 +61,7 @@ def judge_products(
     r_r, added = float(r @ r), penalty.value(w)
     gradient = (-2 * problem.weight) * (problem.X.T @ r)
     gap = None
-    if isinstance(penalty, _Norm):
+    if isinstance(penalty, _Norm) and penalty.strength:
         r_y, limit = float(r @ problem.y), penalty.dual_norm(gradient)
         gap = duality_gap(problem.weight, penalty=added, r_y=r_y, r_r=r_r, dual_norm=limit)
     loss = problem.weight * r_r

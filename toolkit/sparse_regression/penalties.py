@@ -7,9 +7,16 @@ import numpy as np
 import numpy.typing as npt
 
 from export.errors import InputError
-from toolkit.sparse_regression.objectives import Vector, group_norm, l1_norm, trimmed_l1_norm
+from toolkit.sparse_regression.objectives import (
+    Vector,
+    group_lengths,
+    group_norm,
+    l1_norm,
+    trimmed_l1_norm,
+)
 from toolkit.sparse_regression.prox import (
-    block_soft_threshold,
+    block_factor,
+    check_k,
     keep_largest,
     soft_threshold,
     trimmed_soft_threshold,
@@ -81,7 +88,7 @@ class L1:
 
     def dual_norm(self, u: Vector) -> float:
         """``max_i |u_i| / strength``: at most 1 where u can stand for a subgradient of the penalty."""
-        return _quotient(float(np.abs(u).max()), self.strength)
+        return float(np.abs(u).max() / self.strength)
 
 
 @dataclass(frozen=True)
@@ -100,7 +107,7 @@ class TrimmedL1:
 
     def check(self, n_weights: int) -> None:
         """Raise InputError where k is outside 0 to the number of weights."""
-        _check_k(self.k, n_weights)
+        check_k(self.k, n_weights)
 
     def value(self, w: Vector) -> float:
         """``strength * trimmed_l1_norm(w, k)``."""
@@ -123,7 +130,7 @@ class AtMost:
 
     def check(self, n_weights: int) -> None:
         """Raise InputError where k is outside 0 to the number of weights."""
-        _check_k(self.k, n_weights)
+        check_k(self.k, n_weights)
 
     def value(self, w: Vector) -> float:
         """0 where the constraint holds, else infinity."""
@@ -148,8 +155,7 @@ class GroupLasso:
     strength: float
     groups: npt.NDArray[np.intp]
     convex: ClassVar[bool] = True
-    _column: npt.NDArray[np.intp] = field(init=False, repr=False)  # place of every weight in its group's row
-    _factors: Vector = field(init=False, repr=False)  # (groups,)
+    _root_sizes: Vector = field(init=False, repr=False)  # (groups,)
 
     def __post_init__(self) -> None:
         _check_strength(self.strength)
@@ -157,12 +163,8 @@ class GroupLasso:
         sizes = np.bincount(groups) if _are_labels(groups) else np.zeros(1, np.intp)
         if not sizes.all():
             raise InputError("groups: expected the group of every weight, whole numbers from 0 without gaps")
-        order = np.argsort(groups, kind="stable")
-        column = np.empty_like(groups)
-        column[order] = np.arange(len(groups)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
         object.__setattr__(self, "groups", groups)
-        object.__setattr__(self, "_column", column)
-        object.__setattr__(self, "_factors", self.strength * np.sqrt(sizes))
+        object.__setattr__(self, "_root_sizes", np.sqrt(sizes))
 
     def check(self, n_weights: int) -> None:
         """Raise InputError where the groups are those of another number of weights."""
@@ -171,22 +173,17 @@ class GroupLasso:
 
     def value(self, w: Vector) -> float:
         """The weighted sum of the groups' lengths."""
-        return group_norm(self._blocks(w), self._factors)
+        return group_norm(w, self.groups, self.strength * self._root_sizes)
 
     def prox(self, v: Vector, step: float) -> Vector:
-        """Block soft threshold."""
-        return block_soft_threshold(self._blocks(v), step * self._factors)[self.groups, self._column]
+        """`block_soft_threshold`, for groups of any sizes and places."""
+        threshold = step * self.strength * self._root_sizes
+        factor = block_factor(group_lengths(v, self.groups), threshold)[self.groups]
+        return np.where(factor > 0, v * factor, 0.0)
 
     def dual_norm(self, u: Vector) -> float:
         """``max_g ||u_g|| / (strength * sqrt(size of g))``."""
-        lengths = np.linalg.norm(self._blocks(u), axis=1) / (self._factors / (self.strength or 1.0))
-        return _quotient(float(lengths.max()), self.strength)
-
-    def _blocks(self, w: Vector) -> npt.NDArray[np.float64]:
-        """One group per row, filled up with zeros, which change no length."""
-        blocks = np.zeros((len(self._factors), int(self._column.max()) + 1))
-        blocks[self.groups, self._column] = w
-        return blocks
+        return float((group_lengths(u, self.groups) / self._root_sizes).max() / self.strength)
 
 
 def _are_labels(groups: npt.NDArray[Any]) -> bool:
@@ -195,15 +192,4 @@ def _are_labels(groups: npt.NDArray[Any]) -> bool:
 
 def _check_strength(strength: float) -> None:
     if not 0 <= strength < np.inf:
-        raise InputError(f"lambda is {strength}: expected a number that is not negative")
-
-
-def _check_k(k: int, n_weights: int) -> None:
-    if not 0 <= k <= n_weights:
-        raise InputError(f"k is {k}: there are {n_weights} weights, so 0 to {n_weights} of them can be kept")
-
-
-def _quotient(norm: float, strength: float) -> float:
-    if strength:
-        return norm / strength
-    return np.inf if norm else 0.0
+        raise InputError(f"lambda is {strength}: expected a finite number that is not negative")

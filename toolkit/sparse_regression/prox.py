@@ -80,10 +80,20 @@ def block_soft_threshold(v: Array, threshold: Array) -> Array:
                [0. , 0. ]])
     """
     xp: Any = array_namespace(v)
-    length = xp.linalg.vector_norm(v, axis=1)
+    factor = block_factor(xp.linalg.vector_norm(v, axis=1), threshold)[:, None]
+    return xp.where(factor > 0, v * factor, 0.0)
+
+
+def block_factor(length: Array, threshold: Array) -> Array:
+    """What `block_soft_threshold` multiplies groups of these lengths with: ``max(0, 1 - threshold / length)``.
+
+    Example:
+        >>> block_factor(np.array([5.0, 1.0, 0.0]), np.array([1.0, 1.0, 0.0]))
+        array([0.8, 0. , 0. ])
+    """
+    xp: Any = array_namespace(length)
     survives = length > threshold
-    factor = xp.where(survives, 1 - threshold / xp.where(survives, length, 1.0), 0.0)
-    return xp.where(survives[:, None], v * factor[:, None], 0.0)
+    return xp.where(survives, 1 - threshold / xp.where(survives, length, 1.0), 0.0)
 
 
 def largest(v: Array, k: int) -> Any:
@@ -98,9 +108,14 @@ def largest(v: Array, k: int) -> Any:
     """
     xp: Any = array_namespace(v)
     size = int(np.prod(v.shape))
-    if not 0 <= k <= size:
-        raise InputError(f"k is {k}: there are {size} weights, so 0 to {size} of them can be kept")
+    check_k(k, size)
     flat = xp.reshape(xp.abs(v), (-1,))
     chosen = xp.zeros_like(flat, dtype=xp.bool)
     chosen[xp.argsort(flat, stable=True)[size - k :]] = True
     return xp.reshape(chosen, v.shape)
+
+
+def check_k(k: int, n_weights: int) -> None:
+    """Raise InputError where k is no whole number from 0 to the number of weights."""
+    if not isinstance(k, int | np.integer) or not 0 <= k <= n_weights:
+        raise InputError(f"k is {k}: there are {n_weights} weights, so 0 to {n_weights} of them can be kept")

@@ -7,13 +7,14 @@ import numpy as np
 import numpy.typing as npt
 
 from export.errors import InputError
-from toolkit.sparse_regression.objectives import LeastSquares, Vector
+from toolkit.sparse_regression.objectives import LeastSquares, Vector, real_array
 from toolkit.sparse_regression.optimality import Judgement, judge
 from toolkit.sparse_regression.penalties import NoPenalty, Penalty
 from toolkit.sparse_regression.steps import Iterates, Smooth, fista, gradient_descent, ista, subgradient
 from toolkit.sparse_regression.working_set import working_set
 
 _CHECK_EVERY = 10  # iterations between looks at the run; a look costs about one iteration
+_FAR_WORSE = 10  # times the objective of the start: a sign of divergence while a run goes on
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ def minimise(
         step: Step size; ``1 / problem.lipschitz`` by default.
         max_iterations: Where to stop in any case.
         tolerance: Stop when the duality gap is at most this times the objective, looked at every 10 iterations;
-            where the penalty is no norm, when a proximal step moves no weight by more than this times the largest.
+            where the penalty is no norm, when a step of size 1/L moves no weight by more than this times the largest.
         trace: Record every step. Otherwise nothing is recorded, and nothing evaluated but every 10 iterations.
 
     Raises:
@@ -131,20 +132,24 @@ def minimise(
         if step is not None or trace or tolerance is None:
             raise InputError("working-set takes a tolerance, no step size, and records no trace")
         w, n, found = working_set(problem, penalty, w, tolerance=tolerance, max_iterations=max_iterations)
-        return _solution(found, w, step=None, iterations=n, tolerance=tolerance, trace=None)
+        return _solution(problem, found, w, step=None, iterations=n, tolerance=tolerance, trace=None)
     step = _step(problem, step)
     watch = _Watch(problem, penalty, solver, step, tolerance)
     recorded = [w] if trace else []
     n, done = 0, False
     steps = STEPS[solver](problem, penalty, w, step)
-    with np.errstate(over="ignore", invalid="ignore"):  # a diverging run is told below, with its step size
+    with np.errstate(
+        over="ignore", under="ignore", invalid="ignore"
+    ):  # a diverging run is told below, with its step size
+        watch.begin(w)
         while n < max_iterations and not done:
             w, n = next(steps), n + 1
             if trace:
                 recorded.append(w)
             if n % _CHECK_EVERY == 0 or n == max_iterations:
-                done = watch.look(w, n)
+                done = watch.look(w, n, last=n == max_iterations)
     return _solution(
+        problem,
         judge(problem, penalty, w, step=step),
         w,
         step=step,
@@ -162,41 +167,49 @@ class _Watch:
     ) -> None:
         self.problem, self.penalty, self.solver = problem, penalty, solver
         self.step, self.tolerance = step, tolerance
-        self.last = np.inf
+        self._bound = problem.weight * float(
+            problem.y @ problem.y
+        )  # at w = 0, or at the start if that is worse
 
-    def look(self, w: Vector, iteration: int) -> bool:
+    def begin(self, w: Vector) -> None:
+        """Take note of the start."""
+        if w.any():
+            found = self.problem.value(w) + self.penalty.value(w)
+            self._bound = max(self._bound, found if np.isfinite(found) else self.problem.value(w))
+
+    def look(self, w: Vector, iteration: int, *, last: bool) -> bool:
         """Whether the tolerance is reached.
 
         Raises:
-            InputError: The squared error rises and the step size is beyond its bound.
+            InputError: The objective overflows, or is worse than at the start and at zero (while the run goes on:
+                ten times as bad) with a step size beyond its bound.
         """
         found = judge(self.problem, self.penalty, w, step=self.step)
-        now = found.loss
-        if not now <= self.last or not np.isfinite(now):
-            self._check_step(now, iteration)
-        self.last = now
-        return self.tolerance is not None and _is_good(found, w, self.step, self.tolerance)
+        if not found.objective <= self._bound * (1 if last else _FAR_WORSE) * (1 + 1e-9):
+            self._check_step(found.objective, iteration)
+        return self.tolerance is not None and _is_good(self.problem, found, w, self.tolerance)
 
     def _check_step(self, now: float, iteration: int) -> None:
         lipschitz = self.problem.lipschitz
         factor = 1 if self.solver == "fista" else 2
-        if self.step * lipschitz < factor * (1 + 1e-9):
-            return  # momentum and subgradients may rise now and then
+        if self.step * lipschitz < factor * (1 + 1e-9) and np.isfinite(now):
+            return
         raise InputError(
-            f"{self.solver} diverges with step size {self.step:g}: the squared error is {now:.3g} after step "
-            f"{iteration}, and rises. The gradient's Lipschitz constant is L = {lipschitz:.6g}: take a step size "
+            f"{self.solver} diverges with step size {self.step:g}: the objective is {now:.3g} after step {iteration}, "
+            f"{self._bound:.3g} before. The gradient's Lipschitz constant is L = {lipschitz:.6g}: take a step size "
             f"below {factor}/L = {factor / lipschitz:.6g}, or none to use 1/L"
         )
 
 
-def _is_good(found: Judgement, w: Vector, step: float, tolerance: float) -> bool:
+def _is_good(problem: LeastSquares, found: Judgement, w: Vector, tolerance: float) -> bool:
     """Whether a point is as good as asked for; see `minimise`."""
     if found.duality_gap is not None:
         return found.duality_gap <= tolerance * found.objective
-    return bool(step * found.residual <= tolerance * np.abs(w).max())
+    return bool(found.residual <= tolerance * problem.lipschitz * np.abs(w).max())
 
 
 def _solution(
+    problem: LeastSquares,
     found: Judgement,
     w: Vector,
     *,
@@ -213,7 +226,7 @@ def _solution(
         objective=found.objective,
         duality_gap=found.duality_gap,
         residual=found.residual,
-        converged=None if tolerance is None else _is_good(found, w, step or 1.0, tolerance),
+        converged=None if tolerance is None else _is_good(problem, found, w, tolerance),
         trace=trace,
     )
 
@@ -229,16 +242,16 @@ def _check(
     if solver not in SOLVERS:
         raise InputError(f"solver is {solver!r}: expected one of {', '.join(SOLVERS)}")
     penalty.check(problem.n_weights)
-    if max_iterations < 1:
-        raise InputError(f"max_iterations is {max_iterations}: expected 1 or more")
+    if not isinstance(max_iterations, int) or max_iterations < 1:
+        raise InputError(f"max_iterations is {max_iterations}: expected a whole number of 1 or more")
     if tolerance is not None and not 0 < tolerance < 1:
         raise InputError(f"tolerance is {tolerance}: expected a number between 0 and 1")
 
 
 def _start(problem: LeastSquares, start: Vector | None) -> Vector:
-    w = np.zeros(problem.n_weights) if start is None else np.array(start, dtype=np.float64)
-    if w.shape != (problem.n_weights,) or not np.isfinite(w).all():
-        raise InputError(f"start has shape {w.shape}: expected {problem.n_weights} finite numbers")
+    w = np.zeros(problem.n_weights) if start is None else real_array("start", start, ndim=1).copy()
+    if w.shape != (problem.n_weights,):
+        raise InputError(f"start has shape {w.shape}: expected {problem.n_weights} numbers")
     return w
 
 

@@ -1,7 +1,7 @@
 """The study: every method on one problem, what it found, and whether that is sparse."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,8 @@ from toolkit.sparse_regression.solvers import Solution, Trace, minimise
 from toolkit.training.progress import Progress
 
 AT_THE_OPTIMUM = 1e-9  # excess of the squared error, relative to that of w = 0
-SETTLED = 1e-7  # what the last step may still move, relative to the largest weight
+CLOSED = 1e-6  # duality gap, relative to the objective
+SETTLED = 1e-7  # where no gap is known: what a step may still move, relative to the largest weight
 _DRAWN_POINTS, _DRAWN_WEIGHTS = 1000, 100
 
 
@@ -193,12 +194,12 @@ def _finding(problem: LeastSquares, experiment: Experiment, *, step: float | Non
     published = experiment.published
     return Finding(
         experiment=experiment,
-        solution=found,
+        solution=replace(found, trace=None),  # the curves are enough
         excess_loss=max(found.loss - problem.least, 0.0),
         support_since=trace.support_since,
         oscillating=oscillating,
         largest_difference=None if published is None else float(np.abs(found.weights - published).max()),
-        verdict=f"{_sparsity(found, oscillating)}; {_optimality(problem, experiment.penalty, found, oscillating)}",
+        verdict=f"{_sparsity(found, oscillating)}; {_optimality(problem, experiment, found)}",
         curves=_curves(trace),
     )
 
@@ -210,16 +211,22 @@ def _sparsity(found: Solution, oscillating: int) -> str:
     return "not sparse" + swinging * (oscillating > 0)
 
 
-def _optimality(problem: LeastSquares, penalty: Penalty, found: Solution, oscillating: int) -> str:
+def _optimality(problem: LeastSquares, experiment: Experiment, found: Solution) -> str:
     """Against the least squared error, with no penalty at all."""
     if found.loss - problem.least <= AT_THE_OPTIMUM * problem.value(np.zeros(problem.n_weights)):
         return "converged to the optimum"
-    settled = (found.step or 1.0) * found.residual <= SETTLED * np.abs(found.weights).max()
-    if not settled and not oscillating:
+    if experiment.solver == "subgradient":  # has a constant step: it never settles
+        return "oscillates, biased by the penalty"
+    if not _has_settled(problem, found):
         return "not converged"
-    if penalty.value(found.weights) > 0:
-        return "biased by the penalty"
-    return f"stationary with {found.support_size} nonzero" if settled else "not converged"
+    biased = experiment.penalty.value(found.weights) > 0
+    return "biased by the penalty" if biased else f"stationary with {found.support_size} nonzero"
+
+
+def _has_settled(problem: LeastSquares, found: Solution) -> bool:
+    if found.duality_gap is not None:
+        return found.duality_gap <= CLOSED * found.objective
+    return bool(found.residual <= SETTLED * problem.lipschitz * np.abs(found.weights).max())
 
 
 def _curves(trace: Trace) -> Curves:

@@ -1,5 +1,6 @@
 """A user's own X and y from NumPy or CSV files."""
 
+import tokenize
 import warnings
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ def load_problem(x_path: Path, y_path: Path) -> LeastSquares:
         InputError: A file is unreadable, is no table of finite numbers, or the two do not fit together.
     """
     y = _load_table(y_path)
-    return LeastSquares(_load_table(x_path), y.ravel() if 1 in y.shape else y)
+    return LeastSquares(_load_table(x_path), y.ravel() if y.ndim == 2 and 1 in y.shape else y)
 
 
 def _load_table(path: Path) -> npt.NDArray[Any]:
@@ -32,16 +33,26 @@ def _load_table(path: Path) -> npt.NDArray[Any]:
             return np.loadtxt(path, delimiter=",", ndmin=2, encoding="utf-8-sig", skiprows=_header_rows(path))
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (ValueError, EOFError) as error:
+    except (
+        ValueError,
+        EOFError,
+        MemoryError,
+        SyntaxError,
+        tokenize.TokenError,
+    ) as error:  # NumPy's, of bad headers
         raise InputError(f"{path}: is no table of numbers: {error}") from error
 
 
 def _header_rows(path: Path) -> int:
-    """1 where the first line holds column names."""
+    """1 where the first line holds column names: no field of it is a number."""
     with path.open(encoding="utf-8-sig") as file:
-        fields = file.readline().strip().split(",")
+        fields = file.readline().partition("#")[0].strip().split(",")
+    return 0 if any(map(_is_number, fields)) else 1
+
+
+def _is_number(field: str) -> bool:
     try:
-        [float(field) for field in fields]
+        float(field)
     except ValueError:
-        return 1
-    return 0
+        return False
+    return True

@@ -74,17 +74,26 @@ def working_set(
     return search.w, search.iterations, search.found
 
 
+def _is_of_use(problem: LeastSquares, penalty: L1, w: Vector) -> bool:
+    """Whether a start is better than zeros, and no denser than a solution needs to be."""
+    if not 0 < np.count_nonzero(w) <= len(problem.X):
+        return False
+    return problem.value(w) + penalty.value(w) < problem.weight * float(problem.y @ problem.y)
+
+
 class _Search:
     """Where the search stands: weights, all correlations, and the Gram matrix of the columns seen so far."""
 
     def __init__(self, problem: LeastSquares, penalty: L1, w: Vector) -> None:
-        self.problem, self.penalty, self.w = problem, penalty, w
+        self.problem, self.penalty = problem, penalty
+        self.w = w if _is_of_use(problem, penalty, w) else np.zeros_like(w)
         self.iterations = 0
         self._seen = _SeenColumns(problem)
-        self._columns: Columns = np.flatnonzero(w)
+        self._columns: Columns = np.flatnonzero(self.w)
         self._y_y = float(problem.y @ problem.y)
-        self._look(-problem.residual(w) if w.any() else problem.y)
-        self._strength = max(float(self._correlation.max()), penalty.strength)
+        warm = bool(self.w.any())  # then the way along the penalty is behind
+        self._look(-problem.residual(self.w) if warm else problem.y)
+        self._strength = penalty.strength if warm else max(float(self._correlation.max()), penalty.strength)
 
     def _look(self, r: Vector) -> None:
         """Judge the weights by their residual ``y - X w``: the correlations of all columns with it, and the gap."""
@@ -117,9 +126,11 @@ class _Search:
         curvature = top_eigenvalue(lambda v: gram @ v, len(gram), tolerance=_CURVATURE)
         step = 1 / (2 * self.problem.weight * curvature or 1.0)
         steps = fista(part, penalty, x, step)
-        for _ in range(0, min(_MOST_INNER, max_iterations - self.iterations), _LOOK_EVERY):
-            *_, x = islice(steps, _LOOK_EVERY)
-            self.iterations += _LOOK_EVERY
+        left = min(_MOST_INNER, max_iterations - self.iterations)
+        while left:
+            *_, x = islice(steps, min(_LOOK_EVERY, left))
+            self.iterations += min(_LOOK_EVERY, left)
+            left -= min(_LOOK_EVERY, left)
             if part.relative_gap(penalty, x) <= enough:
                 break
         self.w = np.zeros_like(self.w)
@@ -163,7 +174,7 @@ class _SeenColumns:
                 "the solution is not sparse enough for it, use fista"
             )
         if total > len(self._gram):
-            self._reserve(max(total, 2 * old))
+            self._reserve(max(total, min(2 * old, _MOST_COLUMNS)))
         fresh = self._copies[:, old:total]
         np.take(self._problem.X.T, new, axis=0, out=fresh.T, mode="clip")  # clip: without a buffer
         self._gram[old:total, :old] = fresh.T @ self._copies[:, :old]
