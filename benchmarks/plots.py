@@ -96,7 +96,7 @@ def latency_bars(models: list[ModelRecord]) -> str:
 
 
 def training_curve(epochs: list[dict[str, Any]], title: str) -> str:
-    """Training loss and validation accuracy over epochs."""
+    """Training loss, validation accuracy and, where a penalty acted, the share of zeros over epochs."""
     number = [epoch["epoch"] for epoch in epochs]
 
     def draw(axes: Axes) -> None:
@@ -104,15 +104,29 @@ def training_curve(epochs: list[dict[str, Any]], title: str) -> str:
         axes.set_xlabel(f"epoch of {title}")
         axes.set_ylabel("training loss, nats", color=BLUE)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        if epochs[0]["validation_top1"] is not None:
-            right = axes.twinx()
-            right.spines["right"].set_visible(True)
-            right.grid(visible=False)
-            accuracy = [100 * epoch["validation_top1"] for epoch in epochs]
-            right.plot(number, accuracy, color=RED, marker="s", markersize=3, linestyle="--")
-            right.set_ylabel("validation accuracy, %", color=RED)
+        shares = {name: _percent(epochs, key) for name, key in _SHARES.items()}
+        shares = {name: values for name, values in shares.items() if values}
+        if not shares:
+            return
+        right = axes.twinx()
+        right.spines["right"].set_visible(True)
+        right.grid(visible=False)
+        for (name, values), colour, mark in zip(shares.items(), (RED, GREEN), "s^", strict=False):
+            right.plot(number, values, color=colour, marker=mark, markersize=3, linestyle="--", label=name)
+        right.set_ylabel(f"{', '.join(shares)}, %", color=RED)
+        if len(shares) > 1:
+            right.figure.legend(loc="outside upper right", ncols=2, fontsize=8)
 
     return _svg(draw)
+
+
+_SHARES = {"validation accuracy": "validation_top1", "weights at 0": "sparsity"}
+
+
+def _percent(epochs: list[dict[str, Any]], key: str) -> list[float]:
+    """A share of every epoch in percent; empty where it was not measured."""
+    values = [epoch.get(key) for epoch in epochs]
+    return [100 * value for value in values if value is not None]
 
 
 def _plain_text(name: str) -> str:

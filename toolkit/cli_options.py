@@ -35,6 +35,15 @@ TrainEpochs = Annotated[
         min=0, help="Epochs of the dense training.", show_default=RECIPES_OWN, rich_help_panel=RECIPE
     ),
 ]
+PenaltyEpochs = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        help="Epochs of the training with a penalty.",
+        show_default=RECIPES_OWN,
+        rich_help_panel=RECIPE,
+    ),
+]
 Seed = Annotated[
     int | None,
     typer.Option(
