@@ -122,8 +122,5 @@ def penalty_at(options: PruneOptions, progress: float) -> float:
         >>> penalty_at(PruneOptions(penalty=0.2, penalty_warmup=0.5), 0.25)
         0.1
     """
-    return (
-        options.penalty * min(1.0, progress / options.penalty_warmup)
-        if options.penalty_warmup
-        else options.penalty
-    )
+    rise = progress / options.penalty_warmup if options.penalty_warmup else 1.0
+    return options.penalty * min(1.0, rise)
