@@ -86,7 +86,7 @@ def lasso_speed(
             help="Penalty, relative to the one that leaves no weight. Repeatable.",
             rich_help_panel=MEASUREMENT,
         ),
-    ] = [0.1, 0.05, 0.02],
+    ] = [0.1, 0.05, 0.02, 0.01],
     rounds: Annotated[
         int, typer.Option(min=1, help="How often the solvers take turns.", rich_help_panel=MEASUREMENT)
     ] = 3,

@@ -18,6 +18,7 @@ from toolkit.training.progress import Progress
 SCIKIT_LEARN = "scikit-learn, coordinate descent"
 OURS = {"FISTA on a working set": "working-set", "FISTA, restarted": "fista"}
 _MOST_ITERATIONS = 100_000
+_PAUSE = 0.3  # seconds before a solver starts: idle threads of the one before keep a core busy for a while
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,7 @@ def _measure(made: SpeedProblem, *, tolerance: float, rounds: int, progress: Pro
     for turn in range(rounds):
         names = list(runs)
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
+            time.sleep(_PAUSE)
             began = time.perf_counter()
             found[name] = runs[name]()
             seconds[name].append(time.perf_counter() - began)

@@ -15,7 +15,7 @@ from toolkit.sparse_regression.prox import largest
 Vector = npt.NDArray[np.float64]
 _SMALLEST_POWER, _LARGEST_POWER = 1e-200, 1e200  # of sums of squares
 _EXACT_EIGENVALUES = 1000  # up to this many rows or columns; beyond, a few Lanczos steps
-_LANCZOS_NEEDS, _LANCZOS_VECTORS = 20, 10  # columns at least; basis
+_LANCZOS_NEEDS, _LANCZOS_VECTORS = 20, 6  # columns at least; basis
 
 
 @dataclass(frozen=True, eq=False)
