@@ -191,6 +191,7 @@ def _finding(problem: LeastSquares, experiment: Experiment, *, step: float | Non
     trace = found.trace
     assert trace is not None  # asked for
     oscillating = int((trace.sign_changes(last=max(steps // 4, 1)) > 1).sum())
+    sparse = "sparse" if found.support_size < len(found.weights) else "not sparse"
     published = experiment.published
     return Finding(
         experiment=experiment,
@@ -199,16 +200,9 @@ def _finding(problem: LeastSquares, experiment: Experiment, *, step: float | Non
         support_since=trace.support_since,
         oscillating=oscillating,
         largest_difference=None if published is None else float(np.abs(found.weights - published).max()),
-        verdict=f"{_sparsity(found, oscillating)}; {_optimality(problem, experiment, found)}",
+        verdict=f"{sparse}; {_optimality(problem, experiment, found)}",
         curves=_curves(trace),
     )
-
-
-def _sparsity(found: Solution, oscillating: int) -> str:
-    if found.support_size < len(found.weights):
-        return "sparse"
-    swinging = f" ({oscillating:,} oscillate{'s' * (oscillating == 1)})"
-    return "not sparse" + swinging * (oscillating > 0)
 
 
 def _optimality(problem: LeastSquares, experiment: Experiment, found: Solution) -> str:
