@@ -176,7 +176,7 @@ def _show(problem: LeastSquares, findings: list[Finding], output: Path) -> None:
         text=("parameter", "verdict"),
     )
     CONSOLE.print(
-        "loss: squared error without the penalty; since step: from there on the same weights are exactly 0; "
+        "loss: squared error without the penalty; since: step from which on the same weights are exactly 0; "
         "gap: the objective is at most so far above its minimum"
     )
     published = [f.largest_difference for f in findings if f.largest_difference is not None]
@@ -193,7 +193,7 @@ _SUMMARY = {
     "parameter": "parameter",
     "loss": "loss",
     "support": "nonzero",
-    "since": "since step",
+    "since": "since",
     "gap": "gap",
     "difference": "off by",
     "verdict": "verdict",
