@@ -151,6 +151,14 @@ class Recipe(_Options):
     bench: BenchOptions = BenchOptions()
     run: RunOptions = RunOptions()
 
+    @model_validator(mode="after")
+    def _penalty_needs_training(self) -> "Recipe":
+        if self.prune.by_penalty and self.sparsify.epochs == 0:
+            raise ValueError(
+                f"prune.method {self.prune.method} works by training: set sparsify.epochs above 0"
+            )
+        return self
+
 
 def load_recipe(path: Path | None, overrides: dict[str, Any]) -> Recipe:
     """Read and validate a recipe.
@@ -254,7 +262,7 @@ def _explain(error: Any) -> str:
         return f"unknown key {where!r}; did you mean {near[0]!r}? Valid keys: {', '.join(valid)}"
     message = str(error["msg"]).removeprefix("Value error, ")
     if error["type"] == "value_error":
-        return f"{where}: {message}"
+        return f"{where}: {message}" if where else message
     return f"{where} is {error['input']!r}: {message[0].lower()}{message[1:]}"
 
 

@@ -145,11 +145,9 @@ def sparsify_stage(
     """Train with the recipe's penalty, then mask what it has set to zero.
 
     Raises:
-        InputError: As `prune_stage`; or the recipe gives this training no epochs.
+        InputError: The network is quantized already, or no layer is left to prune.
     """
     rule = ProximalStep(prunable_layers(state, recipe.prune), recipe.prune)
-    if recipe.sparsify.epochs == 0:
-        raise InputError(f"prune.method {recipe.prune.method} works by training: set sparsify.epochs above 0")
     if rule.has_enough_zeros():
         progress.note("there are enough zeros already: the penalty does not act")
     trained = train_stage(
