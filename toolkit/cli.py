@@ -1,6 +1,5 @@
 """The command line. Stages are imported where they start, so that `--help` answers at once."""
 
-import json
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,8 +12,6 @@ from toolkit.cli_options import (
     DATA,
     MEASUREMENT,
     OUTPUT,
-    RECIPE,
-    RECIPES_OWN,
     AsJson,
     Bf16,
     Config,
@@ -30,7 +27,9 @@ from toolkit.cli_options import (
     Seed,
     Settings,
     TrainEpochs,
+    emit_json,
     output_file,
+    recipe_option,
 )
 from toolkit.cli_study import study_app
 from toolkit.training.interrupt import Interrupted
@@ -168,13 +167,7 @@ def prune(
     download: Download = False,
     sparsity: Annotated[
         float | None,
-        typer.Option(
-            min=0,
-            max=1,
-            help="Fraction of the prunable weights removed.",
-            show_default=RECIPES_OWN,
-            rich_help_panel=RECIPE,
-        ),
+        recipe_option("Fraction of the prunable weights removed.", min=0, max=1),
     ] = None,
     epochs: PenaltyEpochs = None,
     settings: Settings = [],
@@ -227,7 +220,7 @@ def prune(
     save_network(output, pruned)
     state_path(output).unlink(missing_ok=True)
     _tell(f"{output}: {removed_weights(pruned)}")
-    _emit_json(
+    emit_json(
         {
             "output": str(output),
             **pruned.history["prune"],
@@ -245,9 +238,7 @@ def quantize(
     download: Download = False,
     bits: Annotated[
         int | None,
-        typer.Option(
-            min=2, max=8, help="Code width in bits.", show_default=RECIPES_OWN, rich_help_panel=RECIPE
-        ),
+        recipe_option("Code width in bits.", min=2, max=8),
     ] = None,
     epochs: FinetuneEpochs = None,
     settings: Settings = [],
@@ -302,7 +293,7 @@ def pack(
     check_output_file(output, overwrite=overwrite)
     size = write_artifact(output, freeze_stage(load_network(network, recipe.model)))
     _tell(f"{output}: {size:,} bytes, decodes bit-exactly")
-    _emit_json({"output": str(output), "size_bytes": size}, as_json=as_json)
+    emit_json({"output": str(output), "size_bytes": size}, as_json=as_json)
 
 
 @app.command("onnx", rich_help_panel="Stage by stage")
@@ -321,7 +312,7 @@ def emit_onnx(
     check_output_file(output, overwrite=overwrite)
     size = write_onnx(output, read_artifact(file), flavour=flavour)
     _tell(f"{output}: {size:,} bytes, flavour {flavour}, checked")
-    _emit_json({"output": str(output), "size_bytes": size, "flavour": flavour}, as_json=as_json)
+    emit_json({"output": str(output), "size_bytes": size, "flavour": flavour}, as_json=as_json)
 
 
 @app.command(rich_help_panel="Files")
@@ -332,7 +323,7 @@ def inspect(file: PressFile, as_json: AsJson = False) -> None:
     facts = inspection(file)
     if not as_json:
         show_inspection(facts)
-    _emit_json(facts, as_json=as_json)
+    emit_json(facts, as_json=as_json)
 
 
 @app.command(rich_help_panel="Files")
@@ -349,7 +340,7 @@ def verify(
     steps = verification(file, against=against)
     for step, finding in steps.items():
         _tell(f"ok  {step}: {finding}")
-    _emit_json({"file": str(file), "ok": True, "steps": steps}, as_json=as_json)
+    emit_json({"file": str(file), "ok": True, "steps": steps}, as_json=as_json)
 
 
 @app.command(rich_help_panel="Files")
@@ -376,7 +367,7 @@ def unpack(
     check_output_file(target, overwrite=overwrite)
     size = unpack_file(file, target)
     _tell(f"{target}: {size:,} bytes")
-    _emit_json({"output": str(target), "size_bytes": size}, as_json=as_json)
+    emit_json({"output": str(target), "size_bytes": size}, as_json=as_json)
 
 
 @app.command(rich_help_panel="Measurements")
@@ -558,7 +549,7 @@ def _train_and_save(
     unfinished.unlink(missing_ok=True)
     accuracy = validation_top1(trained.compressed(), images, place)
     _tell(f"{output}: " + ("no validation split" if accuracy is None else f"validation {accuracy:.2%}"))
-    _emit_json(
+    emit_json(
         {"output": str(output), "validation_top1": accuracy, "epochs": trained.history.get(stage, [])},
         as_json=as_json,
     )
@@ -578,16 +569,11 @@ def _show_results(results: "Results", folder: Path | None, *, as_json: bool) -> 
         ):
             if (folder / name).is_file():
                 _tell(f"{what:>9}  {folder / name}")
-    _emit_json(results.model_dump(mode="json"), as_json=as_json)
+    emit_json(results.model_dump(mode="json"), as_json=as_json)
 
 
 def _tell(text: str) -> None:
     typer.echo(text, err=True)
-
-
-def _emit_json(value: Any, *, as_json: bool) -> None:
-    if as_json:
-        typer.echo(json.dumps(value, indent=2))
 
 
 if __name__ == "__main__":

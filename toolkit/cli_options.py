@@ -1,5 +1,6 @@
-"""The options that several commands share: names, help and where `--help` lists them."""
+"""What several commands share: options (names, help and where `--help` lists them) and JSON on stdout."""
 
+import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,53 +21,24 @@ Settings = Annotated[
     ),
 ]
 RECIPES_OWN = "the recipe's"
+
+
+def recipe_option(help_text: str, *names: str, min: float | None = None, max: float | None = None) -> Any:
+    """An option that overrides a key of the recipe."""
+    return typer.Option(
+        *names, min=min, max=max, help=help_text, show_default=RECIPES_OWN, rich_help_panel=RECIPE
+    )
+
+
 FinetuneEpochs = Annotated[
-    int | None,
-    typer.Option(
-        min=0,
-        help="Epochs of the finetuning; 0 compresses without training.",
-        show_default=RECIPES_OWN,
-        rich_help_panel=RECIPE,
-    ),
+    int | None, recipe_option("Epochs of the finetuning; 0 compresses without training.", min=0)
 ]
-TrainEpochs = Annotated[
-    int | None,
-    typer.Option(
-        min=0, help="Epochs of the dense training.", show_default=RECIPES_OWN, rich_help_panel=RECIPE
-    ),
-]
-PenaltyEpochs = Annotated[
-    int | None,
-    typer.Option(
-        min=0,
-        help="Epochs of the training with a penalty.",
-        show_default=RECIPES_OWN,
-        rich_help_panel=RECIPE,
-    ),
-]
-Seed = Annotated[
-    int | None,
-    typer.Option(
-        min=0, help="Seed of every random generator.", show_default=RECIPES_OWN, rich_help_panel=RECIPE
-    ),
-]
-DeviceName = Annotated[
-    str | None,
-    typer.Option(
-        "--device",
-        help="auto (CUDA if present), cpu or cuda.",
-        show_default=RECIPES_OWN,
-        rich_help_panel=RECIPE,
-    ),
-]
+TrainEpochs = Annotated[int | None, recipe_option("Epochs of the dense training.", min=0)]
+PenaltyEpochs = Annotated[int | None, recipe_option("Epochs of the training with a penalty.", min=0)]
+Seed = Annotated[int | None, recipe_option("Seed of every random generator.", min=0)]
+DeviceName = Annotated[str | None, recipe_option("auto (CUDA if present), cpu or cuda.", "--device")]
 Bf16 = Annotated[
-    bool | None,
-    typer.Option(
-        "--bf16/--no-bf16",
-        help="Train in bfloat16 where the device computes in it.",
-        show_default=RECIPES_OWN,
-        rich_help_panel=RECIPE,
-    ),
+    bool | None, recipe_option("Train in bfloat16 where the device computes in it.", "--bf16/--no-bf16")
 ]
 DataDir = Annotated[
     Path | None,
@@ -104,3 +76,9 @@ NetworkFile = Annotated[
 def output_file(help_text: str, default: str) -> Any:
     """The option of a command that writes one file."""
     return typer.Option(default, "-o", "--output", help=help_text, rich_help_panel=OUTPUT)
+
+
+def emit_json(value: Any, *, as_json: bool) -> None:
+    """Print a result for programs, if they asked for it."""
+    if as_json:
+        typer.echo(json.dumps(value, indent=2))

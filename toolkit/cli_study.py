@@ -1,13 +1,12 @@
 """The `study` commands: whole series of experiments, with tables and figures."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from export.errors import InputError
-from toolkit.cli_options import MEASUREMENT, OUTPUT, AsJson, Overwrite
+from toolkit.cli_options import MEASUREMENT, OUTPUT, AsJson, Overwrite, emit_json
 
 study_app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
 
@@ -69,8 +68,7 @@ def sparse_regression(
         record = study_own(
             x_file, y_file, output, strengths=strengths, k=k, step=step, steps=steps, overwrite=overwrite
         )
-    if as_json:
-        typer.echo(json.dumps(record, indent=2))
+    emit_json(record, as_json=as_json)
 
 
 @study_app.command("lasso-speed")
@@ -107,5 +105,4 @@ def lasso_speed(
         output=output,
         overwrite=overwrite,
     )
-    if as_json:
-        typer.echo(json.dumps(record, indent=2))
+    emit_json(record, as_json=as_json)

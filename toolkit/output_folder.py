@@ -100,7 +100,12 @@ def _check_writable(folder: Path) -> None:
 
 def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
     """Write `manifest.json`, whole or not at all."""
-    write_atomically(folder / MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
+    write_json(folder / MANIFEST, manifest)
+
+
+def write_json(path: Path, record: dict[str, Any]) -> None:
+    """Write a record, whole or not at all."""
+    write_atomically(path, (json.dumps(record, indent=2) + "\n").encode())
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:

@@ -1,6 +1,5 @@
 """What the study commands do: compute, draw, write, print. Nothing here needs torch."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ from benchmarks.environment import describe_environment
 from benchmarks.report import markdown_table
 from export.atomic_file import write_atomically
 from toolkit.console import CONSOLE, TerminalProgress, print_table
-from toolkit.output_folder import check_output_file, prepare_output_folder
+from toolkit.output_folder import check_output_file, prepare_output_folder, write_json
 from toolkit.sparse_regression import reference
 from toolkit.sparse_regression.figures import method_figure, overview_figure, save_figure
 from toolkit.sparse_regression.lasso_speed import SpeedProblem, measure_lasso_speed
@@ -87,7 +86,7 @@ def lasso_speed(
     problems = [SpeedProblem(samples, features, nonzero, fraction) for fraction in fractions]
     record = measure_lasso_speed(problems, tolerance=1e-6, rounds=rounds, progress=TerminalProgress())
     if output is not None:
-        write_atomically(output, (json.dumps(record, indent=2) + "\n").encode())
+        write_json(output, record)
     rows = list(_speed_rows(record))
     print_table(
         f"Lasso, {samples:,} x {features:,}, to a relative duality gap of 1e-6; median of {rounds}",
@@ -134,7 +133,7 @@ def _study(
     progress = TerminalProgress()
     findings = run_study(problem, experiments, step=step, steps=steps, progress=progress)
     record = _record(problem, findings, source=source)
-    write_atomically(output / "results.json", (json.dumps(record, indent=2) + "\n").encode())
+    write_json(output / "results.json", record)
     write_atomically(output / "results.md", _markdown(findings).encode())
     progress.start("figures", len(dict(by_method(findings))) + 1)
     for method, group in by_method(findings):

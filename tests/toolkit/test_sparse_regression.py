@@ -32,11 +32,6 @@ def random_problem(seed, n=None, d=None, *, weight=None):
     return LeastSquares(X, X @ w + 0.1 * rng.standard_normal(n), weight=weight or 1 / (2 * n))
 
 
-def strongest(problem):
-    """The lambda from which on every weight of the lasso is zero."""
-    return float(np.abs(problem.gradient(np.zeros(problem.n_weights))).max())
-
-
 # proximal operators
 
 
@@ -111,7 +106,7 @@ def test_networks_get_the_same_operators(seed):
 def test_lasso_agrees_with_scikit_learn(seed, shape, solver):
     n, d = shape
     problem = random_problem(seed, n, d)
-    strength = 0.1 * strongest(problem)
+    strength = 0.1 * problem.strongest_penalty
     theirs = Lasso(alpha=strength, fit_intercept=False, tol=1e-13, max_iter=100_000).fit(problem.X, problem.y)
     ours = minimise(problem, L1(strength), solver=solver, tolerance=1e-10, max_iterations=200_000)
     objective = problem.value(theirs.coef_) + L1(strength).value(theirs.coef_)
@@ -147,7 +142,7 @@ def test_groups_of_one_are_the_lasso():
 @given(seeds, st.floats(0.01, 0.9))
 def test_the_gap_bounds_the_distance_to_the_minimum(seed, fraction):
     problem = random_problem(seed)
-    penalty = L1(fraction * strongest(problem))
+    penalty = L1(fraction * problem.strongest_penalty)
     best = minimise(problem, penalty, solver="fista", tolerance=1e-12, max_iterations=100_000)
     rng = np.random.default_rng(seed)
     for w in (np.zeros(problem.n_weights), best.weights + 0.1 * rng.standard_normal(problem.n_weights)):
@@ -158,7 +153,7 @@ def test_the_gap_bounds_the_distance_to_the_minimum(seed, fraction):
 @given(seeds)
 def test_fista_needs_no_more_steps_than_ista(seed):
     problem = random_problem(seed, 15, 30)
-    penalty = L1(0.05 * strongest(problem))
+    penalty = L1(0.05 * problem.strongest_penalty)
     steps = [
         minimise(problem, penalty, solver=s, tolerance=1e-8, max_iterations=200_000).iterations
         for s in ("fista", "ista")
@@ -192,7 +187,7 @@ def test_without_a_penalty_the_minimum_is_least_squares():
 
 def test_a_trace_records_every_step_and_counts_only_exact_zeros():
     problem = random_problem(2, 8, 12)
-    penalty = L1(0.3 * strongest(problem))
+    penalty = L1(0.3 * problem.strongest_penalty)
     run = minimise(problem, penalty, solver="ista", max_iterations=50, trace=True)
     assert run.trace.weights.shape == (51, 12)
     assert_array_equal(run.trace.weights[0], np.zeros(12))
@@ -259,7 +254,7 @@ def test_a_step_size_that_diverges_is_told_with_the_bound(solver, times):
 @pytest.mark.parametrize(("solver", "times"), [("fista", 1.2), ("ista", 2.05), ("ista", 1.9)])
 def test_a_step_size_beyond_its_bound_is_no_error_where_it_converges(seed, solver, times):
     problem = random_problem(seed, 20, 30)
-    penalty = L1(0.3 * strongest(problem))
+    penalty = L1(0.3 * problem.strongest_penalty)
     start = np.linalg.lstsq(problem.X, problem.y, rcond=None)[0]
     step = times / problem.lipschitz
     found = minimise(
@@ -295,7 +290,7 @@ def test_a_penalty_without_strength_is_least_squares():
 @pytest.mark.parametrize("scale", [1e-90, 1e-30, 1e30, 1e90])
 def test_solutions_scale_with_the_problem(scale):
     problem = random_problem(12, 20, 30)
-    penalty = L1(0.1 * strongest(problem))
+    penalty = L1(0.1 * problem.strongest_penalty)
     plain = minimise(problem, penalty, solver="fista", tolerance=1e-9)
     scaled = LeastSquares(problem.X, problem.y * scale, weight=problem.weight)
     for solver in ("fista", "working-set"):
@@ -384,7 +379,7 @@ def test_a_stationary_point_stays(solver):
 @given(seeds, st.floats(0.005, 0.95))
 def test_the_working_set_finds_the_minimum_of_the_whole_problem(seed, fraction):
     problem = random_problem(seed)
-    penalty = L1(fraction * strongest(problem))
+    penalty = L1(fraction * problem.strongest_penalty)
     found = minimise(problem, penalty, solver="working-set", tolerance=1e-8)
     best = minimise(problem, penalty, solver="fista", tolerance=1e-10, max_iterations=200_000)
     assert found.converged
@@ -398,7 +393,7 @@ def test_the_working_set_grows_over_many_columns(order):
     problem = random_problem(7, 120, 900)
     problem = LeastSquares(np.asarray(problem.X, order=order), problem.y, weight=problem.weight)
     for fraction in (0.3, 0.03, 0.003):  # from a few columns to nearly as many as rows
-        penalty = L1(fraction * strongest(problem))
+        penalty = L1(fraction * problem.strongest_penalty)
         found = minimise(problem, penalty, solver="working-set", tolerance=1e-7, max_iterations=100_000)
         assert found.converged
         assert judge(problem, penalty, found.weights).relative_gap <= 1e-7
@@ -408,7 +403,7 @@ def test_the_working_set_grows_over_many_columns(order):
 @given(seeds, st.sampled_from([1e-8, 1e-2, 1, 1e3, 1e8]), st.floats(0.01, 1), st.floats(0.01, 0.9))
 def test_the_working_set_starts_anywhere(seed, scale, density, fraction):
     problem = random_problem(seed)
-    penalty = L1(fraction * strongest(problem))
+    penalty = L1(fraction * problem.strongest_penalty)
     rng = np.random.default_rng(seed)
     start = np.where(
         rng.random(problem.n_weights) < density, scale * rng.standard_normal(problem.n_weights), 0
@@ -421,7 +416,7 @@ def test_the_working_set_starts_anywhere(seed, scale, density, fraction):
 
 def test_the_working_set_knows_a_solution():
     problem = random_problem(8, 60, 300)
-    penalty = L1(0.05 * strongest(problem))
+    penalty = L1(0.05 * problem.strongest_penalty)
     cold = minimise(problem, penalty, solver="working-set", tolerance=1e-9)
     solved = minimise(problem, penalty, solver="working-set", start=cold.weights, tolerance=1e-9)
     assert solved.iterations == 0
@@ -429,7 +424,7 @@ def test_the_working_set_knows_a_solution():
 
 def test_a_penalty_that_leaves_no_weight_needs_no_step():
     problem = random_problem(9, 20, 30)
-    found = minimise(problem, L1(1.01 * strongest(problem)), solver="working-set", tolerance=1e-6)
+    found = minimise(problem, L1(1.01 * problem.strongest_penalty), solver="working-set", tolerance=1e-6)
     assert (found.iterations, found.support_size, found.converged) == (0, 0, True)
 
 
@@ -437,14 +432,18 @@ def test_a_solution_that_is_not_sparse_enough_is_refused(monkeypatch):
     monkeypatch.setattr("toolkit.sparse_regression.working_set._MOST_COLUMNS", 10)
     problem = random_problem(11, 60, 80)
     with pytest.raises(InputError, match="not sparse enough for it, use fista"):
-        minimise(problem, L1(1e-3 * strongest(problem)), solver="working-set", tolerance=1e-6)
+        minimise(problem, L1(1e-3 * problem.strongest_penalty), solver="working-set", tolerance=1e-6)
 
 
 def test_a_working_set_stops_at_its_limit_of_iterations():
     problem = random_problem(10, 40, 200)
     for limit in (1, 7, 10):
         found = minimise(
-            problem, L1(1e-3 * strongest(problem)), solver="working-set", tolerance=1e-9, max_iterations=limit
+            problem,
+            L1(1e-3 * problem.strongest_penalty),
+            solver="working-set",
+            tolerance=1e-9,
+            max_iterations=limit,
         )
         assert found.iterations == limit
 
@@ -452,7 +451,11 @@ def test_a_working_set_stops_at_its_limit_of_iterations():
 def test_too_few_iterations_are_told():
     problem = random_problem(10, 40, 200)
     found = minimise(
-        problem, L1(1e-3 * strongest(problem)), solver="working-set", tolerance=1e-12, max_iterations=10
+        problem,
+        L1(1e-3 * problem.strongest_penalty),
+        solver="working-set",
+        tolerance=1e-12,
+        max_iterations=10,
     )
     assert found.converged is False
     assert found.duality_gap > 0

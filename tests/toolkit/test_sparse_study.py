@@ -10,7 +10,9 @@ from tests.conftest import one_line
 from toolkit.sparse_regression import reference
 from toolkit.sparse_regression.figures import overview_figure, save_figure
 from toolkit.sparse_regression.objectives import LeastSquares
+from toolkit.sparse_regression.penalties import L1
 from toolkit.sparse_regression.study import (
+    Experiment,
     by_method,
     default_strengths,
     own_experiments,
@@ -83,6 +85,19 @@ def test_the_verdict_tells_optimum_from_bias(groups):
     assert weakest.verdict == "sparse; not converged"  # 200 steps are too few for it
     assert strongest.verdict == "sparse; biased by the penalty"
     assert strongest.excess_loss > 0.3
+
+
+def test_a_subgradient_run_that_settles_is_not_said_to_oscillate():
+    problem = LeastSquares(np.eye(3), np.array([4.0, 2.0, 1.0]))
+    (finding,) = run_study(
+        problem,
+        [Experiment("L1 subgradient", "", "subgradient", L1(0.1))],
+        step=None,
+        steps=100,
+        progress=Silent(),
+    )
+    assert finding.oscillating == 0
+    assert finding.verdict == "not sparse; biased by the penalty"
 
 
 def test_the_support_is_final_from_the_step_that_is_told(groups):

@@ -44,8 +44,7 @@ class SpeedProblem:
         signal = X @ w
         noise = rng.standard_normal(self.samples) * np.sqrt(np.mean(signal**2) / 5)
         problem = LeastSquares(X, signal + noise, weight=1 / (2 * self.samples))
-        strongest = float(np.abs(problem.gradient(np.zeros(self.features))).max())
-        return problem, self.strength_fraction * strongest
+        return problem, self.strength_fraction * problem.strongest_penalty
 
 
 def measure_lasso_speed(

@@ -76,6 +76,16 @@ class LeastSquares:
         return 2 * self.weight * largest_eigenvalue(self.X)
 
     @cached_property
+    def value_at_zero(self) -> float:
+        """``weight * ||y||^2``, what no weights at all reach."""
+        return float(self.weight * (self.y @ self.y))
+
+    @cached_property
+    def strongest_penalty(self) -> float:
+        """The lambda from which on every weight of the lasso is zero: ``max |2 weight X^T y|``."""
+        return float(np.abs(2 * self.weight * (self.X.T @ self.y)).max())
+
+    @cached_property
     def least(self) -> float:
         """The smallest value that any w reaches, from the least-squares solution."""
         solution: Vector = np.linalg.lstsq(self.X, self.y, rcond=None)[0].astype(np.float64)

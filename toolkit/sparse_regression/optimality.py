@@ -31,12 +31,19 @@ class Judgement:
             return float("inf")
         return self.duality_gap / self.objective if self.objective else 0.0
 
+    def is_within(self, problem: LeastSquares, w: Vector, *, gap: float, move: float) -> bool:
+        """Whether the duality gap is at most `gap` times the objective.
+
+        Where no gap is known: whether a step of size 1/L moves no weight by more than `move` times the largest.
+        """
+        if self.duality_gap is not None:
+            return self.duality_gap <= gap * self.objective
+        return bool(self.residual <= move * problem.lipschitz * abs(w).max())
+
 
 @runtime_checkable
 class _Norm(Protocol):
     strength: float
-
-    def value(self, w: Vector) -> float: ...
 
     def dual_norm(self, u: Vector) -> float: ...
 

@@ -55,8 +55,8 @@ class Trace:
 
 
 @dataclass(frozen=True)
-class Solution:
-    """Where a solver stopped; loss, objective, gap and residual as in `Judgement`.
+class Solution(Judgement):
+    """Where a solver stopped, judged there.
 
     Attributes:
         weights: Shape ``(d,)``.
@@ -69,10 +69,6 @@ class Solution:
     weights: Vector
     step: float | None
     iterations: int
-    loss: float
-    objective: float
-    duality_gap: float | None
-    residual: float
     converged: bool | None
     trace: Trace | None
 
@@ -187,7 +183,9 @@ class _Watch:
         found = judge(self.problem, self.penalty, w, step=self.step)
         if not found.objective <= self._bound * (1 if last else _FAR_WORSE) * (1 + 1e-9):
             self._check_step(found.objective, iteration)
-        return self.tolerance is not None and _is_good(self.problem, found, w, self.tolerance)
+        if self.tolerance is None:
+            return False
+        return found.is_within(self.problem, w, gap=self.tolerance, move=self.tolerance)
 
     def _check_step(self, now: float, iteration: int) -> None:
         lipschitz = self.problem.lipschitz
@@ -201,13 +199,6 @@ class _Watch:
         )
 
 
-def _is_good(problem: LeastSquares, found: Judgement, w: Vector, tolerance: float) -> bool:
-    """Whether a point is as good as asked for; see `minimise`."""
-    if found.duality_gap is not None:
-        return found.duality_gap <= tolerance * found.objective
-    return bool(found.residual <= tolerance * problem.lipschitz * np.abs(w).max())
-
-
 def _solution(
     problem: LeastSquares,
     found: Judgement,
@@ -219,14 +210,11 @@ def _solution(
     trace: Trace | None,
 ) -> Solution:
     return Solution(
+        **vars(found),
         weights=w,
         step=step,
         iterations=iterations,
-        loss=found.loss,
-        objective=found.objective,
-        duality_gap=found.duality_gap,
-        residual=found.residual,
-        converged=None if tolerance is None else _is_good(problem, found, w, tolerance),
+        converged=None if tolerance is None else found.is_within(problem, w, gap=tolerance, move=tolerance),
         trace=trace,
     )
 

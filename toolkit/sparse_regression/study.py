@@ -150,8 +150,7 @@ def own_experiments(strengths: Sequence[float], k: int) -> list[Experiment]:
 
 def default_strengths(problem: LeastSquares) -> list[float]:
     """Lambdas at 1, 3, 10 and 30 % of the one from which on every weight is zero."""
-    strongest = float(np.abs(problem.gradient(np.zeros(problem.n_weights))).max())
-    return [fraction * strongest for fraction in (0.01, 0.03, 0.1, 0.3)]
+    return [fraction * problem.strongest_penalty for fraction in (0.01, 0.03, 0.1, 0.3)]
 
 
 def run_study(
@@ -200,27 +199,20 @@ def _finding(problem: LeastSquares, experiment: Experiment, *, step: float | Non
         support_since=trace.support_since,
         oscillating=oscillating,
         largest_difference=None if published is None else float(np.abs(found.weights - published).max()),
-        verdict=f"{sparse}; {_optimality(problem, experiment, found)}",
+        verdict=f"{sparse}; {_optimality(problem, experiment, found, oscillating)}",
         curves=_curves(trace),
     )
 
 
-def _optimality(problem: LeastSquares, experiment: Experiment, found: Solution) -> str:
+def _optimality(problem: LeastSquares, experiment: Experiment, found: Solution, oscillating: int) -> str:
     """Against the least squared error, with no penalty at all."""
-    if found.loss - problem.least <= AT_THE_OPTIMUM * problem.value(np.zeros(problem.n_weights)):
+    if found.loss - problem.least <= AT_THE_OPTIMUM * problem.value_at_zero:
         return "converged to the optimum"
-    if experiment.solver == "subgradient":  # has a constant step: it never settles
-        return "oscillates, biased by the penalty"
-    if not _has_settled(problem, found):
-        return "not converged"
+    if not found.is_within(problem, found.weights, gap=CLOSED, move=SETTLED):
+        swings = experiment.solver == "subgradient" and oscillating  # its constant step never ends that
+        return "oscillates, biased by the penalty" if swings else "not converged"
     biased = experiment.penalty.value(found.weights) > 0
     return "biased by the penalty" if biased else f"stationary with {found.support_size} nonzero"
-
-
-def _has_settled(problem: LeastSquares, found: Solution) -> bool:
-    if found.duality_gap is not None:
-        return found.duality_gap <= CLOSED * found.objective
-    return bool(found.residual <= SETTLED * problem.lipschitz * np.abs(found.weights).max())
 
 
 def _curves(trace: Trace) -> Curves:

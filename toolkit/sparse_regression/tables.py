@@ -11,6 +11,14 @@ import numpy.typing as npt
 from export.errors import InputError
 from toolkit.sparse_regression.objectives import LeastSquares
 
+_UNREADABLE = (
+    ValueError,
+    EOFError,
+    MemoryError,
+    SyntaxError,
+    tokenize.TokenError,
+)  # NumPy's, of damaged files
+
 
 def load_problem(x_path: Path, y_path: Path) -> LeastSquares:
     """Read the problem ``min_w ||X w - y||^2`` from two files.
@@ -33,13 +41,7 @@ def _load_table(path: Path) -> npt.NDArray[Any]:
             return np.loadtxt(path, delimiter=",", ndmin=2, encoding="utf-8-sig", skiprows=_header_rows(path))
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (
-        ValueError,
-        EOFError,
-        MemoryError,
-        SyntaxError,
-        tokenize.TokenError,
-    ) as error:  # NumPy's, of bad headers
+    except _UNREADABLE as error:
         raise InputError(f"{path}: is no table of numbers: {error}") from error
 
 

@@ -69,8 +69,7 @@ def working_set(
         raise InputError("working-set is for the L1 penalty with lambda above 0; use ista or fista")
     search = _Search(problem, penalty, w)
     while search.found.relative_gap > tolerance and search.iterations < max_iterations:
-        search.admit()
-        search.solve(tolerance, max_iterations)
+        search.solve(search.admit(), tolerance, max_iterations)
     return search.w, search.iterations, search.found
 
 
@@ -78,7 +77,7 @@ def _is_of_use(problem: LeastSquares, penalty: L1, w: Vector) -> bool:
     """Whether a start is better than zeros, and no denser than a solution needs to be."""
     if not 0 < np.count_nonzero(w) <= len(problem.X):
         return False
-    return problem.value(w) + penalty.value(w) < problem.weight * float(problem.y @ problem.y)
+    return problem.value(w) + penalty.value(w) < problem.value_at_zero
 
 
 class _Search:
@@ -89,7 +88,6 @@ class _Search:
         self.w = w if _is_of_use(problem, penalty, w) else np.zeros_like(w)
         self.iterations = 0
         self._seen = _SeenColumns(problem)
-        self._columns: Columns = np.flatnonzero(self.w)
         self._y_y = float(problem.y @ problem.y)
         warm = bool(self.w.any())  # then the way along the penalty is behind
         self._look(-problem.residual(self.w) if warm else problem.y)
@@ -100,8 +98,8 @@ class _Search:
         self.found, gradient = judge_products(self.problem, self.penalty, self.w, r)
         self._correlation = np.abs(gradient)
 
-    def admit(self) -> None:
-        """Lower the strength as far as few enough columns enter, and take those that violate it most."""
+    def admit(self) -> Columns:
+        """Lower the strength as far as few enough columns enter; nonzero columns and those that violate it most."""
         nonzero = np.flatnonzero(self.w)
         violation = self._correlation.copy()
         violation[nonzero] = 0
@@ -113,16 +111,16 @@ class _Search:
         entering = np.flatnonzero(violation > self._strength)
         if len(entering) > room:
             entering = entering[np.argpartition(-violation[entering], room - 1)[:room]]
-        self._columns = np.concatenate([nonzero, entering])
+        return np.concatenate([nonzero, entering])
 
-    def solve(self, tolerance: float, max_iterations: int) -> None:
+    def solve(self, columns: Columns, tolerance: float, max_iterations: int) -> None:
         """FISTA on the working set at the present strength, then a look at all columns."""
-        gram, self._columns = self._seen.gram(self._columns)
-        part = _Quadratic(gram, self._seen.b(self._columns), self._y_y, self.problem.weight)
+        gram, columns = self._seen.gram(columns)
+        part = _Quadratic(gram, self._seen.b(columns), self._y_y, self.problem.weight)
         penalty, enough = L1(self._strength), _ON_THE_WAY
         if self._strength == self.penalty.strength:
             enough = max(0.3 * tolerance, _AT_THE_END * self.found.relative_gap)
-        x = self.w[self._columns]
+        x = self.w[columns]
         curvature = top_eigenvalue(lambda v: gram @ v, len(gram), tolerance=_CURVATURE)
         step = 1 / (2 * self.problem.weight * curvature or 1.0)
         steps = fista(part, penalty, x, step)
@@ -134,7 +132,7 @@ class _Search:
             if part.relative_gap(penalty, x) <= enough:
                 break
         self.w = np.zeros_like(self.w)
-        self.w[self._columns] = x
+        self.w[columns] = x
         self._look(self._seen.residual(self.w))
 
 
