@@ -1,16 +1,18 @@
 """A file to be measured, `.press` or `.onnx`, opened the same way."""
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import onnx
 from google.protobuf.message import DecodeError
 
-from export.artifact import MAGIC, ArtifactUsage, artifact_usage, read_bytes
+from export.artifact import Artifact, TensorUsage, open_artifact
+from export.artifact_frame import MAGIC
 from export.errors import InputError
 from export.graph import has_external_data, metadata
 from export.onnx_flavours import emit
+from export.quantized import QuantizedModel
 
 
 @dataclass(frozen=True)
@@ -20,18 +22,30 @@ class ModelFile:
     Attributes:
         size_bytes: Of the file.
         onnx_model: What runs: the file itself, or the float flavour of the artifact.
-        usage: Where an artifact's bytes are; None for ONNX files.
+        artifact: Where the bytes of an artifact are, closed; None for ONNX files.
+        stored: Its tensors and what each costs.
     """
 
     path: Path
     size_bytes: int
     onnx_model: onnx.ModelProto
-    usage: ArtifactUsage | None
+    artifact: Artifact | None = None
+    stored: list[TensorUsage] = field(default_factory=list)
 
     @property
     def metadata(self) -> dict[str, str]:
         """The model's ``metadata_props``."""
         return metadata(self.onnx_model)
+
+    def quantized_model(self) -> QuantizedModel:
+        """What an artifact holds.
+
+        Raises:
+            ValueError: This is an ONNX file.
+        """
+        if self.artifact is None:
+            raise ValueError(f"{self.path} is no artifact")
+        return _model(self.artifact, self.stored)
 
     def serialised(self) -> bytes:
         """The ONNX bytes that a runtime loads."""
@@ -45,11 +59,26 @@ def open_model(path: Path) -> ModelFile:
         InputError: The file cannot be read or is no model.
         ArtifactError: It is a damaged artifact.
     """
-    data = read_bytes(path)
-    if path.suffix == ".press" or data.startswith(MAGIC):
-        usage = artifact_usage(data)
-        return ModelFile(path, len(data), emit(usage.model, flavour="float"), usage)
-    return ModelFile(path, len(data), _parse_onnx(path, data), None)
+    if path.suffix == ".press" or _starts_like_artifact(path):
+        with open_artifact(path) as artifact:
+            stored = artifact.usages()
+        return ModelFile(
+            path, artifact.size_bytes, emit(_model(artifact, stored), flavour="float"), artifact, stored
+        )
+    data = path.read_bytes()
+    return ModelFile(path, len(data), _parse_onnx(path, data))
+
+
+def _model(artifact: Artifact, stored: list[TensorUsage]) -> QuantizedModel:
+    return QuantizedModel(artifact.graph, {t.record.name: t.tensor for t in stored})
+
+
+def _starts_like_artifact(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(len(MAGIC)) == MAGIC
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def _parse_onnx(path: Path, data: bytes) -> onnx.ModelProto:

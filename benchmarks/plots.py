@@ -33,11 +33,12 @@ STYLE: Any = {
 
 
 def size_ladder(rungs: dict[str, int]) -> str:
-    """Horizontal bars, largest first, bytes written at the ends (logarithmic axis)."""
-    names, values = list(rungs), list(rungs.values())
+    """Horizontal bars, largest first, bytes written at the ends (logarithmic axis); what is stored stands out."""
+    names = sorted(rungs, key=lambda name: rungs[name], reverse=True)
+    values = [rungs[name] for name in names]
 
     def draw(axes: Axes) -> None:
-        colours = [BLUE if name == names[-1] else GREY for name in names]
+        colours = [BLUE if name in ("as stored", "whole file") else GREY for name in names]
         axes.barh(names, values, color=colours, height=0.65)
         axes.invert_yaxis()
         axes.set_xscale("log")

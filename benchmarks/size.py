@@ -6,30 +6,29 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.records import LayerRecord, SizeRecord
+from benchmarks.size_ladder import size_ladder, total_ladder
 from benchmarks.sparsity import sparsity_of
-from export.artifact import ArtifactUsage, TensorUsage
-from export.encodings import encode_every_way
+from export.artifact import Artifact, TensorUsage
 from export.quantized import QuantizedTensor, dense_array
+from export.symbol_runs import compiled_runs
 
 _BINS = 41
 
 
-def size_record(usage: ArtifactUsage) -> SizeRecord:
-    """Account for every byte of a file."""
-    quantized = [t for t in usage.tensors if isinstance(t.tensor, QuantizedTensor)]
+def size_record(artifact: Artifact, stored: list[TensorUsage]) -> SizeRecord:
+    """Account for every byte of a file, `stored` being its decoded tensors."""
+    quantized = [t for t in stored if isinstance(t.tensor, QuantizedTensor)]
     parts: Counter[str] = sum((t.parts for t in quantized), Counter())
     return SizeRecord(
         payload=parts["payload"],
-        tables=parts["tables"],
+        tables=parts["tables"] + artifact.table_bytes,
         scales=parts["scales"],
         headers=parts["header"],
-        float_tensors=sum(
-            t.record.n_bytes for t in usage.tensors if not isinstance(t.tensor, QuantizedTensor)
-        ),
-        directory=usage.directory_bytes,
-        graph=usage.graph_bytes,
-        frame=usage.frame_bytes,
-        ladder=_ladder([t.tensor for t in quantized if isinstance(t.tensor, QuantizedTensor)]),
+        float_tensors=sum(t.record.n_bytes for t in stored if not isinstance(t.tensor, QuantizedTensor)),
+        directory=artifact.directory_bytes,
+        graph=artifact.graph_bytes,
+        frame=artifact.frame_bytes,
+        ladder=_ladder(quantized),
     )
 
 
@@ -52,19 +51,16 @@ def layer_record(name: str, weight: npt.NDArray[np.generic], stored: TensorUsage
     return record
 
 
-def _ladder(tensors: list[QuantizedTensor]) -> dict[str, int]:
-    """All quantized tensors in one encoding each; where it cannot hold one, that one is bit-packed."""
+def _ladder(stored: list[TensorUsage]) -> dict[str, int]:
+    """All quantized tensors in every form, and as this file stores them."""
+    tensors = [(t.record.name, t.tensor) for t in stored if isinstance(t.tensor, QuantizedTensor)]
     if not tensors:
         return {}
-    rungs = {
-        "float32": sum(4 * t.codes.size for t in tensors),
-        "int8 codes": sum(t.codes.size for t in tensors),
+    total = total_ladder(size_ladder(tensors, mixed=compiled_runs() is not None))
+    return {
+        **total.rungs,
+        "as stored": sum(t.record.n_bytes for t in stored if t.record.name in dict(tensors)),
     }
-    ways = [{name: sum(blob.sizes.values()) for name, blob in encode_every_way(t).items()} for t in tensors]
-    for name in ("packed", "huffman", "csr+huffman"):
-        rungs[name] = sum(way.get(name, way["packed"]) for way in ways)
-    rungs["smallest of each"] = sum(min(way.values()) for way in ways)
-    return rungs
 
 
 def _grid_use(tensor: QuantizedTensor) -> tuple[list[float], list[int]]:

@@ -20,15 +20,15 @@ Logits = npt.NDArray[np.float32]
 def describe_model(model: ModelFile, *, shown_as: str = "") -> ModelRecord:
     """Size and sparsity, in all and per layer; `shown_as` replaces the file's name."""
     weights = layer_weights(model.onnx_model)
-    stored = {t.record.name: t for t in model.usage.tensors} if model.usage else {}
+    stored = {t.record.name: t for t in model.stored}
     return ModelRecord(
         name=model.path.stem,
         path=shown_as or model.path.name,
-        format="press" if model.usage else "onnx",
+        format="press" if model.artifact else "onnx",
         size_bytes=model.size_bytes,
         sparsity=total_sparsity(weights),
         layers=[layer_record(name, weight, stored.get(name)) for name, weight in weights.items()],
-        size=size_record(model.usage) if model.usage else None,
+        size=size_record(model.artifact, model.stored) if model.artifact else None,
     )
 
 

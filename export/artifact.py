@@ -1,68 +1,65 @@
-"""The `.press` file: bytes to `QuantizedModel` and back, as specified in FORMAT.md."""
+"""The `.press` file: a `QuantizedModel` to bytes and back, tensor by tensor, as specified in FORMAT.md."""
 
-import hashlib
-import struct
+import io
+import os
 import sys
-import unicodedata
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
+from typing import IO
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 from google.protobuf.message import DecodeError
 
-from export.atomic_file import write_atomically
-from export.byte_parts import PartReader
-from export.encodings import decode_blob, encode_smallest, encoding_by_id
-from export.encodings.spec import DTYPES, MAX_DIMENSIONS, MAX_ELEMENTS, TensorSpec
-from export.errors import (
-    ArtifactError,
-    ChecksumMismatch,
-    DamagedArtifact,
-    InputError,
-    ModelError,
-    NotAnArtifact,
-    TruncatedArtifact,
-    UnsupportedVersion,
+from export.artifact_frame import (
+    CHUNK,
+    DATA,
+    DIRECTORY,
+    GRAPH,
+    HEADER,
+    MAX_DIRECTORY_BYTES,
+    MAX_GRAPH_BYTES,
+    MAX_TABLES_BYTES,
+    TABLES,
+    Frame,
+    deflate,
+    inflate,
+    read_chunk,
+    read_frame,
+    seal,
 )
+from export.atomic_file import atomic_writer
+from export.byte_parts import PartReader
+from export.code_table import CodeTable
+from export.effort import Effort, Plan, plan_file
+from export.encodings import decode_blob, encoding_by_id
+from export.encodings.file_state import FileState
+from export.encodings.grid import spec_of as spec_of_quantized
+from export.encodings.huffman_blob import Group
+from export.encodings.spec import DTYPES, MAX_DIMENSIONS, MAX_ELEMENTS, TensorSpec
+from export.errors import ArtifactError, ChecksumMismatch, DamagedArtifact, InputError, ModelError
 from export.graph import check_self_contained
-from export.quantized import QuantizedModel, QuantizedTensor, Tensor
+from export.lazy_tensors import LazyTensors
+from export.quantized import QuantizedModel, QuantizedTensor, Tensor, tensors_equal
+from export.tensor_directory import (
+    MAX_TENSORS,
+    TensorRecord,
+    check_names,
+    pack_directory,
+    read_directory,
+)
 
-MAGIC = b"\x89PRESS\r\n"
-VERSION = (1, 0)
-_HEADER = struct.Struct("<8sHHIQ32s")  # magic, major, minor, chunks, total length, SHA-256
-_DIGEST_AT = _HEADER.size - 32
-_CHUNK = struct.Struct("<4sQ")
-_GRAPH, _DIRECTORY, _DATA = b"GRPH", b"TDIR", b"DATA"
-
-# Limits of version 1; FORMAT.md states each beside its field
-MAX_CHUNKS = 64
-MAX_GRAPH_BYTES = 8 << 20
-MAX_DIRECTORY_BYTES = 8 << 20
-MAX_TENSORS = 1 << 16
-MAX_NAME_BYTES = 1024
 DEFAULT_MAX_DECODED_BYTES = 2 << 30
+_PARALLEL_FROM = 1 << 22  # elements in all; below, threads cost more than they save
+_FINITE_AT_ONCE = 1 << 22
 
-
-@dataclass(frozen=True)
-class TensorRecord:
-    """One line of the tensor directory.
-
-    Attributes:
-        encoding: Id of the encoding, see `export.encodings`.
-        crc32: Of the blob.
-        n_bytes: Length of the blob.
-    """
-
-    name: str
-    spec: TensorSpec
-    encoding: int
-    crc32: int
-    n_bytes: int
+OnTensor = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -79,103 +76,228 @@ class TensorUsage:
         return encoding_by_id(self.record.encoding).name
 
 
-@dataclass(frozen=True)
-class ArtifactUsage:
-    """Where the bytes of a file are.
+class Artifact:
+    """An open file: checked as a whole, its tensors decoded when asked for.
 
     Attributes:
+        version: Format version, major and minor.
         size_bytes: The whole file.
         graph_bytes: The compressed graph.
         directory_bytes: The compressed directory.
-        tensors: Every tensor; ``size_bytes`` is the sum of all, plus headers.
-        version: Format version, major and minor.
+        table_bytes: The code tables that tensors share.
+        records: The directory.
+        graph: The ONNX model without weights.
+
+    Raises:
+        ArtifactError: The file cannot be trusted.
     """
 
-    size_bytes: int
-    graph_bytes: int
-    directory_bytes: int
-    tensors: list[TensorUsage]
-    graph: onnx.ModelProto
-    version: tuple[int, int]
+    def __init__(self, file: IO[bytes], *, max_decoded_bytes: int = DEFAULT_MAX_DECODED_BYTES) -> None:
+        self._file = file
+        frame = read_frame(file)
+        self.version, self.size_bytes = frame.version, frame.size_bytes
+        self.graph_bytes, self.directory_bytes = (frame.chunks[kind].n_bytes for kind in (GRAPH, DIRECTORY))
+        self.table_bytes = frame.chunks[TABLES].n_bytes if TABLES in frame.chunks else 0
+        self.graph = _read_graph(read_chunk(file, frame.chunks[GRAPH]))
+        self.shared = _read_shared(file, frame)
+        self.records = read_directory(
+            inflate(
+                read_chunk(file, frame.chunks[DIRECTORY]), limit=MAX_DIRECTORY_BYTES, what="tensor directory"
+            )
+        )
+        _check_decoded_size(self.records, max_decoded_bytes)
+        self._starts = _blob_starts(self.records, frame)
 
-    @property
-    def model(self) -> QuantizedModel:
-        """The decoded model."""
-        return QuantizedModel(self.graph, {t.record.name: t.tensor for t in self.tensors})
+    def __enter__(self) -> "Artifact":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
 
     @property
     def frame_bytes(self) -> int:
         """File header, chunk headers and unknown ancillary chunks."""
-        return (
-            self.size_bytes
-            - self.graph_bytes
-            - self.directory_bytes
-            - sum(t.record.n_bytes for t in self.tensors)
-        )
+        blobs = sum(record.n_bytes for record in self.records)
+        return self.size_bytes - self.graph_bytes - self.directory_bytes - self.table_bytes - blobs
+
+    def stored(self) -> Iterator[TensorUsage]:
+        """Decode one tensor after the other, in file order; none is kept.
+
+        Raises:
+            ArtifactError: A blob cannot be trusted.
+        """
+        state = FileState(self.shared)
+        for index in range(len(self.records)):
+            yield self.decode(index, state)
+
+    def decode(self, index: int, state: FileState) -> TensorUsage:
+        """Decode one tensor, `state` being that after all tensors before it.
+
+        Raises:
+            ArtifactError: The blob cannot be trusted.
+        """
+        return self._decode(self.records[index], self.blob(index), state)
+
+    def blob(self, index: int) -> bytes:
+        """The stored bytes of a tensor.
+
+        Raises:
+            ChecksumMismatch: They changed since the file was written.
+        """
+        record = self.records[index]
+        self._file.seek(self._starts[index])
+        blob = self._file.read(record.n_bytes)
+        if zlib.crc32(blob) != record.crc32:
+            raise ChecksumMismatch(f"{record.name}: its bytes changed since the file was written")
+        return blob
+
+    def model(self) -> QuantizedModel:
+        """Decode everything; large models in parallel.
+
+        Raises:
+            ArtifactError: A blob cannot be trusted.
+        """
+        return QuantizedModel(self.graph, {t.record.name: t.tensor for t in self.usages()})
+
+    def lazy_model(self) -> QuantizedModel:
+        """The model with tensors that are decoded at each access; the file must stay open."""
+        return QuantizedModel(self.graph, _StoredTensors(self))
+
+    def usages(self) -> list[TensorUsage]:
+        """Every tensor decoded, with what it costs; large models in parallel.
+
+        Raises:
+            ArtifactError: A blob cannot be trusted.
+        """
+        cores = os.cpu_count() or 1
+        if cores == 1 or sum(record.spec.size for record in self.records) < _PARALLEL_FROM:
+            return list(self.stored())
+        state = FileState(self.shared)
+        with ThreadPoolExecutor(cores) as pool:
+            pending = [
+                None
+                if encoding_by_id(record.encoding).in_order
+                else pool.submit(self._decode, record, self.blob(index), state)
+                for index, record in enumerate(self.records)
+            ]
+            return [
+                self.decode(index, state) if future is None else future.result()
+                for index, future in enumerate(pending)
+            ]
+
+    def _decode(self, record: TensorRecord, blob: bytes, state: FileState) -> TensorUsage:
+        try:
+            tensor, parts = decode_blob(record.encoding, blob, record.spec, state)
+        except ArtifactError as error:
+            raise type(error)(f"{record.name}: {error}") from error
+        return TensorUsage(record, tensor, parts)
 
 
-def write_artifact(path: Path, model: QuantizedModel) -> int:
+class _StoredTensors(LazyTensors):
+    """The tensors of an open artifact, decoded at each access; in file order this takes one pass."""
+
+    def __init__(self, artifact: Artifact) -> None:
+        self._artifact = artifact
+        self._index = {record.name: index for index, record in enumerate(artifact.records)}
+        self._ordered = [
+            index for index, record in enumerate(artifact.records) if encoding_by_id(record.encoding).in_order
+        ]
+        self._state, self._done = FileState(artifact.shared), 0  # of the ordered ones
+
+    def __getitem__(self, name: str) -> Tensor:
+        index = self._index[name]
+        if index not in self._ordered:
+            return self._artifact.decode(index, self._state).tensor
+        rank = self._ordered.index(index)
+        if rank < self._done:  # an adaptive model has no way back
+            self._state, self._done = FileState(self._artifact.shared), 0
+        while True:
+            usage = self._artifact.decode(self._ordered[self._done], self._state)
+            self._done += 1
+            if self._done > rank:
+                return usage.tensor
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._index)
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def spec(self, name: str) -> TensorSpec:
+        """Shape and type, from the directory."""
+        return self._artifact.records[self._index[name]].spec
+
+
+def write_artifact(
+    path: Path, model: QuantizedModel, *, effort: Effort = "default", on_tensor: OnTensor | None = None
+) -> int:
     """Pack a model into a file; returns its size in bytes.
 
-    The bytes are decoded and compared with the model before the file appears.
+    Tensors are asked for one at a time: two or three times each, once more to compare the packed bytes,
+    decoded, with the model before the file appears.
+
+    Args:
+        path: Of the new file.
+        model: What to pack.
+        effort: ``fast``, ``default`` or ``max``, see `export.effort`.
+        on_tensor: Called with a tensor's name whenever one of `passes` is done with it.
 
     Raises:
         ModelError: The model holds something that cannot be packed.
         InputError: The file cannot be written.
     """
-    data = encode_artifact(model)
-    if not decode_artifact(data, max_decoded_bytes=sys.maxsize).equals(model):
-        raise ModelError(f"{path}: the packed bytes do not decode to the model; nothing was written")
-    write_atomically(path, data)
-    return len(data)
+    with atomic_writer(path) as file:
+        size = _write(file, model, effort, on_tensor)
+        for stored in Artifact(file, max_decoded_bytes=sys.maxsize).stored():
+            name = stored.record.name
+            if not tensors_equal(stored.tensor, model.tensors[name]):
+                raise ModelError(f"{path}: {name} does not decode to what was packed; nothing was written")
+            if on_tensor is not None:
+                on_tensor(name)
+    return size
 
 
-def read_artifact(path: Path, *, max_decoded_bytes: int = DEFAULT_MAX_DECODED_BYTES) -> QuantizedModel:
-    """Load a file; see `decode_artifact`.
-
-    Raises:
-        InputError: The file cannot be opened.
-        ArtifactError: It cannot be trusted.
-    """
-    return decode_artifact(read_bytes(path), max_decoded_bytes=max_decoded_bytes)
+PASSES = 3  # how often `write_artifact` reports each tensor: counted, written, compared
 
 
-def read_bytes(path: Path) -> bytes:
-    """The bytes of a file.
-
-    Raises:
-        InputError: The file cannot be opened.
-    """
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-
-
-def encode_artifact(model: QuantizedModel) -> bytes:
+def encode_artifact(model: QuantizedModel, *, effort: Effort = "default") -> bytes:
     """Bytes of a model; the same model gives the same bytes.
 
     Raises:
         ModelError: A tensor has a name, shape, type or value that cannot be packed.
     """
-    check_names(list(model.tensors))
-    check_self_contained(model.graph)
-    if len(model.tensors) > MAX_TENSORS:
-        raise ModelError(f"{len(model.tensors):,} tensors; the limit is {MAX_TENSORS:,}")
-    records, blobs = [], []
-    for name, tensor in model.tensors.items():
-        record, blob = _encode_tensor(name, tensor)
-        records.append(record)
-        blobs.append(blob)
-    chunks = [
-        (_GRAPH, _deflate(model.graph.SerializeToString(deterministic=True), MAX_GRAPH_BYTES)),
-        (_DIRECTORY, _deflate(_pack_directory(records), MAX_DIRECTORY_BYTES)),
-        (_DATA, b"".join(blobs)),
-    ]
-    body = b"".join(_CHUNK.pack(kind, len(payload)) + payload for kind, payload in chunks)
-    total = _HEADER.size + len(body)
-    header = _HEADER.pack(MAGIC, *VERSION, len(chunks), total, bytes(32))
-    return header[:_DIGEST_AT] + _digest(header + body) + body
+    file = io.BytesIO()
+    _write(file, model, effort, None)
+    return file.getvalue()
+
+
+def open_artifact(path: Path, *, max_decoded_bytes: int = DEFAULT_MAX_DECODED_BYTES) -> Artifact:
+    """Open a file for reading tensor by tensor; use it in a ``with`` block.
+
+    Raises:
+        InputError: The file cannot be opened.
+        ArtifactError: It cannot be trusted.
+    """
+    try:
+        file = Path(path).open("rb")  # noqa: SIM115 - the artifact closes it
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    try:
+        return Artifact(file, max_decoded_bytes=max_decoded_bytes)
+    except OSError as error:
+        file.close()
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    except BaseException:
+        file.close()
+        raise
+
+
+def read_artifact(path: Path, *, max_decoded_bytes: int = DEFAULT_MAX_DECODED_BYTES) -> QuantizedModel:
+    """Load a whole file; see `open_artifact`."""
+    with open_artifact(path, max_decoded_bytes=max_decoded_bytes) as artifact:
+        return artifact.model()
 
 
 def decode_artifact(data: bytes, *, max_decoded_bytes: int = DEFAULT_MAX_DECODED_BYTES) -> QuantizedModel:
@@ -188,65 +310,61 @@ def decode_artifact(data: bytes, *, max_decoded_bytes: int = DEFAULT_MAX_DECODED
     Raises:
         ArtifactError: The bytes cannot be trusted.
     """
-    return artifact_usage(data, max_decoded_bytes=max_decoded_bytes).model
+    return Artifact(io.BytesIO(data), max_decoded_bytes=max_decoded_bytes).model()
 
 
-def artifact_usage(data: bytes, *, max_decoded_bytes: int = DEFAULT_MAX_DECODED_BYTES) -> ArtifactUsage:
-    """Decode everything and account for every byte.
+def _write(file: IO[bytes], model: QuantizedModel, effort: Effort, on_tensor: OnTensor | None) -> int:
+    """Data first: the other chunks are known when all tensors are written."""
+    check_names(model.tensors)
+    check_self_contained(model.graph)
+    if len(model.tensors) > MAX_TENSORS:
+        raise ModelError(f"{len(model.tensors):,} tensors; the limit is {MAX_TENSORS:,}")
+    graph = deflate(model.graph.SerializeToString(deterministic=True), limit=MAX_GRAPH_BYTES)
+    plan = plan_file(model.tensors, effort, on_tensor=on_tensor)
+    file.write(bytes(HEADER.size + CHUNK.size))
+    records = []
+    for record, blob in _blobs(model, plan):
+        file.write(blob)
+        records.append(record)
+        if on_tensor is not None:
+            on_tensor(record.name)
+    n_data = file.tell() - HEADER.size - CHUNK.size
+    chunks = [(GRAPH, graph), (DIRECTORY, deflate(pack_directory(records), limit=MAX_DIRECTORY_BYTES))]
+    if plan.choice.groups:
+        chunks.insert(0, (TABLES, _pack_shared(plan.choice.groups)))
+    for kind, payload in chunks:
+        file.write(CHUNK.pack(kind, len(payload)) + payload)
+    file.seek(HEADER.size)
+    file.write(CHUNK.pack(DATA, n_data))
+    return seal(file, 1 + len(chunks))
+
+
+def _blobs(model: QuantizedModel, plan: Plan) -> Iterator[tuple[TensorRecord, bytes]]:
+    state = FileState(tuple(plan.choice.groups))
+    for name, tensor in model.tensors.items():
+        spec = _checked_spec(name, tensor)
+        encoding, writer = plan.encode(name, tensor, state)
+        blob = writer.data()
+        yield TensorRecord(name, spec, encoding, zlib.crc32(blob), len(blob)), blob
+
+
+def _checked_spec(name: str, tensor: Tensor) -> TensorSpec:
+    """Shape and type of a tensor that can be packed.
 
     Raises:
-        ArtifactError: The bytes cannot be trusted.
+        ModelError: It cannot.
     """
-    version, chunks = _read_frame(data)
-    graph = _read_graph(chunks[_GRAPH])
-    records = _read_directory(chunks[_DIRECTORY])
-    decoded = sum(record.spec.n_bytes for record in records)
-    if decoded > max_decoded_bytes:
-        raise DamagedArtifact(f"tensors decode to {decoded:,} bytes; the limit is {max_decoded_bytes:,}")
-    stored = sum(record.n_bytes for record in records)
-    if stored != len(chunks[_DATA]):
-        raise DamagedArtifact(
-            f"directory declares {stored:,} bytes of data, the file holds {len(chunks[_DATA]):,}"
-        )
-    tensors = list(_decode_tensors(records, chunks[_DATA]))
-    return ArtifactUsage(len(data), len(chunks[_GRAPH]), len(chunks[_DIRECTORY]), tensors, graph, version)
-
-
-def check_names(names: list[str]) -> None:
-    """Refuse names that are empty, too long, unprintable, or collide by case or Unicode form.
-
-    Raises:
-        ModelError: As said.
-    """
-    seen: dict[str, str] = {}
-    for name in names:
-        # the length first: normalising hostile names takes time quadratic in it
-        if not 0 < len(name.encode(errors="replace")) <= MAX_NAME_BYTES or not name.isprintable():
-            raise ModelError(
-                f"tensor name {name[:40]!r} is empty, unprintable or longer than {MAX_NAME_BYTES} bytes"
-            )
-        folded = unicodedata.normalize("NFC", name).casefold()
-        if folded in seen:
-            raise ModelError(
-                f"tensor names {seen[folded]!r} and {name!r} are the same but for case or Unicode form"
-            )
-        seen[folded] = name
-
-
-def _encode_tensor(name: str, tensor: Tensor) -> tuple[TensorRecord, bytes]:
-    if not isinstance(tensor, QuantizedTensor):
+    if isinstance(tensor, QuantizedTensor):
+        spec = spec_of_quantized(tensor)
+    else:
         _check_array(name, tensor)
         onnx_type = int(onnx.helper.np_dtype_to_tensor_dtype(tensor.dtype.newbyteorder("=")))
-    else:
-        onnx_type = int(onnx.TensorProto.FLOAT)
-    spec = TensorSpec(tuple(int(d) for d in tensor.shape), onnx_type)
+        spec = TensorSpec(tuple(int(d) for d in tensor.shape), onnx_type)
     if spec.exceeds_limits():
         raise ModelError(
             f"{name}: shape {spec.shape} exceeds {MAX_DIMENSIONS} axes or {MAX_ELEMENTS:,} elements"
         )
-    encoding, writer = encode_smallest(tensor)
-    blob = writer.data()
-    return TensorRecord(name, spec, encoding.id, zlib.crc32(blob), len(blob)), blob
+    return spec
 
 
 def _check_array(name: str, array: npt.NDArray[np.generic]) -> None:
@@ -254,145 +372,62 @@ def _check_array(name: str, array: npt.NDArray[np.generic]) -> None:
         raise ModelError(
             f"{name}: type {array.dtype} cannot be packed; expected a float, integer or boolean type"
         )
-    if array.dtype.kind == "f" and not np.isfinite(array.astype(np.float64)).all():
+    flat = array.reshape(-1)
+    if array.dtype.kind == "f" and not all(
+        np.isfinite(flat[start : start + _FINITE_AT_ONCE]).all()
+        for start in range(0, flat.size, _FINITE_AT_ONCE)
+    ):
         raise ModelError(f"{name}: holds NaN or infinity")
 
 
-def _pack_record(record: TensorRecord) -> bytes:
-    name, shape = record.name.encode(), record.spec.shape
-    return (
-        struct.pack("<H", len(name))
-        + name
-        + struct.pack(f"<BB{len(shape)}I", record.spec.onnx_type, len(shape), *shape)
-        + struct.pack("<BIQ", record.encoding, record.crc32, record.n_bytes)
+def _pack_shared(groups: list[Group]) -> bytes:
+    return bytes([len(groups)]) + b"".join(
+        bytes([len(tables)]) + b"".join(table.pack() for table in tables) for tables in groups
     )
 
 
-def _read_record(reader: PartReader) -> TensorRecord:
-    (name_bytes,) = reader.unpack("H")
-    try:
-        name = reader.take("header", name_bytes).decode()
-    except UnicodeDecodeError as error:
-        raise DamagedArtifact("a tensor name is not UTF-8") from error
-    onnx_type, n_dimensions = reader.unpack("BB")
-    if onnx_type not in DTYPES or n_dimensions > MAX_DIMENSIONS:
-        raise DamagedArtifact(f"{name}: type {onnx_type} with {n_dimensions} axes is not defined")
-    spec = TensorSpec(reader.unpack(f"{n_dimensions}I"), onnx_type)
-    if spec.exceeds_limits():
-        raise DamagedArtifact(f"{name}: shape {spec.shape} exceeds {MAX_ELEMENTS:,} elements")
-    return TensorRecord(name, spec, *reader.unpack("BIQ"))
-
-
-def _read_directory(payload: bytes) -> list[TensorRecord]:
-    reader = PartReader(_inflate(payload, limit=MAX_DIRECTORY_BYTES, what="tensor directory"))
-    (n_tensors,) = reader.unpack("I")
-    if n_tensors > MAX_TENSORS:
-        raise DamagedArtifact(f"{n_tensors:,} tensors; the limit is {MAX_TENSORS:,}")
-    records = [_read_record(reader) for _ in range(n_tensors)]
+def _read_shared(file: IO[bytes], frame: Frame) -> tuple[Group, ...]:
+    if TABLES not in frame.chunks:
+        return ()
+    chunk = frame.chunks[TABLES]
+    if chunk.n_bytes > MAX_TABLES_BYTES:
+        raise DamagedArtifact(
+            f"shared code tables take {chunk.n_bytes:,} bytes; the limit is {MAX_TABLES_BYTES:,}"
+        )
+    reader = PartReader(read_chunk(file, chunk))
+    (n_groups,) = reader.unpack("B")
+    groups = []
+    for _ in range(n_groups):
+        (n_tables,) = reader.unpack("B")
+        groups.append(tuple(CodeTable.read(reader) for _ in range(n_tables)))
     reader.finish()
-    try:
-        check_names([record.name for record in records])
-    except ModelError as error:
-        raise DamagedArtifact(str(error)) from error
-    return records
+    return tuple(groups)
 
 
 def _read_graph(payload: bytes) -> onnx.ModelProto:
-    serialised = _inflate(payload, limit=MAX_GRAPH_BYTES, what="graph")
     graph = onnx.ModelProto()
     try:
-        graph.ParseFromString(serialised)
+        graph.ParseFromString(inflate(payload, limit=MAX_GRAPH_BYTES, what="graph"))
         check_self_contained(graph)
     except (DecodeError, ModelError) as error:
         raise DamagedArtifact(f"the graph cannot be used: {error}") from error
     return graph
 
 
-def _decode_tensors(records: list[TensorRecord], data: bytes) -> Iterator[TensorUsage]:
-    start = 0
+def _check_decoded_size(records: list[TensorRecord], limit: int) -> None:
+    decoded = sum(record.spec.n_bytes for record in records)
+    if decoded > limit:
+        raise DamagedArtifact(f"tensors decode to {decoded:,} bytes; the limit is {limit:,}")
+
+
+def _blob_starts(records: list[TensorRecord], frame: Frame) -> list[int]:
+    """Where each blob starts in the file."""
+    data = frame.chunks[DATA]
+    stored = sum(record.n_bytes for record in records)
+    if stored != data.n_bytes:
+        raise DamagedArtifact(f"directory declares {stored:,} bytes of data, the file holds {data.n_bytes:,}")
+    starts, start = [], data.start
     for record in records:
-        blob = data[start : start + record.n_bytes]
+        starts.append(start)
         start += record.n_bytes
-        if zlib.crc32(blob) != record.crc32:
-            raise ChecksumMismatch(f"{record.name}: its bytes changed since the file was written")
-        try:
-            tensor, parts = decode_blob(record.encoding, blob, record.spec)
-        except ArtifactError as error:
-            raise type(error)(f"{record.name}: {error}") from error
-        yield TensorUsage(record, tensor, parts)
-
-
-def _read_frame(data: bytes) -> tuple[tuple[int, int], dict[bytes, bytes]]:
-    """Check everything outside the chunks; returns the version and the known chunks by type."""
-    if data[: len(MAGIC)] != MAGIC:
-        raise NotAnArtifact(f"not a .press file: it starts with {data[:8].hex(' ') or 'nothing'}")
-    if len(data) < _HEADER.size:
-        raise TruncatedArtifact(f"file ends inside its header: {len(data)} of {_HEADER.size} bytes")
-    _, major, minor, n_chunks, total, digest = _HEADER.unpack_from(data)
-    if major != VERSION[0]:
-        raise UnsupportedVersion(f"format version {major}.{minor}; this reader knows {VERSION[0]}.x")
-    if len(data) != total:
-        kind = "shorter" if len(data) < total else "longer"
-        raise TruncatedArtifact(
-            f"file is {kind} than it declares: {len(data):,} of {total:,} bytes; copy it again"
-        )
-    if _digest(data) != digest:
-        raise ChecksumMismatch("SHA-256 does not match: bytes changed since the file was written")
-    return (major, minor), _read_chunks(data, n_chunks)
-
-
-def _read_chunks(data: bytes, n_chunks: int) -> dict[bytes, bytes]:
-    if n_chunks > MAX_CHUNKS:
-        raise DamagedArtifact(f"{n_chunks:,} chunks; the limit is {MAX_CHUNKS}")
-    reader = PartReader(data, position=_HEADER.size)
-    chunks: dict[bytes, bytes] = {}
-    for _ in range(n_chunks):
-        kind, length = _CHUNK.unpack(reader.take("header", _CHUNK.size))
-        payload = reader.take("payload", length)
-        if kind not in (_GRAPH, _DIRECTORY, _DATA):
-            if not (kind.isascii() and kind.isalpha()):
-                raise DamagedArtifact(f"chunk type {kind!r} is not four letters")
-            if kind[:1].isupper():  # a small first letter marks what a reader may skip
-                raise UnsupportedVersion(f"critical chunk {kind!r} is unknown; a newer modelpress wrote it")
-            continue
-        if kind in chunks:
-            raise DamagedArtifact(f"chunk {kind.decode()} occurs twice")
-        chunks[kind] = payload
-    reader.finish()
-    for kind in (_GRAPH, _DIRECTORY, _DATA):
-        if kind not in chunks:
-            raise DamagedArtifact(f"chunk {kind.decode()} is missing")
-    return chunks
-
-
-def _digest(data: bytes) -> bytes:
-    """SHA-256 of the whole file without the 32 bytes that hold it."""
-    digest = hashlib.sha256(data[:_DIGEST_AT])
-    digest.update(memoryview(data)[_HEADER.size :])
-    return digest.digest()
-
-
-def _pack_directory(records: list[TensorRecord]) -> bytes:
-    return struct.pack("<I", len(records)) + b"".join(map(_pack_record, records))
-
-
-def _deflate(data: bytes, limit: int) -> bytes:
-    if len(data) > limit:
-        raise ModelError(f"graph or tensor directory takes {len(data):,} bytes; the limit is {limit:,}")
-    return struct.pack("<I", len(data)) + zlib.compress(data, 9)
-
-
-def _inflate(payload: bytes, *, limit: int, what: str) -> bytes:
-    """Undo `_deflate` without ever producing more than was declared."""
-    reader = PartReader(payload)
-    (declared,) = reader.unpack("I")
-    if declared > limit:
-        raise DamagedArtifact(f"{what} inflates to {declared:,} bytes; the limit is {limit:,}")
-    inflater = zlib.decompressobj()
-    try:
-        data = inflater.decompress(reader.rest("payload"), declared + 1)
-    except zlib.error as error:
-        raise DamagedArtifact(f"{what} cannot be inflated: {error}") from error
-    if len(data) != declared or not inflater.eof or inflater.unused_data:
-        raise DamagedArtifact(f"{what} does not inflate to the {declared:,} bytes declared")
-    return data
+    return starts

@@ -2,8 +2,10 @@
 
 import os
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from export.errors import InputError
 
@@ -11,28 +13,51 @@ from export.errors import InputError
 def write_atomically(path: Path, data: bytes) -> None:
     """Replace `path` with `data`; a crash at any moment leaves the old file or the new one.
 
-    The bytes go to a temporary file of the same folder (exclusive name), are flushed to the device,
-    and take the final name in one rename; then the folder itself is flushed.
-
     Raises:
         InputError: The folder is missing, read-only or full; the old file is untouched.
     """
+    with atomic_writer(path) as file:
+        file.write(data)
+
+
+@contextmanager
+def atomic_writer(path: Path) -> Iterator[IO[bytes]]:
+    """A binary file to write, read and seek in, which becomes `path` when the block ends well.
+
+    The bytes go to a temporary file of the same folder (exclusive name, ``file.name``), are flushed to the
+    device, and take the final name in one rename; then the folder itself is flushed. Whatever ends the block
+    early, an interrupt included, removes the temporary file and leaves the old one untouched.
+
+    Raises:
+        InputError: The folder is missing, read-only or full. Any `OSError` inside the block counts as that.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with atomic_writer(Path(folder) / "numbers.bin") as file:
+        ...         _ = file.write(b"12")
+        ...     (Path(folder) / "numbers.bin").read_bytes()
+        b'12'
+    """
     path = Path(path)
     try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        file = tempfile.NamedTemporaryFile(  # noqa: SIM115 - closed below, before the rename
+            mode="w+b", prefix=f".{path.name}.", suffix=".tmp", dir=path.parent, delete=False
+        )
     except OSError as error:
         raise InputError(f"{path}: cannot write in {path.parent}: {error.strerror}") from error
+    temporary = Path(file.name)
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
+        with file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).chmod(0o666 & ~_umask())
-        Path(temporary).replace(path)
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
     except OSError as error:
-        raise InputError(f"{path}: cannot write {len(data):,} bytes: {error.strerror}") from error
+        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
     finally:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
     _flush_folder(path.parent)
 
 

@@ -132,7 +132,7 @@ def check_self_contained(graph: onnx.ModelProto) -> None:
     Raises:
         ModelError: There are initializers, sparse initializers, data outside the file, or text that is no UTF-8.
     """
-    for name, part in _graphs_of(graph):
+    for name, part in graphs_of(graph):
         if len(part.initializer) or len(part.sparse_initializer):
             raise ModelError(f"{name} still holds initializers; they belong into the tensors")
     for tensor in _tensors_of(graph):
@@ -145,7 +145,7 @@ def check_self_contained(graph: onnx.ModelProto) -> None:
 
 def has_external_data(model: onnx.ModelProto) -> bool:
     """Whether any tensor of the model lies in another file."""
-    stored = (tensor for _, part in _graphs_of(model) for tensor in part.initializer)
+    stored = (tensor for _, part in graphs_of(model) for tensor in part.initializer)
     return any(t.data_location == TensorProto.EXTERNAL for t in (*stored, *_tensors_of(model)))
 
 
@@ -160,7 +160,8 @@ def _nodes_of(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
                 pending.extend(part.node)
 
 
-def _graphs_of(model: onnx.ModelProto) -> Iterator[tuple[str, onnx.GraphProto]]:
+def graphs_of(model: onnx.ModelProto) -> Iterator[tuple[str, onnx.GraphProto]]:
+    """The main graph, then every graph inside a node, each with words for messages."""
     yield "the graph", model.graph
     for node in _nodes_of(model):
         for attribute in node.attribute:

@@ -8,30 +8,15 @@ Two alphabets are special: with no used symbol there is nothing to write, and wi
 its stored length is 1 but its codeword is empty, so the stream has no bytes at all.
 """
 
-from collections.abc import Callable
-from functools import cache
-
 import numpy as np
 import numpy.typing as npt
 
-from export.bitstream import (
-    check_stream_end,
-    pack_codewords,
-    pack_fixed_width,
-    unpack_fixed_width,
-    windows_at_every_bit,
-)
+from export.bitstream import pack_fixed_width, unpack_fixed_width
 from export.errors import DamagedArtifact
 
 MAX_CODEWORD_BITS = 15  # FORMAT.md, "Code tables": a length is stored in 4 bits
 
 LengthArray = npt.NDArray[np.uint8]
-SymbolArray = npt.NDArray[np.int32]
-StreamDecoder = Callable[
-    [npt.NDArray[np.uint8], npt.NDArray[np.int32], npt.NDArray[np.uint8], int], tuple[SymbolArray, int]
-]
-
-_COMPILED_FROM = 1 << 18  # symbols; below, importing the compiler costs more than it saves
 
 
 def code_lengths(counts: npt.NDArray[np.int64], *, max_bits: int = MAX_CODEWORD_BITS) -> LengthArray:
@@ -129,117 +114,3 @@ def pack_code_lengths(lengths: LengthArray) -> bytes:
 def unpack_code_lengths(data: bytes, *, alphabet: int) -> LengthArray:
     """Undo `pack_code_lengths`."""
     return unpack_fixed_width(data, bits=4, count=alphabet).astype(np.uint8)
-
-
-def encode_symbols(symbols: npt.NDArray[np.integer], lengths: LengthArray) -> bytes:
-    """Write symbols with the canonical code of these lengths.
-
-    Example:
-        >>> encode_symbols(np.array([0, 2, 0, 3]), np.array([1, 0, 2, 2], np.uint8)).hex()   # 0 10 0 11
-        '32'
-    """
-    if np.count_nonzero(lengths) <= 1:
-        return b""
-    return pack_codewords(canonical_codewords(lengths)[symbols], lengths[symbols])
-
-
-def decode_symbols(stream: bytes, lengths: LengthArray, *, count: int) -> SymbolArray:
-    """Undo `encode_symbols`.
-
-    Raises:
-        DamagedArtifact: The table is no prefix code, the stream ends early, or bits are left over.
-
-    Example:
-        >>> decode_symbols(bytes.fromhex("32"), np.array([1, 0, 2, 2], np.uint8), count=4)
-        array([0, 2, 0, 3], dtype=int32)
-    """
-    check_code_lengths(lengths, n_symbols=count)
-    if count == 0 or np.count_nonzero(lengths) == 1:
-        check_stream_end(stream, n_bits=0)
-        return np.full(count, np.flatnonzero(lengths)[0] if count else 0, np.int32)
-    if count > 8 * len(stream):  # every codeword has a bit: also bounds what is allocated
-        raise DamagedArtifact(f"bit stream of {len(stream):,} bytes cannot hold {count:,} symbols")
-    symbol_of, length_of = _lookup_tables(lengths)
-    decode = _stream_decoder(compiled=count >= _COMPILED_FROM)
-    symbols, n_bits = decode(np.frombuffer(stream, np.uint8), symbol_of, length_of, count)
-    check_stream_end(stream, n_bits=n_bits)
-    return symbols
-
-
-def _lookup_tables(lengths: LengthArray) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.uint8]]:
-    """Symbol and length for every window of ``max(lengths)`` bits."""
-    width = int(lengths.max())
-    codewords = canonical_codewords(lengths)
-    symbol_of = np.zeros(1 << width, np.int32)
-    length_of = np.zeros(1 << width, np.uint8)
-    for symbol in np.flatnonzero(lengths):
-        stride = 1 << int(lengths[symbol])
-        symbol_of[codewords[symbol] :: stride] = symbol
-        length_of[codewords[symbol] :: stride] = lengths[symbol]
-    return symbol_of, length_of
-
-
-@cache
-def _stream_decoder(*, compiled: bool) -> StreamDecoder:
-    if not compiled:
-        return _decode_stream_numpy
-    try:
-        from export.huffman_compiled import decode_stream
-    except (ImportError, RuntimeError):  # the extra `fast` is missing, or has no place for its cache
-        return _decode_stream_numpy
-    return decode_stream
-
-
-_BLOCK_BYTES = 1 << 14  # the tables of one block stay in the cache
-_DOUBLINGS = 6
-
-
-def _decode_stream_numpy(
-    stream: npt.NDArray[np.uint8],
-    symbol_of: npt.NDArray[np.int32],
-    length_of: npt.NDArray[np.uint8],
-    count: int,
-) -> tuple[SymbolArray, int]:
-    """Decode block by block; returns the symbols and the bit position after the last one.
-
-    Where a symbol starts depends on all before it. So every bit position of a block is decoded as if a
-    symbol started there, which gives "next position" pointers; doubled six times these jump 64 symbols,
-    a short walk over the long jumps finds every 64th start, and the shorter jumps fill in the rest.
-    """
-    width = symbol_of.size.bit_length() - 1
-    parts: list[npt.NDArray[np.int32]] = []
-    found, position = 0, 0  # position: bit where the next symbol starts
-    while found < count:
-        first_byte = position // 8
-        n_bytes = min(_BLOCK_BYTES, stream.size - first_byte)
-        if n_bytes <= 0:
-            raise DamagedArtifact(f"bit stream ends after {found:,} of {count:,} symbols")
-        window = windows_at_every_bit(stream, first_byte=first_byte, n_bytes=n_bytes, bits=width)
-        starts, after = _symbol_starts(length_of[window], position - 8 * first_byte)
-        if starts.size > count - found:
-            after = int(starts[count - found])
-            starts = starts[: count - found]
-        parts.append(symbol_of[window[starts]])
-        found += starts.size
-        position = 8 * first_byte + after
-    return np.concatenate(parts), position
-
-
-def _symbol_starts(length_at: npt.NDArray[np.uint8], start: int) -> tuple[npt.NDArray[np.int64], int]:
-    """All symbol starts of one block, and the first start beyond it."""
-    end = length_at.size
-    beyond = np.arange(end + 1, dtype=np.int32)
-    beyond[:end] += length_at
-    hop = np.minimum(beyond, end)  # position `end` points to itself
-    hops = [hop]
-    for _ in range(_DOUBLINGS):
-        hops.append(hops[-1][hops[-1]])
-    anchors = []
-    while start < end:
-        anchors.append(start)
-        start = int(hops[-1][start])
-    starts = np.array(anchors, np.int64)
-    for shorter in reversed(hops[:-1]):
-        starts = np.stack([starts, shorter[starts]], axis=1).ravel()
-    starts = starts[starts < end]
-    return starts, int(beyond[starts[-1]])

@@ -1,5 +1,6 @@
 """What is packed: tensors of integer codes with their scales, and the graph that uses them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,24 +11,27 @@ from export.errors import ModelError
 
 FloatArray = npt.NDArray[np.float32]
 MIN_BITS, MAX_BITS = 2, 8
+DECODED_DTYPES = (np.dtype(np.float32), np.dtype(np.float16))
 
 
 @dataclass(frozen=True, eq=False)
 class QuantizedTensor:
     """One weight as integer codes; the single form that freezing, coding and every ONNX flavour share.
 
-    The value of an entry is ``(code * scale + offset) * channel_scale``, each step rounded to float32,
-    or exactly 0.0 where ``support`` is false. Channels are the first axis.
+    The value of an entry is ``(code * scale + offset) * channel_scale``, each step rounded to float32 and the
+    result to `dtype`, or exactly 0.0 where ``support`` is false.
 
     Attributes:
-        codes: Shape ``(out, ...)``. Unsigned (uint8, ``0 .. 2**bits - 1``) with an offset, signed (int8,
-            ``-(2**(bits-1) - 1) .. 2**(bits-1) - 1``) without. 0 outside the support.
+        codes: Any shape but 0-d, here ``(out, ...)``. Unsigned (uint8, ``0 .. 2**bits - 1``) with an offset,
+            signed (int8, ``-(2**(bits-1) - 1) .. 2**(bits-1) - 1``) without. 0 outside the support.
         bits: Code width in bits, 2 to 8.
         scale: Shape ``()`` or ``(out,)``; positive; weight units per code step.
         offset: Shape of ``scale``, or None for symmetric codes: the value of code 0.
         support: Shape of ``codes``: false for exact zeros. None when there are no exact zeros besides code 0;
             always None without an offset, where code 0 is the exact zero.
         channel_scale: Shape ``(out,)``, or None: the factor of a folded batch norm, of either sign.
+        channel_axis: Which axis counts the ``out`` channels; 0 for convolutions, 1 for an ``(in, out)`` matrix.
+        dtype: Type of the decoded weight, float32 or float16.
 
     Raises:
         ModelError: An array has a wrong shape or type, a code is out of range, a scale is not positive and
@@ -45,6 +49,8 @@ class QuantizedTensor:
     offset: FloatArray | np.float32 | None = None
     support: npt.NDArray[np.bool_] | None = None
     channel_scale: FloatArray | None = None
+    channel_axis: int = 0
+    dtype: npt.DTypeLike = np.float32
 
     def __post_init__(self) -> None:
         _check_codes(self)
@@ -69,20 +75,40 @@ class QuantizedTensor:
             return np.asarray(self.codes != 0, np.bool_)
         return np.ones(self.shape, np.bool_) if self.support is None else self.support
 
-    def dequantize(self) -> FloatArray:
-        """The float32 weight, same shape: what every runtime computes with."""
-        values = self.codes.astype(np.float32) * _per_channel(self.scale, self.codes.ndim)
+    @property
+    def channels(self) -> int:
+        """Number of output channels."""
+        return self.shape[self.channel_axis]
+
+    def dequantize(self) -> npt.NDArray[np.floating]:
+        """The weight as `dtype`, same shape: what every runtime computes with."""
+        values = self.codes.astype(np.float32)
+        values *= self._along_channels(self.scale)
         if self.offset is not None:
-            values += _per_channel(self.offset, self.codes.ndim)
+            values += self._along_channels(self.offset)
         if self.channel_scale is not None:
-            values *= _per_channel(self.channel_scale, self.codes.ndim)
-        return np.where(self.nonzero, values, np.float32(0))
+            values *= self._along_channels(self.channel_scale)
+        if self.support is not None:
+            values[~self.support] = 0
+        elif self.offset is None and self.channel_scale is not None:
+            values += np.float32(0)  # a negative factor made -0.0 of the exact zeros
+        return values.astype(self.dtype, copy=False)
+
+    def _along_channels(self, parameter: FloatArray | np.float32) -> FloatArray:
+        """Reshape ``()`` or ``(out,)`` so that it broadcasts along the channel axis."""
+        array = np.asarray(parameter, np.float32)
+        if array.ndim == 0:
+            return array
+        shape = [1] * self.codes.ndim
+        shape[self.channel_axis] = -1
+        return array.reshape(shape)
 
     def equals(self, other: object) -> bool:
         """Bit-exact equality of codes, support and parameters."""
         return (
             isinstance(other, QuantizedTensor)
-            and self.bits == other.bits
+            and (self.bits, self.channel_axis) == (other.bits, other.channel_axis)
+            and np.dtype(self.dtype) == np.dtype(other.dtype)
             and _identical(self.codes, other.codes)
             and _identical(self.scale, other.scale)
             and _identical(self.offset, other.offset)
@@ -100,11 +126,12 @@ class QuantizedModel:
 
     Attributes:
         graph: The model with an empty initializer list; nodes refer to tensors by name.
-        tensors: Every initializer by name, in file order; quantized or as it is.
+        tensors: Every initializer by name, in file order; quantized or as it is. A mapping that makes its
+            tensors when asked keeps only one of them in memory.
     """
 
     graph: onnx.ModelProto
-    tensors: dict[str, Tensor] = field(default_factory=dict)
+    tensors: Mapping[str, Tensor] = field(default_factory=dict)
 
     def quantized(self) -> dict[str, QuantizedTensor]:
         """The quantized tensors only."""
@@ -157,12 +184,6 @@ def _native(array: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
-def _per_channel(parameter: FloatArray | np.float32, ndim: int) -> FloatArray:
-    """Reshape ``()`` or ``(out,)`` so that it broadcasts along the first of `ndim` axes."""
-    array = np.asarray(parameter, np.float32)
-    return array if array.ndim == 0 else array.reshape(-1, *[1] * (ndim - 1))
-
-
 def _check_codes(tensor: QuantizedTensor) -> None:
     low, high = tensor.code_range
     expected = np.dtype(np.int8 if tensor.offset is None else np.uint8)
@@ -170,6 +191,12 @@ def _check_codes(tensor: QuantizedTensor) -> None:
         raise ModelError(f"codes have type {tensor.codes.dtype}; expected {expected}")
     if tensor.codes.ndim == 0:
         raise ModelError("a 0-d tensor has no channels: keep it as it is")
+    if not 0 <= tensor.channel_axis < tensor.codes.ndim:
+        raise ModelError(f"channel axis is {tensor.channel_axis}; the tensor has {tensor.codes.ndim} axes")
+    if np.dtype(tensor.dtype) not in DECODED_DTYPES:
+        raise ModelError(
+            f"weights of type {np.dtype(tensor.dtype)} cannot be quantized; expected float32 or float16"
+        )
     if tensor.codes.size and (int(tensor.codes.min()) < low or int(tensor.codes.max()) > high):
         raise ModelError(
             f"codes run from {tensor.codes.min()} to {tensor.codes.max()}; {tensor.bits} bits allow {low} to {high}"
@@ -177,7 +204,7 @@ def _check_codes(tensor: QuantizedTensor) -> None:
 
 
 def _check_parameters(tensor: QuantizedTensor) -> None:
-    channels = tensor.shape[0]
+    channels = tensor.channels
     for name, allowed in (
         ("scale", ((), (channels,))),
         ("offset", (np.shape(tensor.scale),)),
@@ -196,17 +223,17 @@ def _check_parameters(tensor: QuantizedTensor) -> None:
     if not np.all(np.asarray(tensor.scale) > 0):
         raise ModelError("scale is not positive")
     if not np.isfinite(_largest_value(tensor)):
-        raise ModelError("the largest code times scale overflows float32")
+        raise ModelError(f"the largest code times scale overflows {np.dtype(tensor.dtype)}")
 
 
 def _largest_value(tensor: QuantizedTensor) -> float:
-    """An upper bound of all magnitudes, with the float32 range."""
+    """An upper bound of all magnitudes; infinite where the decoded type ends before it."""
     bound = np.asarray(tensor.scale, np.float64) * tensor.code_range[1]
     bound = bound + (0.0 if tensor.offset is None else np.abs(np.asarray(tensor.offset, np.float64)))
     if tensor.channel_scale is not None:
         bound = bound * np.abs(tensor.channel_scale.astype(np.float64))
     largest = float(np.max(bound, initial=0.0))
-    return largest if largest < float(np.finfo(np.float32).max) else float("inf")
+    return largest if largest < float(np.finfo(tensor.dtype).max) else float("inf")
 
 
 def _check_support(tensor: QuantizedTensor, support: npt.NDArray[np.bool_]) -> None:

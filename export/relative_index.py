@@ -46,3 +46,17 @@ def positions_from_gaps(symbols: npt.NDArray[np.integer], *, gap_bits: int) -> P
     is_nonzero = symbols != filler
     reached = np.cumsum(symbols + is_nonzero, dtype=np.int64)
     return np.asarray(reached[is_nonzero] - 1, np.int64)
+
+
+def gap_counts(positions: Positions, *, gap_bits: int) -> npt.NDArray[np.int64]:
+    """How often each symbol of `gaps_from_positions` occurs, shape ``(2**gap_bits,)``.
+
+    Example:
+        >>> gap_counts(np.array([0, 2, 10]), gap_bits=2)
+        array([1, 2, 0, 2])
+    """
+    filler = (1 << gap_bits) - 1
+    gaps = np.diff(positions, prepend=-1) - 1
+    counts = np.bincount(gaps % filler, minlength=filler + 1)
+    counts[filler] = (gaps // filler).sum()
+    return counts

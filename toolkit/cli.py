@@ -12,15 +12,25 @@ from toolkit.cli_options import (
     DATA,
     MEASUREMENT,
     OUTPUT,
+    AllowExternalData,
     AsJson,
     Bf16,
     Config,
     DataDir,
     DeviceName,
     Download,
+    Effort,
     FinetuneEpochs,
+    Lossless,
+    ModelOrNetwork,
     NetworkFile,
     Overwrite,
+    PackBits,
+    PackEffort,
+    PackMinElements,
+    PackPerChannel,
+    PackSparsity,
+    PackSymmetric,
     PenaltyEpochs,
     PressFile,
     Resume,
@@ -36,6 +46,7 @@ from toolkit.training.interrupt import Interrupted
 
 if TYPE_CHECKING:
     from benchmarks.records import Results
+    from export.packing import PackOptions
     from toolkit.data.image_set import ImageSet
     from toolkit.device import Device
     from toolkit.network_file import NetworkState
@@ -275,23 +286,56 @@ def quantize(
 
 @app.command(rich_help_panel="Stage by stage")
 def pack(
-    network: NetworkFile,
+    file: ModelOrNetwork,
     config: Config = None,
     settings: Settings = [],
+    bits: PackBits = None,
+    symmetric: PackSymmetric = None,
+    per_channel: PackPerChannel = None,
+    sparsity: PackSparsity = None,
+    min_elements: PackMinElements = None,
+    lossless: Lossless = None,
+    allow_external_data: AllowExternalData = None,
+    effort: PackEffort = None,
     output: Path = output_file("Artifact.", "model.press"),
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
-    """Fold batch norm, encode the integer codes, write the artifact."""
-    recipe = _recipe(config, settings, {})
+    """Write the artifact of a network, or of any ONNX model. The latter needs no torch.
+
+    A network file: batch norm is folded and the codes it was trained with are encoded. An ONNX model: its weights
+    are quantized after training, all else is stored as it is; [b]--lossless[/] quantizes nothing.
+    """
+    from toolkit.output_folder import check_output_file
+    from toolkit.pack_command import check_options_of_kind, is_onnx, pack_options
+
+    quantization: dict[str, Any] = {
+        "lossless": lossless,
+        "bits": bits,
+        "symmetric": symmetric,
+        "per_channel": per_channel,
+        "sparsity": sparsity,
+        "min_elements": min_elements,
+    }
+    check_options_of_kind(
+        file,
+        recipe={"config": config, "set": settings or None},
+        foreign={**quantization, "allow_external_data": allow_external_data},
+    )
+    if is_onnx(file):
+        options = pack_options(**quantization)
+        check_output_file(output, overwrite=overwrite)
+        _pack_onnx(file, output, options, bool(allow_external_data), effort or "default", as_json=as_json)
+        return
+    recipe = _recipe(config, settings, {"pack.effort": effort})
     _need_torch()
     from export.artifact import write_artifact
     from toolkit.network_file import load_network
-    from toolkit.output_folder import check_output_file
     from toolkit.stages import freeze_stage
 
     check_output_file(output, overwrite=overwrite)
-    size = write_artifact(output, freeze_stage(load_network(network, recipe.model)))
+    frozen = freeze_stage(load_network(file, recipe.model))
+    size = write_artifact(output, frozen, effort=recipe.pack.effort)
     _tell(f"{output}: {size:,} bytes, decodes bit-exactly")
     emit_json({"output": str(output), "size_bytes": size}, as_json=as_json)
 
@@ -305,12 +349,13 @@ def emit_onnx(
     as_json: AsJson = False,
 ) -> None:
     """Write a checked ONNX model from an artifact. Needs no torch."""
-    from export.artifact import read_artifact
+    from export.artifact import open_artifact
     from export.onnx_flavours import write_onnx
     from toolkit.output_folder import check_output_file
 
     check_output_file(output, overwrite=overwrite)
-    size = write_onnx(output, read_artifact(file), flavour=flavour)
+    with open_artifact(file) as artifact:
+        size = write_onnx(output, artifact.lazy_model(), flavour=flavour)
     _tell(f"{output}: {size:,} bytes, flavour {flavour}, checked")
     emit_json({"output": str(output), "size_bytes": size, "flavour": flavour}, as_json=as_json)
 
@@ -553,6 +598,21 @@ def _train_and_save(
         {"output": str(output), "validation_top1": accuracy, "epochs": trained.history.get(stage, [])},
         as_json=as_json,
     )
+
+
+def _pack_onnx(
+    file: Path, output: Path, options: "PackOptions", external: bool, effort: Effort, *, as_json: bool
+) -> None:
+    from dataclasses import asdict
+
+    from toolkit.console import TerminalProgress
+    from toolkit.pack_command import pack_onnx, show_packing
+
+    report = pack_onnx(
+        file, output, options, allow_external_data=external, effort=effort, progress=TerminalProgress()
+    )
+    show_packing(report)
+    emit_json(asdict(report), as_json=as_json)
 
 
 def _show_results(results: "Results", folder: Path | None, *, as_json: bool) -> None:

@@ -2,11 +2,12 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 RECIPE, OUTPUT, DATA, MEASUREMENT = "Recipe", "Output", "Data", "Measurement"
+FOREIGN = "ONNX models"
 Config = Annotated[
     Path | None,
     typer.Option("-c", "--config", help="Recipe (YAML); without one, the defaults.", rich_help_panel=RECIPE),
@@ -70,6 +71,68 @@ NetworkFile = Annotated[
         help="A network file (.safetensors) of an earlier stage, or a PyTorch state dict (.pt, .pth).",
         show_default=False,
     ),
+]
+ModelOrNetwork = Annotated[
+    Path,
+    typer.Argument(
+        metavar="FILE",
+        help="An ONNX model (.onnx) from anywhere, or a network file of an earlier stage.",
+        show_default=False,
+    ),
+]
+Effort = Literal["fast", "default", "max"]
+PackEffort = Annotated[
+    Effort | None,
+    typer.Option(
+        "--effort",
+        help="How hard to look for the smallest file; [b]max[/] is slower to load.",
+        show_default="default, or the recipe's",
+        rich_help_panel=OUTPUT,
+    ),
+]
+
+
+def foreign_option(
+    help_text: str,
+    *names: str,
+    default: str | bool = False,
+    min: float | None = None,
+    max: float | None = None,
+) -> Any:
+    """An option of `pack` that is for ONNX models only."""
+    return typer.Option(
+        *names, min=min, max=max, help=help_text, show_default=default, rich_help_panel=FOREIGN
+    )
+
+
+PackBits = Annotated[
+    int | None, foreign_option("Code width of the weights in bits.", min=2, max=8, default="8")
+]
+PackSymmetric = Annotated[
+    bool | None,
+    foreign_option(
+        "Grid around zero, or from minimum to maximum.", "--symmetric/--asymmetric", default="asymmetric"
+    ),
+]
+PackPerChannel = Annotated[
+    bool | None,
+    foreign_option(
+        "One scale per output channel, or per tensor.", "--per-channel/--per-tensor", default="per-channel"
+    ),
+]
+PackSparsity = Annotated[
+    float | None,
+    foreign_option("Fraction of each weight tensor set to zero first.", min=0, max=1, default="0"),
+]
+PackMinElements = Annotated[
+    int | None, foreign_option("Tensors with fewer elements stay as they are.", min=0, default="1024")
+]
+Lossless = Annotated[
+    bool | None, foreign_option("Quantize nothing; every tensor comes back byte for byte.", "--lossless")
+]
+AllowExternalData = Annotated[
+    bool | None,
+    foreign_option("Follow tensors into other files of the model's folder.", "--allow-external-data"),
 ]
 
 

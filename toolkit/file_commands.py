@@ -1,10 +1,9 @@
 """What the commands do that work on finished files; nothing here needs torch."""
 
-import io
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import onnx
@@ -13,18 +12,21 @@ from benchmarks.environment import describe_environment, usable_cores
 from benchmarks.fidelity import tensors_that_differ
 from benchmarks.model_file import open_model
 from benchmarks.records import Results
+from benchmarks.size_ladder import entropies
 from benchmarks.sparsity import sparsity_of
 from benchmarks.suite import add_accuracy, add_latency, describe_model
-from export.artifact import artifact_usage, decode_artifact, encode_artifact, read_artifact, read_bytes
-from export.atomic_file import write_atomically
+from export.artifact import TensorUsage, decode_artifact, encode_artifact, open_artifact
+from export.atomic_file import atomic_writer
 from export.byte_parts import PARTS
 from export.errors import InputError, ModelError
 from export.graph import metadata
 from export.onnx_flavours import emit, write_onnx
-from export.quantized import QuantizedModel, QuantizedTensor, Tensor, dense_array
+from export.quantized import QuantizedModel, QuantizedTensor, Tensor
 from export.runtime import open_session, run_batched, single_input
 from toolkit.data.image_set import ImageSet, load_image_set, normalised
 from toolkit.training.progress import Progress
+
+_ZIP32_BYTES = 1 << 30  # members that may be longer than this need the large form of the format
 
 
 def inspection(path: Path) -> dict[str, Any]:
@@ -33,27 +35,38 @@ def inspection(path: Path) -> dict[str, Any]:
     Raises:
         ArtifactError: It cannot be trusted.
     """
-    usage = artifact_usage(read_bytes(path))
+    with open_artifact(path) as artifact:
+        return {
+            "file": str(path),
+            "format_version": ".".join(map(str, artifact.version)),
+            "size_bytes": artifact.size_bytes,
+            "graph_bytes": artifact.graph_bytes,
+            "directory_bytes": artifact.directory_bytes,
+            "table_bytes": artifact.table_bytes,
+            "frame_bytes": artifact.frame_bytes,
+            "metadata": metadata(artifact.graph),
+            "tensors": [_inspected(stored) for stored in artifact.stored()],
+        }
+
+
+def _inspected(stored: TensorUsage) -> dict[str, Any]:
+    """One tensor; the entropy bound is the smaller of the zero-order entropies, in bytes."""
+    tensor = stored.tensor
+    bits, bound = None, None
+    if isinstance(tensor, QuantizedTensor):
+        bits, bound = tensor.bits, min(entropies(tensor).values())
+        sparsity = sparsity_of(tensor.nonzero)
+    else:
+        sparsity = sparsity_of(tensor)
     return {
-        "file": str(path),
-        "format_version": ".".join(map(str, usage.version)),
-        "size_bytes": usage.size_bytes,
-        "graph_bytes": usage.graph_bytes,
-        "directory_bytes": usage.directory_bytes,
-        "frame_bytes": usage.frame_bytes,
-        "metadata": metadata(usage.graph),
-        "tensors": [
-            {
-                "name": stored.record.name,
-                "shape": list(stored.record.spec.shape),
-                "bits": stored.tensor.bits if isinstance(stored.tensor, QuantizedTensor) else None,
-                "sparsity": sparsity_of(dense_array(stored.tensor)),
-                "encoding": stored.encoding_name,
-                "bytes": stored.record.n_bytes,
-                **{part: stored.parts.get(part, 0) for part in PARTS},
-            }
-            for stored in usage.tensors
-        ],
+        "name": stored.record.name,
+        "shape": list(stored.record.spec.shape),
+        "bits": bits,
+        "sparsity": sparsity,
+        "encoding": stored.encoding_name,
+        "bytes": stored.record.n_bytes,
+        **{part: stored.parts.get(part, 0) for part in PARTS},
+        "entropy_bound": bound,
     }
 
 
@@ -70,18 +83,21 @@ def show_inspection(facts: dict[str, Any]) -> None:
             "sparsity": f"{tensor['sparsity']:.1%}",
             "encoding": tensor["encoding"],
             **{key: f"{tensor[key]:,}" for key in numbers},
+            "entropy_bound": "" if tensor["entropy_bound"] is None else f"{tensor['entropy_bound']:,}",
         }
         for tensor in facts["tensors"]
     ]
-    rest = dict.fromkeys(("shape", "bits", "sparsity", "encoding", *PARTS), "")
+    rest = dict.fromkeys(("shape", "bits", "sparsity", "encoding", *PARTS, "entropy_bound"), "")
     for name, size in (
         ("graph", facts["graph_bytes"]),
         ("tensor directory", facts["directory_bytes"]),
+        ("shared code tables", facts["table_bytes"]),
         ("file and chunk headers", facts["frame_bytes"]),
         ("whole file", facts["size_bytes"]),
     ):
         rows.append({"name": name, "bytes": f"{size:,}", **rest})
     headings = {key: key for key in ("name", "shape", "bits", "sparsity", "encoding", *numbers)}
+    headings["entropy_bound"] = "entropy"
     print_table(f"{facts['file']}, format {facts['format_version']}", rows, headings)
     for key, value in facts["metadata"].items():
         CONSOLE.print(f"{key}: {value}", markup=False)
@@ -94,12 +110,12 @@ def verification(path: Path, *, against: Path | None = None) -> dict[str, str]:
         ArtifactError: A checksum or the content is wrong.
         ModelError: The decoded model is not valid, or differs from `against`.
     """
-    data = read_bytes(path)
-    usage = artifact_usage(data)
-    model = usage.model
+    with open_artifact(path) as artifact:
+        model = artifact.model()
+    n_quantized = len(model.quantized())
     steps = {
-        "checksums": f"SHA-256 of {len(data):,} bytes, CRC-32 of {len(usage.tensors)} tensors",
-        "decode": f"{len(model.quantized())} quantized and {len(model.tensors) - len(model.quantized())} float tensors",
+        "checksums": f"SHA-256 of {artifact.size_bytes:,} bytes, CRC-32 of {len(model.tensors)} tensors",
+        "decode": f"{n_quantized} quantized and {len(model.tensors) - n_quantized} other tensors",
         "re-encode": _check_reencoding(model),
     }
     emitted = emit(model, flavour="float")
@@ -121,14 +137,15 @@ def unpack_file(path: Path, target: Path) -> int:
     Raises:
         InputError: The target has another suffix.
     """
-    model = read_artifact(path)
-    if target.suffix == ".onnx":
-        return write_onnx(target, model, flavour="float")
-    if target.suffix != ".npz":
+    if target.suffix not in (".onnx", ".npz"):
         raise InputError(f"{target}: expected a name that ends in .onnx or .npz")
-    data = _npz(model)
-    write_atomically(target, data)
-    return len(data)
+    with open_artifact(path) as artifact:
+        model = artifact.lazy_model()
+        if target.suffix == ".onnx":
+            return write_onnx(target, model, flavour="float")
+        with atomic_writer(target) as file:
+            _write_npz(file, model)
+    return target.stat().st_size
 
 
 def bench_files(
@@ -222,28 +239,24 @@ def _check_runtime(model: onnx.ModelProto) -> str:
     return f"runs; output shape {logits.shape}, finite"
 
 
-def _npz(model: QuantizedModel) -> bytes:
+def _write_npz(file: IO[bytes], model: QuantizedModel) -> None:
     """Integer codes and parameters as ``NAME/codes``, ``NAME/scale``, …; other tensors under their own name.
 
     Raises:
         ModelError: A name would leave the folder it is unpacked into, or two tensors ask for the same one.
     """
-    members: dict[str, Any] = {}
-    for name, tensor in model.tensors.items():
-        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "\\" in name:
-            raise ModelError(f"tensor name {name!r} is no safe file name; unpack to .onnx instead")
-        for member, array in _arrays_of(name, tensor):
-            if member in members:
-                raise ModelError(f"two tensors are called {member!r}; unpack to .onnx instead")
-            members[member] = array
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for member, array in members.items():
-            content = io.BytesIO()
-            np.lib.format.write_array(content, np.asarray(array), allow_pickle=False)
-            undated = zipfile.ZipInfo(f"{member}.npy")  # the same bytes each time
-            archive.writestr(undated, content.getvalue())
-    return buffer.getvalue()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name in model.tensors:
+            if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "\\" in name:
+                raise ModelError(f"tensor name {name!r} is no safe file name; unpack to .onnx instead")
+            for member, array in _arrays_of(name, model.tensors[name]):
+                if f"{member}.npy" in archive.NameToInfo:
+                    raise ModelError(f"two tensors are called {member!r}; unpack to .onnx instead")
+                undated = zipfile.ZipInfo(f"{member}.npy")  # the same bytes each time
+                with archive.open(
+                    undated, "w", force_zip64=np.asarray(array).nbytes > _ZIP32_BYTES
+                ) as content:
+                    np.lib.format.write_array(content, np.asarray(array), allow_pickle=False)
 
 
 def _arrays_of(name: str, tensor: Tensor) -> Iterator[tuple[str, Any]]:

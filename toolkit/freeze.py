@@ -24,7 +24,12 @@ FloatArray = npt.NDArray[np.float32]
 
 
 def freeze(
-    network: CompressedNetwork, *, input_shape: tuple[int, int, int], n_classes: int, metadata: dict[str, str]
+    network: CompressedNetwork,
+    *,
+    input_shape: tuple[int, int, int],
+    n_classes: int,
+    metadata: dict[str, str],
+    half_parameters: bool = False,
 ) -> QuantizedModel:
     """Fold, take the codes, and write the graph.
 
@@ -33,13 +38,18 @@ def freeze(
         input_shape: ``(channels, height, width)`` of one image.
         n_classes: Number of logits.
         metadata: Becomes the ONNX model's ``metadata_props``.
+        half_parameters: The factors and biases of the network have been rounded to float16; take the last
+            bit of rounding off that folding them again adds.
 
     Raises:
         ModelError: The network holds a layer that cannot be frozen, or a weight that is not finite.
     """
     traced = _Tracer().trace(network.network)
     freezer = _Freezer(
-        network, GraphBuilder("modelpress", input_shape), dict(network.network.named_modules())
+        network,
+        GraphBuilder("modelpress", input_shape),
+        dict(network.network.named_modules()),
+        half_parameters,
     )
     names: dict[fx.Node, str] = {}
     for node in traced.nodes:
@@ -61,6 +71,7 @@ class _Freezer:
     network: CompressedNetwork
     builder: GraphBuilder
     modules: dict[str, nn.Module]
+    half_parameters: bool
 
     def emit(self, node: fx.Node, names: dict[fx.Node, str]) -> str:
         """Add this node to the graph; returns the name of its output."""
@@ -82,7 +93,7 @@ class _Freezer:
                 return self._conv(node, module, x)
             case nn.Linear():
                 return self.builder.gemm(
-                    str(node.target), x, self._weight(str(node.target), None), _bias(module)
+                    str(node.target), x, self._weight(str(node.target), None), self._snapped(_bias(module))
                 )
             case nn.ReLU():
                 return self.builder.relu(x)
@@ -114,8 +125,14 @@ class _Freezer:
             )
         norm = self._norm_after(node)
         factor, bias = (None, _bias(conv)) if norm is None else _fold(str(node.target), norm, conv)
-        weight = self._weight(str(node.target), factor)
-        return self.builder.conv(str(node.target), x, weight, bias, stride=stride, padding=padding)
+        weight = self._weight(str(node.target), None if factor is None else self._snapped(factor))
+        return self.builder.conv(
+            str(node.target), x, weight, self._snapped(bias), stride=stride, padding=padding
+        )
+
+    def _snapped(self, parameter: FloatArray) -> FloatArray:
+        """The nearest float16 where parameters are in half precision; float32 in any case."""
+        return parameter.astype(np.float16).astype(np.float32) if self.half_parameters else parameter
 
     def _weight(self, layer: str, factor: FloatArray | None) -> Tensor:
         if layer in self.network.quantizers:

@@ -112,6 +112,15 @@ class QuantizeOptions(_Options):
     """Exceptions by name pattern: another width, or `float`."""
 
 
+class PackOptions(_Options):
+    """How the artifact is written."""
+
+    effort: Literal["fast", "default", "max"] = "default"
+    """fast, default (Huffman) or max (mixed contexts: smallest, slower to load)."""
+    float16_parameters: bool = True
+    """Scales and biases in float16 if that costs no accuracy on the validation images."""
+
+
 class BenchOptions(_Options):
     """What is measured."""
 
@@ -146,6 +155,7 @@ class Recipe(_Options):
     sparsify: TrainingOptions = TrainingOptions(epochs=6, batch=64, lr=0.03, padding=2)
     finetune: TrainingOptions = TrainingOptions(epochs=6, batch=64, lr=0.03, padding=2)
     quantize: QuantizeOptions = QuantizeOptions()
+    pack: PackOptions = PackOptions()
     onnx: Annotated[tuple[Literal["float"], ...], Field(min_length=1)] = ("float",)
     """Flavours written."""
     bench: BenchOptions = BenchOptions()

@@ -1,5 +1,6 @@
 """The stations of the chain, one function each; the pipeline and the single commands call the same ones."""
 
+import copy
 import hashlib
 import json
 from dataclasses import asdict, replace
@@ -21,6 +22,7 @@ from toolkit.layers import matching, weight_layers, without
 from toolkit.network_file import InputContract, NetworkState, load_network, new_network
 from toolkit.pruning.magnitude import METHODS
 from toolkit.pruning.proximal import ProximalStep
+from toolkit.quantization.half_parameters import round_parameters_to_half
 from toolkit.quantization.quantizers import QuantizerSpec
 from toolkit.recipe import DataOptions, PruneOptions, QuantizeOptions, Recipe, TrainingOptions
 from toolkit.training.evaluate import top1
@@ -231,7 +233,21 @@ def freeze_stage(state: NetworkState) -> QuantizedModel:
     network = state.compressed()
     network.network.eval()
     n_classes = list(weight_layers(network.network).values())[-1].shape[0]
-    return freeze(network, input_shape=IMAGE_SHAPE, n_classes=n_classes, metadata=_provenance(state))
+    return freeze(
+        network,
+        input_shape=IMAGE_SHAPE,
+        n_classes=n_classes,
+        metadata=_provenance(state),
+        half_parameters=state.history.get("parameters") == "float16",
+    )
+
+
+def half_parameters_stage(state: NetworkState) -> NetworkState:
+    """A copy of the network with scales and biases in half precision; as it is where float16 has no room for them."""
+    network = copy.deepcopy(state.network)
+    if not round_parameters_to_half(network):
+        return state
+    return replace(state, network=network, history={**state.history, "parameters": "float16"})
 
 
 def _identity(state: NetworkState) -> str:
@@ -261,6 +277,8 @@ def _provenance(state: NetworkState) -> dict[str, str]:
             {"bits": bits, "symmetric": symmetric, "per_channel": per_channel}
             for bits, symmetric, per_channel in sorted(kinds)
         ]
+    if "parameters" in state.history:
+        facts["modelpress.parameters"] = state.history["parameters"]
     if state.contract is not None:
         facts["modelpress.dataset"] = state.contract.dataset
         facts["modelpress.classes"] = state.contract.class_names

@@ -1,7 +1,7 @@
 """How one tensor becomes bytes: a table of encodings, each in a file of its own.
 
-A new encoding is a new file and a new line here; nothing else changes. Ids are those of FORMAT.md,
-"Encodings", and never change their meaning.
+A new encoding is a new file and a new line here. Ids are those of FORMAT.md, "Encodings", and never change
+their meaning.
 """
 
 from collections import Counter
@@ -9,10 +9,25 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from export.byte_parts import PartReader, PartWriter
-from export.encodings import byte_planes, csr_huffman, dense_huffman, packed, raw
+from export.byte_parts import PartReader
+from export.encodings import (
+    byte_planes,
+    coded_planes,
+    half,
+    huffman_blob,
+    mixed_contexts,
+    packed,
+    raw,
+    version_1_0,
+)
+from export.encodings.bitmap import BitmapCoder
+from export.encodings.dense import DenseCoder
+from export.encodings.file_state import FileState
+from export.encodings.gaps import GapCoder
+from export.encodings.kernel_mask import KernelMaskCoder
+from export.encodings.slab_coder import SlabCoder
 from export.encodings.spec import TensorSpec
-from export.errors import ModelError, UnsupportedVersion
+from export.errors import UnsupportedVersion
 from export.quantized import Tensor
 
 
@@ -23,44 +38,51 @@ class Encoding:
     Attributes:
         id: Number in the file.
         name: Name shown to people.
-        encode: The blob, or None where this encoding cannot hold the tensor.
         decode: The tensor again; raises `DamagedArtifact`.
+        in_order: Whether all earlier tensors of this encoding must have been decoded before.
     """
 
     id: int
     name: str
-    encode: Callable[[Tensor], PartWriter | None]
-    decode: Callable[[PartReader, TensorSpec], Tensor]
+    decode: Callable[[PartReader, TensorSpec, FileState], Tensor]
+    in_order: bool = False
 
 
-# In order of decoding speed: of two equally small encodings the earlier is taken.
-ENCODINGS: tuple[Encoding, ...] = (
-    Encoding(0, "raw", raw.encode, raw.decode),
-    Encoding(1, "packed", packed.encode, packed.decode),
-    Encoding(4, "byte planes", byte_planes.encode, byte_planes.decode),
-    Encoding(2, "huffman", dense_huffman.encode, dense_huffman.decode),
-    Encoding(3, "csr+huffman", csr_huffman.encode, csr_huffman.decode),
+def _alone(decode: Callable[[PartReader, TensorSpec], Tensor]) -> Callable[..., Tensor]:
+    """A decoder that needs nothing of the file."""
+    return lambda reader, spec, _state: decode(reader, spec)
+
+
+def _huffman(kind: type[SlabCoder]) -> Callable[..., Tensor]:
+    return lambda reader, spec, state: huffman_blob.read(reader, spec, kind, state.shared)
+
+
+# The coders of the Huffman encodings, the fastest to decode first.
+HUFFMAN_IDS: Mapping[type[SlabCoder], int] = MappingProxyType(
+    {DenseCoder: 6, BitmapCoder: 8, GapCoder: 7, KernelMaskCoder: 9}
 )
-_BY_ID: Mapping[int, Encoding] = MappingProxyType({encoding.id: encoding for encoding in ENCODINGS})
 
-
-def encode_every_way(tensor: Tensor) -> dict[str, PartWriter]:
-    """The blob of every encoding that can hold this tensor, by name."""
-    blobs = {encoding.name: encoding.encode(tensor) for encoding in ENCODINGS}
-    return {name: blob for name, blob in blobs.items() if blob is not None}
-
-
-def encode_smallest(tensor: Tensor) -> tuple[Encoding, PartWriter]:
-    """Write a tensor in the encoding that takes the fewest bytes, tables and headers counted.
-
-    Raises:
-        ModelError: No encoding can hold it.
-    """
-    blobs = encode_every_way(tensor)
-    if not blobs:
-        raise ModelError("no encoding holds a tensor of this type")
-    smallest = min(blobs, key=lambda name: sum(blobs[name].sizes.values()))
-    return next(e for e in ENCODINGS if e.name == smallest), blobs[smallest]
+ENCODINGS: Mapping[int, Encoding] = MappingProxyType(
+    {
+        encoding.id: encoding
+        for encoding in (
+            Encoding(0, "raw", _alone(raw.decode)),
+            Encoding(1, "packed 1.0", _alone(version_1_0.decode_packed)),
+            Encoding(2, "huffman 1.0", _alone(version_1_0.decode_huffman)),
+            Encoding(3, "csr+huffman 1.0", _alone(version_1_0.decode_csr_huffman)),
+            Encoding(4, "byte planes", _alone(byte_planes.decode)),
+            Encoding(5, "packed", _alone(packed.decode)),
+            Encoding(6, "huffman", _huffman(DenseCoder)),
+            Encoding(7, "csr+huffman", _huffman(GapCoder)),
+            Encoding(8, "bitmap+huffman", _huffman(BitmapCoder)),
+            Encoding(9, "kernel masks+huffman", _huffman(KernelMaskCoder)),
+            Encoding(10, "mixed contexts", mixed_contexts.decode, in_order=True),
+            Encoding(11, "float16", _alone(half.decode_float16)),
+            Encoding(12, "bfloat16", _alone(half.decode_bfloat16)),
+            Encoding(13, "coded planes", _alone(coded_planes.decode)),
+        )
+    }
+)
 
 
 def encoding_by_id(number: int) -> Encoding:
@@ -69,12 +91,12 @@ def encoding_by_id(number: int) -> Encoding:
     Raises:
         UnsupportedVersion: The id is not known to this reader.
     """
-    if number not in _BY_ID:
+    if number not in ENCODINGS:
         raise UnsupportedVersion(f"encoding {number} is unknown; a newer modelpress wrote it")
-    return _BY_ID[number]
+    return ENCODINGS[number]
 
 
-def decode_blob(number: int, blob: bytes, spec: TensorSpec) -> tuple[Tensor, Counter[str]]:
+def decode_blob(number: int, blob: bytes, spec: TensorSpec, state: FileState) -> tuple[Tensor, Counter[str]]:
     """Read a tensor back, with the bytes that each part took.
 
     Raises:
@@ -82,6 +104,6 @@ def decode_blob(number: int, blob: bytes, spec: TensorSpec) -> tuple[Tensor, Cou
         UnsupportedVersion: The encoding is not known.
     """
     reader = PartReader(blob)
-    tensor = encoding_by_id(number).decode(reader, spec)
+    tensor = encoding_by_id(number).decode(reader, spec, state)
     reader.finish()
     return tensor, reader.sizes

@@ -7,24 +7,24 @@ Neighbouring floats share sign and exponent bits but not the low bits of the man
 import zlib
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 
 from export.byte_parts import PartReader, PartWriter
 from export.encodings import raw
 from export.encodings.spec import DTYPES, TensorSpec
 from export.errors import DamagedArtifact
-from export.quantized import QuantizedTensor, Tensor
 
 
-def encode(tensor: Tensor) -> PartWriter | None:
-    """A zlib stream of the planes; None for tensors that are quantized or boolean."""
-    if isinstance(tensor, QuantizedTensor) or tensor.dtype.kind == "b":
+def encode(array: npt.NDArray[np.generic]) -> PartWriter | None:
+    """A zlib stream of the planes; None for booleans."""
+    if array.dtype.kind == "b":
         return None
-    elements = np.frombuffer(raw.little_endian(tensor), np.uint8).reshape(-1, tensor.dtype.itemsize)
+    elements = np.frombuffer(raw.little_endian(array), np.uint8).reshape(-1, array.dtype.itemsize)
     return PartWriter().add("payload", zlib.compress(elements.T.tobytes(), 9))
 
 
-def decode(reader: PartReader, spec: TensorSpec) -> Tensor:
+def decode(reader: PartReader, spec: TensorSpec) -> npt.NDArray[np.generic]:
     """Undo `encode`.
 
     Raises:
@@ -41,4 +41,4 @@ def decode(reader: PartReader, spec: TensorSpec) -> Tensor:
         raise DamagedArtifact(f"byte planes do not inflate to {spec.n_bytes:,} bytes")
     itemsize = DTYPES[spec.onnx_type].itemsize
     elements = np.frombuffer(planes, np.uint8).reshape(itemsize, -1).T
-    return raw.array_from_bytes(np.ascontiguousarray(elements).tobytes(), spec)
+    return raw.array_from_bytes(np.ascontiguousarray(elements).data, spec)

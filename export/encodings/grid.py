@@ -1,6 +1,6 @@
-"""The quantization grid at the start of every quantized blob, and the symbols that the codes become.
+"""The quantization grid at the start of every quantized blob: all of a `QuantizedTensor` but its codes.
 
-See FORMAT.md, "Quantized blobs".
+See FORMAT.md, "Grid".
 """
 
 from dataclasses import dataclass
@@ -10,12 +10,15 @@ import numpy.typing as npt
 import onnx
 
 from export.byte_parts import PartReader, PartWriter
-from export.encodings.spec import TensorSpec
+from export.encodings.spec import DTYPES, TensorSpec
 from export.errors import DamagedArtifact, ModelError
 from export.quantized import FloatArray, QuantizedTensor, code_range
 
 _OFFSET, _SUPPORT, _PER_CHANNEL, _CHANNEL_SCALE = 1, 2, 4, 8
-_ALL_FLAGS = 15
+_HALF_SCALE, _HALF_OFFSET, _HALF_CHANNEL_SCALE = 16, 32, 64
+_ALL_FLAGS = 127
+_FLAGS_1_0 = 15
+_QUANTIZED_TYPES = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,7 @@ class Grid:
 
     Attributes:
         spec: Shape and type of the tensor.
-        has_support: Whether exact zeros have a symbol of their own.
+        has_support: Whether exact zeros are told apart from all codes.
     """
 
     spec: TensorSpec
@@ -33,22 +36,12 @@ class Grid:
     offset: FloatArray | None
     channel_scale: FloatArray | None
     has_support: bool
+    channel_axis: int = 0
 
     @property
-    def lowest_code(self) -> int:
-        """The code that symbol 0 (or 1, beside a zero symbol) stands for."""
-        return code_range(bits=self.bits, signed=self.offset is None)[0]
-
-    @property
-    def n_codes(self) -> int:
-        """Number of different codes."""
-        low, high = code_range(bits=self.bits, signed=self.offset is None)
-        return high - low + 1
-
-    @property
-    def n_symbols(self) -> int:
-        """Number of dense symbols: the codes, and one more for exact zeros where they have their own."""
-        return self.n_codes + self.has_support
+    def code_range(self) -> tuple[int, int]:
+        """Smallest and largest code."""
+        return code_range(bits=self.bits, signed=self.offset is None)
 
     @property
     def has_zeros(self) -> bool:
@@ -62,80 +55,122 @@ class Grid:
         dtype = np.int8 if self.offset is None else np.uint8
         try:
             return QuantizedTensor(
-                codes.astype(dtype).reshape(self.spec.shape),
+                codes.astype(dtype, copy=False).reshape(self.spec.shape),
                 bits=self.bits,
                 scale=self.scale,
                 offset=self.offset,
                 support=support.reshape(self.spec.shape) if support is not None else None,
                 channel_scale=self.channel_scale,
+                channel_axis=self.channel_axis,
+                dtype=DTYPES[self.spec.onnx_type].newbyteorder("="),
             )
         except ModelError as error:
             raise DamagedArtifact(str(error)) from error
 
 
-def write_grid(writer: PartWriter, tensor: QuantizedTensor) -> Grid:
-    """Write bits, flags and scales; returns the grid for the encoding's own use."""
-    scale = np.asarray(tensor.scale, np.float32)
-    offset = None if tensor.offset is None else np.asarray(tensor.offset, np.float32)
-    flags = (
-        _OFFSET * (offset is not None)
-        | _SUPPORT * (tensor.support is not None)
-        | _PER_CHANNEL * (scale.ndim == 1)
-        | _CHANNEL_SCALE * (tensor.channel_scale is not None)
+def spec_of(tensor: QuantizedTensor) -> TensorSpec:
+    """Shape and type that the directory gives for a quantized tensor."""
+    return TensorSpec(tensor.shape, int(onnx.helper.np_dtype_to_tensor_dtype(np.dtype(tensor.dtype))))
+
+
+def grid_of(tensor: QuantizedTensor) -> Grid:
+    """The grid of a tensor."""
+    return Grid(
+        spec_of(tensor),
+        tensor.bits,
+        np.asarray(tensor.scale, np.float32),
+        None if tensor.offset is None else np.asarray(tensor.offset, np.float32),
+        tensor.channel_scale,
+        tensor.support is not None,
+        tensor.channel_axis,
     )
-    writer.add("header", bytes([tensor.bits, flags]))
-    for parameter in (scale, offset, tensor.channel_scale):
+
+
+def write_grid(writer: PartWriter, grid: Grid) -> None:
+    """Width and axis, flags, parameters; each parameter in half precision where that loses nothing."""
+    flags = (
+        _OFFSET * (grid.offset is not None)
+        | _SUPPORT * grid.has_support
+        | _PER_CHANNEL * (grid.scale.ndim == 1)
+        | _CHANNEL_SCALE * (grid.channel_scale is not None)
+    )
+    parameters = []
+    for parameter, half in (
+        (grid.scale, _HALF_SCALE),
+        (grid.offset, _HALF_OFFSET),
+        (grid.channel_scale, _HALF_CHANNEL_SCALE),
+    ):
         if parameter is not None:
-            writer.add("scales", parameter.astype("<f4").tobytes())
-    spec = TensorSpec(tensor.shape, onnx.TensorProto.FLOAT)
-    return Grid(spec, tensor.bits, scale, offset, tensor.channel_scale, tensor.support is not None)
+            is_half = fits_half(parameter)
+            flags |= half * is_half
+            parameters.append(parameter.astype("<f2" if is_half else "<f4").tobytes())
+    writer.add("header", bytes([grid.bits | grid.channel_axis << 4, flags]))
+    writer.add("scales", b"".join(parameters))
+
+
+def fits_half(values: npt.NDArray[np.floating]) -> bool:
+    """Whether float16 holds every value exactly, signs of zeros included."""
+    with np.errstate(over="ignore"):
+        return values.astype(np.float16).astype(values.dtype).tobytes() == values.tobytes()
 
 
 def read_grid(reader: PartReader, spec: TensorSpec) -> Grid:
     """Undo `write_grid`.
 
     Raises:
-        DamagedArtifact: Unknown flags, a bit width out of range, a 0-d shape, or a type other than float32.
+        DamagedArtifact: Unknown flags, a width or axis out of range, a 0-d shape, or a type that is not quantized.
     """
+    width_and_axis, flags = reader.unpack("BB")
+    return _read_grid(
+        reader, spec, bits=width_and_axis & 15, axis=width_and_axis >> 4, flags=flags, all_flags=_ALL_FLAGS
+    )
+
+
+def read_grid_1_0(reader: PartReader, spec: TensorSpec) -> Grid:
+    """The grid of the encodings of version 1.0: channels along axis 0, parameters in float32."""
     bits, flags = reader.unpack("BB")
-    if spec.onnx_type != onnx.TensorProto.FLOAT or not spec.shape:
+    if spec.onnx_type != onnx.TensorProto.FLOAT:
         raise DamagedArtifact("a quantized tensor must be float32 with at least one axis")
-    if flags & ~_ALL_FLAGS or (flags & _SUPPORT and not flags & _OFFSET):
-        raise DamagedArtifact(f"quantization flags {flags:#04x} are not defined")
+    return _read_grid(reader, spec, bits=bits, axis=0, flags=flags, all_flags=_FLAGS_1_0)
+
+
+def _read_grid(
+    reader: PartReader, spec: TensorSpec, *, bits: int, axis: int, flags: int, all_flags: int
+) -> Grid:
+    if spec.onnx_type not in _QUANTIZED_TYPES or not spec.shape:
+        raise DamagedArtifact("a quantized tensor must be float32 or float16 with at least one axis")
+    if axis >= len(spec.shape):
+        raise DamagedArtifact(f"channel axis {axis} of a tensor with {len(spec.shape)} axes")
+    _check_flags(flags, all_flags)
     try:
         code_range(bits=bits, signed=True)
     except ModelError as error:
         raise DamagedArtifact(str(error)) from error
-    shape = (spec.shape[0],) if flags & _PER_CHANNEL else ()
-    scale = _read_floats(reader, shape)
-    offset = _read_floats(reader, shape) if flags & _OFFSET else None
-    channel_scale = _read_floats(reader, (spec.shape[0],)) if flags & _CHANNEL_SCALE else None
-    return Grid(spec, bits, scale, offset, channel_scale, bool(flags & _SUPPORT))
+    channels = spec.shape[axis]
+    shape = (channels,) if flags & _PER_CHANNEL else ()
+    scale = _read_floats(reader, shape, half=bool(flags & _HALF_SCALE))
+    if not np.all(scale > 0):
+        raise DamagedArtifact("a scale is not positive")
+    offset = _read_floats(reader, shape, half=bool(flags & _HALF_OFFSET)) if flags & _OFFSET else None
+    channel_scale = (
+        _read_floats(reader, (channels,), half=bool(flags & _HALF_CHANNEL_SCALE))
+        if flags & _CHANNEL_SCALE
+        else None
+    )
+    return Grid(spec, bits, scale, offset, channel_scale, bool(flags & _SUPPORT), axis)
 
 
-def symbols_from_codes(grid: Grid, tensor: QuantizedTensor) -> npt.NDArray[np.int64]:
-    """Dense symbols ``0 .. n_symbols - 1``, flat; with a zero symbol, that is 0 and codes follow."""
-    symbols = tensor.codes.astype(np.int64) - grid.lowest_code
-    if tensor.support is not None:
-        symbols = np.where(tensor.support, symbols + 1, 0)
-    return symbols.ravel()
+def _check_flags(flags: int, all_flags: int) -> None:
+    """Refuse unknown flags, and flags about what is absent."""
+    needs = ((_SUPPORT, _OFFSET), (_HALF_OFFSET, _OFFSET), (_HALF_CHANNEL_SCALE, _CHANNEL_SCALE))
+    if flags & ~all_flags or any(flags & flag and not flags & needed for flag, needed in needs):
+        raise DamagedArtifact(f"quantization flags {flags:#04x} are not defined")
 
 
-def tensor_from_symbols(grid: Grid, symbols: npt.NDArray[np.integer]) -> QuantizedTensor:
-    """Undo `symbols_from_codes`.
-
-    Raises:
-        DamagedArtifact: A symbol is outside the alphabet.
-    """
-    if symbols.size and int(symbols.max()) >= grid.n_symbols:
-        raise DamagedArtifact(f"symbol {int(symbols.max())} is outside 0..{grid.n_symbols - 1}")
-    if not grid.has_support:
-        return grid.tensor(symbols + grid.lowest_code, None)
-    support = symbols > 0
-    return grid.tensor(np.where(support, symbols - 1 + grid.lowest_code, 0), support)
-
-
-def _read_floats(reader: PartReader, shape: tuple[int, ...]) -> FloatArray:
+def _read_floats(reader: PartReader, shape: tuple[int, ...], *, half: bool) -> FloatArray:
+    dtype = np.dtype("<f2" if half else "<f4")
     count = shape[0] if shape else 1
-    data = np.frombuffer(reader.take("scales", 4 * count), "<f4")
+    data = np.frombuffer(reader.take("scales", dtype.itemsize * count), dtype)
+    if not np.isfinite(data).all():
+        raise DamagedArtifact("a scale or offset is not finite")
     return data.astype(np.float32).reshape(shape)

@@ -1,27 +1,54 @@
-"""Encoding 1: symbols at a fixed width in bits."""
+"""Encoding 5: levels at a fixed width in bits."""
+
+import numpy as np
 
 from export.bitstream import pack_fixed_width, unpack_fixed_width
 from export.byte_parts import PartReader, PartWriter
-from export.encodings.grid import Grid, read_grid, symbols_from_codes, tensor_from_symbols, write_grid
+from export.encodings.grid import Grid, grid_of, read_grid, write_grid
+from export.encodings.levels import LevelSink, level_bounds, levels_of
 from export.encodings.spec import TensorSpec
 from export.quantized import QuantizedTensor, Tensor
 
+_AT_ONCE = 1 << 20  # elements, a multiple of 8, so that every piece ends with a byte
 
-def encode(tensor: Tensor) -> PartWriter | None:
-    """Grid, then every symbol in ``ceil(log2(n_symbols))`` bits."""
-    if not isinstance(tensor, QuantizedTensor):
-        return None
+
+def size(tensor: QuantizedTensor) -> int:
+    """Bytes of the blob."""
+    header = PartWriter()
+    grid = grid_of(tensor)
+    write_grid(header, grid)
+    return sum(header.sizes.values()) + (tensor.codes.size * _width(grid) + 7) // 8
+
+
+def encode(tensor: QuantizedTensor) -> PartWriter:
+    """Grid, then every level less the lowest one in ``ceil(log2(n))`` bits, `n` being the number of levels."""
+    grid = grid_of(tensor)
     writer = PartWriter()
-    grid = write_grid(writer, tensor)
-    return writer.add("payload", pack_fixed_width(symbols_from_codes(grid, tensor), bits=_width(grid)))
+    write_grid(writer, grid)
+    lowest, _ = level_bounds(grid)
+    for start in range(0, tensor.codes.size, _AT_ONCE):
+        levels = levels_of(tensor, grid, start, min(start + _AT_ONCE, tensor.codes.size))
+        writer.add("payload", pack_fixed_width(levels - np.int16(lowest), bits=_width(grid)))
+    return writer
 
 
 def decode(reader: PartReader, spec: TensorSpec) -> Tensor:
-    """Undo `encode`."""
+    """Undo `encode`.
+
+    Raises:
+        DamagedArtifact: The blob contradicts itself or its spec.
+    """
     grid = read_grid(reader, spec)
-    symbols = unpack_fixed_width(reader.rest("payload"), bits=_width(grid), count=spec.size)
-    return tensor_from_symbols(grid, symbols)
+    lowest, _ = level_bounds(grid)
+    sink = LevelSink(grid)
+    for start in range(0, spec.size, _AT_ONCE):
+        count = min(_AT_ONCE, spec.size - start)
+        piece = reader.take("payload", (count * _width(grid) + 7) // 8)
+        symbols = unpack_fixed_width(piece, bits=_width(grid), count=count)
+        sink.put(start, (symbols + lowest).astype(np.int16))
+    return sink.tensor()
 
 
 def _width(grid: Grid) -> int:
-    return (grid.n_symbols - 1).bit_length()
+    lowest, highest = level_bounds(grid)
+    return (highest - lowest).bit_length()

@@ -2,20 +2,20 @@
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 
 from export.byte_parts import PartReader, PartWriter
 from export.encodings.spec import DTYPES, TensorSpec
 from export.errors import DamagedArtifact
-from export.quantized import QuantizedTensor, Tensor
+
+_AT_ONCE = 1 << 22  # elements checked together: bounds the working memory
 
 
-def encode(tensor: Tensor) -> PartWriter | None:
+def encode(array: npt.NDArray[np.generic]) -> PartWriter:
     """Bytes of an array that is not quantized."""
-    return None if isinstance(tensor, QuantizedTensor) else PartWriter().add("payload", little_endian(tensor))
+    return PartWriter().add("payload", little_endian(array))
 
 
-def decode(reader: PartReader, spec: TensorSpec) -> Tensor:
+def decode(reader: PartReader, spec: TensorSpec) -> npt.NDArray[np.generic]:
     """Undo `encode`."""
     return array_from_bytes(reader.take("payload", spec.n_bytes), spec)
 
@@ -25,15 +25,27 @@ def little_endian(array: npt.NDArray[np.generic]) -> bytes:
     return array.astype(array.dtype.newbyteorder("<")).tobytes()
 
 
-def array_from_bytes(data: bytes, spec: TensorSpec) -> npt.NDArray[np.generic]:
+def array_from_bytes(data: bytes | memoryview, spec: TensorSpec) -> npt.NDArray[np.generic]:
     """Undo `little_endian`.
 
     Raises:
         DamagedArtifact: A boolean is neither 0 nor 1, or a float is not finite.
     """
-    if spec.onnx_type == onnx.TensorProto.BOOL and max(data, default=0) > 1:
+    stored = DTYPES[spec.onnx_type]
+    return check_values(np.frombuffer(data, stored).reshape(spec.shape)).copy()
+
+
+def check_values(array: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+    """Refuse values that no writer stores; returns the array in this machine's byte order.
+
+    Raises:
+        DamagedArtifact: A boolean is neither 0 nor 1, or a float is not finite.
+    """
+    if array.dtype.kind == "b" and array.size and int(array.view(np.uint8).max()) > 1:
         raise DamagedArtifact("a boolean is neither 0 nor 1")
-    array = np.frombuffer(data, DTYPES[spec.onnx_type]).reshape(spec.shape)
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
+    if array.dtype.kind == "f" and not all(
+        np.isfinite(array.reshape(-1)[start : start + _AT_ONCE]).all()
+        for start in range(0, array.size, _AT_ONCE)
+    ):
         raise DamagedArtifact("holds NaN or infinity")
-    return array.astype(array.dtype.newbyteorder("="))
+    return array.astype(array.dtype.newbyteorder("="), copy=False)

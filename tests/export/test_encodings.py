@@ -4,10 +4,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from export.encodings import ENCODINGS, decode_blob, encode_every_way, encode_smallest
+from export.code_table import CodeTable
+from export.effort import encode_array, plan_file
+from export.encodings import decode_blob, encoding_by_id, huffman_blob
+from export.encodings.file_state import FileState
+from export.encodings.gaps import GapCoder
+from export.encodings.grid import spec_of
+from export.encodings.huffman_blob import NO_SHARED
 from export.encodings.spec import TensorSpec
 from export.errors import DamagedArtifact, ModelError, UnsupportedVersion
 from export.quantized import QuantizedTensor, code_range, tensors_equal
+from tests.export.ways import every_way
 
 FLOAT = 1
 
@@ -16,10 +23,11 @@ FLOAT = 1
 def quantized_tensors(draw):
     shape = draw(hnp.array_shapes(min_dims=1, max_dims=4, min_side=0, max_side=6))
     bits, symmetric, per_channel = draw(st.integers(2, 8)), draw(st.booleans()), draw(st.booleans())
+    axis = draw(st.integers(0, len(shape) - 1))
     low, high = code_range(bits=bits, signed=symmetric)
     codes = draw(hnp.arrays(np.int64, shape, elements=st.integers(low, high), fill=st.just(0)))
     positive = st.floats(2.0**-20, 1000, width=32)
-    parameter = (shape[0],) if per_channel else ()
+    parameter = (shape[axis],) if per_channel else ()
     scale = draw(hnp.arrays(np.float32, parameter, elements=positive))
     offset = support = None
     if not symmetric:
@@ -29,7 +37,7 @@ def quantized_tensors(draw):
             codes = np.where(support, codes, 0)
     channels = None
     if draw(st.booleans()):
-        channels = draw(hnp.arrays(np.float32, (shape[0],), elements=st.floats(-10, 10, width=32)))
+        channels = draw(hnp.arrays(np.float32, (shape[axis],), elements=st.floats(-10, 10, width=32)))
     return QuantizedTensor(
         codes.astype(np.int8 if symmetric else np.uint8),
         bits=bits,
@@ -37,17 +45,17 @@ def quantized_tensors(draw):
         offset=offset,
         support=support,
         channel_scale=channels,
+        channel_axis=axis,
+        dtype=np.float32
+        if channels is not None or bits > 5
+        else draw(st.sampled_from([np.float32, np.float16])),
     )
 
 
 @given(quantized_tensors())
 def test_every_encoding_gives_the_tensor_back(tensor):
-    spec = TensorSpec(tensor.shape, FLOAT)
-    ways = encode_every_way(tensor)
-    assert {"packed", "huffman"} <= set(ways)
-    for name, writer in ways.items():
-        number = next(e.id for e in ENCODINGS if e.name == name)
-        restored, parts = decode_blob(number, writer.data(), spec)
+    for name, (number, writer) in every_way(tensor).items():
+        restored, parts = decode_blob(number, writer.data(), spec_of(tensor), FileState())
         assert tensors_equal(restored, tensor), name
         assert parts == writer.sizes, name
 
@@ -62,28 +70,46 @@ def test_other_arrays_are_kept_as_they_are(array):
     from onnx.helper import np_dtype_to_tensor_dtype
 
     spec = TensorSpec(array.shape, np_dtype_to_tensor_dtype(array.dtype))
-    ways = encode_every_way(array)
-    assert set(ways) == ({"raw"} if array.dtype == bool else {"raw", "byte planes"})
-    for encoding in ENCODINGS:
-        if encoding.name in ways:
-            restored, _ = decode_blob(encoding.id, ways[encoding.name].data(), spec)
-            assert tensors_equal(restored, array)
+    ways = every_way(array)
+    for number, writer in (*ways.values(), encode_array(array)):
+        restored, parts = decode_blob(number, writer.data(), spec, FileState())
+        assert tensors_equal(restored, array)
+        assert parts == writer.sizes
+    smallest = min(len(writer.data()) for _, writer in ways.values())
+    assert len(encode_array(array)[1].data()) == smallest
+
+
+@pytest.mark.parametrize(
+    ("values", "encoding"),
+    [
+        ([0.5, -2.0, 65504.0], "float16"),
+        ([1.0, 2.0**100, -0.0], "bfloat16"),
+        ([0.1, 0.2, 70000.0], "raw"),
+    ],
+)
+def test_float32_that_needs_only_half_is_stored_in_half(values, encoding):
+    number, writer = encode_array(np.array(values, np.float32))
+    assert encoding_by_id(number).name == encoding
+    assert len(writer.data()) == (4 if encoding == "raw" else 2) * len(values)
 
 
 @pytest.mark.parametrize(
     ("n", "change"), [(3, slice(0, -1)), (3, slice(1, None)), (2, slice(None)), (4, slice(None))]
 )
 def test_byte_planes_of_another_size_are_refused(n, change):
-    blob = encode_every_way(np.zeros(3, np.float32))["byte planes"].data()
+    blob = every_way(np.zeros(3, np.float32))["byte planes"][1].data()
     with pytest.raises(DamagedArtifact, match="byte planes"):
-        decode_blob(4, blob[change], TensorSpec((n,), FLOAT))
+        decode_blob(4, blob[change], TensorSpec((n,), FLOAT), FileState())
 
 
-def test_floats_of_like_size_take_fewer_bytes_than_raw():
-    weights = (1 + np.random.default_rng(0).random(2000) / 4).astype(np.float32)
-    encoding, writer = encode_smallest(weights)
-    assert encoding.name == "byte planes"
+@pytest.mark.parametrize("n", [2_000, 400_000])
+def test_floats_of_like_size_take_fewer_bytes_than_raw(n):
+    weights = (1 + np.random.default_rng(0).random(n) / 4).astype(np.float32)
+    number, writer = encode_array(weights)
+    assert encoding_by_id(number).name in ("byte planes", "coded planes")
     assert len(writer.data()) < 0.85 * weights.nbytes
+    restored, _ = decode_blob(number, writer.data(), TensorSpec((n,), FLOAT), FileState())
+    np.testing.assert_array_equal(restored, weights)
 
 
 def sparse_tensor(density, n=4000):
@@ -92,12 +118,20 @@ def sparse_tensor(density, n=4000):
     return QuantizedTensor(codes.astype(np.int8), bits=4, scale=np.float32(0.1))
 
 
-@pytest.mark.parametrize(("density", "expected"), [(1.0, "huffman"), (0.1, "csr+huffman")])
-def test_the_smallest_encoding_is_taken(density, expected):
+@pytest.mark.parametrize("density", [1.0, 0.5, 0.1, 0.0])
+def test_the_smallest_encoding_is_taken(density):
     tensor = sparse_tensor(density)
-    encoding, writer = encode_smallest(tensor)
-    assert encoding.name == expected
-    assert len(writer.data()) == min(len(w.data()) for w in encode_every_way(tensor).values())
+    plan = plan_file({"w": tensor}, "default")
+    _, writer = plan.encode("w", tensor, FileState())
+    ways = every_way(tensor)
+    del ways["mixed"]
+    assert len(writer.data()) == min(len(w.data()) for _, w in ways.values())
+
+
+def gap_blob(tensor, gap_bits=None):
+    coders = [GapCoder(gap_bits)] if gap_bits else GapCoder.candidates(spec_of(tensor))
+    plan = min((huffman_blob.survey(tensor, c) for c in coders), key=lambda p: p.n_bytes(NO_SHARED))
+    return huffman_blob.write(tensor, plan, NO_SHARED)
 
 
 def test_sparse_weights_come_close_to_their_entropy():
@@ -110,22 +144,54 @@ def test_sparse_weights_come_close_to_their_entropy():
         return -(counts * np.log2(counts / counts.sum())).sum() / 8
 
     bound = entropy(np.diff(positions, prepend=-1)) + entropy(values)
-    assert encode_every_way(tensor)["csr+huffman"].sizes["payload"] <= 1.02 * bound
+    assert gap_blob(tensor).sizes["payload"] <= 1.02 * bound
+
+
+def test_tables_are_shared_where_that_is_smaller():
+    rng = np.random.default_rng(5)
+    tensors = {
+        f"w{i}": QuantizedTensor(
+            (rng.integers(-3, 4, (8, 8, 3, 3)) * (rng.random((8, 8, 3, 3)) < 0.4)).astype(np.int8),
+            bits=3,
+            scale=np.float32(1),
+        )
+        for i in range(8)
+    }
+    shared, alone = plan_file(tensors, "default"), plan_file(tensors, "max")
+    sizes = {
+        name: sum(p.n_bytes(plan.choice.shared) for p in plan.choice.plans)
+        + sum(1 + sum(len(t.pack()) for t in group) for group in plan.choice.groups)
+        for name, plan in (("shared", shared), ("alone", alone))
+    }
+    assert shared.choice.groups
+    assert not alone.choice.groups
+    assert sizes["shared"] < sizes["alone"]
+    state = FileState(tuple(shared.choice.groups))
+    for (name, tensor), plan in zip(tensors.items(), shared.choice.plans, strict=True):
+        number, writer = shared.encode(name, tensor, state)
+        assert len(writer.data()) == plan.n_bytes(shared.choice.shared)
+        assert decode_blob(number, writer.data(), spec_of(tensor), state)[0].equals(tensor)
+
+
+def test_a_reference_to_tables_that_do_not_exist_is_refused():
+    blob = bytearray(gap_blob(sparse_tensor(0.2, n=100), gap_bits=2).data())
+    at = blob.index(2, 6) + 1  # behind grid and gap width
+    blob[at] = 3
+    with pytest.raises(DamagedArtifact, match="shared code tables 3 of 1 do not exist"):
+        decode_blob(
+            7, bytes(blob), TensorSpec((10, 10), FLOAT), FileState(((CodeTable(0, np.ones(2, np.uint8)),),))
+        )
 
 
 @given(st.data())
 def test_damaged_blobs_are_refused_or_decode_to_something_valid(data):
     tensor = data.draw(quantized_tensors())
-    spec = TensorSpec(tensor.shape, FLOAT)
-    for encoding in ENCODINGS[1:]:
-        writer = encoding.encode(tensor)
-        if writer is None:
-            continue
+    for number, writer in every_way(tensor).values():
         blob = bytearray(writer.data())
         for _ in range(data.draw(st.integers(1, 4))):
             blob[data.draw(st.integers(0, len(blob) - 1))] ^= 1 << data.draw(st.integers(0, 7))
         try:
-            restored, _ = decode_blob(encoding.id, bytes(blob), spec)
+            restored, _ = decode_blob(number, bytes(blob), spec_of(tensor), FileState())
         except DamagedArtifact:
             continue
         assert isinstance(restored, QuantizedTensor)
@@ -134,7 +200,7 @@ def test_damaged_blobs_are_refused_or_decode_to_something_valid(data):
 
 def test_unknown_encoding_needs_a_newer_reader():
     with pytest.raises(UnsupportedVersion, match="encoding 200"):
-        decode_blob(200, b"", TensorSpec((1,), FLOAT))
+        decode_blob(200, b"", TensorSpec((1,), FLOAT), FileState())
 
 
 @pytest.mark.parametrize(
@@ -171,5 +237,5 @@ def test_codes_outside_the_support_are_refused():
 
 def test_worked_example_of_the_specification():
     tensor = QuantizedTensor(np.array([[0, 3, 0, 0], [0, 0, -1, 0]], np.int8), bits=3, scale=np.float32(0.5))
-    expected = "03 00 00 00 00 3f 02 00 00 00 07 00 00 00 01 00 00 00 01 11 00 01 00 01 3d 01"
-    assert encode_every_way(tensor)["csr+huffman"].data().hex(" ") == expected
+    expected = "03 10 00 38 01 00 00 02 11 00 01 05 01 00 01 07 bd 00"
+    assert gap_blob(tensor, gap_bits=1).data().hex(" ") == expected

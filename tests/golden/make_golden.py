@@ -7,27 +7,32 @@ from pathlib import Path
 
 import numpy as np
 
-from export.artifact import VERSION, encode_artifact
-from export.encodings import encode_every_way
+from export.artifact import encode_artifact
+from export.artifact_frame import VERSION
 from tests.conftest import small_model, sparse_model
+from tests.export.ways import every_way
 from toolkit.file_commands import unpack_file
 
 PREFIX = Path(__file__).parent / f"v{VERSION[0]}.{VERSION[1]}"
 
 
 def main() -> None:
-    for name, model in (("small", small_model()), ("sparse", sparse_model())):
+    for name, model, effort in (
+        ("small", small_model(), "default"),
+        ("sparse", sparse_model(), "default"),
+        ("max", sparse_model(), "max"),
+    ):
         artifact = Path(f"{PREFIX}-{name}.press")
         if artifact.exists():
             print(f"{artifact.name} exists; golden files are never rewritten")
             continue
-        artifact.write_bytes(encode_artifact(model))
+        artifact.write_bytes(encode_artifact(model, effort=effort))
         unpack_file(artifact, Path(f"{PREFIX}-{name}.npz"))
     if not Path(f"{PREFIX}-blobs.npz").exists():
         blobs = {
-            f"{name}|{encoding}": np.frombuffer(writer.data(), np.uint8)
+            f"{name}|{number} {way}": np.frombuffer(writer.data(), np.uint8)
             for name, tensor in small_model().tensors.items()
-            for encoding, writer in encode_every_way(tensor).items()
+            for way, (number, writer) in every_way(tensor).items()
         }
         np.savez(f"{PREFIX}-blobs.npz", **blobs)
 

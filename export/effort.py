@@ -1,0 +1,131 @@
+"""How hard a writer tries, and what it therefore writes of each tensor.
+
+fast      fixed width, or one Huffman code over all levels, or a bitmap and a code over nonzero levels; one pass
+default   all Huffman encodings, tables shared between tensors where that is smaller; two passes
+max       mixed contexts too: slower to write and to read, the smallest
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from export.byte_parts import PartWriter
+from export.encodings import (
+    HUFFMAN_IDS,
+    byte_planes,
+    coded_planes,
+    half,
+    huffman_blob,
+    mixed_contexts,
+    packed,
+    raw,
+)
+from export.encodings.bitmap import BitmapCoder
+from export.encodings.choice import Choice, choose, choose_alone
+from export.encodings.dense import DenseCoder
+from export.encodings.file_state import FileState
+from export.encodings.grid import spec_of
+from export.encodings.huffman_blob import NO_SHARED, HuffmanPlan
+from export.encodings.slab_coder import SlabCoder
+from export.quantized import QuantizedTensor, Tensor
+
+Effort = Literal["fast", "default", "max"]
+EFFORTS: tuple[Effort, ...] = get_args(Effort)
+
+_FAST_CODERS = (DenseCoder, BitmapCoder)
+_DEFLATED_UP_TO = 1 << 20  # bytes; larger arrays are left to the faster coded planes
+_RAW, _BYTE_PLANES, _PACKED, _MIXED, _FLOAT16, _BFLOAT16, _CODED_PLANES = 0, 4, 5, 10, 11, 12, 13
+
+Blob = tuple[int, PartWriter]  # encoding id, content
+
+
+def huffman_plans(tensor: QuantizedTensor, coders: Iterable[type[SlabCoder]]) -> list[HuffmanPlan]:
+    """What the coders would write, less those that cannot be the smallest whatever tables they may share."""
+    spec = spec_of(tensor)
+    plans = [huffman_blob.survey(tensor, coder) for kind in coders for coder in kind.candidates(spec)]
+    best = min(plan.n_bytes(NO_SHARED) for plan in plans)
+    return [plan for plan in plans if plan.entropy_bytes() <= best]
+
+
+def encode_array(array: npt.NDArray[np.generic]) -> Blob:
+    """The smallest encoding of an array that is not quantized; of equal ones the fastest to decode."""
+    best = _RAW, array.nbytes
+    if half.fits_float16(array):
+        best = _FLOAT16, 2 * array.size
+    elif half.fits_bfloat16(array):
+        best = _BFLOAT16, 2 * array.size
+    planes = coded_planes.survey(array)
+    if planes.n_bytes < best[1]:
+        best = _CODED_PLANES, planes.n_bytes
+    if array.nbytes <= _DEFLATED_UP_TO:
+        deflated = byte_planes.encode(array)
+        if deflated is not None and sum(deflated.sizes.values()) < best[1]:
+            return _BYTE_PLANES, deflated
+    match best[0]:
+        case 11:
+            return best[0], half.encode_float16(array)
+        case 12:
+            return best[0], half.encode_bfloat16(array)
+        case 13:
+            return best[0], coded_planes.encode(array, planes)
+    return _RAW, raw.encode(array)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is written of the quantized tensors of a file.
+
+    Attributes:
+        choice: The Huffman plans and the tables they share.
+        names: The quantized tensors, in the order of the choice.
+        mixed: Whether mixed contexts are tried too.
+    """
+
+    choice: Choice
+    names: tuple[str, ...]
+    mixed: bool
+
+    def encode(
+        self, name: str, tensor: Tensor, state: FileState, on_weights: Callable[[int], None] | None = None
+    ) -> Blob:
+        """The blob of one tensor; tensors must come in file order."""
+        if not isinstance(tensor, QuantizedTensor):
+            return encode_array(tensor)
+        plan = self.choice.plans[self.names.index(name)]
+        if self.mixed and tensor.codes.size:
+            before = state.mixing.copy()
+            writer = mixed_contexts.encode(tensor, state, on_weights=on_weights)
+            limit = packed.size(tensor) if plan is None else plan.n_bytes(self.choice.shared)
+            if sum(writer.sizes.values()) < limit:
+                return _MIXED, writer
+            state.mixing = before
+        if plan is None:
+            return _PACKED, packed.encode(tensor)
+        return HUFFMAN_IDS[type(plan.coder)], huffman_blob.write(tensor, plan, self.choice.shared)
+
+
+def plan_file(
+    tensors: Mapping[str, Tensor], effort: Effort, *, on_tensor: Callable[[str], None] | None = None
+) -> Plan:
+    """Decide how the quantized tensors of a file are written.
+
+    Args:
+        tensors: All of them; each is asked for once.
+        effort: How hard to try.
+        on_tensor: Called with the name of every tensor that has been looked at.
+    """
+    coders = _FAST_CODERS if effort == "fast" else tuple(HUFFMAN_IDS)
+    names, plans, limits = [], [], []
+    for name, tensor in tensors.items():
+        if isinstance(tensor, QuantizedTensor):
+            names.append(name)
+            plans.append(huffman_plans(tensor, coders))
+            limits.append(packed.size(tensor))
+        if on_tensor is not None:
+            on_tensor(name)
+    # with mixed contexts in most tensors, shared tables would serve few
+    choice = choose(plans, limits) if effort == "default" else choose_alone(plans, limits)
+    return Plan(choice, tuple(names), mixed=effort == "max")

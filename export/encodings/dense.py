@@ -1,0 +1,42 @@
+"""All levels in one run; for tensors with few zeros."""
+
+from export.byte_parts import PartReader
+from export.encodings.levels import Levels
+from export.encodings.slab_coder import (
+    SlabCoder,
+    Survey,
+    Tables,
+    count_levels,
+    read_levels,
+    write_levels,
+)
+from export.encodings.spec import TensorSpec
+from export.symbol_runs import RunReader, RunWriter
+
+
+class DenseCoder(SlabCoder):
+    """One code over all levels."""
+
+    groups = (("levels", 1),)
+
+    @classmethod
+    def candidates(cls, spec: TensorSpec) -> list[SlabCoder]:
+        """Always."""
+        return [cls()]
+
+    @classmethod
+    def from_parameters(cls, reader: PartReader) -> SlabCoder:
+        """There are none."""
+        return cls()
+
+    def survey(self, levels: Levels) -> Survey:
+        """Counts of the levels."""
+        return [[count_levels(levels)]]
+
+    def write(self, runs: RunWriter, levels: Levels, tables: Tables) -> None:
+        """One run."""
+        write_levels(runs, levels, tables[0][0])
+
+    def read(self, runs: RunReader, count: int, tables: Tables) -> Levels:
+        """Undo `write`."""
+        return read_levels(runs, count, tables[0][0])

@@ -1,0 +1,39 @@
+"""Tensors that are made when asked for, and what is known of them before."""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+
+import numpy as np
+
+from export.encodings.spec import DTYPES, TensorSpec
+from export.errors import ModelError
+from export.quantized import Tensor
+
+_ONNX_TYPES = {dtype: onnx_type for onnx_type, dtype in DTYPES.items()}
+
+
+class LazyTensors(Mapping[str, Tensor]):
+    """A mapping that makes a tensor at each access, keeps none, and knows shape and type of all beforehand."""
+
+    @abstractmethod
+    def spec(self, name: str) -> TensorSpec:
+        """Shape and type of a tensor as the ONNX model has it, without making it."""
+
+
+def spec_of(tensors: Mapping[str, Tensor], name: str) -> TensorSpec:
+    """Shape and type of the dense array of a tensor.
+
+    Raises:
+        ModelError: Its type has no place in ONNX.
+
+    Example:
+        >>> spec_of({"w": np.zeros((2, 3), np.float16)}, "w")
+        TensorSpec(shape=(2, 3), onnx_type=10)
+    """
+    if isinstance(tensors, LazyTensors):
+        return tensors.spec(name)
+    tensor = tensors[name]
+    dtype = np.dtype(tensor.dtype).newbyteorder("<")
+    if dtype not in _ONNX_TYPES:
+        raise ModelError(f"{name}: type {dtype} cannot be stored in an ONNX model")
+    return TensorSpec(tuple(map(int, tensor.shape)), _ONNX_TYPES[dtype])

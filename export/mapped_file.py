@@ -1,0 +1,43 @@
+"""A file as read-only memory, of which only the pages in use cost anything."""
+
+import mmap
+import os
+import stat
+from pathlib import Path
+
+from export.errors import InputError
+
+
+class MappedFile:
+    """A whole file, mapped.
+
+    Attributes:
+        data: All bytes. Views into them stay valid as long as they are used.
+
+    Raises:
+        InputError: It cannot be read, is empty, or is no regular file.
+    """
+
+    data: memoryview
+
+    def __init__(self, path: Path) -> None:
+        try:
+            with path.open("rb") as file:
+                self.data = memoryview(self._map(path, file.fileno()))
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def forget_pages(self) -> None:
+        """Let the system take back the pages read so far; they are read again when needed."""
+        if hasattr(mmap, "MADV_DONTNEED"):  # not on Windows, where nothing needs to be done
+            self._mapping.madvise(mmap.MADV_DONTNEED)
+
+    def _map(self, path: Path, descriptor: int) -> mmap.mmap:
+        facts = os.fstat(descriptor)
+        if not stat.S_ISREG(facts.st_mode) or not facts.st_size:
+            raise InputError(f"{path}: is empty or no regular file")
+        self._mapping = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
+        return self._mapping

@@ -1,0 +1,246 @@
+"""The file, the directory, the graph; `decode` is the whole decoder.
+
+Written from export/FORMAT.md alone, to be read beside it: nothing here is fast, and nothing is shared with `export`.
+"""
+
+import hashlib
+import math
+import struct
+import unicodedata
+import zlib
+from dataclasses import dataclass
+
+import onnx
+from google.protobuf.message import DecodeError
+
+from tests.reference import plain_reference, quantized_reference, version_1_0_reference
+from tests.reference.grid import FLOAT16, Grid, read_grid, read_grid_of_1_0
+from tests.reference.mixed_reference import decode_mixed
+from tests.reference.plain_reference import ITEM_SIZES, check_elements, inflated
+from tests.reference.streams import Refused, Stream, read_code_table, require
+
+__all__ = ["ReferenceModel", "ReferenceTensor", "Refused", "decode", "dequantized"]
+
+MIB = 1 << 20
+PLAIN = {
+    0: plain_reference.raw,
+    4: plain_reference.byte_planes,
+    11: plain_reference.float16,
+    12: plain_reference.bfloat16,
+    13: plain_reference.coded_planes,
+}
+QUANTIZED = {
+    5: quantized_reference.packed,
+    6: quantized_reference.huffman,
+    7: quantized_reference.csr_huffman,
+    8: quantized_reference.bitmap_huffman,
+    9: quantized_reference.kernel_masks,
+    10: decode_mixed,
+}
+QUANTIZED_1_0 = {
+    1: version_1_0_reference.packed,
+    2: version_1_0_reference.huffman,
+    3: version_1_0_reference.csr_huffman,
+}
+
+
+@dataclass
+class ReferenceTensor:
+    """Either ``raw`` (bytes of the elements), or ``grid`` and ``codes`` (None outside the support)."""
+
+    name: str
+    shape: tuple
+    element_type: int
+    encoding: int
+    raw: bytes | None = None
+    grid: Grid | None = None
+    codes: list | None = None
+
+    @property
+    def support(self):
+        return [code is not None for code in self.codes] if self.grid.has_support else None
+
+
+@dataclass
+class ReferenceModel:
+    graph: bytes
+    tensors: list
+
+
+def decode(data, max_decoded_bytes=2 << 30):
+    """The model in a `.press` file, or `Refused`."""
+    chunks = read_chunks(bytes(data))
+    graph = inflated_chunk(chunks[b"GRPH"])
+    check_graph(graph)
+    records = read_directory(inflated_chunk(chunks[b"TDIR"]))
+    shared = read_shared_tables(chunks[b"TABL"]) if b"TABL" in chunks else []
+    size = sum(math.prod(record.shape) * ITEM_SIZES[record.element_type] for record in records)
+    require(size <= max_decoded_bytes, "tensors are larger than the limit")
+    blobs = Stream(chunks[b"DATA"])
+    tensors = [read_tensor(record, blobs.take(record.length), shared) for record in records]
+    blobs.finish()
+    return ReferenceModel(graph, tensors)
+
+
+def dequantized(tensor):
+    """Bytes of the elements: little-endian, row-major."""
+    if tensor.raw is not None:
+        return tensor.raw
+    exact_zero = 0 if tensor.grid.offset is None else None
+    values = [
+        0.0 if code == exact_zero else tensor.grid.value(code, tensor.grid.channel_of(k))
+        for k, code in enumerate(tensor.codes)
+    ]
+    letter = "e" if tensor.element_type == FLOAT16 else "f"
+    return struct.pack(f"<{len(values)}{letter}", *values)
+
+
+# --- File and chunks
+
+
+def read_chunks(data):
+    file = Stream(data)
+    require(file.take(8) == b"\x89PRESS\r\n", "not a .press file")
+    require(file.integer(2) == 1, "another major version")
+    file.integer(2)    # any minor version
+    n_chunks = file.integer(4)
+    require(n_chunks <= 64, "more than 64 chunks")
+    require(file.integer(8) == len(data), "the file has another length than declared")
+    digest = file.take(32)
+    require(digest == hashlib.sha256(data[:24] + data[56:]).digest(), "SHA-256 differs")
+    chunks = {}
+    for _ in range(n_chunks):
+        kind = file.take(4)
+        require(kind.isalpha(), "a chunk type is not four letters")
+        payload = file.take(file.integer(8))
+        if kind in {b"GRPH", b"TDIR", b"TABL", b"DATA"}:
+            require(kind not in chunks, "a chunk occurs twice")
+            chunks[kind] = payload
+        else:
+            require(not kind[:1].isupper(), "an unknown critical chunk")
+    file.finish()
+    require(chunks.keys() >= {b"GRPH", b"TDIR", b"DATA"}, "a chunk is missing")
+    return chunks
+
+
+def inflated_chunk(payload):
+    stream = Stream(payload)
+    size = stream.integer(4)
+    require(size <= 8 * MIB, "more than 8 MiB")
+    return inflated(stream.rest(), size)
+
+
+def read_shared_tables(payload):
+    require(len(payload) <= MIB, "TABL is larger than 1 MiB")
+    stream = Stream(payload)
+    groups = [[read_code_table(stream) for _ in range(stream.integer(1))] for _ in range(stream.integer(1))]
+    stream.finish()
+    return groups
+
+
+# --- Graph
+
+
+def check_graph(data):
+    try:
+        model = onnx.ModelProto.FromString(data)
+    except DecodeError:
+        raise Refused("the graph is no ModelProto") from None
+    try:
+        for entry in model.metadata_props:
+            _ = entry.key, entry.value
+    except UnicodeDecodeError:
+        raise Refused("metadata are not UTF-8") from None
+    check_messages(model)
+
+
+def check_messages(message):
+    """Looks at every message inside; the protobuf parser bounds their depth."""
+    if isinstance(message, onnx.GraphProto):
+        require(not message.initializer and not message.sparse_initializer, "the graph holds an initializer")
+    if isinstance(message, onnx.TensorProto):
+        require(message.data_location != onnx.TensorProto.EXTERNAL, "a tensor lies in another file")
+    for field in message.DESCRIPTOR.fields:
+        if field.message_type is None:
+            continue
+        if field.is_repeated:
+            for child in getattr(message, field.name):
+                check_messages(child)
+        elif message.HasField(field.name):
+            check_messages(getattr(message, field.name))
+
+
+# --- Directory
+
+
+@dataclass
+class Record:
+    name: str
+    element_type: int
+    shape: tuple
+    encoding: int
+    crc: int
+    length: int
+
+
+def read_directory(data):
+    stream = Stream(data)
+    n = stream.integer(4)
+    require(n <= 65536, "more than 65,536 tensors")
+    records = [read_record(stream) for _ in range(n)]
+    stream.finish()
+    names = {unicodedata.normalize("NFC", record.name).casefold() for record in records}
+    require(len(names) == n, "names are equal after normalisation and case folding")
+    return records
+
+
+def read_record(stream):
+    size = stream.integer(2)
+    require(1 <= size <= 1024, "a name has 1 to 1,024 bytes")
+    try:
+        name = stream.take(size).decode()
+    except UnicodeDecodeError:
+        raise Refused("a name is not UTF-8") from None
+    require(name.isprintable(), "a name has characters that are not printable")
+    element_type = stream.integer(1)
+    require(element_type in ITEM_SIZES, "unknown element type")
+    n_dimensions = stream.integer(1)
+    require(n_dimensions <= 8, "more than 8 dimensions")
+    shape = tuple(stream.integer(4) for _ in range(n_dimensions))
+    require(math.prod(size or 1 for size in shape) < 1 << 32, "the dimensions are too large")
+    return Record(name, element_type, shape, stream.integer(1), stream.integer(4), stream.integer(8))
+
+
+# --- Tensors
+
+
+def read_tensor(record, blob, shared):
+    require(zlib.crc32(blob) == record.crc, "CRC-32 of a blob differs")
+    tensor = ReferenceTensor(record.name, record.shape, record.element_type, record.encoding)
+    stream, n = Stream(blob), math.prod(record.shape)
+    if record.encoding in PLAIN:
+        elements = PLAIN[record.encoding](stream, record.element_type, n)
+        tensor.raw = check_elements(elements, record.element_type)
+    elif record.encoding in QUANTIZED:
+        tensor.grid = read_grid(stream, record.shape, record.element_type)
+        levels = QUANTIZED[record.encoding](stream, tensor.grid, n, shared)
+        tensor.codes = codes_of(levels, tensor.grid)
+    elif record.encoding in QUANTIZED_1_0:
+        tensor.grid = read_grid_of_1_0(stream, record.shape, record.element_type)
+        tensor.codes = QUANTIZED_1_0[record.encoding](stream, tensor.grid, n)
+    else:
+        raise Refused("unknown encoding: the file needs a newer reader")
+    stream.finish()
+    if tensor.codes is not None:
+        check_elements(dequantized(tensor), record.element_type)
+    return tensor
+
+
+def codes_of(levels, grid):
+    meaning = grid.codes_of_levels()
+    codes = []
+    for element, level in enumerate(levels):
+        own = meaning[grid.channel_of(element) if grid.per_channel else 0]
+        require(level in own, "a level stands for no code")
+        codes.append(own[level])
+    return codes
