@@ -4,7 +4,7 @@ See FORMAT.md, "Code tables".
 """
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -139,11 +139,11 @@ class CodeTable:
     @cached_property
     def single(self) -> npt.NDArray[np.uint32]:
         """For every window of `width` bits: the symbol it starts with in the low 16 bits, its length above."""
-        table = np.zeros(1 << self.width, np.uint32)
-        for symbol in np.flatnonzero(self.lengths):
-            length = int(self.lengths[symbol])
-            table[self.codewords[symbol] :: 1 << length] = symbol | length << 16
-        return table
+        order = np.argsort(self.lengths, kind="stable")
+        order = order[np.count_nonzero(self.lengths == 0) :]
+        lengths = self.lengths[order].astype(np.uint32)
+        by_codeword = np.repeat(order.astype(np.uint32) | lengths << 16, 1 << (self.width - lengths))
+        return by_codeword[_reversed_bits(self.width)]
 
     @cached_property
     def multi(self) -> npt.NDArray[np.uint64]:
@@ -186,8 +186,19 @@ class CodeTable:
             raise DamagedArtifact(
                 f"code table of {size:,} symbols from {lowest:,}; the limit is {MAX_ALPHABET:,}"
             )
+        if not size and lowest:
+            raise DamagedArtifact(f"code table of no symbols starts at {lowest:,}; expected 0")
         lengths = unpack_code_lengths(reader.take("tables", (size + 1) // 2), alphabet=size)
         check_code_lengths(lengths, n_symbols=0)
         if size and not (lengths[0] and lengths[-1]):
             raise DamagedArtifact("code table starts or ends with an unused symbol")
         return cls(lowest, lengths)
+
+
+@cache
+def _reversed_bits(width: int) -> npt.NDArray[np.int64]:
+    """Every number of `width` bits read backwards: codewords are written first bit lowest."""
+    forward, backward = np.arange(1 << width), np.zeros(1 << width, np.int64)
+    for bit in range(width):
+        backward |= (forward >> bit & 1) << (width - 1 - bit)
+    return backward

@@ -77,7 +77,7 @@ class ContextModel:
         for start, stop in run.blocks():
             buffer = run.buffer(bytes(_BYTES_PER_WEIGHT * (stop - start) * run.taps + 8))
             run.code(start, stop, buffer, limits=(MAX_LEVEL, len(buffer)), decoding=False)
-            n_bytes, run.coder[kernels.POSITION] = int(run.coder[kernels.POSITION]), 0
+            n_bytes, run.registers[kernels.POSITION] = int(run.registers[kernels.POSITION]), 0
             written += bytes(buffer[:n_bytes])
             if progress:
                 progress(stop * run.taps)
@@ -114,15 +114,17 @@ class ContextModel:
         _check_shape(shape, kernel_width)
         run = _Run(self, np.zeros(shape, np.int16), kernel_width=kernel_width)
         buffer = run.buffer(stream)
-        run.coder[kernels.CODE] = int.from_bytes(stream[:4].ljust(4, b"\0"), "big")
-        run.coder[kernels.POSITION] = 4
+        run.registers[kernels.CODE] = int.from_bytes(stream[:4].ljust(4, b"\0"), "big")
+        run.registers[kernels.POSITION] = 4
         limits = (min(max_level, MAX_LEVEL), len(stream) + 4)
         for start, stop in run.blocks():
             if run.code(start, stop, buffer, limits=limits, decoding=True) < stop - start:
-                raise DamagedArtifact(f"context-mixing stream holds a magnitude over {limits[0]}, or ends early")
+                raise DamagedArtifact(
+                    f"context-mixing stream holds a magnitude over {limits[0]}, or ends early"
+                )
             if progress:
                 progress(stop * run.taps)
-        position = int(run.coder[kernels.POSITION]) - 4  # bytes that no longer matter to the decoder
+        position = int(run.registers[kernels.POSITION]) - 4  # bytes that no longer matter to the decoder
         if stream[position:] != _last_bytes(run.low, run.high):
             raise DamagedArtifact(f"context-mixing stream of {len(stream):,} bytes ends at byte {position:,}")
         run.finish()
@@ -139,26 +141,30 @@ class _Run:
         self.code_kernels, self.compiled = _code_kernels()
         n_slots = min(max(rows, 1), kernels.MAX_SLOTS)
         self.model = model
-        self.levels = self._sequence(np.array(levels, np.int16))
+        self.levels = self._sequence(np.array(levels, np.int16).reshape(-1))
         self.counters, self.weights = self._sequence(model._counters), self._sequence(model._weights)
-        self.tables = tuple(self._sequence(table) for table in _tables())
-        self.coder = self._sequence(np.array([0, 0xFFFFFFFF, 0, 0]))
+        self.tables = self._sequence(_tables())
+        self.registers = self._zeros(kernels.N_REGISTERS)
+        self.registers[kernels.HIGH] = 0xFFFFFFFF
         self.work = (
             self._zeros(self.inputs),  # magnitudes by column
             self._zeros(self.inputs * self.taps),  # magnitudes by column and tap
             self._zeros(n_slots),  # correlations with previous rows
-            self._sequence(np.zeros(self.inputs * self.taps * n_slots, np.int16)),  # residuals of previous rows
+            self._sequence(
+                np.zeros((self.inputs * self.taps, n_slots), np.int16)
+            ),  # residuals of previous rows
             self._zeros(4),  # sums
-            (self._zeros(5), self._zeros(kernels.MAX_INPUTS), (self._zeros(self.taps), self._zeros(n_slots))),
+            self._zeros(self.taps),  # predictions
+            self._zeros(n_slots),  # factors
         )
 
     @property
     def low(self) -> int:
-        return int(self.coder[kernels.LOW])
+        return int(self.registers[kernels.LOW])
 
     @property
     def high(self) -> int:
-        return int(self.coder[kernels.HIGH])
+        return int(self.registers[kernels.HIGH])
 
     def blocks(self) -> list[tuple[int, int]]:
         """First and last kernel, exclusive, of blocks of about equally many weights."""
@@ -171,20 +177,21 @@ class _Run:
 
     def code(self, start: int, stop: int, buffer: Any, *, limits: tuple[int, int], decoding: bool) -> int:
         """Code the kernels from `start` to `stop`; returns how many were coded."""
-        model = (self.counters, self.weights, self.tables)
+        self.registers[kernels.DECODING] = int(decoding)
+        coder = (self.counters, self.weights, self.tables, self.registers, buffer)
         done = self.code_kernels(
-            self.levels, (start, stop), self.inputs, self.layout, limits, decoding, model, self.work, self.coder, buffer
+            self.levels, (start, stop), self.inputs, self.layout, limits, self.work, coder
         )
         return int(done)
 
     def finish(self) -> None:
         """Hand back what was learned."""
         if not self.compiled:
-            self.model._counters[:] = np.array(self.counters, np.int32).reshape(-1, 3)
-            self.model._weights[:] = np.array(self.weights, np.int64).reshape(-1, kernels.MAX_INPUTS)
+            self.model._counters[:] = np.array(self.counters, np.int32)
+            self.model._weights[:] = np.array(self.weights, np.int64)
 
     def _sequence(self, array: npt.NDArray[Any]) -> Any:
-        return array.reshape(-1) if self.compiled else array.reshape(-1).tolist()
+        return array if self.compiled else array.tolist()
 
     def _zeros(self, n: int) -> Any:
         return self._sequence(np.zeros(n, np.int64))
@@ -192,7 +199,9 @@ class _Run:
 
 def _check_shape(shape: Sequence[int], kernel_width: int) -> None:
     if len(shape) != 3 or min(shape) < 0 or kernel_width < 1:
-        raise ValueError(f"levels need shape (rows, inputs, taps) and a kernel width, got {shape}, {kernel_width}")
+        raise ValueError(
+            f"levels need shape (rows, inputs, taps) and a kernel width, got {shape}, {kernel_width}"
+        )
 
 
 def _last_bytes(low: int, high: int) -> bytes:
@@ -215,7 +224,7 @@ def _code_kernels() -> tuple[Callable[..., Any], bool]:
 
 
 @cache
-def _tables() -> tuple[npt.NDArray[np.int32], ...]:
+def _tables() -> npt.NDArray[np.int32]:
     """Tables ``stretch, squash, rates, log2``; FORMAT.md, "Context mixing", Tables."""
     odds = [1 << 24]
     for _ in range(2047):
@@ -225,7 +234,7 @@ def _tables() -> tuple[npt.NDArray[np.int32], ...]:
     stretch = [min(int(np.searchsorted(squash, 16 * i + 8)), 4094) - 2047 for i in range(4096)]
     rates = [655360 // (10 * visits + 16) for visits in range(kernels.SLOW_LIMIT + 1)]
     log2 = [_log2(value + 8) for value in range(kernels.MAX_LOG + 1)]
-    return tuple(np.array(table, np.int32) for table in (stretch, squash, rates, log2))
+    return np.array(stretch + squash + rates + log2, np.int32)
 
 
 def _log2(y: int) -> int:

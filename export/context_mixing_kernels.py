@@ -42,66 +42,75 @@ MAX_SLOTS = 64  # previous rows that predict the current one
 MAX_LOG = 16383
 SLOW_LIMIT, FAST_LIMIT = 1000, 20
 
-# Fields of `coder` and of `sums`.
-LOW, HIGH, CODE, POSITION = 0, 1, 2, 3
+# Fields of `registers`: the arithmetic coder, then the contexts and the inputs of the current decision.
+LOW, HIGH, CODE, POSITION, DECODING = 0, 1, 2, 3, 4
+CONTEXTS = 5
+INPUTS = CONTEXTS + 5
+N_REGISTERS = INPUTS + MAX_INPUTS
+
+# Parts of `tables`.
+STRETCH = 0
+SQUASH = STRETCH + 4096 + 2047  # index of probability 1/2
+RATES = SQUASH + 2048
+LOG2 = RATES + SLOW_LIMIT + 1
+
+# Fields of `sums`.
 MAGNITUDES, ROW_MAGNITUDES, WEIGHTS, SQUARES = 0, 1, 2, 3
 
 
-def code_bit(bit, probability, decoding, coder, stream):
+def code_bit(bit, probability, registers, stream):
     """Narrow the interval by one binary decision; `probability` of a 1 in units of 2**-16."""
-    low, high = coder[LOW], coder[HIGH]
+    low, high = registers[LOW], registers[HIGH]
     middle = low + ((high - low) * probability >> 16)
-    if decoding:
-        bit = 1 if coder[CODE] <= middle else 0
+    if registers[DECODING]:
+        bit = 1 if registers[CODE] <= middle else 0
     if bit:
         high = middle
     else:
         low = middle + 1
     while (low ^ high) >> 24 == 0:
-        position = coder[POSITION]
-        if decoding:
+        position = registers[POSITION]
+        if registers[DECODING]:
             byte = stream[position] if position < len(stream) else 0
-            coder[CODE] = (coder[CODE] << 8 & 0xFFFFFFFF) | byte
+            registers[CODE] = (registers[CODE] << 8 & 0xFFFFFFFF) | byte
         else:
             stream[position] = high >> 24
-        coder[POSITION] = position + 1
+        registers[POSITION] = position + 1
         low = low << 8 & 0xFFFFFFFF
         high = (high << 8 & 0xFFFFFFFF) | 255
-    coder[LOW], coder[HIGH] = low, high
+    registers[LOW], registers[HIGH] = low, high
     return bit
 
 
-def code_mixed_bit(bit, n_contexts, set_a, set_b, decoding, model, scratch, coder, stream):
-    """One decision under the contexts in `scratch`, mixed by two weight sets."""
-    counters, weights, tables = model
-    stretch, squash, rates, _ = tables
-    contexts, inputs, _ = scratch
-    for k in range(n_contexts):
-        c = 3 * contexts[k]
-        inputs[2 * k] = stretch[counters[c] >> 10]
-        inputs[2 * k + 1] = stretch[counters[c + 1] >> 10]
+def code_mixed_bit(bit, n_contexts, set_a, set_b, coder):
+    """One decision under the contexts in the registers, mixed by two weight sets."""
+    counters, weights, tables, registers, stream = coder
+    weights_a, weights_b = weights[set_a], weights[set_b]
     n_inputs = 2 * n_contexts + 1
-    inputs[n_inputs - 1] = 256
-    a, b = set_a * MAX_INPUTS, set_b * MAX_INPUTS
+    for k in range(n_contexts):
+        counter = counters[registers[CONTEXTS + k]]
+        registers[INPUTS + 2 * k] = tables[STRETCH + (counter[0] >> 10)]
+        registers[INPUTS + 2 * k + 1] = tables[STRETCH + (counter[1] >> 10)]
+    registers[INPUTS + n_inputs - 1] = 256
     dot_a, dot_b = 0, 0
     for k in range(n_inputs):
-        dot_a += weights[a + k] * inputs[k]
-        dot_b += weights[b + k] * inputs[k]
+        dot_a += weights_a[k] * registers[INPUTS + k]
+        dot_b += weights_b[k] * registers[INPUTS + k]
     logit_a = min(max(dot_a >> 16, -2047), 2047)
     logit_b = min(max(dot_b >> 16, -2047), 2047)
-    bit = code_bit(bit, squash[((logit_a + logit_b) >> 1) + 2047], decoding, coder, stream)
+    bit = code_bit(bit, tables[SQUASH + (logit_a + logit_b >> 1)], registers, stream)
     target = 65535 if bit else 0
-    error_a, error_b = target - squash[logit_a + 2047], target - squash[logit_b + 2047]
+    error_a, error_b = target - tables[SQUASH + logit_a], target - tables[SQUASH + logit_b]
     for k in range(n_inputs):
-        weights[a + k] += (inputs[k] * error_a + 32768) >> 16
-        weights[b + k] += (inputs[k] * error_b + 32768) >> 16
+        weights_a[k] += (registers[INPUTS + k] * error_a + 32768) >> 16
+        weights_b[k] += (registers[INPUTS + k] * error_b + 32768) >> 16
     target = 4194303 if bit else 0
     for k in range(n_contexts):
-        c = 3 * contexts[k]
-        visits = counters[c + 2]
-        counters[c] += (target - counters[c]) * rates[visits] >> 16
-        counters[c + 1] += (target - counters[c + 1]) * rates[min(visits, FAST_LIMIT)] >> 16
-        counters[c + 2] = min(visits + 1, SLOW_LIMIT)
+        counter = counters[registers[CONTEXTS + k]]
+        visits = counter[2]
+        counter[0] += (target - counter[0]) * tables[RATES + visits] >> 16
+        counter[1] += (target - counter[1]) * tables[RATES + min(visits, FAST_LIMIT)] >> 16
+        counter[2] = min(visits + 1, SLOW_LIMIT)
     return bit
 
 
@@ -118,24 +127,23 @@ def level_class(level):
     return 2 if level == 0 else (3 if level <= 2 else 4)
 
 
-def log_class(log2, value, shift, n):
+def log_class(tables, value, shift, n):
     """Logarithmic class ``0 .. n - 1`` of a value that is not negative."""
-    return min(log2[min(value, MAX_LOG)] >> shift, n - 1)
+    return min(tables[LOG2 + min(value, MAX_LOG)] >> shift, n - 1)
 
 
-def signed_class(log2, value, prescale, shift, n):
+def signed_class(tables, value, prescale, shift, n):
     """Logarithmic class ``1 .. 2n - 1`` of a value and its sign; `n` where it is near zero."""
-    k = log_class(log2, abs(value) >> prescale, shift, n)
+    k = log_class(tables, abs(value) >> prescale, shift, n)
     return n - k if value < 0 else n + k
 
 
-def predict_from_rows(first_tap, n_taps, row_weights, correlations, history, sums, scratch):
+def predict_from_rows(first_tap, n_taps, row_weights, correlations, history, sums, predictions, factors):
     """Predict one kernel's residuals from those of up to 64 previous rows.
 
     Each previous row counts with its inner product with the part of this row that is known: one step of
     ridge regression, with the rows' mean energy in place of their Gram matrix. Units of 1/64 level.
     """
-    _, _, (predictions, factors) = scratch
     n_slots = len(correlations)
     known = first_tap + (15 * row_weights >> 5)
     energy = (16 * sums[SQUARES] // (sums[WEIGHTS] + 1)) * known // 16 + 1
@@ -146,10 +154,10 @@ def predict_from_rows(first_tap, n_taps, row_weights, correlations, history, sum
     for slot in range(n_slots):
         factors[slot] = min(max(correlations[slot] >> shift, -1048576), 1048576)
     for p in range(n_taps):
-        start = (first_tap + p) * n_slots
+        residuals = history[first_tap + p]
         total = 0
         for slot in range(n_slots):
-            total += factors[slot] * history[start + slot]
+            total += factors[slot] * residuals[slot]
         predictions[p] = min(max(4 * total // energy, -16384), 16384)
 
 
@@ -157,13 +165,13 @@ def remember_residual(residual, tap, row, correlations, history, sums):
     """Store a residual of this row and update the row's correlation with previous rows."""
     sums[SQUARES] += residual * residual
     n_slots = len(correlations)
-    start = tap * n_slots
+    residuals = history[tap]
     for slot in range(n_slots):
-        correlations[slot] += residual * history[start + slot]
-    history[start + row % n_slots] = residual
+        correlations[slot] += residual * residuals[slot]
+    residuals[row % n_slots] = residual
 
 
-def code_magnitude(magnitude, negative, position, neighbours, decoding, model, scratch, coder, stream):
+def code_magnitude(magnitude, negative, position, neighbours, coder):
     """Magnitude from 1 on: exponent in unary, then the bits below its leading one.
 
     The first three of these bits are modelled, the others are coded as they are.
@@ -172,7 +180,7 @@ def code_magnitude(magnitude, negative, position, neighbours, decoding, model, s
     while exponent < 8:
         more = 1 if magnitude >> (exponent + 1) else 0
         node = 2 * exponent + negative
-        if not code_node(more, node, position, neighbours, decoding, model, scratch, coder, stream):
+        if not code_node(more, node, position, neighbours, coder):
             break
         exponent += 1
     value = 1
@@ -180,29 +188,27 @@ def code_magnitude(magnitude, negative, position, neighbours, decoding, model, s
         bit = (magnitude >> (exponent - 1 - j)) & 1
         if j < 3:
             node = 2 * (8 + 7 * (exponent - 1) + value - 1) + negative
-            bit = code_node(bit, node, position, neighbours, decoding, model, scratch, coder, stream)
+            bit = code_node(bit, node, position, neighbours, coder)
         else:
-            bit = code_bit(bit, 32768, decoding, coder, stream)
+            bit = code_bit(bit, 32768, coder[3], coder[4])
         value = 2 * value + bit
     return value
 
 
-def code_node(bit, node, position, neighbours, decoding, model, scratch, coder, stream):
+def code_node(bit, node, position, neighbours, coder):
     """One modelled decision of a magnitude."""
     pair, by_energy, by_spatial, by_prediction = neighbours
-    contexts = scratch[0]
+    registers = coder[3]
     first = NODE + node * NODE_SIZE
-    contexts[0] = first + NODE_PAIR + pair
-    contexts[1] = first + NODE_ENERGY + by_energy
-    contexts[2] = first + NODE_SPATIAL + by_spatial
-    contexts[3] = first + NODE_PREDICTION + by_prediction
-    contexts[4] = first + NODE_PRIOR
-    return code_mixed_bit(
-        bit, 5, NODE_BY_NODE + node, NODE_BY_POSITION + position, decoding, model, scratch, coder, stream
-    )
+    registers[CONTEXTS] = first + NODE_PAIR + pair
+    registers[CONTEXTS + 1] = first + NODE_ENERGY + by_energy
+    registers[CONTEXTS + 2] = first + NODE_SPATIAL + by_spatial
+    registers[CONTEXTS + 3] = first + NODE_PREDICTION + by_prediction
+    registers[CONTEXTS + 4] = first + NODE_PRIOR
+    return code_mixed_bit(bit, 5, NODE_BY_NODE + node, NODE_BY_POSITION + position, coder)
 
 
-def code_level(level, position, around, spatial, prediction, energy, decoding, model, scratch, coder, stream):
+def code_level(level, position, around, spatial, prediction, energy, coder):
     """One level: is it zero, its sign, its magnitude.
 
     Args:
@@ -214,51 +220,51 @@ def code_level(level, position, around, spatial, prediction, energy, decoding, m
         energy: Logarithm of the expected magnitude.
     """
     left, above, above_left, above_right, balance = around
-    contexts = scratch[0]
-    log2 = model[2][3]
+    tables, registers = coder[2], coder[3]
     total = spatial + prediction
     pair = 5 * magnitude_class(left) + magnitude_class(above)
     signs = 5 * level_class(left) + level_class(above)
     corners = 5 * level_class(above_left) + level_class(above_right)
-    contexts[0] = ZERO_SPATIAL + 9 * log_class(log2, abs(spatial) >> 2, 3, 20) + position
-    contexts[1] = ZERO_SIGNS + 25 * signs + corners
-    contexts[2] = ZERO_ENERGY + 20 * log_class(log2, abs(total) >> 2, 2, 20) + min(energy >> 3, 19)
-    contexts[3] = (
-        ZERO_PREDICTIONS + 20 * signed_class(log2, prediction, 1, 3, 10) + signed_class(log2, spatial, 2, 3, 10)
+    registers[CONTEXTS] = ZERO_SPATIAL + 9 * log_class(tables, abs(spatial) >> 2, 3, 20) + position
+    registers[CONTEXTS + 1] = ZERO_SIGNS + 25 * signs + corners
+    registers[CONTEXTS + 2] = (
+        ZERO_ENERGY + 20 * log_class(tables, abs(total) >> 2, 2, 20) + min(energy >> 3, 19)
+    )
+    registers[CONTEXTS + 3] = (
+        ZERO_PREDICTIONS
+        + 20 * signed_class(tables, prediction, 1, 3, 10)
+        + signed_class(tables, spatial, 2, 3, 10)
     )
     bit = 1 if level else 0
-    if not code_mixed_bit(
-        bit, 4, ZERO_BY_POSITION + position, ZERO_BY_PAIR + pair, decoding, model, scratch, coder, stream
-    ):
+    if not code_mixed_bit(bit, 4, ZERO_BY_POSITION + position, ZERO_BY_PAIR + pair, coder):
         return 0
-    by_balance = signed_class(log2, 4 * balance, 0, 3, 10)
-    by_spatial = signed_class(log2, spatial, 2, 2, 16)
+    by_balance = signed_class(tables, 4 * balance, 0, 3, 10)
+    by_spatial = signed_class(tables, spatial, 2, 2, 16)
     rest = level_class(balance - left - above)
-    contexts[0] = SIGN_ENERGY + 8 * signed_class(log2, total, 2, 2, 20) + min(energy >> 4, 7)
-    contexts[1] = SIGN_SPATIAL + 9 * by_spatial + position
-    contexts[2] = SIGN_NEIGHBOURS + 5 * signs + rest
-    contexts[3] = SIGN_BALANCE + 20 * (signed_class(log2, prediction, 1, 2, 16) >> 1) + by_balance
+    registers[CONTEXTS] = SIGN_ENERGY + 8 * signed_class(tables, total, 2, 2, 20) + min(energy >> 4, 7)
+    registers[CONTEXTS + 1] = SIGN_SPATIAL + 9 * by_spatial + position
+    registers[CONTEXTS + 2] = SIGN_NEIGHBOURS + 5 * signs + rest
+    registers[CONTEXTS + 3] = (
+        SIGN_BALANCE + 20 * (signed_class(tables, prediction, 1, 2, 16) >> 1) + by_balance
+    )
     bit = 1 if level < 0 else 0
     set_a, set_b = SIGN_BY_START + min(position, 1), SIGN_BY_ENERGY + min(energy >> 4, 9)
-    negative = code_mixed_bit(bit, 4, set_a, set_b, decoding, model, scratch, coder, stream)
+    negative = code_mixed_bit(bit, 4, set_a, set_b, coder)
     outward = -total if negative else total
-    by_energy = 32 * signed_class(log2, outward, 2, 3, 12) + min(energy >> 2, 31)
+    by_energy = 32 * signed_class(tables, outward, 2, 3, 12) + min(energy >> 2, 31)
     by_outward = min(max(outward >> 5, -20), 20) + 20
     neighbours = (pair, by_energy, by_spatial, by_outward)
-    magnitude = code_magnitude(
-        abs(level), negative, position, neighbours, decoding, model, scratch, coder, stream
-    )
+    magnitude = code_magnitude(abs(level), negative, position, neighbours, coder)
     return -magnitude if negative else magnitude
 
 
-def code_kernel(levels, first, layout, row, column, decoding, model, work, coder, stream):
+def code_kernel(levels, first, layout, row, column, work, coder):
     """One kernel; returns its largest magnitude."""
     taps, kernel_width, row_weights = layout
-    column_sums, tap_sums, correlations, history, sums, scratch = work
-    log2 = model[2][3]
+    column_sums, tap_sums, correlations, history, sums, predictions, factors = work
+    tables, registers = coder[2], coder[3]
     start = column * taps
-    predictions = scratch[2][0]
-    predict_from_rows(start, taps, row_weights, correlations, history, sums, scratch)
+    predict_from_rows(start, taps, row_weights, correlations, history, sums, predictions, factors)
     mean = (64 * sums[MAGNITUDES] + 1024) // (sums[WEIGHTS] + 16)
     row_mean = (64 * sums[ROW_MAGNITUDES] + 30 * mean) // (start + 30)
     column_mean = (64 * column_sums[column] + 80 * mean) // (row * taps + 80)
@@ -275,13 +281,13 @@ def code_kernel(levels, first, layout, row, column, decoding, model, work, coder
         spatial += (22 if 0 < x < kernel_width - 1 else 27) * above - 4 * above2
         tap_mean = (64 * tap_sums[start + p] + 16 * column_mean) // (row + 16)
         kernel_mean = (64 * magnitudes + 8 * expected) // (p + 8)
-        energy = 10 * log2[min(kernel_mean, MAX_LOG)] + 6 * log2[min(tap_mean, MAX_LOG)] >> 4
+        energy = (
+            10 * tables[LOG2 + min(kernel_mean, MAX_LOG)] + 6 * tables[LOG2 + min(tap_mean, MAX_LOG)] >> 4
+        )
         around = (left, above, above_left, above_right, balance)
         position = min(p, N_POSITIONS - 1)
-        level = levels[here] if not decoding else 0
-        level = code_level(
-            level, position, around, spatial, predictions[p], energy, decoding, model, scratch, coder, stream
-        )
+        level = levels[here] if not registers[DECODING] else 0
+        level = code_level(level, position, around, spatial, predictions[p], energy, coder)
         levels[here] = level
         remember_residual(16 * level - (spatial >> 2), start + p, row, correlations, history, sums)
         magnitude = abs(level)
@@ -297,7 +303,7 @@ def code_kernel(levels, first, layout, row, column, decoding, model, work, coder
     return largest
 
 
-def code_kernels(levels, kernels, inputs, layout, limits, decoding, model, work, coder, stream):
+def code_kernels(levels, kernels, inputs, layout, limits, work, coder):
     """Kernels ``kernels[0] .. kernels[1] - 1`` in file order.
 
     Returns:
@@ -313,10 +319,8 @@ def code_kernels(levels, kernels, inputs, layout, limits, decoding, model, work,
             sums[ROW_MAGNITUDES] = 0
             for slot in range(len(correlations)):
                 correlations[slot] = 0
-        largest = code_kernel(
-            levels, kernel * taps, layout, row, column, decoding, model, work, coder, stream
-        )
-        if largest > limits[0] or coder[POSITION] > limits[1]:
+        largest = code_kernel(levels, kernel * taps, layout, row, column, work, coder)
+        if largest > limits[0] or coder[3][POSITION] > limits[1]:
             return kernel - kernels[0]
     return kernels[1] - kernels[0]
 
@@ -345,6 +349,10 @@ def compiled_code_kernels() -> Callable[..., Any]:
         code_level,
         code_kernel,
     ):
-        register_jitable(helper)
+        register_jitable(
+            inline="always"
+            if helper in (predict_from_rows, remember_residual, code_bit, code_kernel, code_level)
+            else "never"
+        )(helper)
     compiled: Callable[..., Any] = njit(nogil=True, cache=True, error_model="numpy")(code_kernels)
     return compiled

@@ -155,27 +155,35 @@ def _nodes_of(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
     while pending:
         node = pending.pop()
         yield node
-        for attribute in node.attribute:
-            for part in (attribute.g, *attribute.graphs):
-                pending.extend(part.node)
+        for part in _graphs_in(node):
+            pending.extend(part.node)
+
+
+def _graphs_in(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs
 
 
 def graphs_of(model: onnx.ModelProto) -> Iterator[tuple[str, onnx.GraphProto]]:
     """The main graph, then every graph inside a node, each with words for messages."""
     yield "the graph", model.graph
     for node in _nodes_of(model):
-        for attribute in node.attribute:
-            for part in (attribute.g, *attribute.graphs):
-                yield f"a graph inside {node.op_type}", part
+        for part in _graphs_in(node):
+            yield f"a graph inside {node.op_type}", part
 
 
 def _tensors_of(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
     """Tensors in attributes."""
     for node in _nodes_of(model):
         for attribute in node.attribute:
-            yield from (attribute.t, *attribute.tensors)
-            for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
-                yield from (sparse.values, sparse.indices)
+            if attribute.HasField("t"):
+                yield attribute.t
+            yield from attribute.tensors
+            sparse = [attribute.sparse_tensor] if attribute.HasField("sparse_tensor") else []
+            for part in (*sparse, *attribute.sparse_tensors):
+                yield from (part.values, part.indices)
 
 
 def initializers(model: onnx.ModelProto) -> dict[str, npt.NDArray[np.generic]]:

@@ -11,10 +11,12 @@ its stored length is 1 but its codeword is empty, so the stream has no bytes at 
 import numpy as np
 import numpy.typing as npt
 
-from export.bitstream import pack_fixed_width, unpack_fixed_width
+from export.bitstream import check_stream_end, pack_fixed_width
 from export.errors import DamagedArtifact
 
 MAX_CODEWORD_BITS = 15  # FORMAT.md, "Code tables": a length is stored in 4 bits
+_TWO_LENGTHS = tuple(bytes([byte & 15, byte >> 4]) for byte in range(256))
+_KRAFT = (0, *(1 << MAX_CODEWORD_BITS - length for length in range(1, 16)))  # in units of 2**-15
 
 LengthArray = npt.NDArray[np.uint8]
 
@@ -91,16 +93,17 @@ def check_code_lengths(lengths: LengthArray, *, n_symbols: int) -> None:
     Raises:
         DamagedArtifact: The code is over- or under-subscribed, or empty although symbols follow.
     """
-    used = lengths[lengths > 0].astype(np.int64)
-    if used.size == 0:
+    stored = lengths.tobytes()  # tables are short: bytes beat an array
+    n_used = len(stored) - stored.count(0)
+    if n_used == 0:
         if n_symbols:
             raise DamagedArtifact(f"code table has no symbol, but {n_symbols:,} symbols follow")
         return
-    if used.size == 1:
-        if used[0] != 1:
-            raise DamagedArtifact(f"one-symbol code table must store length 1, got {used[0]}")
+    kraft = sum(map(_KRAFT.__getitem__, stored))
+    if n_used == 1:
+        if kraft != _KRAFT[1]:
+            raise DamagedArtifact(f"one-symbol code table must store length 1, got {max(stored)}")
         return
-    kraft = int((1 << (MAX_CODEWORD_BITS - used)).sum())  # in units of 2**-15
     if kraft != 1 << MAX_CODEWORD_BITS:
         kind = "over" if kraft > 1 << MAX_CODEWORD_BITS else "under"
         raise DamagedArtifact(f"code table is {kind}-subscribed: Kraft sum {kraft}/{1 << MAX_CODEWORD_BITS}")
@@ -112,5 +115,10 @@ def pack_code_lengths(lengths: LengthArray) -> bytes:
 
 
 def unpack_code_lengths(data: bytes, *, alphabet: int) -> LengthArray:
-    """Undo `pack_code_lengths`."""
-    return unpack_fixed_width(data, bits=4, count=alphabet).astype(np.uint8)
+    """Undo `pack_code_lengths`.
+
+    Raises:
+        DamagedArtifact: There are more or fewer bytes, or padding is not zero.
+    """
+    check_stream_end(data, n_bits=4 * alphabet)
+    return np.frombuffer(b"".join(map(_TWO_LENGTHS.__getitem__, data)), np.uint8, count=alphabet)

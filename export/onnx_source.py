@@ -21,7 +21,7 @@ from export.external_data import external_file, external_range
 from export.graph import graphs_of, has_external_data
 from export.lazy_tensors import LazyTensors
 from export.mapped_file import MappedFile
-from export.onnx_tensor_scan import StoredTensor, check_type, parse_shell, scan_constant, scan_tensor
+from export.onnx_tensor_scan import StoredTensor, check_type, parse_shell, scan_constant, scan_tensor, text
 from export.protobuf_wire import LENGTH_DELIMITED, Field
 
 Array = npt.NDArray[np.generic]
@@ -176,7 +176,7 @@ def _initializers_to_constants(where: str, graph: onnx.GraphProto) -> None:
     """Replace the initializers of a nested graph by `Constant` nodes, before all others."""
     inputs = {value.name for value in graph.input}
     for tensor in graph.initializer:
-        if tensor.name in inputs:
+        if text(tensor.name) in inputs:
             raise InputError(f"{tensor.name}: is both input and initializer of {where}; remove the input")
     constants = [
         onnx.helper.make_node("Constant", [], [tensor.name], value=tensor) for tensor in graph.initializer

@@ -81,7 +81,8 @@ def scan_tensor(data: memoryview, start: int, end: int) -> StoredTensor:
         data, start, end, TensorProto, is_bulky=lambda field: field.number in {_RAW_DATA, *_TYPED_DATA}
     )
     spec = TensorSpec(tuple(header.dims), header.data_type)
-    label = header.name or f"tensor at byte {start:,}"
+    name = text(header.name)
+    label = name or f"tensor at byte {start:,}"
     if min(spec.shape, default=0) < 0 or spec.exceeds_limits():
         raise InputError(
             f"{label}: shape {spec.shape[:12]}; expected up to {MAX_DIMENSIONS} axes, none negative, "
@@ -89,15 +90,15 @@ def scan_tensor(data: memoryview, start: int, end: int) -> StoredTensor:
         )
     if header.HasField("segment") or len(header.external_data) > MAX_ENTRIES:
         raise InputError(f"{label}: tensors in segments or in many places are not supported")
-    external = {entry.key: entry.value for entry in header.external_data}
+    external = {text(entry.key): text(entry.value) for entry in header.external_data}
     if header.data_location == TensorProto.EXTERNAL:
-        return StoredTensor(header.name, spec, (start, end), None, external)
+        return StoredTensor(name, spec, (start, end), None, external)
     raw = _raw_range(label, bulky)
     if raw is not None and spec.onnx_type in DTYPES and raw[1] - raw[0] != spec.n_bytes:
         raise InputError(
             f"{label}: {raw[1] - raw[0]:,} bytes of data; shape {spec.shape} asks for {spec.n_bytes:,}"
         )
-    return StoredTensor(header.name, spec, (start, end), raw, None)
+    return StoredTensor(name, spec, (start, end), raw, None)
 
 
 def scan_constant(data: memoryview, node: Field) -> StoredTensor | None:
@@ -123,7 +124,7 @@ def scan_constant(data: memoryview, node: Field) -> StoredTensor | None:
     if attribute.name != "value" or len(tensors) != 1 or tensors[0].wire_type != LENGTH_DELIMITED:
         return None
     found = scan_tensor(data, tensors[0].payload, tensors[0].end)
-    return StoredTensor(shell.output[0], found.spec, found.message, found.raw, found.external)
+    return StoredTensor(text(shell.output[0]), found.spec, found.message, found.raw, found.external)
 
 
 def check_type(tensor: StoredTensor) -> None:
@@ -138,6 +139,17 @@ def check_type(tensor: StoredTensor) -> None:
         raise ModelError(
             f"{tensor.name}: elements of type {kind} cannot be packed; store the tensor as FLOAT, FLOAT16 or integers"
         )
+
+
+def text(value: object) -> str:
+    """A string field, which protobuf hands over as bytes if it is no UTF-8.
+
+    Raises:
+        InputError: It is not.
+    """
+    if not isinstance(value, str):
+        raise InputError(f"{value!r} is no UTF-8 text; the file is damaged")
+    return value
 
 
 def _raw_range(label: str, bulky: list[Field]) -> tuple[int, int] | None:

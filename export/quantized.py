@@ -11,6 +11,7 @@ from export.errors import ModelError
 
 FloatArray = npt.NDArray[np.float32]
 MIN_BITS, MAX_BITS = 2, 8
+_LARGEST = 2.0**127  # far enough from the end of float32 that no rounding reaches it; FORMAT.md, "Grid"
 DECODED_DTYPES = (np.dtype(np.float32), np.dtype(np.float16))
 
 
@@ -91,7 +92,7 @@ class QuantizedTensor:
         if self.support is not None:
             values[~self.support] = 0
         elif self.offset is None and self.channel_scale is not None:
-            values += np.float32(0)  # a negative factor made -0.0 of the exact zeros
+            values[self.codes == 0] = 0  # a negative factor made -0.0 of the exact zeros
         return values.astype(self.dtype, copy=False)
 
     def _along_channels(self, parameter: FloatArray | np.float32) -> FloatArray:
@@ -230,10 +231,12 @@ def _largest_value(tensor: QuantizedTensor) -> float:
     """An upper bound of all magnitudes; infinite where the decoded type ends before it."""
     bound = np.asarray(tensor.scale, np.float64) * tensor.code_range[1]
     bound = bound + (0.0 if tensor.offset is None else np.abs(np.asarray(tensor.offset, np.float64)))
+    before = float(np.max(bound, initial=0.0))
     if tensor.channel_scale is not None:
         bound = bound * np.abs(tensor.channel_scale.astype(np.float64))
-    largest = float(np.max(bound, initial=0.0))
-    return largest if largest < float(np.finfo(tensor.dtype).max) else float("inf")
+    after = float(np.max(bound, initial=0.0))
+    limit = min(_LARGEST, float(np.finfo(tensor.dtype).max))
+    return after if before < _LARGEST and after < limit else float("inf")
 
 
 def _check_support(tensor: QuantizedTensor, support: npt.NDArray[np.bool_]) -> None:
@@ -243,5 +246,5 @@ def _check_support(tensor: QuantizedTensor, support: npt.NDArray[np.bool_]) -> N
         raise ModelError(
             f"support is {support.dtype} of shape {support.shape}; expected bool of shape {tensor.shape}"
         )
-    if np.any(tensor.codes[~support]):
+    if np.any(tensor.codes * ~support):
         raise ModelError("codes outside the support must be 0")

@@ -2,11 +2,15 @@
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 import onnxruntime as ort
+from onnx import numpy_helper
 
 from export.errors import InputError
+from export.quantized import QuantizedModel, dense_array
 
 PROVIDER = "CPUExecutionProvider"
+_HANDED_OVER_FROM = 1024  # bytes; smaller tensors travel inside the graph
 
 
 def open_session(model: bytes, *, threads: int | None = None) -> ort.InferenceSession:
@@ -19,11 +23,58 @@ def open_session(model: bytes, *, threads: int | None = None) -> ort.InferenceSe
     Raises:
         InputError: ONNX Runtime does not accept the model.
     """
+    return _session(model, _options(threads))
+
+
+def open_decoded(model: QuantizedModel, *, threads: int | None = None) -> ort.InferenceSession:
+    """Load a decoded artifact without writing or serialising its weights: they are handed over where they lie.
+
+    Args:
+        model: Graph and tensors; these are decoded to dense arrays, which the session keeps alive.
+        threads: As above.
+
+    Raises:
+        InputError: ONNX Runtime does not accept the model.
+    """
+    options = _options(threads)
+    skeleton = onnx.ModelProto()
+    skeleton.CopyFrom(model.graph)
+    names, values = [], []
+    for name, tensor in model.tensors.items():
+        array = np.ascontiguousarray(dense_array(tensor)).reshape(tensor.shape)
+        if array.nbytes < _HANDED_OVER_FROM or array.dtype.kind != "f":
+            skeleton.graph.initializer.append(numpy_helper.from_array(array, name))
+            continue
+        skeleton.graph.initializer.append(_placeholder(name, array))
+        names.append(name)
+        values.append(ort.OrtValue.ortvalue_from_numpy(array))
+    if names:
+        options.add_external_initializers(names, values)
+    session = _session(bytes(skeleton.SerializeToString()), options)
+    session._modelpress_weights = values  # the runtime refers to their memory
+    return session
+
+
+def _placeholder(name: str, array: npt.NDArray[np.generic]) -> onnx.TensorProto:
+    """An initializer whose data are elsewhere; the session options say where."""
+    onnx_type = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
+    tensor = onnx.TensorProto(
+        name=name, dims=array.shape, data_type=onnx_type, data_location=onnx.TensorProto.EXTERNAL
+    )
+    tensor.external_data.add(key="location", value="in memory")
+    return tensor
+
+
+def _options(threads: int | None) -> ort.SessionOptions:
     options = ort.SessionOptions()
     options.log_severity_level = 3
     options.inter_op_num_threads = 1
     if threads is not None:
         options.intra_op_num_threads = threads
+    return options
+
+
+def _session(model: bytes, options: ort.SessionOptions) -> ort.InferenceSession:
     try:
         session = ort.InferenceSession(model, options, providers=[PROVIDER])
     except Exception as error:  # onnxruntime's exception classes share no public base

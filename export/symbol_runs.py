@@ -5,7 +5,8 @@ the byte length of every **lane** (a stretch of that many symbols); lanes start 
 can be decoded in step or in parallel. See FORMAT.md, "Runs".
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from types import ModuleType
@@ -27,6 +28,7 @@ UInt8Array = npt.NDArray[np.uint8]
 
 _COMPILED_FROM = 1 << 18  # symbols; below, importing the compiler costs more than it saves
 _IN_STEP_FROM = 32  # lanes; fewer are decoded one after the other
+_numpy_only: list[bool] = []  # not empty inside `numpy_alone`
 _NO_MULTI = np.zeros(0, np.uint64)
 _FAULTS = {
     -1: "bit stream ends before its last symbol",
@@ -48,9 +50,21 @@ def compiled_runs() -> ModuleType | None:
 
 def compiled_for(n_symbols: int) -> ModuleType | None:
     """The compiled functions where they pay: for many symbols, or once they are loaded."""
+    if _numpy_only:
+        return None
     if n_symbols >= _COMPILED_FROM or compiled_runs.cache_info().currsize:
         return compiled_runs()
     return None
+
+
+@contextmanager
+def numpy_alone() -> Iterator[None]:
+    """Code with NumPy alone, as where the extra `fast` is not installed: for measuring and testing."""
+    _numpy_only.append(True)
+    try:
+        yield
+    finally:
+        _numpy_only.pop()
 
 
 @dataclass
@@ -196,32 +210,20 @@ class RunReader:
         """
         compiled = compiled_runs()
         assert compiled is not None  # the caller has asked
-        width_of = np.array([0 if table.is_silent else table.width for table in tables], np.int64)
-        entries = np.zeros((len(tables), 1 << int(width_of.max())), np.uint32)
-        usable = np.zeros(len(tables), np.bool_)
+        lengths = np.zeros((len(tables), max(table.lengths.size for table in tables) + 1), np.uint8)
+        facts = np.zeros((3, len(tables)), np.int64)  # width, lowest level, symbol without bits
         for row, table in enumerate(tables):
-            usable[row] = bool(np.any(table.lengths))
-            if not table.is_silent:
-                entries[row, : table.single.size] = table.single
-            elif usable[row]:
-                entries[row] = int(np.flatnonzero(table.lengths)[0])  # a codeword of no bits
-        lowest = np.array([table.lowest for table in tables], np.int64)
-        self.advance(
-            int(
-                compiled.decode_kernels(
-                    self.padded,
-                    self.end,
-                    self.position,
-                    masks,
-                    kernels,
-                    width,
-                    entries,
-                    width_of,
-                    lowest,
-                    usable,
-                )
+            lengths[row, : table.lengths.size] = table.lengths
+            used = table.lengths.nonzero()[0]
+            facts[:, row] = (
+                table.width if used.size > 1 else 0,
+                table.lowest,
+                used[0] if used.size else -1,
             )
+        reached = compiled.decode_kernels(
+            self.padded, self.end, self.position, masks, kernels, width, lengths, *facts
         )
+        self.advance(int(reached))
 
     def advance(self, position: int) -> None:
         """Move to the bit that a compiled function reached.

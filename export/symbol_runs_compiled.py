@@ -203,8 +203,28 @@ def decode_run(stream, end, position, single, multi, width, out):  # type: ignor
 
 
 @njit(cache=True, nogil=True)
+def fill_single(lengths, width, entries):  # type: ignore[no-untyped-def]
+    """`CodeTable.single` for these codeword lengths, into an array of ``2**width`` or more entries."""
+    first = np.zeros(17, np.int64)
+    for symbol in range(lengths.size):
+        if lengths[symbol]:
+            first[lengths[symbol] + 1] += 1
+    for length in range(1, 17):  # the first codeword of each length, as in RFC 1951, section 3.2.2
+        first[length] = (first[length - 1] + first[length]) << 1 if length > 1 else 0
+    for symbol in range(lengths.size):
+        bits = np.int64(lengths[symbol])
+        if bits:
+            codeword, backward = first[bits], np.int64(0)
+            first[bits] += 1
+            for bit in range(bits):
+                backward |= (codeword >> bit & 1) << (bits - 1 - bit)
+            for at in range(backward, 1 << width, 1 << bits):
+                entries[at] = symbol | bits << 16
+
+
+@njit(cache=True, nogil=True)
 def decode_kernels(  # type: ignore[no-untyped-def]
-    stream, end, position, masks, kernels, row, entries, widths, lowest, usable
+    stream, end, position, masks, kernels, row, lengths, widths, lowest, only
 ):
     """Fill `kernels`, shape ``(n, taps)``, tap by tap and context by context; returns as `decode_run`.
 
@@ -215,50 +235,56 @@ def decode_kernels(  # type: ignore[no-untyped-def]
         masks: Shape ``(n,)``; which taps are not zero.
         kernels: Zeros; filled.
         row: Taps in a row of the kernel.
-        entries: Shape ``(contexts, 2**width)``; a `CodeTable.single` per context.
-        widths: Shape ``(contexts,)``; look-up width of each; 0: the only symbol takes no bits.
+        lengths: Shape ``(contexts, symbols)``; codeword lengths of each context.
+        widths: Shape ``(contexts,)``; bits of the longest codeword; 0: the only symbol takes no bits.
         lowest: Shape ``(contexts,)``; the level of symbol 0.
-        usable: Shape ``(contexts,)``; false where a table has no codeword.
+        only: Shape ``(contexts,)``; the symbol that takes no bits; -1 where there is none at all.
     """
     n, taps = kernels.shape
     contexts = widths.size
     none = np.empty(0, np.uint64)
+    entries = np.empty((contexts, 1 << widths.max()), np.uint32)
+    for c in range(contexts):
+        if widths[c]:
+            fill_single(lengths[c], widths[c], entries[c])
+    planes = np.zeros((taps, n), np.int16)  # tap by tap: neighbours in memory are neighbours in the stream
+    signs = np.zeros((taps + 1, n), np.uint8)  # 0 zero, 1 negative, 2 positive; the last row stays zero
     of = np.empty(n, np.uint8)
     order = np.empty(n, np.int32)
     symbols = np.empty(n, np.uint16)
     for tap in range(taps):
+        left = signs[tap - 1] if tap % row else signs[taps]
+        above = signs[tap - row] if tap >= row else signs[taps]
         first = np.zeros(contexts + 1, np.int64)
         for k in range(n):
-            if masks[k] >> tap & 1:
-                context = 0
-                if contexts > 1:
-                    if tap % row:
-                        left = kernels[k, tap - 1]
-                        context = 6 if left > 0 else 3 if left < 0 else 0
-                    if tap >= row:
-                        above = kernels[k, tap - row]
-                        context += 2 if above > 0 else 1 if above < 0 else 0
-                of[k] = context
-                first[context + 1] += 1
+            context = 3 * left[k] + above[k] if contexts > 1 else 0
+            of[k] = context if masks[k] >> tap & 1 else 255
+            if of[k] != 255:
+                first[of[k] + 1] += 1
         for c in range(contexts):
             first[c + 1] += first[c]
         fill = first.copy()
         for k in range(n):
-            if masks[k] >> tap & 1:
+            if of[k] != 255:
                 order[fill[of[k]]] = k
                 fill[of[k]] += 1
         for c in range(contexts):
             count = first[c + 1] - first[c]
             if count == 0:
                 continue
-            if not usable[c]:
-                return EMPTY_TABLE
             if widths[c] == 0:
-                symbols[:count] = entries[c, 0]
+                if only[c] < 0:
+                    return EMPTY_TABLE
+                symbols[:count] = only[c]
             else:
                 position = decode_run(stream, end, position, entries[c], none, widths[c], symbols[:count])
                 if position < 0:
                     return position
             for i in range(count):
-                kernels[order[first[c] + i], tap] = np.int64(symbols[i]) + lowest[c]
+                level = np.int64(symbols[i]) + lowest[c]
+                planes[tap, order[first[c] + i]] = level
+                signs[tap, order[first[c] + i]] = 2 if level > 0 else 1
+    for tap in range(taps):
+        for k in range(n):
+            kernels[k, tap] = planes[tap, k]
     return position

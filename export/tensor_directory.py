@@ -95,7 +95,8 @@ def _read_record(reader: PartReader) -> TensorRecord:
     onnx_type, n_dimensions = reader.unpack("BB")
     if onnx_type not in DTYPES or n_dimensions > MAX_DIMENSIONS:
         raise DamagedArtifact(f"{name}: type {onnx_type} with {n_dimensions} axes is not defined")
-    spec = TensorSpec(reader.unpack(f"{n_dimensions}I"), onnx_type)
+    *shape, encoding, crc32, n_bytes = reader.unpack(f"{n_dimensions}IBIQ")
+    spec = TensorSpec(tuple(shape), onnx_type)
     if spec.exceeds_limits():
         raise DamagedArtifact(f"{name}: shape {spec.shape} exceeds {MAX_ELEMENTS:,} elements")
-    return TensorRecord(name, spec, *reader.unpack("BIQ"))
+    return TensorRecord(name, spec, encoding, crc32, n_bytes)

@@ -31,12 +31,15 @@ def unpack_varint(reader: PartReader, part: Part) -> int:
         >>> unpack_varint(PartReader(bytes.fromhex("ac02")), "header")
         300
     """
-    value = 0
-    for position in range(_MAX_BYTES):
+    value = reader.take(part, 1)[0]
+    if value < 128:
+        return value
+    value &= 127
+    for position in range(1, _MAX_BYTES):
         byte = reader.take(part, 1)[0]
         value |= (byte & 127) << 7 * position
         if byte < 128:
-            if byte == 0 and position:
+            if byte == 0:
                 raise DamagedArtifact("an integer is not in its shortest form")
             return value
     raise DamagedArtifact(f"an integer takes more than {_MAX_BYTES} bytes")

@@ -44,16 +44,19 @@ def test_every_module_imports_without_torch(package):
 @pytest.fixture(scope="module")
 def artifact(tmp_path_factory):
     from export.artifact import write_artifact
+    from export.onnx_flavours import write_onnx
     from tests.conftest import small_model
 
     path = tmp_path_factory.mktemp("artifact") / "model.press"
     write_artifact(path, small_model())
+    write_onnx(path.with_name("foreign.onnx"), small_model(), flavour="float")
     return path
 
 
 @pytest.mark.parametrize(
     "arguments",
     [
+        ["pack", "{folder}/foreign.onnx", "-o", "{folder}/foreign.press", "--overwrite"],
         ["inspect", "{file}"],
         ["verify", "{file}"],
         ["unpack", "{file}", "-o", "{folder}/unpacked.onnx", "--overwrite"],

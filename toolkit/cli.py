@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from export.errors import InputError, ModelpressError
+from toolkit.cli_bench import bench_app
 from toolkit.cli_options import (
     DATA,
-    MEASUREMENT,
     OUTPUT,
     AllowExternalData,
     AsJson,
@@ -40,12 +40,12 @@ from toolkit.cli_options import (
     emit_json,
     output_file,
     recipe_option,
+    show_results,
 )
 from toolkit.cli_study import study_app
 from toolkit.training.interrupt import Interrupted
 
 if TYPE_CHECKING:
-    from benchmarks.records import Results
     from export.packing import PackOptions
     from toolkit.data.image_set import ImageSet
     from toolkit.device import Device
@@ -61,6 +61,12 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+app.add_typer(
+    bench_app,
+    name="bench",
+    help="Measure files: size, sparsity, accuracy, latency; sizes in every form; speed of the coding.",
+    rich_help_panel="Measurements",
+)
 app.add_typer(
     study_app, name="study", help="Run a whole series of experiments.", rich_help_panel="Measurements"
 )
@@ -130,7 +136,7 @@ def run(
     from toolkit.pipeline import run_pipeline
 
     results = run_pipeline(recipe, output, overwrite=overwrite, resume=resume, progress=TerminalProgress())
-    _show_results(results, output, as_json=as_json)
+    show_results(results, output, as_json=as_json)
 
 
 @app.command(rich_help_panel="Stage by stage")
@@ -416,58 +422,6 @@ def unpack(
 
 
 @app.command(rich_help_panel="Measurements")
-def bench(
-    files: Annotated[
-        list[Path],
-        typer.Argument(metavar="FILE", help=".press or .onnx files; the first is the baseline."),
-    ],
-    dataset: Annotated[
-        str | None,
-        typer.Option(
-            help="cifar10 or digits.",
-            show_default="what the first file was trained on",
-            rich_help_panel=DATA,
-        ),
-    ] = None,
-    data_dir: DataDir = None,
-    batch: Annotated[
-        str, typer.Option(metavar="N ...", help="Batch sizes, in images.", rich_help_panel=MEASUREMENT)
-    ] = "1,8,64",
-    threads: Annotated[
-        str, typer.Option(metavar="N ...", help="Thread counts.", rich_help_panel=MEASUREMENT)
-    ] = "1,2",
-    rounds: Annotated[
-        int, typer.Option(min=1, help="How often the files take turns.", rich_help_panel=MEASUREMENT)
-    ] = 3,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Write results.json here.", rich_help_panel=OUTPUT)
-    ] = None,
-    overwrite: Overwrite = False,
-    as_json: AsJson = False,
-) -> None:
-    """Measure size, sparsity, accuracy and latency in ONNX Runtime. Needs no torch."""
-    from benchmarks.records import write_results
-    from toolkit.console import TerminalProgress
-    from toolkit.file_commands import bench_files
-    from toolkit.output_folder import check_output_file
-
-    if output is not None:
-        check_output_file(output, overwrite=overwrite)
-    results = bench_files(
-        files,
-        dataset=dataset,
-        data_dir=None if data_dir is None else str(data_dir),
-        batches=_numbers("--batch", batch),
-        threads=_numbers("--threads", threads),
-        rounds=rounds,
-        progress=TerminalProgress(),
-    )
-    if output is not None:
-        write_results(output, results)
-    _show_results(results, None, as_json=as_json)
-
-
-@app.command(rich_help_panel="Measurements")
 def report(
     results: Annotated[
         list[Path], typer.Argument(metavar="RESULTS", help="results.json of one or several runs.")
@@ -521,13 +475,6 @@ def join_number_lists(arguments: Iterable[str]) -> list[str]:
         else:
             joined.append(argument)
     return joined
-
-
-def _numbers(option: str, text: str) -> tuple[int, ...]:
-    parts = text.replace(",", " ").split()
-    if not parts or not all(part.isdecimal() and len(part) < 7 and int(part) > 0 for part in parts):
-        raise InputError(f"{option} is {text!r}; expected positive whole numbers, as in {option} 1 8 64")
-    return tuple(int(part) for part in parts)
 
 
 def _common(
@@ -613,23 +560,6 @@ def _pack_onnx(
     )
     show_packing(report)
     emit_json(asdict(report), as_json=as_json)
-
-
-def _show_results(results: "Results", folder: Path | None, *, as_json: bool) -> None:
-    from benchmarks.report import file_rows, table_headings
-    from toolkit.console import print_table
-
-    print_table("", file_rows(results), table_headings(results))
-    if folder is not None:
-        for name, what in (
-            ("model.press", "artifact"),
-            ("model-float.onnx", "ONNX"),
-            ("report.html", "report"),
-            ("results.json", "results"),
-        ):
-            if (folder / name).is_file():
-                _tell(f"{what:>9}  {folder / name}")
-    emit_json(results.model_dump(mode="json"), as_json=as_json)
 
 
 def _tell(text: str) -> None:

@@ -2,9 +2,12 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+
+if TYPE_CHECKING:
+    from benchmarks.records import Results
 
 RECIPE, OUTPUT, DATA, MEASUREMENT = "Recipe", "Output", "Data", "Measurement"
 FOREIGN = "ONNX models"
@@ -145,3 +148,21 @@ def emit_json(value: Any, *, as_json: bool) -> None:
     """Print a result for programs, if they asked for it."""
     if as_json:
         typer.echo(json.dumps(value, indent=2))
+
+
+def show_results(results: "Results", folder: Path | None, *, as_json: bool) -> None:
+    """A table of all files, where they are, and JSON on stdout where asked for."""
+    from benchmarks.report import file_rows, table_headings
+    from toolkit.console import print_table
+
+    print_table("", file_rows(results), table_headings(results))
+    if folder is not None:
+        for name, what in (
+            ("model.press", "artifact"),
+            ("model-float.onnx", "ONNX"),
+            ("report.html", "report"),
+            ("results.json", "results"),
+        ):
+            if (folder / name).is_file():
+                typer.echo(f"{what:>9}  {folder / name}", err=True)
+    emit_json(results.model_dump(mode="json"), as_json=as_json)

@@ -114,7 +114,6 @@ def show_packing(report: PackReport) -> None:
     from toolkit.console import print_table
 
     row = {
-        "output": report.output,
         "source": f"{report.source_bytes:,}",
         "size": f"{report.size_bytes:,}",
         "ratio": f"{report.ratio:.2f}x",
@@ -124,7 +123,6 @@ def show_packing(report: PackReport) -> None:
         "sparsity": "–" if report.sparsity is None else f"{report.sparsity:.1%}",
     }
     headings = {
-        "output": "file",
         "source": "bytes in",
         "size": "bytes out",
         "ratio": "smaller",
@@ -133,7 +131,7 @@ def show_packing(report: PackReport) -> None:
         "bits": "bits",
         "sparsity": "sparsity",
     }
-    print_table("", [row], headings)
+    print_table(report.output, [row], headings)
 
 
 def _report(output: Path, source_bytes: int, size_bytes: int, tensors: list[TensorSummary]) -> PackReport:

@@ -49,9 +49,12 @@ class BitmapCoder(SlabCoder):
         runs.add_bytes(np.packbits(nonzero, bitorder="little").tobytes())
         write_levels(runs, levels[nonzero], tables[0][0])
 
+    def check(self, tables: Tables) -> None:
+        """No codeword for 0."""
+        check_no_zero(tables[0][0])
+
     def read(self, runs: RunReader, count: int, tables: Tables) -> Levels:
         """Undo `write`."""
-        check_no_zero(tables[0][0])
         packed = np.frombuffer(runs.take_bytes((count + 7) // 8), np.uint8)
         if count % 8 and packed[-1] >> count % 8:
             raise DamagedArtifact("padding bits of the bitmap are not zero")

@@ -1,6 +1,7 @@
 """What the tensors of one file have in common while they are coded, in file order."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 
 from export.context_mixing import ContextModel
 from export.encodings.huffman_blob import Group
@@ -12,8 +13,11 @@ class FileState:
 
     Attributes:
         shared: Groups of code tables.
-        mixing: The adaptive model of encoding 10, after all tensors so far.
     """
 
     shared: tuple[Group, ...] = ()
-    mixing: ContextModel = field(default_factory=ContextModel)
+
+    @cached_property
+    def mixing(self) -> ContextModel:
+        """The adaptive model of encoding 10, after all tensors so far."""
+        return ContextModel()

@@ -80,12 +80,16 @@ class GapCoder(SlabCoder):
         runs.add((gaps - table.lowest).astype(table.symbol_dtype), table)
         write_levels(runs, levels[positions], tables[1][0])
 
-    def read(self, runs: RunReader, count: int, tables: Tables) -> Levels:
-        """Undo `write`."""
+    def check(self, tables: Tables) -> None:
+        """Gaps of this width, no codeword for level 0."""
         (gap_table,), (level_table,) = tables
         check_no_zero(level_table)
         if gap_table.lowest < 0 or gap_table.lowest + gap_table.lengths.size > 1 << self.gap_bits:
             raise DamagedArtifact(f"code table has gaps beyond {self.gap_bits} bits")
+
+    def read(self, runs: RunReader, count: int, tables: Tables) -> Levels:
+        """Undo `write`."""
+        (gap_table,), (level_table,) = tables
         n_gaps = runs.take_varint()
         if n_gaps > count:
             raise DamagedArtifact(f"{n_gaps:,} gaps in {count:,} weights")

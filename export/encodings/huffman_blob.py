@@ -137,6 +137,7 @@ def read(
     grid = read_grid(reader, spec)
     coder = kind.from_parameters(reader)
     tables = [_read_group(reader, n_tables, shared) for _, n_tables in coder.groups]
+    coder.check(tables)
     bounds = slab_bounds(spec.size, unit=coder.unit)
     sink = LevelSink(grid)
     for (start, stop), slab in zip(bounds, read_slabs(reader, len(bounds)), strict=True):

@@ -106,13 +106,17 @@ class KernelMaskCoder(SlabCoder):
             for where, table in zip(_by_context(at, context, self.contexts), level_tables, strict=True):
                 write_levels(runs, kernels[where, tap], table)
 
-    def read(self, runs: RunReader, count: int, tables: Tables) -> Levels:
-        """Undo `write`."""
+    def check(self, tables: Tables) -> None:
+        """Masks of so many taps, no codeword for level 0."""
         (mask_table,), level_tables = tables
         if mask_table.lowest < 0 or mask_table.lowest + mask_table.lengths.size > 1 << self.taps:
             raise DamagedArtifact(f"code table has masks of more than {self.taps} taps")
         for table in level_tables:
             check_no_zero(table)
+
+    def read(self, runs: RunReader, count: int, tables: Tables) -> Levels:
+        """Undo `write`."""
+        (mask_table,), level_tables = tables
         n_kernels = -(-count // self.taps)
         masks = runs.take(mask_table, n_kernels).astype(np.int16) + np.int16(mask_table.lowest)
         surplus = n_kernels * self.taps - count

@@ -7,9 +7,11 @@ from export.byte_parts import PartReader, PartWriter
 from export.encodings.file_state import FileState
 from export.encodings.grid import Grid, grid_of, read_grid, write_grid
 from export.encodings.levels import LevelSink, level_bounds, levels_of
-from export.encodings.slabs import SLAB_ELEMENTS, read_slabs, write_slabs
+from export.encodings.slabs import read_slabs, write_slabs
 from export.encodings.spec import TensorSpec
 from export.quantized import QuantizedTensor
+
+_SLAB_ELEMENTS = 1 << 20  # the coder needs room for the worst case
 
 
 def encode(
@@ -75,7 +77,7 @@ def _row_slabs(spec: TensorSpec) -> list[tuple[int, int]]:
     row = inputs * taps
     if spec.size == 0:
         return []
-    step = max(SLAB_ELEMENTS // row, 1)
+    step = max(_SLAB_ELEMENTS // row, 1)
     return [(start * row, min(start + step, rows) * row) for start in range(0, rows, step)]
 
 

@@ -64,6 +64,14 @@ class SlabCoder(ABC):
     def write(self, runs: RunWriter, levels: Levels, tables: Tables) -> None:
         """Write a slab."""
 
+    def check(self, tables: Tables) -> None:
+        """Refuse tables with symbols that this coder does not have; before any slab is read.
+
+        Raises:
+            DamagedArtifact: As said.
+        """
+        return None
+
     @abstractmethod
     def read(self, runs: RunReader, count: int, tables: Tables) -> Levels:
         """Undo `write`.

@@ -297,6 +297,13 @@ def test_types_that_cannot_be_packed_are_named(path, tensor, kind):
         open_onnx(saved(identity([tensor]), path))
 
 
+@pytest.mark.parametrize("name", ["gemm.b", "in_a_node"])
+def test_names_that_are_no_text_are_refused(path, name):
+    path.write_bytes(every_operator().SerializeToString().replace(name.encode(), b"\xff" * len(name)))
+    with pytest.raises(InputError, match="is no UTF-8 text"):
+        open_onnx(path)
+
+
 def test_sparse_initializers_are_refused(path):
     model = identity({})
     model.graph.sparse_initializer.add().values.name = "w"

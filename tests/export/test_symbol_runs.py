@@ -1,3 +1,5 @@
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -13,18 +15,15 @@ from export.varint import pack_varint, unpack_varint, unzigzag, zigzag
 
 
 @pytest.fixture(params=["numpy", "compiled"])
-def way(request, monkeypatch):
+def way(request):
     """Runs a test with NumPy alone and with the compiled functions."""
     if request.param == "numpy":
-        monkeypatch.setattr(symbol_runs, "compiled_for", lambda _n: None)
-        monkeypatch.setattr("export.encodings.kernel_mask.compiled_for", lambda _n: None)
-        return request.param
-    compiled = symbol_runs.compiled_runs()
-    if compiled is None:
+        with symbol_runs.numpy_alone():
+            yield
+    elif symbol_runs.compiled_runs() is None:
         pytest.skip("needs the extra `fast`")
-    monkeypatch.setattr(symbol_runs, "compiled_for", lambda _n: compiled)
-    monkeypatch.setattr("export.encodings.kernel_mask.compiled_for", lambda _n: compiled)
-    return request.param
+    else:
+        yield
 
 
 def table_for(symbols, lowest=0):
@@ -50,20 +49,19 @@ def test_runs_come_back_one_after_the_other(way, n, n_symbols):
     reader.finish()
 
 
-def test_both_ways_write_the_same_bytes_and_many_lanes_decode_in_step(monkeypatch):
+def test_both_ways_write_the_same_bytes_and_many_lanes_decode_in_step():
     if symbol_runs.compiled_runs() is None:
         pytest.skip("needs the extra `fast`")
     symbols = skewed(40 * LANE_SYMBOLS + 5, 17)
     table = table_for(symbols)
     streams = []
-    for _ in range(2):
-        writer = RunWriter()
-        writer.add(symbols - np.uint16(table.lowest), table)
-        streams.append(writer.data())
-        np.testing.assert_array_equal(
-            RunReader(streams[-1]).take(table, symbols.size) + table.lowest, symbols
-        )
-        monkeypatch.setattr(symbol_runs, "compiled_for", lambda _n: None)
+    for way in (nullcontext(), symbol_runs.numpy_alone()):
+        with way:
+            writer = RunWriter()
+            writer.add(symbols - np.uint16(table.lowest), table)
+            streams.append(writer.data())
+            decoded = RunReader(streams[-1]).take(table, symbols.size)
+            np.testing.assert_array_equal(decoded + table.lowest, symbols)
     assert streams[0] == streams[1]
 
 
@@ -73,16 +71,13 @@ def test_any_bytes_decode_alike_or_are_refused_alike(stream, count, counts):
         pytest.skip("needs the extra `fast`")
     table = CodeTable.for_counts(Counts(0, np.array(counts, np.int64)))
     outcomes = []
-    compiled_for = symbol_runs.compiled_for
-    for choose in (compiled_for, lambda _n: None):
-        symbol_runs.compiled_for = choose
-        try:
-            reader = RunReader(stream)
-            outcomes.append((reader.take(table, count).tolist(), reader.position))
-        except DamagedArtifact:
-            outcomes.append(None)
-        finally:
-            symbol_runs.compiled_for = compiled_for
+    for way in (nullcontext(), symbol_runs.numpy_alone()):
+        with way:
+            try:
+                reader = RunReader(stream)
+                outcomes.append((reader.take(table, count).tolist(), reader.position))
+            except DamagedArtifact:
+                outcomes.append(None)
     assert outcomes[0] == outcomes[1]
 
 

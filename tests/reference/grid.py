@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from tests.reference.streams import require
 
 FLOAT32, FLOAT16 = 1, 10
-LARGEST = {FLOAT32: (2 - 2.0**-23) * 2.0**127, FLOAT16: 65504.0}
+LARGEST = {FLOAT32: 2.0**127, FLOAT16: 65504.0}
 OFFSET, SUPPORT, PER_CHANNEL, CHANNEL_SCALE = 1, 2, 4, 8
 SCALE_F16, OFFSET_F16, CHANNEL_SCALE_F16 = 16, 32, 64
 
@@ -119,12 +119,13 @@ def read_parameters(stream, shape, element_type, bits, axis, flags):
 
 
 def check_largest_value(grid):
-    n = grid.channels if grid.per_channel or grid.channel_scale is not None else 1
-    for channel in range(n):
-        own = channel if grid.per_channel else 0
-        largest = grid.codes[-1] * grid.scale[own]
-        if grid.offset is not None:
-            largest += abs(grid.offset[own])
-        if grid.channel_scale is not None:
-            largest *= abs(grid.channel_scale[channel])
-        require(largest < LARGEST[grid.element_type], "values are not finite")
+    """Bounds of all magnitudes, before and after the channel scale."""
+    before = [grid.codes[-1] * scale for scale in grid.scale]
+    if grid.offset is not None:
+        before = [bound + abs(offset) for bound, offset in zip(before, grid.offset, strict=True)]
+    require(all(bound < LARGEST[FLOAT32] for bound in before), "values are not finite")
+    after = before
+    if grid.channel_scale is not None:
+        own = before if grid.per_channel else before * grid.channels
+        after = [bound * abs(factor) for bound, factor in zip(own, grid.channel_scale, strict=True)]
+    require(all(bound < LARGEST[grid.element_type] for bound in after), "values are not finite")

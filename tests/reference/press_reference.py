@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError
 
 from tests.reference import plain_reference, quantized_reference, version_1_0_reference
 from tests.reference.grid import FLOAT16, Grid, read_grid, read_grid_of_1_0
-from tests.reference.mixed_reference import decode_mixed
+from tests.reference.mixed_reference import MixedModel, decode_mixed
 from tests.reference.plain_reference import ITEM_SIZES, check_elements, inflated
 from tests.reference.streams import Refused, Stream, read_code_table, require
 
@@ -35,8 +35,8 @@ QUANTIZED = {
     7: quantized_reference.csr_huffman,
     8: quantized_reference.bitmap_huffman,
     9: quantized_reference.kernel_masks,
-    10: decode_mixed,
 }
+MIXED = 10
 QUANTIZED_1_0 = {
     1: version_1_0_reference.packed,
     2: version_1_0_reference.huffman,
@@ -77,7 +77,8 @@ def decode(data, max_decoded_bytes=2 << 30):
     size = sum(math.prod(record.shape) * ITEM_SIZES[record.element_type] for record in records)
     require(size <= max_decoded_bytes, "tensors are larger than the limit")
     blobs = Stream(chunks[b"DATA"])
-    tensors = [read_tensor(record, blobs.take(record.length), shared) for record in records]
+    mixed = MixedModel()    # learns from one tensor to the next
+    tensors = [read_tensor(record, blobs.take(record.length), shared, mixed) for record in records]
     blobs.finish()
     return ReferenceModel(graph, tensors)
 
@@ -146,11 +147,8 @@ def check_graph(data):
         model = onnx.ModelProto.FromString(data)
     except DecodeError:
         raise Refused("the graph is no ModelProto") from None
-    try:
-        for entry in model.metadata_props:
-            _ = entry.key, entry.value
-    except UnicodeDecodeError:
-        raise Refused("metadata are not UTF-8") from None
+    texts = [text for entry in model.metadata_props for text in (entry.key, entry.value)]
+    require(all(isinstance(text, str) for text in texts), "metadata are not UTF-8")    # else they come as bytes
     check_messages(model)
 
 
@@ -159,7 +157,8 @@ def check_messages(message):
     if isinstance(message, onnx.GraphProto):
         require(not message.initializer and not message.sparse_initializer, "the graph holds an initializer")
     if isinstance(message, onnx.TensorProto):
-        require(message.data_location != onnx.TensorProto.EXTERNAL, "a tensor lies in another file")
+        external = message.data_location == onnx.TensorProto.EXTERNAL or message.external_data
+        require(not external, "a tensor lies in another file")
     for field in message.DESCRIPTOR.fields:
         if field.message_type is None:
             continue
@@ -214,17 +213,20 @@ def read_record(stream):
 # --- Tensors
 
 
-def read_tensor(record, blob, shared):
+def read_tensor(record, blob, shared, mixed):
     require(zlib.crc32(blob) == record.crc, "CRC-32 of a blob differs")
     tensor = ReferenceTensor(record.name, record.shape, record.element_type, record.encoding)
     stream, n = Stream(blob), math.prod(record.shape)
     if record.encoding in PLAIN:
         elements = PLAIN[record.encoding](stream, record.element_type, n)
         tensor.raw = check_elements(elements, record.element_type)
-    elif record.encoding in QUANTIZED:
-        tensor.grid = read_grid(stream, record.shape, record.element_type)
-        levels = QUANTIZED[record.encoding](stream, tensor.grid, n, shared)
-        tensor.codes = codes_of(levels, tensor.grid)
+    elif record.encoding in QUANTIZED or record.encoding == MIXED:
+        grid = tensor.grid = read_grid(stream, record.shape, record.element_type)
+        if record.encoding == MIXED:
+            levels = decode_mixed(stream, grid, mixed)
+        else:
+            levels = QUANTIZED[record.encoding](stream, grid, n, shared)
+        tensor.codes = codes_of(levels, grid)
     elif record.encoding in QUANTIZED_1_0:
         tensor.grid = read_grid_of_1_0(stream, record.shape, record.element_type)
         tensor.codes = QUANTIZED_1_0[record.encoding](stream, tensor.grid, n)

@@ -63,9 +63,9 @@ def csr_huffman(stream, grid, n_elements, shared):
     return levels
 
 
-def levels_at_gaps(gaps, filler, nonzero, n):
+def levels_at_gaps(gaps, filler, nonzero, n, zero=0):
     require(not gaps or gaps[-1] != filler, "the last gap is a filler")
-    levels, position, values = [0] * n, 0, iter(nonzero)
+    levels, position, values = [zero] * n, 0, iter(nonzero)
     for gap in gaps:
         position += gap
         if gap != filler:

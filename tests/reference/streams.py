@@ -109,6 +109,7 @@ def read_code_table(stream):
     require(-1024 <= first <= 1024, "first symbol is outside -1,024 .. 1,024")
     n = stream.varint()
     require(n <= 1024, "more than 1,024 symbols")
+    require(n or first == 0, "the first symbol of a table without symbols is not 0")
     lengths = lengths_of_four_bits(stream, n)
     require(not n or (lengths[0] and lengths[-1]), "first or last symbol has no codeword")
     return canonical_code(first, lengths)

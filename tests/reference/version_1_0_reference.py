@@ -9,6 +9,13 @@ def meanings(grid):
     return ([None] if grid.has_support else []) + list(grid.codes)
 
 
+def read_symbols(stream, table, count):
+    """A stream of symbols; nothing was written under a table with exactly one codeword."""
+    if len(table.symbols) == 1:
+        return list(table.symbols.values()) * count
+    return [table.decode(stream) for _ in range(count)]
+
+
 def packed(stream, grid, n_elements):
     """Encoding 1."""
     meaning = meanings(grid)
@@ -22,7 +29,7 @@ def huffman(stream, grid, n_elements):
     """Encoding 2."""
     meaning = meanings(grid)
     table = canonical_code(0, lengths_of_four_bits(stream, len(meaning)))
-    return [meaning[table.decode(stream)] for _ in range(n_elements)]
+    return [meaning[symbol] for symbol in read_symbols(stream, table, n_elements)]
 
 
 def csr_huffman(stream, grid, n_elements):
@@ -37,12 +44,9 @@ def csr_huffman(stream, grid, n_elements):
     gap_table = canonical_code(0, lengths_of_four_bits(stream, filler + 1))
     value_table = canonical_code(grid.codes[0], lengths_of_four_bits(stream, len(grid.codes)))
     gap_stream = Stream(stream.take(gap_bytes))
-    gaps = [gap_table.decode(gap_stream) for _ in range(n_gaps)]
+    gaps = read_symbols(gap_stream, gap_table, n_gaps)
     gap_stream.finish()
     require(sum(gap != filler for gap in gaps) == n_stored, "gaps and entries differ in number")
-    stored = [value_table.decode(stream) for _ in range(n_stored)]
+    stored = read_symbols(stream, value_table, n_stored)
     require(grid.has_support or 0 not in stored, "a stored code is 0")
-    # Shifted by a million, so that no code is taken for the zero between entries.
-    entries = levels_at_gaps(gaps, filler, [code + 1_000_000 for code in stored], n_elements)
-    zero = None if grid.has_support else 0
-    return [entry - 1_000_000 if entry else zero for entry in entries]
+    return levels_at_gaps(gaps, filler, stored, n_elements, zero=None if grid.has_support else 0)

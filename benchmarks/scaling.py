@@ -1,0 +1,162 @@
+"""How coding scales with the size of a tensor: time per weight, and memory beyond input and output.
+
+Each measurement runs in a process of its own, whose highest resident memory the operating system records:
+
+    python -m benchmarks.scaling encode 1000000 default
+"""
+
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from export.artifact import open_artifact, write_artifact
+from export.effort import EFFORTS, Effort
+from export.errors import ModelError
+from export.quantized import QuantizedModel, QuantizedTensor
+
+_SEED = 0
+_INPUTS, _TAPS = 64, 9
+_SPARSITY = 0.7
+_AT_ONCE = 1 << 20
+
+
+@dataclass(frozen=True)
+class ScalePoint:
+    """One size.
+
+    Attributes:
+        seconds: To write and check an artifact of one tensor (`encode`), or to load it (`decode`).
+        extra_mb: Highest memory less what the process held before, less the tensors, in 10**6 bytes.
+    """
+
+    direction: str
+    effort: str
+    n_weights: int
+    seconds: float
+    nanoseconds_per_weight: float
+    extra_mb: float
+    size_bytes: int
+
+
+def synthetic_weight(n_weights: int) -> QuantizedTensor:
+    """A seeded 3x3 convolution weight of about that many entries: 4 bits, 70 % zeros, bell-shaped levels."""
+    rows = max(round(n_weights / (_INPUTS * _TAPS)), 1)
+    codes = np.empty(rows * _INPUTS * _TAPS, np.uint8)
+    support = np.empty(codes.size, np.bool_)
+    rng = np.random.default_rng(_SEED)
+    for start in range(0, codes.size, _AT_ONCE):
+        part = slice(start, min(start + _AT_ONCE, codes.size))
+        count = part.stop - start
+        kept = rng.random(count, np.float32) > _SPARSITY
+        drawn = np.clip(np.rint(7.5 + 3 * rng.standard_normal(count, np.float32)), 0, 15)
+        support[part], codes[part] = kept, drawn.astype(np.uint8) * kept
+    shape = (rows, _INPUTS, 3, 3)
+    return QuantizedTensor(
+        codes.reshape(shape),
+        bits=4,
+        scale=np.float32(0.02),
+        offset=np.float32(-0.15),
+        support=support.reshape(shape),
+    )
+
+
+def measure(direction: str, n_weights: int, effort: Effort) -> ScalePoint:
+    """Measure one size in a fresh process.
+
+    Raises:
+        ModelError: The process failed.
+    """
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.scaling", direction, str(n_weights), effort],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise ModelError(f"measuring {n_weights:,} weights failed: {done.stderr.strip().splitlines()[-1:]}")
+    return ScalePoint(**json.loads(done.stdout))
+
+
+def main() -> None:
+    """Measure here and print JSON; see the module."""
+    direction, n_weights, effort = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+    chosen = next(known for known in EFFORTS if known == effort)
+    with tempfile.TemporaryDirectory() as folder:
+        point = (
+            _encode(Path(folder), n_weights, chosen)
+            if direction == "encode"
+            else _decode(Path(folder), n_weights, chosen)
+        )
+    print(json.dumps(asdict(point)))
+
+
+def _encode(folder: Path, n_weights: int, effort: Effort) -> ScalePoint:
+    _write(folder, synthetic_weight(1 << 19), effort)  # compile, and load what is loaded once
+    weight = synthetic_weight(n_weights)
+    before, began = _highest_memory(), time.perf_counter()
+    size = _write(folder, weight, effort)
+    seconds = time.perf_counter() - began
+    tensors = _n_bytes(weight) + size  # it is decoded again and compared
+    return _point("encode", effort, weight, seconds, _highest_memory() - before - tensors, size)
+
+
+def _decode(folder: Path, n_weights: int, effort: Effort) -> ScalePoint:
+    """The artifact is written by another process, so that this one's memory shows only the decoding."""
+    path = folder / "model.press"
+    script = (
+        "import sys; from pathlib import Path; from benchmarks.scaling import _write, synthetic_weight; "
+        "_write(Path(sys.argv[1]), synthetic_weight(int(sys.argv[2])), sys.argv[3])"
+    )
+    small = folder / "small"
+    small.mkdir()
+    for where, count in ((small, 1 << 19), (folder, n_weights)):
+        subprocess.run([sys.executable, "-c", script, str(where), str(count), effort], check=True)
+    with open_artifact(small / "model.press") as artifact:
+        artifact.model()
+    before, began = _highest_memory(), time.perf_counter()
+    with open_artifact(path) as artifact:
+        (weight,) = artifact.model().tensors.values()
+    seconds = time.perf_counter() - began
+    assert isinstance(weight, QuantizedTensor)
+    size = path.stat().st_size
+    return _point(
+        "decode", effort, weight, seconds, _highest_memory() - before - _n_bytes(weight) - size, size
+    )
+
+
+def _write(folder: Path, weight: QuantizedTensor, effort: Effort) -> int:
+    graph = onnx.ModelProto()
+    return write_artifact(folder / "model.press", QuantizedModel(graph, {"w": weight}), effort=effort)
+
+
+def _point(
+    direction: str, effort: str, weight: QuantizedTensor, seconds: float, extra: int, size: int
+) -> ScalePoint:
+    n = weight.codes.size
+    return ScalePoint(direction, effort, n, seconds, 1e9 * seconds / n, extra / 1e6, size)
+
+
+def _n_bytes(weight: QuantizedTensor) -> int:
+    arrays: list[npt.NDArray[np.generic]] = [weight.codes]
+    if weight.support is not None:
+        arrays.append(weight.support)
+    return sum(array.nbytes for array in arrays)
+
+
+def _highest_memory() -> int:
+    """Highest resident memory of this process so far, in bytes."""
+    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return kilobytes if sys.platform == "darwin" else kilobytes * 1024
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""The judge: the product and the reference must accept the same files, and read the same from them."""
+
+import io
+import struct
+import tracemalloc
+from time import perf_counter
+
+import numpy as np
+import onnx
+
+from export.artifact import Artifact
+from export.encodings.spec import DTYPES
+from export.errors import ArtifactError
+from export.quantized import QuantizedTensor
+from tests.reference.press_reference import Refused, decode, dequantized
+
+SECONDS = 2.0
+SPARE_BYTES = 16 << 20
+
+
+def disagreement(data, *, max_decoded_bytes, measure_memory=False):
+    """What is wrong about how the product reads these bytes; None if nothing is."""
+    expected = reference_reading(data, max_decoded_bytes)
+    if measure_memory:
+        tracemalloc.start()
+    began = perf_counter()
+    try:
+        actual = product_reading(data, max_decoded_bytes)
+    except Exception as error:
+        return f"the product raised {type(error).__name__}: {error}"
+    finally:
+        seconds = perf_counter() - began
+        peak = tracemalloc.get_traced_memory()[1] if measure_memory else 0
+        tracemalloc.stop()
+    if seconds > SECONDS:
+        return f"the product took {seconds:.1f} s"
+    if peak > 2 * max_decoded_bytes + SPARE_BYTES:
+        return f"the product took {peak:,} bytes"
+    return compare(actual, expected)
+
+
+def reference_reading(data, max_decoded_bytes):
+    try:
+        return decode(data, max_decoded_bytes)
+    except Refused as refusal:
+        return refusal
+
+
+def product_reading(data, max_decoded_bytes):
+    """Graph and tensors, or the `ArtifactError`."""
+    try:
+        artifact = Artifact(io.BytesIO(data), max_decoded_bytes=max_decoded_bytes)
+        return artifact.graph, [(stored.record, stored.tensor) for stored in artifact.stored()]
+    except ArtifactError as error:
+        return error
+
+
+def compare(actual, expected):
+    if isinstance(actual, ArtifactError) or isinstance(expected, Refused):
+        if isinstance(actual, ArtifactError) and isinstance(expected, Refused):
+            return None
+        who = "product" if isinstance(actual, ArtifactError) else "reference"
+        return f"only the {who} refused: {actual if who == 'product' else expected}"
+    graph, tensors = actual
+    if graph != onnx.ModelProto.FromString(expected.graph):
+        return "graphs differ"
+    if len(tensors) != len(expected.tensors):
+        return "the numbers of tensors differ"
+    pairs = zip(tensors, expected.tensors, strict=True)
+    return next((found for (record, ours), theirs in pairs if (found := compare_tensor(record, ours, theirs))), None)
+
+
+def compare_tensor(record, ours, theirs):
+    stored = (record.name, record.spec.shape, record.spec.onnx_type, record.encoding)
+    if stored != (theirs.name, theirs.shape, theirs.element_type, theirs.encoding):
+        return f"{theirs.name}: records differ"
+    if isinstance(ours, QuantizedTensor) != (theirs.grid is not None):
+        return f"{theirs.name}: quantized only for one"
+    facts = quantized_facts(ours, theirs) if theirs.grid is not None else ()
+    values = ours.dequantize() if theirs.grid is not None else ours
+    if values.shape != theirs.shape or values.dtype != DTYPES[theirs.element_type].newbyteorder("="):
+        return f"{theirs.name}: shapes or types differ"
+    facts = (*facts, ("values", little_endian(values), dequantized(theirs)))
+    return next((f"{theirs.name}: {what} differ" for what, left, right in facts if left != right), None)
+
+
+def quantized_facts(ours, theirs):
+    """(what, the product's, the reference's)."""
+    grid = theirs.grid
+    return (
+        ("bits", ours.bits, grid.bits),
+        ("channel axes", ours.channel_axis, grid.axis),
+        ("codes", ours.codes.reshape(-1).tolist(), [code or 0 for code in theirs.codes]),
+        ("supports", None if ours.support is None else ours.support.reshape(-1).tolist(), theirs.support),
+        ("kinds of scale", np.ndim(ours.scale), int(grid.per_channel)),
+        ("scales", *floats(ours.scale, grid.scale)),
+        ("offsets", *floats(ours.offset, grid.offset)),
+        ("channel scales", *floats(ours.channel_scale, grid.channel_scale)),
+    )
+
+
+def floats(ours, theirs):
+    return (
+        None if ours is None else little_endian(np.asarray(ours)),
+        None if theirs is None else struct.pack(f"<{len(theirs)}f", *theirs),
+    )
+
+
+def little_endian(array):
+    return array.astype(array.dtype.newbyteorder("<")).tobytes()

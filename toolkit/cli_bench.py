@@ -1,0 +1,179 @@
+"""The `bench` commands: what files weigh, how right and how fast they are, and how fast they are coded."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from export.errors import InputError
+from toolkit.cli_options import (
+    DATA,
+    MEASUREMENT,
+    OUTPUT,
+    AsJson,
+    DataDir,
+    Overwrite,
+    PressFile,
+    emit_json,
+    show_results,
+)
+
+
+class _FilesByDefault(TyperGroup):
+    """``bench FILE…`` is ``bench files FILE…``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Name the command where it is left out."""
+        if args and args[0] not in self.commands and args[0] not in ("-h", "--help"):
+            args = ["files", *args]
+        return super().parse_args(ctx, args)
+
+
+bench_app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", cls=_FilesByDefault)
+
+Rounds = Annotated[
+    int, typer.Option(min=1, help="How often contestants take turns.", rich_help_panel=MEASUREMENT)
+]
+
+
+@bench_app.command("files")
+def files(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE", help=".press or .onnx files; the first is the baseline."),
+    ],
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            help="cifar10 or digits.",
+            show_default="what the first file was trained on",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
+    data_dir: DataDir = None,
+    batch: Annotated[
+        str, typer.Option(metavar="N ...", help="Batch sizes, in images.", rich_help_panel=MEASUREMENT)
+    ] = "1,8,64",
+    threads: Annotated[
+        str, typer.Option(metavar="N ...", help="Thread counts.", rich_help_panel=MEASUREMENT)
+    ] = "1,2",
+    rounds: Annotated[
+        int, typer.Option(min=1, help="How often the files take turns.", rich_help_panel=MEASUREMENT)
+    ] = 3,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Write results.json here.", rich_help_panel=OUTPUT)
+    ] = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Measure size, sparsity, accuracy and latency in ONNX Runtime. Needs no torch."""
+    from benchmarks.records import write_results
+    from toolkit.console import TerminalProgress
+    from toolkit.file_commands import bench_files
+    from toolkit.output_folder import check_output_file
+
+    if output is not None:
+        check_output_file(output, overwrite=overwrite)
+    results = bench_files(
+        paths,
+        dataset=dataset,
+        data_dir=None if data_dir is None else str(data_dir),
+        batches=_numbers("--batch", batch),
+        threads=_numbers("--threads", threads),
+        rounds=rounds,
+        progress=TerminalProgress(),
+    )
+    if output is not None:
+        write_results(output, results)
+    show_results(results, None, as_json=as_json)
+
+
+@bench_app.command("size")
+def size(
+    paths: Annotated[list[Path], typer.Argument(metavar="FILE", help=".press files.")],
+    plot: Annotated[
+        Path | None,
+        typer.Option(help="Draw the ladder of the first file here (.svg).", rich_help_panel=OUTPUT),
+    ] = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """The size ladder: the same weights in every form, each decoded again; per tensor and in all. Needs no torch."""
+    from toolkit.bench_commands import draw_ladder, ladder_of, show_ladder
+    from toolkit.console import TerminalProgress
+    from toolkit.output_folder import check_output_file
+
+    if plot is not None:
+        check_output_file(plot, overwrite=overwrite)
+        if plot.suffix != ".svg":
+            raise InputError(f"{plot}: expected a name that ends in .svg")
+    ladders = [ladder_of(path, TerminalProgress()) for path in paths]
+    for ladder in ladders:
+        show_ladder(ladder)
+    if plot is not None:
+        draw_ladder(plot, ladders[0])
+    emit_json(ladders, as_json=as_json)
+
+
+@bench_app.command("coding")
+def coding(
+    path: PressFile,
+    symbols: Annotated[
+        int,
+        typer.Option(min=1000, help="Symbols in the stream that is timed.", rich_help_panel=MEASUREMENT),
+    ] = 25_000_000,
+    rounds: Rounds = 5,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Write JSON here.", rich_help_panel=OUTPUT)
+    ] = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Speed of Huffman beside zstandard, of mixed contexts, and of loading into ONNX Runtime. Needs no torch."""
+    from toolkit.bench_commands import measure_coding, show_coding
+    from toolkit.console import TerminalProgress
+    from toolkit.output_folder import check_output_file, write_json
+
+    if output is not None:
+        check_output_file(output, overwrite=overwrite)
+    facts = measure_coding(path, n_symbols=symbols, rounds=rounds, progress=TerminalProgress())
+    if output is not None:
+        write_json(output, facts)
+    show_coding(facts)
+    emit_json(facts, as_json=as_json)
+
+
+@bench_app.command("scaling")
+def scaling(
+    weights: Annotated[
+        str, typer.Option(metavar="N ...", help="Sizes of the tensor.", rich_help_panel=MEASUREMENT)
+    ] = "1000000 10000000 100000000",
+    effort: Annotated[
+        str, typer.Option(help="fast, default or max.", rich_help_panel=MEASUREMENT)
+    ] = "default",
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Write JSON here.", rich_help_panel=OUTPUT)
+    ] = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Time per weight and memory of packing and loading one tensor of growing size. Needs no torch."""
+    from toolkit.bench_commands import measure_scaling, show_scaling
+    from toolkit.console import TerminalProgress
+    from toolkit.output_folder import check_output_file, write_json
+
+    if output is not None:
+        check_output_file(output, overwrite=overwrite)
+    facts = measure_scaling(_numbers("--weights", weights), effort, TerminalProgress())
+    if output is not None:
+        write_json(output, facts)
+    show_scaling(facts)
+    emit_json(facts, as_json=as_json)
+
+
+def _numbers(option: str, text: str) -> tuple[int, ...]:
+    parts = text.replace(",", " ").split()
+    if not parts or not all(part.isdecimal() and len(part) < 10 and int(part) > 0 for part in parts):
+        raise InputError(f"{option} is {text!r}; expected positive whole numbers, as in {option} 1 8 64")
+    return tuple(int(part) for part in parts)
