@@ -177,9 +177,9 @@ def _figures(results: Results, packed: ModelRecord) -> Iterator[dict[str, str]]:
         yield {
             "title": "Size ladder",
             "svg": plots.size_ladder(packed.size.ladder),
-            "caption": "The quantized weights: bare float32 and int8 arrays, then in one encoding each, with scales "
-            "and tables (a tensor without zeros is bit-packed in the CSR rung). The file takes the smallest of "
-            "each; it was decoded and compared bit for bit when it was written.",
+            "caption": "The quantized weights in every form: bare arrays, encodings with scales and tables of each "
+            "tensor's own, general compressors on the bare codes, and as this file stores them. Every bar was decoded "
+            "again and compared bit for bit.",
         }
     if packed.sparsity is not None:
         yield {

@@ -46,6 +46,14 @@ class ScalePoint:
     extra_mb: float
     size_bytes: int
 
+    @classmethod
+    def of(
+        cls, direction: str, effort: str, weight: QuantizedTensor, *, seconds: float, extra: int, size: int
+    ) -> "ScalePoint":
+        """From seconds, and memory and file size in bytes."""
+        n = weight.codes.size
+        return cls(direction, effort, n, seconds, 1e9 * seconds / n, extra / 1e6, size)
+
 
 def synthetic_weight(n_weights: int) -> QuantizedTensor:
     """A seeded 3x3 convolution weight of about that many entries: 4 bits, 70 % zeros, bell-shaped levels."""
@@ -106,7 +114,9 @@ def _encode(folder: Path, n_weights: int, effort: Effort) -> ScalePoint:
     size = _write(folder, weight, effort)
     seconds = time.perf_counter() - began
     tensors = _n_bytes(weight) + size  # it is decoded again and compared
-    return _point("encode", effort, weight, seconds, _highest_memory() - before - tensors, size)
+    return ScalePoint.of(
+        "encode", effort, weight, seconds=seconds, extra=_highest_memory() - before - tensors, size=size
+    )
 
 
 def _decode(folder: Path, n_weights: int, effort: Effort) -> ScalePoint:
@@ -128,21 +138,13 @@ def _decode(folder: Path, n_weights: int, effort: Effort) -> ScalePoint:
     seconds = time.perf_counter() - began
     assert isinstance(weight, QuantizedTensor)
     size = path.stat().st_size
-    return _point(
-        "decode", effort, weight, seconds, _highest_memory() - before - _n_bytes(weight) - size, size
-    )
+    extra = _highest_memory() - before - _n_bytes(weight) - size
+    return ScalePoint.of("decode", effort, weight, seconds=seconds, extra=extra, size=size)
 
 
 def _write(folder: Path, weight: QuantizedTensor, effort: Effort) -> int:
     graph = onnx.ModelProto()
     return write_artifact(folder / "model.press", QuantizedModel(graph, {"w": weight}), effort=effort)
-
-
-def _point(
-    direction: str, effort: str, weight: QuantizedTensor, seconds: float, extra: int, size: int
-) -> ScalePoint:
-    n = weight.codes.size
-    return ScalePoint(direction, effort, n, seconds, 1e9 * seconds / n, extra / 1e6, size)
 
 
 def _n_bytes(weight: QuantizedTensor) -> int:
@@ -154,8 +156,15 @@ def _n_bytes(weight: QuantizedTensor) -> int:
 
 def _highest_memory() -> int:
     """Highest resident memory of this process so far, in bytes."""
-    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return kilobytes if sys.platform == "darwin" else kilobytes * 1024
+    status = Path("/proc/self/status")
+    if status.is_file():  # what getrusage reports on Linux may be the parent's
+        return next(
+            1024 * int(line.split()[1])
+            for line in status.read_text().splitlines()
+            if line.startswith("VmHWM")
+        )
+    highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return highest if sys.platform == "darwin" else 1024 * highest
 
 
 if __name__ == "__main__":

@@ -79,9 +79,9 @@ class Counts:
         return float((used * np.log2(used.sum() / used)).sum()) if used.size else 0.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CodeTable:
-    """One code.
+    """One code; compared by identity, so that what is derived from it can be kept.
 
     Attributes:
         lowest: The integer that the first symbol stands for.

@@ -31,7 +31,7 @@ LevelArray = npt.NDArray[np.int16]
 Progress = Callable[[int], None]
 
 _E_TO_1_256TH = 16842880  # exp(1/256) in units of 2**-24
-_BYTES_PER_WEIGHT = 24  # 13 modelled decisions of at most 11.6 bits, and 5 bits as they are
+_BYTES_PER_WEIGHT = 24  # 13 modelled decisions of at most 11.6 bits, and 5 bits as they are: 20 bytes
 _BLOCK, _SLOW_BLOCK = 1 << 14, 1 << 10  # weights between two reports of progress
 
 
@@ -124,7 +124,7 @@ class ContextModel:
                 )
             if progress:
                 progress(stop * run.taps)
-        position = int(run.registers[kernels.POSITION]) - 4  # bytes that no longer matter to the decoder
+        position = int(run.registers[kernels.POSITION]) - 4  # the decoder holds four bytes from here on
         if stream[position:] != _last_bytes(run.low, run.high):
             raise DamagedArtifact(f"context-mixing stream of {len(stream):,} bytes ends at byte {position:,}")
         run.finish()
@@ -150,9 +150,7 @@ class _Run:
             self._zeros(self.inputs),  # magnitudes by column
             self._zeros(self.inputs * self.taps),  # magnitudes by column and tap
             self._zeros(n_slots),  # correlations with previous rows
-            self._sequence(
-                np.zeros((self.inputs * self.taps, n_slots), np.int16)
-            ),  # residuals of previous rows
+            self._sequence(np.zeros((self.inputs * self.taps, n_slots), np.int16)),  # their residuals
             self._zeros(4),  # sums
             self._zeros(self.taps),  # predictions
             self._zeros(n_slots),  # factors
@@ -206,12 +204,12 @@ def _check_shape(shape: Sequence[int], kernel_width: int) -> None:
 
 def _last_bytes(low: int, high: int) -> bytes:
     """The shortest bytes that, with zeros after them, name a number in ``low .. high`` of 32 bits."""
-    for n_bytes in range(5):
+    for n_bytes in range(4):
         step = 1 << (32 - 8 * n_bytes)
         value = -(-low // step)
         if value * step <= high:
             return value.to_bytes(n_bytes, "big")
-    raise AssertionError("low is not above high")
+    return low.to_bytes(4, "big")
 
 
 @cache

@@ -2,7 +2,11 @@
 
 Every function takes sequences of integers (lists, or arrays where compiled) and works with integers alone,
 within 64 bits, so that all machines agree on every bit. FORMAT.md, "Context mixing", is their specification.
-`decoding` tells the two directions apart: the model is the same, only `code_bit` differs.
+Both directions run the same model: only `code_bit` tells them apart.
+
+What goes through all of them is `coder`, the tuple ``(counters, weights, tables, registers, stream)``:
+a triple (slow, fast, visits) for every context; a list of weights for every weight set; the tables end to
+end; the state of the arithmetic coder and room for one decision; the bytes. Few arguments make calls cheap.
 """
 
 # mypy: disable-error-code="no-untyped-def,no-untyped-call"

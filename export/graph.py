@@ -149,41 +149,52 @@ def has_external_data(model: onnx.ModelProto) -> bool:
     return any(t.data_location == TensorProto.EXTERNAL for t in (*stored, *_tensors_of(model)))
 
 
-def _nodes_of(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
-    """All nodes, of functions and of every nested graph too."""
-    pending = [*model.graph.node, *(node for function in model.functions for node in function.node)]
+def _attributes_of(model: onnx.ModelProto) -> Iterator[tuple[str, onnx.AttributeProto]]:
+    """All attributes, of functions, of training graphs and of every nested graph too, with whose they are."""
+    pending = [(function.name, value) for function in model.functions for value in function.attribute_proto]
+    holders: list[onnx.GraphProto | onnx.FunctionProto] = [*_training_graphs(model), *model.functions]
+    for holder in (model.graph, *holders):
+        pending += _attributes_in(holder)
     while pending:
-        node = pending.pop()
-        yield node
-        for part in _graphs_in(node):
-            pending.extend(part.node)
+        owner, attribute = pending.pop()
+        yield owner, attribute
+        for part in _graphs_in(attribute):
+            pending += _attributes_in(part)
 
 
-def _graphs_in(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            yield attribute.g
-        yield from attribute.graphs
+def _training_graphs(model: onnx.ModelProto) -> list[onnx.GraphProto]:
+    return [part for info in model.training_info for part in (info.initialization, info.algorithm)]
+
+
+def _attributes_in(part: onnx.GraphProto | onnx.FunctionProto) -> list[tuple[str, onnx.AttributeProto]]:
+    return [(node.op_type, attribute) for node in part.node for attribute in node.attribute]
+
+
+def _graphs_in(attribute: onnx.AttributeProto) -> Iterator[onnx.GraphProto]:
+    if attribute.HasField("g"):
+        yield attribute.g
+    yield from attribute.graphs
 
 
 def graphs_of(model: onnx.ModelProto) -> Iterator[tuple[str, onnx.GraphProto]]:
-    """The main graph, then every graph inside a node, each with words for messages."""
+    """The main graph, then every other graph of the model, each with words for messages."""
     yield "the graph", model.graph
-    for node in _nodes_of(model):
-        for part in _graphs_in(node):
-            yield f"a graph inside {node.op_type}", part
+    for part in _training_graphs(model):
+        yield "a training graph", part
+    for owner, attribute in _attributes_of(model):
+        for part in _graphs_in(attribute):
+            yield f"a graph inside {owner}", part
 
 
 def _tensors_of(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
     """Tensors in attributes."""
-    for node in _nodes_of(model):
-        for attribute in node.attribute:
-            if attribute.HasField("t"):
-                yield attribute.t
-            yield from attribute.tensors
-            sparse = [attribute.sparse_tensor] if attribute.HasField("sparse_tensor") else []
-            for part in (*sparse, *attribute.sparse_tensors):
-                yield from (part.values, part.indices)
+    for _, attribute in _attributes_of(model):
+        if attribute.HasField("t"):
+            yield attribute.t
+        yield from attribute.tensors
+        sparse = [attribute.sparse_tensor] if attribute.HasField("sparse_tensor") else []
+        for part in (*sparse, *attribute.sparse_tensors):
+            yield from (part.values, part.indices)
 
 
 def initializers(model: onnx.ModelProto) -> dict[str, npt.NDArray[np.generic]]:

@@ -90,7 +90,7 @@ class QuantizedTensor:
         if self.channel_scale is not None:
             values *= self._along_channels(self.channel_scale)
         if self.support is not None:
-            values[~self.support] = 0
+            np.copyto(values, np.float32(0), where=~self.support)
         elif self.offset is None and self.channel_scale is not None:
             values[self.codes == 0] = 0  # a negative factor made -0.0 of the exact zeros
         return values.astype(self.dtype, copy=False)
@@ -177,7 +177,11 @@ def _identical(left: object, right: object) -> bool:
     if left is None or right is None:
         return left is right
     a, b = _native(np.asarray(left)), _native(np.asarray(right))
-    return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+    return a.dtype == b.dtype and a.shape == b.shape and np.array_equal(_bytes_of(a), _bytes_of(b))
+
+
+def _bytes_of(array: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
 
 
 def _native(array: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:

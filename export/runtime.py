@@ -43,7 +43,7 @@ def open_decoded(model: QuantizedModel, *, threads: int | None = None) -> ort.In
     for name, tensor in model.tensors.items():
         array = np.ascontiguousarray(dense_array(tensor)).reshape(tensor.shape)
         if array.nbytes < _HANDED_OVER_FROM or array.dtype.kind != "f":
-            skeleton.graph.initializer.append(numpy_helper.from_array(array, name))
+            skeleton.graph.initializer.add().CopyFrom(numpy_helper.from_array(array, name))
             continue
         skeleton.graph.initializer.append(_placeholder(name, array))
         names.append(name)

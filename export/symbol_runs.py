@@ -8,7 +8,7 @@ can be decoded in step or in parallel. See FORMAT.md, "Runs".
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from types import ModuleType
 
 import numpy as np
@@ -65,6 +65,27 @@ def numpy_alone() -> Iterator[None]:
         yield
     finally:
         _numpy_only.pop()
+
+
+@lru_cache(maxsize=8)
+def _kernel_lookups(
+    tables: tuple[CodeTable, ...],
+) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]:
+    """For `take_kernels`: every `CodeTable.single`; and width, lowest level and the only symbol of each.
+
+    A width of 0 means that symbols take no bits; the only symbol is -1 where there is none at all.
+    """
+    compiled = compiled_runs()
+    assert compiled is not None  # the caller has asked
+    facts = np.zeros((3, len(tables)), np.int64)
+    for at, table in enumerate(tables):
+        used = table.lengths.nonzero()[0]
+        facts[:, at] = table.width if used.size > 1 else 0, table.lowest, used[0] if used.size else -1
+    entries = np.empty((len(tables), 1 << int(facts[0].max())), np.uint32)
+    for table, width, row in zip(tables, facts[0], entries, strict=True):
+        if width:
+            compiled.fill_single(table.lengths, width, row)
+    return entries, facts
 
 
 @dataclass
@@ -210,18 +231,9 @@ class RunReader:
         """
         compiled = compiled_runs()
         assert compiled is not None  # the caller has asked
-        lengths = np.zeros((len(tables), max(table.lengths.size for table in tables) + 1), np.uint8)
-        facts = np.zeros((3, len(tables)), np.int64)  # width, lowest level, symbol without bits
-        for row, table in enumerate(tables):
-            lengths[row, : table.lengths.size] = table.lengths
-            used = table.lengths.nonzero()[0]
-            facts[:, row] = (
-                table.width if used.size > 1 else 0,
-                table.lowest,
-                used[0] if used.size else -1,
-            )
+        entries, facts = _kernel_lookups(tuple(tables))
         reached = compiled.decode_kernels(
-            self.padded, self.end, self.position, masks, kernels, width, lengths, *facts
+            self.padded, self.end, self.position, masks, kernels, width, entries, *facts
         )
         self.advance(int(reached))
 

@@ -224,7 +224,7 @@ def fill_single(lengths, width, entries):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def decode_kernels(  # type: ignore[no-untyped-def]
-    stream, end, position, masks, kernels, row, lengths, widths, lowest, only
+    stream, end, position, masks, kernels, row, entries, widths, lowest, only
 ):
     """Fill `kernels`, shape ``(n, taps)``, tap by tap and context by context; returns as `decode_run`.
 
@@ -235,7 +235,7 @@ def decode_kernels(  # type: ignore[no-untyped-def]
         masks: Shape ``(n,)``; which taps are not zero.
         kernels: Zeros; filled.
         row: Taps in a row of the kernel.
-        lengths: Shape ``(contexts, symbols)``; codeword lengths of each context.
+        entries: Shape ``(contexts, 2**width)``; a `CodeTable.single` per context.
         widths: Shape ``(contexts,)``; bits of the longest codeword; 0: the only symbol takes no bits.
         lowest: Shape ``(contexts,)``; the level of symbol 0.
         only: Shape ``(contexts,)``; the symbol that takes no bits; -1 where there is none at all.
@@ -243,31 +243,30 @@ def decode_kernels(  # type: ignore[no-untyped-def]
     n, taps = kernels.shape
     contexts = widths.size
     none = np.empty(0, np.uint64)
-    entries = np.empty((contexts, 1 << widths.max()), np.uint32)
-    for c in range(contexts):
-        if widths[c]:
-            fill_single(lengths[c], widths[c], entries[c])
-    planes = np.zeros((taps, n), np.int16)  # tap by tap: neighbours in memory are neighbours in the stream
-    signs = np.zeros((taps + 1, n), np.uint8)  # 0 zero, 1 negative, 2 positive; the last row stays zero
-    of = np.empty(n, np.uint8)
-    order = np.empty(n, np.int32)
+    present = np.empty(n + 1, np.int32)  # kernels with a level at this tap
+    of = np.zeros(n, np.uint8)  # context of each
+    order = np.empty(n, np.int32)  # the same kernels, context by context
     symbols = np.empty(n, np.uint16)
     for tap in range(taps):
-        left = signs[tap - 1] if tap % row else signs[taps]
-        above = signs[tap - row] if tap >= row else signs[taps]
+        m = 0
+        for k in range(n):  # without a branch: which kernels come is a coin toss
+            present[m] = k
+            m += masks[k] >> tap & 1
         first = np.zeros(contexts + 1, np.int64)
-        for k in range(n):
-            context = 3 * left[k] + above[k] if contexts > 1 else 0
-            of[k] = context if masks[k] >> tap & 1 else 255
-            if of[k] != 255:
-                first[of[k] + 1] += 1
+        if contexts > 1:
+            for i in range(m):
+                left = kernels[present[i], tap - 1] if tap % row else 0
+                above = kernels[present[i], tap - row] if tap >= row else 0
+                of[i] = 3 * (2 * (left > 0) + (left < 0)) + 2 * (above > 0) + (above < 0)
+                first[of[i] + 1] += 1
+        else:
+            first[1] = m
         for c in range(contexts):
             first[c + 1] += first[c]
         fill = first.copy()
-        for k in range(n):
-            if of[k] != 255:
-                order[fill[of[k]]] = k
-                fill[of[k]] += 1
+        for i in range(m):
+            order[fill[of[i]]] = present[i]
+            fill[of[i]] += 1
         for c in range(contexts):
             count = first[c + 1] - first[c]
             if count == 0:
@@ -281,10 +280,31 @@ def decode_kernels(  # type: ignore[no-untyped-def]
                 if position < 0:
                     return position
             for i in range(count):
-                level = np.int64(symbols[i]) + lowest[c]
-                planes[tap, order[first[c] + i]] = level
-                signs[tap, order[first[c] + i]] = 2 if level > 0 else 1
-    for tap in range(taps):
-        for k in range(n):
-            kernels[k, tap] = planes[tap, k]
+                kernels[order[first[c] + i], tap] = np.int64(symbols[i]) + lowest[c]
     return position
+
+
+@njit(cache=True, nogil=True)
+def codes_from_levels(levels, centres, n_centres, low, high, codes, support):  # type: ignore[no-untyped-def]
+    """Fill codes, and the support if it is not empty; returns whether every code lies in ``low .. high``.
+
+    Args:
+        levels: Shape ``(n,)``.
+        centres: Shape ``(n,)``, or of one element for all if `n_centres` is 1.
+        n_centres: As said.
+        low: Lowest code.
+        high: Highest code.
+        codes: Shape ``(n,)``; filled.
+        support: Shape ``(n,)`` or ``(0,)``; filled.
+    """
+    has_support = support.size > 0
+    for i in range(levels.size):
+        level = np.int64(levels[i])
+        code = level + np.int64(centres[i if n_centres > 1 else 0])
+        if has_support:
+            support[i] = level != 0
+            code = (code - np.int64(level > 0)) * np.int64(level != 0)
+        if code < low or code > high:
+            return False
+        codes[i] = code
+    return True

@@ -8,20 +8,39 @@ Mutant *k* of a seed depends on these two numbers alone, so a run is continued w
 import argparse
 import random
 import struct
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 from rich.progress import Progress
 
+from export import symbol_runs
 from tests.reference.agreement import disagreement
 from tests.reference.press_writer import HEADER_BYTES, Parts, assemble, deflated, sealed
 from tests.samples import encoded, in_every_encoding, quantized, samples, shared_samples
 
 MAX_DECODED_BYTES = 1 << 17
-GAPS, MIXED = 7, 10    # encodings
-MEMORY_EVERY = 50    # mutants whose memory is measured
-INTERESTING = (0, 1, 2, 7, 8, 15, 16, 127, 128, 255, 256, 1 << 14, 1 << 16, (1 << 31) - 1, 1 << 31, (1 << 32) - 1)
+GAPS, MIXED = 7, 10  # encodings
+MEMORY_EVERY = 50  # mutants whose memory is measured
+INTERESTING = (
+    0,
+    1,
+    2,
+    7,
+    8,
+    15,
+    16,
+    127,
+    128,
+    255,
+    256,
+    1 << 14,
+    1 << 16,
+    (1 << 31) - 1,
+    1 << 31,
+    (1 << 32) - 1,
+)
 ELEMENT_TYPES = (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 16)
 
 
@@ -33,7 +52,7 @@ def bases():
     """(weight, files): one tensor in one encoding each, files with shared tables, files with lanes."""
     lines = [line for name in samples() for line in encoded(name)]
     single = [Parts((line,)) for line in lines if line.encoding not in {GAPS, MIXED}]
-    gaps = [Parts((line,)) for line in lines if line.encoding == GAPS]    # eight variants of each sample
+    gaps = [Parts((line,)) for line in lines if line.encoding == GAPS]  # eight variants of each sample
     mixed = [Parts((line,)) for line in lines if line.encoding == MIXED]
     shared = list(shared_samples().values())
     return (60, single), (15, gaps), (15, shared), (8, several(lines)), (1, mixed), (0.3, lanes())
@@ -92,7 +111,9 @@ def set_integer(rng, data):
 def set_float(rng, data):
     if len(data) < 8:
         return
-    value = rng.choice([0.0, -0.0, 1e-45, -1e-40, 1e-5, -1.0, 3e38, -3e38, 2.7e36, float("nan"), float("inf")])
+    value = rng.choice(
+        [0.0, -0.0, 1e-45, -1e-40, 1e-5, -1.0, 3e38, -3e38, 2.7e36, float("nan"), float("inf")]
+    )
     start = rng.choice([2, 6, rng.randrange(len(data) - 3)])
     data[start : start + 4] = struct.pack("<f", value)[: len(data) - start]
 
@@ -153,7 +174,9 @@ def spliced(rng, parts):
     other = rng.choice(rng.choice(bases()[:3])[1]).lines[0].blob or b"\0"
 
     def splice(line):
-        return replace(line, blob=line.blob[: rng.randrange(len(line.blob) + 1)] + other[rng.randrange(len(other)) :])
+        return replace(
+            line, blob=line.blob[: rng.randrange(len(line.blob) + 1)] + other[rng.randrange(len(other)) :]
+        )
 
     return assemble(with_line(rng, parts, splice))
 
@@ -264,10 +287,22 @@ def judge(data, k=1):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--mutants", type=int, default=100_000)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", default="0")
     parser.add_argument("--start", type=int, default=0, help="first mutant, to continue a run")
+    parser.add_argument("--numpy", action="store_true", help="without compiled functions")
     parser.add_argument("--keep", type=Path, help="folder for mutants that are read differently")
     options = parser.parse_args()
+    way = symbol_runs.numpy_alone() if options.numpy else nullcontext(symbol_runs.compiled_runs())
+    with way:
+        found = run(options)
+    print(
+        f"{options.mutants:,} mutants of seed {options.seed} from {options.start:,}: {found} read differently"
+    )
+    raise SystemExit(found > 0)
+
+
+def run(options):
+    """How many mutants were read differently; prints each."""
     found = 0
     with Progress() as progress:
         task = progress.add_task(f"seed {options.seed}", total=options.mutants)
@@ -280,8 +315,7 @@ def main():
                 if options.keep:
                     options.keep.mkdir(parents=True, exist_ok=True)
                     (options.keep / f"{options.seed}-{k}.press").write_bytes(data)
-    print(f"{options.mutants:,} mutants of seed {options.seed} from {options.start:,}: {found} read differently")
-    raise SystemExit(found > 0)
+    return found
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from functools import cache
 
 import numpy as np
-
 import onnx
 
 from export.code_table import CodeTable
@@ -14,7 +13,6 @@ from export.quantized import QuantizedTensor
 from tests.export.ways import every_way
 from tests.reference.press_writer import Line, Parts
 from tests.reference.version_1_0_writer import every_way_of_1_0
-
 
 
 def quantized(shape, *, bits=4, axis=0, flags="", density=0.5, dtype=np.float32, seed=0):
@@ -58,7 +56,12 @@ def quantized_samples():
         for half in ("", "h"):
             samples[f"{flags}{half} 2x2x3x3"] = quantized((2, 2, 3, 3), flags=flags + half, seed=k)
             samples[f"{flags}{half} 5x7"] = quantized(
-                (5, 7), bits=2 + k % 7, axis=1, flags=flags + half, dtype=[np.float16, np.float32][k % 2], seed=k
+                (5, 7),
+                bits=2 + k % 7,
+                axis=1,
+                flags=flags + half,
+                dtype=[np.float16, np.float32][k % 2],
+                seed=k,
             )
     rows = quantized((3, 4, 5), bits=8, axis=2, flags="osp", density=0.2)
     return samples | {
@@ -130,7 +133,9 @@ def shared_samples():
         for coder in kind.candidates(spec_of(tensors[0])):
             plans = [huffman_blob.survey(tensor, coder) for tensor in tensors]
             groups = pooled(plans)
-            blobs = [huffman_blob.write(t, plan, groups).data() for t, plan in zip(tensors, plans, strict=True)]
+            blobs = [
+                huffman_blob.write(t, plan, groups).data() for t, plan in zip(tensors, plans, strict=True)
+            ]
             lines = tuple(Line(f"w{k}", 1, (4, 4, 3, 3), number, blob) for k, blob in enumerate(blobs))
             files[f"{kind.__name__} {coder.parameters().hex()}"] = Parts(lines, tables=packed_groups(groups))
     return files
@@ -148,5 +153,6 @@ def pooled(plans):
 
 def packed_groups(groups):
     return bytes([len(groups)]) + b"".join(
-        bytes([len(group.tables)]) + b"".join(table.pack() for table in group.tables) for group in groups.values()
+        bytes([len(group.tables)]) + b"".join(table.pack() for table in group.tables)
+        for group in groups.values()
     )

@@ -33,7 +33,7 @@ def run_without(blocked, code):
 
 @pytest.mark.parametrize("package", [export, benchmarks])
 def test_every_module_imports_without_torch(package):
-    names = [name for name in modules_of(package) if name != "export.huffman_compiled"]  # numba's own
+    names = [name for name in modules_of(package) if not name.endswith("_compiled")]  # numba's own
     assert len(names) > 5
     done = run_without(
         TRAINING_STACK, f"import importlib\nfor name in {names!r}: importlib.import_module(name)"

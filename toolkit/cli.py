@@ -530,13 +530,15 @@ def _train_and_save(
     from toolkit.console import TerminalProgress
     from toolkit.network_file import save_network
     from toolkit.output_folder import state_path
-    from toolkit.stages import train_stage, validation_top1
+    from toolkit.stages import half_parameters_stage, train_stage, validation_top1
 
     unfinished = state_path(output)
     progress = TerminalProgress()
     trained = train_stage(
         state, images, recipe, place, progress, stage=stage, state_path=unfinished, resume=resume
     )
+    if stage == "finetune":
+        trained = half_parameters_stage(trained, recipe.pack, images, place, progress)
     save_network(output, trained)
     unfinished.unlink(missing_ok=True)
     accuracy = validation_top1(trained.compressed(), images, place)

@@ -110,7 +110,7 @@ def run_pipeline(
         quantized = quantizer_stage(pruned, recipe.quantize)
         run.report_validation("quantized", quantized, images, device)
         quantized = run.train(quantized, images, device, stage="finetune")
-        quantized = run.halve_parameters(quantized, images, device)
+        quantized = half_parameters_stage(quantized, recipe.pack, images, device, progress)
         save_network(output / CHECKPOINT, quantized)
     with run.stage("pack"):
         size = write_artifact(output / PRESS, freeze_stage(quantized), effort=recipe.pack.effort)
@@ -214,28 +214,12 @@ class _Run:
         save_network(path, pruned)
         return pruned
 
-    def report_validation(
-        self, name: str, state: NetworkState, images: ImageSet, device: Device
-    ) -> float | None:
-        """Measure and tell the accuracy on the held-out split, if there is one."""
+    def report_validation(self, name: str, state: NetworkState, images: ImageSet, device: Device) -> None:
+        """Measure and tell the accuracy on the held-out split."""
         fraction = validation_top1(state.compressed(), images, device)
         if fraction is not None:
             self.manifest["validation_top1"][name] = fraction
             self.progress.note(f"{name}: validation {fraction:.2%} of {len(images.validation):,} images")
-        return fraction
-
-    def halve_parameters(self, state: NetworkState, images: ImageSet, device: Device) -> NetworkState:
-        """Scales and biases in float16, if the recipe allows it and no accuracy is lost on the held-out split."""
-        halved = half_parameters_stage(state) if self.recipe.pack.float16_parameters else state
-        if halved is state:
-            return state
-        before = self.report_validation("with float32 parameters", state, images, device)
-        after = self.report_validation("with float16 parameters", halved, images, device)
-        if before is not None and after is not None and after >= before:
-            return halved
-        reason = "would cost accuracy" if before is not None else "cannot be judged without validation images"
-        self.progress.note(f"scales and biases stay in float32: float16 {reason}")
-        return state
 
     def measure(self, state: NetworkState, images: ImageSet, device: Device) -> Results:
         """Size, sparsity, accuracy, fidelity and latency of every file; here the test images are used."""

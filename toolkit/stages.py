@@ -24,7 +24,7 @@ from toolkit.pruning.magnitude import METHODS
 from toolkit.pruning.proximal import ProximalStep
 from toolkit.quantization.half_parameters import round_parameters_to_half
 from toolkit.quantization.quantizers import QuantizerSpec
-from toolkit.recipe import DataOptions, PruneOptions, QuantizeOptions, Recipe, TrainingOptions
+from toolkit.recipe import DataOptions, PackOptions, PruneOptions, QuantizeOptions, Recipe, TrainingOptions
 from toolkit.training.evaluate import top1
 from toolkit.training.loop import train
 from toolkit.training.progress import Progress
@@ -238,16 +238,36 @@ def freeze_stage(state: NetworkState) -> QuantizedModel:
         input_shape=IMAGE_SHAPE,
         n_classes=n_classes,
         metadata=_provenance(state),
-        half_parameters=state.history.get("parameters") == "float16",
+        half_parameters=_parameter_precision(state) == "float16",
     )
 
 
-def half_parameters_stage(state: NetworkState) -> NetworkState:
-    """A copy of the network with scales and biases in half precision; as it is where float16 has no room for them."""
+def half_parameters_stage(
+    state: NetworkState, options: PackOptions, images: ImageSet, device: Device, progress: Progress
+) -> NetworkState:
+    """Scales and biases in float16, if the recipe allows it and no accuracy is lost on the held-out split.
+
+    Both accuracies go into the history; without a held-out split nothing can be judged and nothing changes.
+    """
     network = copy.deepcopy(state.network)
-    if not round_parameters_to_half(network):
+    if not options.float16_parameters or not round_parameters_to_half(network):
         return state
-    return replace(state, network=network, history={**state.history, "parameters": "float16"})
+    before = validation_top1(state.compressed(), images, device)
+    if before is None:
+        progress.note("scales and biases stay in float32: there are no validation images to judge float16 by")
+        return state
+    halved = replace(state, network=network)
+    after = validation_top1(halved.compressed(), images, device)
+    assert after is not None  # the same split
+    kept = "float16" if after >= before else "float32"
+    progress.note(f"scales and biases in {kept}: validation {before:.2%} in float32, {after:.2%} in float16")
+    facts = {"precision": kept, "validation_top1": {"float32": before, "float16": after}}
+    return replace(halved if kept == "float16" else state, history={**state.history, "parameters": facts})
+
+
+def _parameter_precision(state: NetworkState) -> str:
+    """Of scales and biases in the file."""
+    return str(state.history.get("parameters", {}).get("precision", "float32"))
 
 
 def _identity(state: NetworkState) -> str:
@@ -277,8 +297,8 @@ def _provenance(state: NetworkState) -> dict[str, str]:
             {"bits": bits, "symmetric": symmetric, "per_channel": per_channel}
             for bits, symmetric, per_channel in sorted(kinds)
         ]
-    if "parameters" in state.history:
-        facts["modelpress.parameters"] = state.history["parameters"]
+    if _parameter_precision(state) != "float32":
+        facts["modelpress.parameters"] = _parameter_precision(state)
     if state.contract is not None:
         facts["modelpress.dataset"] = state.contract.dataset
         facts["modelpress.classes"] = state.contract.class_names

@@ -13,9 +13,11 @@ import numpy.typing as npt
 from export.encodings.grid import Grid
 from export.errors import DamagedArtifact
 from export.quantized import QuantizedTensor
+from export.symbol_runs import compiled_for
 
 Levels = npt.NDArray[np.int16]
 
+_NONE = np.zeros(0, np.bool_)
 _AT_ONCE = 1 << 20  # elements that are converted together: bounds the working memory
 
 
@@ -78,19 +80,30 @@ class LevelSink:
         Raises:
             DamagedArtifact: A level stands for no code.
         """
-        low, high = self._grid.code_range
         for part, centre in _pieces(self._grid, start, start + levels.size):
-            codes = levels[part]
-            if self._support is not None:
-                stored = codes != 0
-                self._support[start + part.start : start + part.stop] = stored
-                codes = codes - (codes > 0)
-            codes = codes + centre
-            if self._support is not None:
-                codes *= stored
-            if codes.size and (int(codes.min()) < low or int(codes.max()) > high):
+            where = slice(start + part.start, start + part.stop)
+            if not self._put(levels[part], centre, where):
+                low, high = self._grid.code_range
                 raise DamagedArtifact(f"a code is outside {low}..{high}")
-            self._codes[start + part.start : start + part.stop] = codes
+
+    def _put(self, levels: Levels, centre: npt.NDArray[np.int16], where: slice) -> bool:
+        """Convert one piece; returns whether all its codes are in range."""
+        low, high = self._grid.code_range
+        compiled = compiled_for(levels.size)
+        if compiled is not None:
+            support = _NONE if self._support is None else self._support[where]
+            flat = centre.reshape(-1)
+            return bool(
+                compiled.codes_from_levels(levels, flat, flat.size, low, high, self._codes[where], support)
+            )
+        codes = levels
+        if self._support is not None:
+            self._support[where] = stored = codes != 0
+            codes = (codes - (codes > 0) + centre) * stored
+        else:
+            codes = codes + centre
+        self._codes[where] = codes
+        return not codes.size or (int(codes.min()) >= low and int(codes.max()) <= high)
 
     def tensor(self) -> QuantizedTensor:
         """The tensor of all levels."""

@@ -24,7 +24,7 @@ from tests.samples import encoded, in_every_encoding, quantized, samples, shared
 GOLDEN = sorted((Path(__file__).parent.parent / "golden").glob("*.press"))
 LIMIT = 1 << 24
 FLOAT = TensorProto.FLOAT
-GRID = bytes([3, 0]) + struct.pack("<f", 0.5)    # 3 bits, nothing but a scale
+GRID = bytes([3, 0]) + struct.pack("<f", 0.5)  # 3 bits, nothing but a scale
 
 
 def check_agreement(data):
@@ -94,10 +94,10 @@ def test_model_at_every_effort(model, effort):
 
 def test_runs_of_several_lanes():
     dense = quantized((4, 5000), bits=3, flags="op")
-    pairs = quantized((2, 8500, 2), bits=2, density=0.8)    # kernels of two taps: a mask for each
+    pairs = quantized((2, 8500, 2), bits=2, density=0.8)  # kernels of two taps: a mask for each
     array = np.random.default_rng(3).integers(-1000, 1000, 17_000).astype(np.int32)
     runs = one_of_each(dense, 1, 2, 5, 6, 7, 8) + one_of_each(pairs, 3, 9) + one_of_each(array, 13)
-    assert len(runs) == 8
+    assert len(runs) == 9
     for line in runs:
         check_agreement(file_of(line))
 
@@ -121,7 +121,7 @@ def test_several_slabs(monkeypatch, elements):
 # --- What must be refused, and what need not
 
 
-EMPTY = b"\0\0"    # a code table of no symbols
+EMPTY = b"\0\0"  # a code table of no symbols
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_codeword_that_is_never_used_may_stand_for_no_code():
 
 
 def test_negative_zero_of_a_code_that_is_no_exact_zero_stays():
-    blob = bytes([3, 8]) + struct.pack("<3f", 0.5, 0.0, -0.0) + b"\x2e"    # codes 3 and 2
+    blob = bytes([3, 8]) + struct.pack("<3f", 0.5, 0.0, -0.0) + b"\x2e"  # codes 3 and 2
     check_agreement(one_tensor(5, (2,), blob))
 
 
@@ -154,15 +154,32 @@ def with_external_data(tensor):
     tensor.data_location = TensorProto.EXTERNAL
 
 
+def training_node(model):
+    return model.training_info.add().algorithm.node.add(op_type="Constant")
+
+
 GRAPHS = {
     "in a node": lambda m: with_external_data(m.graph.node[0].attribute.add(name="v").t),
-    "named only": lambda m: m.graph.node[0].attribute.add(name="v").t.external_data.add(key="location", value="x"),
-    "in a sparse tensor": lambda m: with_external_data(m.graph.node[0].attribute.add(name="v").sparse_tensor.values),
+    "named only": lambda m: (
+        m.graph.node[0].attribute.add(name="v").t.external_data.add(key="location", value="x")
+    ),
+    "in a sparse tensor": lambda m: with_external_data(
+        m.graph.node[0].attribute.add(name="v").sparse_tensor.values
+    ),
     "in a function": lambda m: with_external_data(m.functions.add().node.add().attribute.add(name="v").t),
+    "in a function's default": lambda m: with_external_data(
+        m.functions.add().attribute_proto.add(name="v").t
+    ),
+    "in a training graph": lambda m: with_external_data(training_node(m).attribute.add(name="v").t),
     "initializer": lambda m: m.graph.initializer.add(name="x"),
     "sparse initializer": lambda m: m.graph.sparse_initializer.add(),
     "initializer in a node": lambda m: m.graph.node[0].attribute.add(name="g").g.initializer.add(name="x"),
-    "initializer in a function": lambda m: m.functions.add().node.add().attribute.add().g.initializer.add(name="x"),
+    "initializer in a function": lambda m: (
+        m.functions.add().node.add().attribute.add().g.initializer.add(name="x")
+    ),
+    "initializer in a training graph": lambda m: m.training_info.add().initialization.initializer.add(
+        name="x"
+    ),
 }
 
 

@@ -67,7 +67,9 @@ def compare(actual, expected):
     if len(tensors) != len(expected.tensors):
         return "the numbers of tensors differ"
     pairs = zip(tensors, expected.tensors, strict=True)
-    return next((found for (record, ours), theirs in pairs if (found := compare_tensor(record, ours, theirs))), None)
+    return next(
+        (found for (record, ours), theirs in pairs if (found := compare_tensor(record, ours, theirs))), None
+    )
 
 
 def compare_tensor(record, ours, theirs):

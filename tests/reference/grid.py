@@ -64,7 +64,7 @@ class Grid:
         if self.offset is None:
             return code
         ratio = rounded(-self.offset[own] / self.scale[own])
-        centre = round(min(max(ratio, 0.0), float(self.codes[-1])))    # ties to even
+        centre = round(min(max(ratio, 0.0), float(self.codes[-1])))  # ties to even
         level = code - centre
         return level + 1 if self.has_support and level >= 0 else level
 
@@ -91,7 +91,7 @@ def read_grid(stream, shape, element_type):
     require(axis < len(shape), "the channel axis is no dimension")
     flags = stream.integer(1)
     require(not flags & 128, "flag 128 is set")
-    return read_parameters(stream, shape, element_type, bits, axis, flags)
+    return read_parameters(stream, (shape, element_type), bits, axis, flags)
 
 
 def read_grid_of_1_0(stream, shape, element_type):
@@ -99,10 +99,11 @@ def read_grid_of_1_0(stream, shape, element_type):
     require(shape, "a quantized tensor has at least one dimension")
     bits, flags = stream.integer(1), stream.integer(1)
     require(flags < 16, "a flag that version 1.0 lacks")
-    return read_parameters(stream, shape, element_type, bits, 0, flags)
+    return read_parameters(stream, (shape, element_type), bits, 0, flags)
 
 
-def read_parameters(stream, shape, element_type, bits, axis, flags):
+def read_parameters(stream, tensor, bits, axis, flags):
+    shape, element_type = tensor
     require(2 <= bits <= 8, "bits are outside 2..8")
     require(flags & OFFSET or not flags & (SUPPORT | OFFSET_F16), "flags 2 and 32 require 1")
     require(flags & CHANNEL_SCALE or not flags & CHANNEL_SCALE_F16, "flag 64 requires 8")

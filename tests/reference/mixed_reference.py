@@ -1,7 +1,6 @@
 """Encoding 10: mixed contexts."""
 
 # TEMPORARY: the product's own, until the specification says how
-import io
 
 from export.byte_parts import PartReader
 from export.encodings import mixed_contexts
@@ -14,14 +13,21 @@ MixedModel = FileState
 
 
 def decode_mixed(stream, grid, mixed):
-    import numpy as np
     from export.encodings.spec import TensorSpec
+
     reader = PartReader(stream.data)
     try:
+
         class Sink:
-            def __init__(self, g): self.g, self.l = g, []
-            def put(self, start, levels): self.l += levels.tolist()
-            def tensor(self): return self.l
+            def __init__(self, g):
+                self.g, self.l = g, []
+
+            def put(self, start, levels):
+                self.l += levels.tolist()
+
+            def tensor(self):
+                return self.l
+
         keep = mixed_contexts.LevelSink
         mixed_contexts.LevelSink = Sink
         try:

@@ -77,7 +77,7 @@ def decode(data, max_decoded_bytes=2 << 30):
     size = sum(math.prod(record.shape) * ITEM_SIZES[record.element_type] for record in records)
     require(size <= max_decoded_bytes, "tensors are larger than the limit")
     blobs = Stream(chunks[b"DATA"])
-    mixed = MixedModel()    # learns from one tensor to the next
+    mixed = MixedModel()  # learns from one tensor to the next
     tensors = [read_tensor(record, blobs.take(record.length), shared, mixed) for record in records]
     blobs.finish()
     return ReferenceModel(graph, tensors)
@@ -103,7 +103,7 @@ def read_chunks(data):
     file = Stream(data)
     require(file.take(8) == b"\x89PRESS\r\n", "not a .press file")
     require(file.integer(2) == 1, "another major version")
-    file.integer(2)    # any minor version
+    file.integer(2)  # any minor version
     n_chunks = file.integer(4)
     require(n_chunks <= 64, "more than 64 chunks")
     require(file.integer(8) == len(data), "the file has another length than declared")
@@ -148,7 +148,7 @@ def check_graph(data):
     except DecodeError:
         raise Refused("the graph is no ModelProto") from None
     texts = [text for entry in model.metadata_props for text in (entry.key, entry.value)]
-    require(all(isinstance(text, str) for text in texts), "metadata are not UTF-8")    # else they come as bytes
+    require(all(isinstance(text, str) for text in texts), "metadata are not UTF-8")  # else they come as bytes
     check_messages(model)
 
 

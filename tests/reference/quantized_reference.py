@@ -8,7 +8,7 @@ def packed(stream, grid, n_elements, _):
     """Encoding 5."""
     levels = [level for channel in grid.codes_of_levels() for level in channel]
     lowest, highest = min(levels, default=0), max(levels, default=0)
-    width = (highest - lowest).bit_length()    # ⌈log2(n)⌉ of n levels
+    width = (highest - lowest).bit_length()  # ⌈log2(n)⌉ of n levels
     return [lowest + stream.number(width) for _ in range(n_elements)]
 
 
@@ -98,12 +98,13 @@ def kernel_masks(stream, grid, n_elements, shared):
     level_tables = read_nonzero_tables(stream, shared, contexts)
     levels = []
     for slab, n in read_slabs(stream, n_elements, taps * (streams.SLAB_ELEMENTS // taps)):
-        levels += levels_of_kernels(slab, n, taps, row, mask_table, level_tables)
+        levels += levels_of_kernels(slab, n, (taps, row), mask_table, level_tables)
         slab.finish()
     return levels
 
 
-def levels_of_kernels(slab, n, taps, row, mask_table, level_tables):
+def levels_of_kernels(slab, n, kernel, mask_table, level_tables):
+    taps, row = kernel
     n_kernels = -(-n // taps)
     masks = read_run(slab, mask_table, n_kernels)
     levels = [0] * (n_kernels * taps)

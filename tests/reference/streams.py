@@ -6,7 +6,7 @@ LANE_SYMBOLS = 1 << 14
 SLAB_ELEMENTS = 1 << 24
 
 
-class Refused(Exception):
+class Refused(Exception):  # noqa: N818 - reads as the fact it states
     """The file is not a `.press` file that this specification allows."""
 
 
@@ -20,7 +20,7 @@ class Stream:
 
     def __init__(self, data):
         self.data = bytes(data)
-        self.position = 0    # in bits
+        self.position = 0  # in bits
 
     def bit(self):
         byte, shift = divmod(self.position, 8)
@@ -55,7 +55,7 @@ class Stream:
 
     def varint(self):
         value = 0
-        for k in range(9):    # 9 × 7 = 63 bits
+        for k in range(9):  # 9 × 7 = 63 bits
             byte = self.integer(1)
             value |= (byte & 127) << 7 * k
             if byte < 128:
