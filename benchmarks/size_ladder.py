@@ -80,8 +80,11 @@ def size_ladder(
         rungs = {"float32": 4 * tensor.codes.size}
         rungs |= _plain_rungs(name, tensor) | _encodings(name, tensor)
         if mixed:
-            blob = mixed_contexts.encode(tensor, writer)
-            rungs[MIXED] = _checked(name, tensor, _MIXED_ID, blob, reader)
+            if mixed_contexts.holds(spec_of(tensor)):
+                blob = mixed_contexts.encode(tensor, writer)
+                rungs[MIXED] = _checked(name, tensor, _MIXED_ID, blob, reader)
+            else:
+                rungs[MIXED] = min(rungs[form] for form in ("bit-packed", *_CODERS))
         rungs |= _general_compressors(name, tensor)
         ladders.append(TensorLadder(name, tensor.codes.size, rungs, entropies(tensor)))
         if on_tensor is not None:

@@ -32,6 +32,7 @@ Progress = Callable[[int], None]
 
 _E_TO_1_256TH = 16842880  # exp(1/256) in units of 2**-24
 _BYTES_PER_WEIGHT = 24  # 13 modelled decisions of at most 11.6 bits, and 5 bits as they are: 20 bytes
+_COMPILED_FROM = 1 << 13  # weights; below, loading the compiled loops takes longer than they save
 _BLOCK, _SLOW_BLOCK = 1 << 14, 1 << 10  # weights between two reports of progress
 
 
@@ -138,7 +139,7 @@ class _Run:
         rows, self.inputs, self.taps = levels.shape
         self.n_kernels = rows * self.inputs if self.taps else 0
         self.layout = (self.taps, kernel_width, self.inputs * self.taps)
-        self.code_kernels, self.compiled = _code_kernels()
+        self.code_kernels, self.compiled = _code_kernels(levels.size)
         n_slots = min(max(rows, 1), kernels.MAX_SLOTS)
         self.model = model
         self.levels = self._sequence(np.array(levels, np.int16).reshape(-1))
@@ -212,13 +213,22 @@ def _last_bytes(low: int, high: int) -> bytes:
     return low.to_bytes(4, "big")
 
 
+def _code_kernels(n_levels: int) -> tuple[Callable[..., Any], bool]:
+    """The loops, and whether they are compiled: for many levels, or once they are loaded."""
+    if n_levels >= _COMPILED_FROM or _compiled.cache_info().currsize:
+        compiled = _compiled()
+        if compiled is not None:
+            return compiled, True
+    return kernels.code_kernels, False
+
+
 @cache
-def _code_kernels() -> tuple[Callable[..., Any], bool]:
-    """The loops, and whether they are compiled."""
+def _compiled() -> Callable[..., Any] | None:
+    """None where the extra `fast` is missing, or has no place for its cache."""
     try:
-        return kernels.compiled_code_kernels(), True
-    except (ImportError, RuntimeError):  # the extra `fast` is missing, or has no place for its cache
-        return kernels.code_kernels, False
+        return kernels.compiled_code_kernels()
+    except (ImportError, RuntimeError):
+        return None
 
 
 @cache

@@ -95,7 +95,7 @@ class Plan:
         if not isinstance(tensor, QuantizedTensor):
             return encode_array(tensor)
         plan = self.choice.plans[self.names.index(name)]
-        if self.mixed and tensor.codes.size:
+        if self.mixed and tensor.codes.size and mixed_contexts.holds(spec_of(tensor)):
             before = state.mixing.copy()
             writer = mixed_contexts.encode(tensor, state, on_weights=on_weights)
             limit = packed.size(tensor) if plan is None else plan.n_bytes(self.choice.shared)

@@ -9,8 +9,10 @@ from export.encodings.grid import Grid, grid_of, read_grid, write_grid
 from export.encodings.levels import LevelSink, level_bounds, levels_of
 from export.encodings.slabs import read_slabs, write_slabs
 from export.encodings.spec import TensorSpec
+from export.errors import DamagedArtifact
 from export.quantized import QuantizedTensor
 
+MAX_ROW_ELEMENTS = 1 << 20  # bounds what the coder keeps for each element of a row
 _SLAB_ELEMENTS = 1 << 20  # the coder needs room for the worst case
 
 
@@ -42,6 +44,8 @@ def decode(reader: PartReader, spec: TensorSpec, state: FileState) -> QuantizedT
     Raises:
         DamagedArtifact: The blob contradicts itself or its spec.
     """
+    if not holds(spec):
+        raise DamagedArtifact(f"a row of shape {spec.shape} has more than {MAX_ROW_ELEMENTS:,} elements")
     grid = read_grid(reader, spec)
     _, inputs, taps = geometry(spec)
     sink = LevelSink(grid)
@@ -55,6 +59,12 @@ def decode(reader: PartReader, spec: TensorSpec, state: FileState) -> QuantizedT
     return sink.tensor()
 
 
+def holds(spec: TensorSpec) -> bool:
+    """Whether this encoding holds tensors of this shape: their rows must not be too long."""
+    _, inputs, taps = geometry(spec)
+    return inputs * taps <= MAX_ROW_ELEMENTS
+
+
 def geometry(spec: TensorSpec) -> tuple[int, int, int]:
     """Rows, inputs of each, and taps of each input.
 
@@ -62,8 +72,8 @@ def geometry(spec: TensorSpec) -> tuple[int, int, int]:
         >>> geometry(TensorSpec((16, 3, 5, 5), 1)), geometry(TensorSpec((10, 64), 1)), geometry(TensorSpec((7,), 1))
         ((16, 3, 25), (10, 64, 1), (1, 7, 1))
     """
-    if len(spec.shape) == 1:
-        return 1, spec.shape[0], 1
+    if len(spec.shape) < 2:
+        return 1, spec.size, 1
     return spec.shape[0], spec.shape[1], prod(spec.shape[2:])
 
 
