@@ -1,6 +1,7 @@
 """The product against the reference decoder: every encoding, every kind of grid, bit for bit."""
 
 import struct
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -46,6 +47,10 @@ def check_refusal(data, reason):
 def file_of(*lines, **changes):
     named = tuple(replace(line, name=f"w{k}") for k, line in enumerate(lines))
     return assemble(Parts(named, **changes))
+
+
+def floats(*values):
+    return struct.pack(f"<{len(values)}f", *values)
 
 
 def one_tensor(encoding, shape, blob, element_type=FLOAT):
@@ -109,10 +114,9 @@ def one_of_each(tensor, *encodings):
 
 @pytest.mark.parametrize("elements", [9, 64, 65])
 def test_several_slabs(monkeypatch, elements):
-    for module in (slabs, streams):
+    for module in (slabs, streams, mixed_reference):
         monkeypatch.setattr(module, "SLAB_ELEMENTS", elements)
-    for module in (mixed_contexts, mixed_reference):
-        monkeypatch.setattr(module, "_SLAB_ELEMENTS", elements)
+    monkeypatch.setattr(mixed_contexts, "_SLAB_ELEMENTS", elements)
     for tensor in (quantized((5, 4, 3, 3), flags="ospc"), np.arange(200, dtype=np.int16)):
         for line in in_every_encoding(tensor):
             check_agreement(file_of(line))
@@ -122,22 +126,60 @@ def test_several_slabs(monkeypatch, elements):
 
 
 EMPTY = b"\0\0"  # a code table of no symbols
+ZERO, ONE, TWO, THREE = (bytes([2 * symbol, 1, 1]) for symbol in range(4))  # tables of one symbol each
+BEYOND_BYTE = b"\xfe\3\2\x11"  # 255 and 256
+OWN = b"\0"  # reference: the tables follow
+WITH_CHANNEL_SCALE = bytes([3, 8])  # 3 bits; scale, then a factor for each of two channels
+GAPS_1_0 = struct.Struct("<IIIB")  # entries, gaps, bytes of gaps, gap width
+
+REFUSED = {
+    "empty table, first symbol not 0": (13, (0,), b"\1\5\0", "without symbols is not 0"),
+    "gaps too wide, no elements": (7, (0,), GRID + b"\1" + OWN + TWO + OWN + EMPTY, "out of range"),
+    "masks too wide": (9, (1,), GRID + b"\1\1\1" + OWN + TWO + OWN + THREE, "out of range"),
+    "masks too wide, no elements": (9, (0,), GRID + b"\1\1\1" + OWN + TWO + OWN + EMPTY, "out of range"),
+    "zero among nonzero levels of 7": (7, (1,), GRID + b"\1" + OWN + ZERO + OWN + ZERO + b"\1", "zero level"),
+    "zero among nonzero levels of 8": (8, (1,), GRID + OWN + ZERO + b"\1", "zero level"),
+    "zero in 8, no elements": (8, (0,), GRID + OWN + ZERO, "zero level"),
+    "zero among nonzero levels of 9": (9, (1,), GRID + b"\1\1\1" + OWN + ONE + OWN + ZERO, "zero level"),
+    "last gap a filler": (7, (4,), GRID + b"\1" + OWN + ONE + OWN + EMPTY + b"\1", "a filler"),
+    "more gaps than elements": (7, (1,), GRID + b"\1" + OWN + ZERO + OWN + ONE + b"\2", "more gaps"),
+    "gaps in a long varint": (7, (1,), GRID + b"\1" + OWN + ZERO + OWN + ONE + b"\x81\0", "fewest bytes"),
+    "level of no code": (6, (1,), GRID + OWN + b"\x08\1\1", "stands for no code"),
+    "plane beyond a byte": (13, (1,), b"\1" + BEYOND_BYTE + b"\0", "is no byte"),
+    "bytes after byte planes": (4, (1,), zlib.compress(b"\0") + b"\0", "bytes follow"),
+    "mixed contexts, a byte more": (10, (0,), GRID + b"\0", "left over"),
+    "mixed contexts, no shortest end": (10, (1,), GRID + b"\xff\xff", "another end"),
+    "mixed contexts, a long row": (10, (1, (1 << 20) + 1), GRID, "too long"),
+    "infinite before its factor": (
+        5,
+        (2,),
+        WITH_CHANNEL_SCALE + floats(3e38, 1e-5, 0) + b"\x36",
+        "not finite",
+    ),
+    "infinite after its factor": (5, (2,), WITH_CHANNEL_SCALE + floats(3e30, 1, 1e8) + b"\x36", "not finite"),
+    "1.0, last gap a filler": (3, (4,), GRID + GAPS_1_0.pack(0, 1, 0, 1) + b"\x10\0\0\0\0", "a filler"),
+    "1.0, stored zero": (3, (4,), GRID + GAPS_1_0.pack(1, 1, 0, 1) + b"\1\0\x10\0\0", "stored code is 0"),
+    "1.0, symbol of no code": (1, (1,), GRID + b"\7", "stands for no code"),
+}
 
 
-@pytest.mark.parametrize(
-    ("data", "reason"),
-    [
-        (one_tensor(13, (0,), b"\1\5\0", TensorProto.UINT8), "without symbols is not 0"),
-        (one_tensor(7, (0,), GRID + b"\1" + b"\0\0\3\x21\2" + b"\0" + EMPTY), "symbol out of range"),
-        (one_tensor(8, (0,), GRID + b"\0\0\1\1"), "codeword for the zero level"),
-        (one_tensor(9, (0,), GRID + b"\1\1\1" + b"\0\0\3\x21\2" + b"\0" + EMPTY), "symbol out of range"),
-        (one_tensor(6, (1,), GRID + b"\0\x08\1\1"), "a level stands for no code"),
-        (one_tensor(5, (2,), bytes([3, 8]) + struct.pack("<3f", 3e38, 1e-5, 0) + b"\x36"), "not finite"),
-        (one_tensor(5, (2,), bytes([3, 8]) + struct.pack("<3f", 3e30, 1, 1e8) + b"\x36"), "not finite"),
-    ],
-)
-def test_refused_by_both(data, reason):
-    check_refusal(data, reason)
+@pytest.mark.parametrize("case", REFUSED)
+def test_refused_by_both(case):
+    encoding, shape, blob, reason = REFUSED[case]
+    element_type = TensorProto.UINT8 if encoding in {4, 13} else FLOAT
+    check_refusal(one_tensor(encoding, shape, blob, element_type), reason)
+
+
+def test_shared_group_of_another_size_is_refused():
+    line = Line("w", FLOAT, (1,), 6, GRID + b"\1")
+    check_refusal(file_of(line, tables=b"\1\2" + THREE + THREE), "another number of tables")
+
+
+@pytest.mark.parametrize("path", GOLDEN[:1], ids=lambda path: path.stem)
+def test_reference_refuses_every_truncation(path):
+    data = path.read_bytes()
+    for end in range(0, len(data), 7):
+        assert isinstance(reference_reading(data[:end], LIMIT), Refused)
 
 
 def test_codeword_that_is_never_used_may_stand_for_no_code():
@@ -146,7 +188,7 @@ def test_codeword_that_is_never_used_may_stand_for_no_code():
 
 
 def test_negative_zero_of_a_code_that_is_no_exact_zero_stays():
-    blob = bytes([3, 8]) + struct.pack("<3f", 0.5, 0.0, -0.0) + b"\x2e"  # codes 3 and 2
+    blob = WITH_CHANNEL_SCALE + floats(0.5, 0, -0.0) + b"\x2e"  # codes 3 and 2
     check_agreement(one_tensor(5, (2,), blob))
 
 
