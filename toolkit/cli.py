@@ -22,6 +22,7 @@ from toolkit.cli_options import (
     Effort,
     FinetuneEpochs,
     Lossless,
+    MaxDecoded,
     ModelOrNetwork,
     NetworkFile,
     Overwrite,
@@ -367,11 +368,11 @@ def emit_onnx(
 
 
 @app.command(rich_help_panel="Files")
-def inspect(file: PressFile, as_json: AsJson = False) -> None:
+def inspect(file: PressFile, max_decoded: MaxDecoded = 2, as_json: AsJson = False) -> None:
     """Show what an artifact holds and where its bytes are. Needs no torch."""
     from toolkit.file_commands import inspection, show_inspection
 
-    facts = inspection(file)
+    facts = inspection(file, max_decoded_bytes=max_decoded << 30)
     if not as_json:
         show_inspection(facts)
     emit_json(facts, as_json=as_json)
@@ -383,12 +384,13 @@ def verify(
     against: Annotated[
         Path | None, typer.Option(help="ONNX file whose weights must equal the decoded ones bit for bit.")
     ] = None,
+    max_decoded: MaxDecoded = 2,
     as_json: AsJson = False,
 ) -> None:
     """Check an artifact: checksums, full decode, re-encoding, ONNX checker, ONNX Runtime. Needs no torch."""
     from toolkit.file_commands import verification
 
-    steps = verification(file, against=against)
+    steps = verification(file, against=against, max_decoded_bytes=max_decoded << 30)
     for step, finding in steps.items():
         _tell(f"ok  {step}: {finding}")
     emit_json({"file": str(file), "ok": True, "steps": steps}, as_json=as_json)
@@ -407,6 +409,15 @@ def unpack(
             rich_help_panel=OUTPUT,
         ),
     ] = None,
+    levels: Annotated[
+        bool,
+        typer.Option(
+            "--levels",
+            help="Into the .npz only the quantized tensors, as the signed levels that are coded (0 = zero).",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False,
+    max_decoded: MaxDecoded = 2,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
@@ -416,7 +427,7 @@ def unpack(
 
     target = output or Path(f"{file}.onnx" if not file.suffix else file).with_suffix(".onnx")
     check_output_file(target, overwrite=overwrite)
-    size = unpack_file(file, target)
+    size = unpack_file(file, target, levels=levels, max_decoded_bytes=max_decoded << 30)
     _tell(f"{target}: {size:,} bytes")
     emit_json({"output": str(target), "size_bytes": size}, as_json=as_json)
 

@@ -59,6 +59,15 @@ Download = Annotated[
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace files that are already there.", rich_help_panel=OUTPUT)
 ]
+MaxDecoded = Annotated[
+    int,
+    typer.Option(
+        "--max-decoded",
+        min=1,
+        metavar="GB",
+        help="Refuse files whose tensors are larger in memory, in GiB: a small file may claim to be a huge one.",
+    ),
+]
 Resume = Annotated[
     bool,
     typer.Option("--resume", help="Continue a stopped run with the same options.", rich_help_panel=OUTPUT),

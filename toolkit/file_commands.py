@@ -1,7 +1,8 @@
 """What the commands do that work on finished files; nothing here needs torch."""
 
+import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
@@ -15,9 +16,17 @@ from benchmarks.records import Results
 from benchmarks.size_ladder import entropies
 from benchmarks.sparsity import sparsity_of
 from benchmarks.suite import add_accuracy, add_latency, describe_model
-from export.artifact import TensorUsage, decode_artifact, encode_artifact, open_artifact
+from export.artifact import (
+    DEFAULT_MAX_DECODED_BYTES,
+    TensorUsage,
+    decode_artifact,
+    encode_artifact,
+    open_artifact,
+)
 from export.atomic_file import atomic_writer
 from export.byte_parts import PARTS
+from export.encodings.grid import grid_of
+from export.encodings.levels import levels_of
 from export.errors import InputError, ModelError
 from export.graph import metadata
 from export.onnx_flavours import emit, write_onnx
@@ -26,16 +35,18 @@ from export.runtime import open_session, run_batched, single_input
 from toolkit.data.image_set import ImageSet, load_image_set, normalised
 from toolkit.training.progress import Progress
 
+ArraysOf = Callable[[str, Tensor], Iterator[tuple[str, Any]]]  # members of an .npz for one tensor
+
 _ZIP32_BYTES = 1 << 30  # members that may be longer than this need the large form of the format
 
 
-def inspection(path: Path) -> dict[str, Any]:
+def inspection(path: Path, *, max_decoded_bytes: int = DEFAULT_MAX_DECODED_BYTES) -> dict[str, Any]:
     """Everything an artifact says about itself.
 
     Raises:
         ArtifactError: It cannot be trusted.
     """
-    with open_artifact(path) as artifact:
+    with open_artifact(path, max_decoded_bytes=max_decoded_bytes) as artifact:
         return {
             "file": str(path),
             "format_version": ".".join(map(str, artifact.version)),
@@ -103,14 +114,16 @@ def show_inspection(facts: dict[str, Any]) -> None:
         CONSOLE.print(f"{key}: {value}", markup=False)
 
 
-def verification(path: Path, *, against: Path | None = None) -> dict[str, str]:
+def verification(
+    path: Path, *, against: Path | None = None, max_decoded_bytes: int = DEFAULT_MAX_DECODED_BYTES
+) -> dict[str, str]:
     """Check an artifact in every way this toolkit knows; each step says what it found.
 
     Raises:
         ArtifactError: A checksum or the content is wrong.
         ModelError: The decoded model is not valid, or differs from `against`.
     """
-    with open_artifact(path) as artifact:
+    with open_artifact(path, max_decoded_bytes=max_decoded_bytes) as artifact:
         model = artifact.model()
     n_quantized = len(model.quantized())
     steps = {
@@ -131,20 +144,34 @@ def verification(path: Path, *, against: Path | None = None) -> dict[str, str]:
     return steps
 
 
-def unpack_file(path: Path, target: Path) -> int:
+def unpack_file(
+    path: Path,
+    target: Path,
+    *,
+    levels: bool = False,
+    max_decoded_bytes: int = DEFAULT_MAX_DECODED_BYTES,
+) -> int:
     """Decode into ``.onnx`` or ``.npz``; returns the size of the new file in bytes.
 
+    Args:
+        path: Of the artifact.
+        target: Of the new file.
+        levels: Into the ``.npz``, only quantized tensors, as the signed levels that are coded.
+        max_decoded_bytes: Refuse files whose tensors are larger in memory.
+
     Raises:
-        InputError: The target has another suffix.
+        InputError: The target has another suffix, or levels are asked for in an ONNX model.
     """
     if target.suffix not in (".onnx", ".npz"):
         raise InputError(f"{target}: expected a name that ends in .onnx or .npz")
-    with open_artifact(path) as artifact:
+    if levels and target.suffix == ".onnx":
+        raise InputError(f"{target}: --levels go into a name that ends in .npz")
+    with open_artifact(path, max_decoded_bytes=max_decoded_bytes) as artifact:
         model = artifact.lazy_model()
         if target.suffix == ".onnx":
             return write_onnx(target, model, flavour="float")
         with atomic_writer(target) as file:
-            _write_npz(file, model)
+            _write_npz(file, model, _levels_of if levels else _arrays_of)
     return target.stat().st_size
 
 
@@ -225,7 +252,7 @@ def distinct_names(paths: list[Path]) -> list[str]:
 
 def _check_reencoding(model: QuantizedModel) -> str:
     """Encode again and decode that: the decoded model is a fixed point."""
-    again = decode_artifact(encode_artifact(model))
+    again = decode_artifact(encode_artifact(model), max_decoded_bytes=sys.maxsize)
     if not again.equals(model):
         raise ModelError("the decoded model does not survive another round trip")
     return "the decoded model packs and decodes to itself, bit for bit"
@@ -239,8 +266,8 @@ def _check_runtime(model: onnx.ModelProto) -> str:
     return f"runs; output shape {logits.shape}, finite"
 
 
-def _write_npz(file: IO[bytes], model: QuantizedModel) -> None:
-    """Integer codes and parameters as ``NAME/codes``, ``NAME/scale``, …; other tensors under their own name.
+def _write_npz(file: IO[bytes], model: QuantizedModel, arrays_of: ArraysOf) -> None:
+    """The arrays that `arrays_of` makes of each tensor.
 
     Raises:
         ModelError: A name would leave the folder it is unpacked into, or two tensors ask for the same one.
@@ -249,7 +276,7 @@ def _write_npz(file: IO[bytes], model: QuantizedModel) -> None:
         for name in model.tensors:
             if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "\\" in name:
                 raise ModelError(f"tensor name {name!r} is no safe file name; unpack to .onnx instead")
-            for member, array in _arrays_of(name, model.tensors[name]):
+            for member, array in arrays_of(name, model.tensors[name]):
                 if f"{member}.npy" in archive.NameToInfo:
                     raise ModelError(f"two tensors are called {member!r}; unpack to .onnx instead")
                 undated = zipfile.ZipInfo(f"{member}.npy")  # the same bytes each time
@@ -259,7 +286,14 @@ def _write_npz(file: IO[bytes], model: QuantizedModel) -> None:
                     np.lib.format.write_array(content, np.asarray(array), allow_pickle=False)
 
 
+def _levels_of(name: str, tensor: Tensor) -> Iterator[tuple[str, Any]]:
+    """Levels of a quantized tensor in its shape."""
+    if isinstance(tensor, QuantizedTensor):
+        yield name, levels_of(tensor, grid_of(tensor), 0, tensor.codes.size).reshape(tensor.shape)
+
+
 def _arrays_of(name: str, tensor: Tensor) -> Iterator[tuple[str, Any]]:
+    """Integer codes and parameters as ``NAME/codes``, ``NAME/scale``, …; other tensors under their own name."""
     if not isinstance(tensor, QuantizedTensor):
         yield name, tensor
         return

@@ -122,6 +122,23 @@ def test_unpack_gives_codes_or_a_model(finished, tmp_path, call):
     assert (code, "ends in .onnx or .npz" in err) == (1, True)
 
 
+def test_unpack_gives_the_levels_that_are_coded(finished, tmp_path, call):
+    assert call("unpack", finished / "model.press", "--levels", "-o", tmp_path / "levels.npz")[0] == 0
+    levels = np.load(tmp_path / "levels.npz")
+    model = read_artifact(finished / "model.press")
+    assert sorted(levels.files) == sorted(model.quantized())
+    for name, tensor in model.quantized().items():
+        np.testing.assert_array_equal(levels[name] != 0, tensor.nonzero)
+    code, _, err = call("unpack", finished / "model.press", "--levels", "-o", tmp_path / "m.onnx")
+    assert code == 1
+    assert "--levels go into a name that ends in .npz" in one_line(err)
+
+
+def test_a_limit_on_decoded_bytes_can_be_raised(finished, call):
+    assert call("verify", finished / "model.press", "--max-decoded", 5)[0] == 0
+    assert call("inspect", finished / "model.press", "--max-decoded", 0)[0] == 2
+
+
 def test_bench_and_report_read_what_run_wrote(finished, tmp_path, call):
     files = [finished / "dense-float.onnx", finished / "model.press"]
     options = ["--batch", "1", "2", "--threads", "1", "--rounds", "1", "-o", tmp_path / "r.json", "--json"]
