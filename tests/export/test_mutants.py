@@ -1,23 +1,21 @@
 """Damaged files with right checksums: the product refuses what the reference refuses, and reads the rest alike."""
 
-from contextlib import nullcontext
-
 import pytest
 
 from export import symbol_runs
-from tests.fuzz import judge, mutants
+from tests.fuzz import compiled, judge, mutants, not_compiled
 
 MUTANTS_EACH = 2500
 
 
-@pytest.mark.parametrize("way", ["numpy", "compiled"])
+@pytest.mark.parametrize("way", [not_compiled, compiled])
 @pytest.mark.parametrize("chunk", range(4))
 def test_mutants_are_read_as_the_reference_reads_them(way, chunk):
-    if way == "compiled" and symbol_runs.compiled_runs() is None:
+    if way is compiled and symbol_runs.compiled_runs() is None:
         pytest.skip("needs the extra `fast`")
-    start = (chunk + 4 * (way == "compiled")) * MUTANTS_EACH
+    start = (chunk + 4 * (way is compiled)) * MUTANTS_EACH
     wrong = {}
-    with symbol_runs.numpy_alone() if way == "numpy" else nullcontext():
+    with way():
         for k, data in enumerate(mutants("test", MUTANTS_EACH, start), start):
             found = judge(data, k)
             if found:

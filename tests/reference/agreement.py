@@ -15,7 +15,7 @@ from export.quantized import QuantizedTensor
 from tests.reference.press_reference import Refused, decode, dequantized
 
 SECONDS = 2.0
-SPARE_BYTES = 16 << 20
+SPARE_BYTES = 32 << 20  # the model of mixed contexts takes 24 MB where it is not compiled
 
 
 def disagreement(data, *, max_decoded_bytes, measure_memory=False):
