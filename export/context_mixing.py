@@ -47,17 +47,29 @@ class ContextModel:
     """
 
     def __init__(self) -> None:
-        self._counters = np.zeros((kernels.N_CONTEXTS, 3), np.int32)  # slow, fast, visits
+        self._counters: Any = np.zeros((kernels.N_CONTEXTS, 3), np.int32)  # slow, fast, visits
         self._counters[:, :2] = 1 << 21
-        self._weights = np.zeros((kernels.N_WEIGHT_SETS, kernels.MAX_INPUTS), np.int64)
+        self._weights: Any = np.zeros((kernels.N_WEIGHT_SETS, kernels.MAX_INPUTS), np.int64)
         self._weights[: kernels.NODE_BY_NODE] = 8750
         self._weights[kernels.NODE_BY_NODE :] = 7000
 
     def copy(self) -> "ContextModel":
         """An independent model that has learned the same."""
         twin = ContextModel.__new__(ContextModel)
-        twin._counters, twin._weights = self._counters.copy(), self._weights.copy()
+        twin._counters, twin._weights = (
+            part.copy() if isinstance(part, np.ndarray) else [row[:] for row in part]
+            for part in (self._counters, self._weights)
+        )
         return twin
+
+    def _learned(self, *, compiled: bool) -> tuple[Any, Any]:
+        """Counters and weights as arrays or, for loops in plain Python, as lists of lists."""
+        if compiled and isinstance(self._counters, list):
+            self._counters = np.array(self._counters, np.int32)
+            self._weights = np.array(self._weights, np.int64)
+        elif not compiled and isinstance(self._counters, np.ndarray):
+            self._counters, self._weights = self._counters.tolist(), self._weights.tolist()
+        return self._counters, self._weights
 
     def encode(self, levels: LevelArray, *, kernel_width: int, progress: Progress | None = None) -> bytes:
         """Write the levels of one tensor, and learn from them.
@@ -82,7 +94,6 @@ class ContextModel:
             written += bytes(buffer[:n_bytes])
             if progress:
                 progress(stop * run.taps)
-        run.finish()
         return bytes(written + _last_bytes(run.low, run.high))
 
     def decode(
@@ -128,7 +139,6 @@ class ContextModel:
         position = int(run.registers[kernels.POSITION]) - 4  # the decoder holds four bytes from here on
         if stream[position:] != _last_bytes(run.low, run.high):
             raise DamagedArtifact(f"context-mixing stream of {len(stream):,} bytes ends at byte {position:,}")
-        run.finish()
         return np.array(run.levels, np.int16).reshape(shape)
 
 
@@ -141,10 +151,9 @@ class _Run:
         self.layout = (self.taps, kernel_width, self.inputs * self.taps)
         self.code_kernels, self.compiled = _code_kernels(levels.size)
         n_slots = min(max(rows, 1), kernels.MAX_SLOTS)
-        self.model = model
         self.levels = self._sequence(np.array(levels, np.int16).reshape(-1))
-        self.counters, self.weights = self._sequence(model._counters), self._sequence(model._weights)
-        self.tables = self._sequence(_tables())
+        self.counters, self.weights = model._learned(compiled=self.compiled)
+        self.tables = _tables() if self.compiled else _table_list()
         self.registers = self._zeros(kernels.N_REGISTERS)
         self.registers[kernels.HIGH] = 0xFFFFFFFF
         self.work = (
@@ -182,12 +191,6 @@ class _Run:
             self.levels, (start, stop), self.inputs, self.layout, limits, self.work, coder
         )
         return int(done)
-
-    def finish(self) -> None:
-        """Hand back what was learned."""
-        if not self.compiled:
-            self.model._counters[:] = np.array(self.counters, np.int32)
-            self.model._weights[:] = np.array(self.weights, np.int64)
 
     def _sequence(self, array: npt.NDArray[Any]) -> Any:
         return array if self.compiled else array.tolist()
@@ -243,6 +246,11 @@ def _tables() -> npt.NDArray[np.int32]:
     rates = [655360 // (10 * visits + 16) for visits in range(kernels.SLOW_LIMIT + 1)]
     log2 = [_log2(value + 8) for value in range(kernels.MAX_LOG + 1)]
     return np.array(stretch + squash + rates + log2, np.int32)
+
+
+@cache
+def _table_list() -> list[int]:
+    return list(map(int, _tables()))
 
 
 def _log2(y: int) -> int:

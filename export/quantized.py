@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -58,6 +59,18 @@ class QuantizedTensor:
         _check_parameters(self)
         if self.support is not None:
             _check_support(self, self.support)
+
+    @classmethod
+    def of_checked(cls, **fields: Any) -> "QuantizedTensor":
+        """A tensor whose fields a decoder has checked one by one; what they give together still is.
+
+        Raises:
+            ModelError: The largest value overflows.
+        """
+        tensor = object.__new__(cls)
+        tensor.__dict__.update(fields)
+        _check_magnitude(tensor)
+        return tensor
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -227,6 +240,10 @@ def _check_parameters(tensor: QuantizedTensor) -> None:
             raise ModelError(f"{name} is not finite")
     if not np.all(np.asarray(tensor.scale) > 0):
         raise ModelError("scale is not positive")
+    _check_magnitude(tensor)
+
+
+def _check_magnitude(tensor: QuantizedTensor) -> None:
     if not np.isfinite(_largest_value(tensor)):
         raise ModelError(f"the largest code times scale overflows {np.dtype(tensor.dtype)}")
 

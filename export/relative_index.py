@@ -7,8 +7,14 @@ the last symbol is the filler and stands for ``2**g - 1`` zeros without a nonzer
 Source: Han, Mao and Dally 2016, "Deep Compression", arXiv:1510.00149, section 2 (figure 2).
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 import numpy.typing as npt
+
+from export.errors import DamagedArtifact
+
+_AT_ONCE = 1 << 18  # symbols
 
 Positions = npt.NDArray[np.int64]
 
@@ -46,6 +52,31 @@ def positions_from_gaps(symbols: npt.NDArray[np.integer], *, gap_bits: int) -> P
     is_nonzero = symbols != filler
     reached = np.cumsum(symbols + is_nonzero, dtype=np.int64)
     return np.asarray(reached[is_nonzero] - 1, np.int64)
+
+
+def positions_in_pieces(symbols: npt.NDArray[np.integer], *, gap_bits: int) -> Iterator[Positions]:
+    """The positions of `positions_from_gaps`, some at a time: bounds the working memory.
+
+    Example:
+        >>> [p.tolist() for p in positions_in_pieces(np.array([0, 1, 3, 3, 1]), gap_bits=2)]
+        [[0, 2, 10]]
+    """
+    filler = (1 << gap_bits) - 1
+    reached = 0  # elements passed
+    for start in range(0, symbols.size, _AT_ONCE):
+        piece = symbols[start : start + _AT_ONCE].astype(np.int64)
+        yield reached + positions_from_gaps(piece, gap_bits=gap_bits)
+        reached += int(piece.sum()) + int(np.count_nonzero(piece != filler))
+
+
+def check_positions(positions: Positions, count: int) -> None:
+    """Refuse increasing positions that leave a tensor.
+
+    Raises:
+        DamagedArtifact: The last one is not below `count`.
+    """
+    if positions.size and int(positions[-1]) >= count:
+        raise DamagedArtifact(f"nonzero position {int(positions[-1]):,} is outside {count:,} weights")
 
 
 def gap_counts(positions: Positions, *, gap_bits: int) -> npt.NDArray[np.int64]:

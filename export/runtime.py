@@ -4,7 +4,6 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import onnxruntime as ort
-from onnx import numpy_helper
 
 from export.errors import InputError
 from export.quantized import QuantizedModel, dense_array
@@ -43,9 +42,11 @@ def open_decoded(model: QuantizedModel, *, threads: int | None = None) -> ort.In
     for name, tensor in model.tensors.items():
         array = np.ascontiguousarray(dense_array(tensor)).reshape(tensor.shape)
         if array.nbytes < _HANDED_OVER_FROM or array.dtype.kind != "f":
-            skeleton.graph.initializer.add().CopyFrom(numpy_helper.from_array(array, name))
+            _describe(skeleton.graph.initializer.add(), name, array).raw_data = _little_endian(array)
             continue
-        skeleton.graph.initializer.append(_placeholder(name, array))
+        place = _describe(skeleton.graph.initializer.add(), name, array)
+        place.data_location = onnx.TensorProto.EXTERNAL
+        place.external_data.add(key="location", value="in memory")
         names.append(name)
         values.append(ort.OrtValue.ortvalue_from_numpy(array))
     if names:
@@ -55,14 +56,16 @@ def open_decoded(model: QuantizedModel, *, threads: int | None = None) -> ort.In
     return session
 
 
-def _placeholder(name: str, array: npt.NDArray[np.generic]) -> onnx.TensorProto:
-    """An initializer whose data are elsewhere; the session options say where."""
-    onnx_type = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
-    tensor = onnx.TensorProto(
-        name=name, dims=array.shape, data_type=onnx_type, data_location=onnx.TensorProto.EXTERNAL
-    )
-    tensor.external_data.add(key="location", value="in memory")
+def _describe(tensor: onnx.TensorProto, name: str, array: npt.NDArray[np.generic]) -> onnx.TensorProto:
+    """Fill in name, shape and type."""
+    tensor.name = name
+    tensor.dims.extend(array.shape)
+    tensor.data_type = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
     return tensor
+
+
+def _little_endian(array: npt.NDArray[np.generic]) -> bytes:
+    return array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
 
 
 def _options(threads: int | None) -> ort.SessionOptions:

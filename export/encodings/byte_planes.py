@@ -41,4 +41,5 @@ def decode(reader: PartReader, spec: TensorSpec) -> npt.NDArray[np.generic]:
         raise DamagedArtifact(f"byte planes do not inflate to {spec.n_bytes:,} bytes")
     itemsize = DTYPES[spec.onnx_type].itemsize
     elements = np.frombuffer(planes, np.uint8).reshape(itemsize, -1).T
-    return raw.array_from_bytes(np.ascontiguousarray(elements).data, spec)
+    values = np.ascontiguousarray(elements).reshape(-1).view(DTYPES[spec.onnx_type])
+    return raw.check_values(values.reshape(spec.shape))

@@ -9,7 +9,6 @@ Source: Han, Mao and Dally 2016, "Deep Compression", arXiv:1510.00149.
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from export.byte_parts import PartReader
 from export.code_table import Counts
@@ -25,7 +24,12 @@ from export.encodings.slab_coder import (
 )
 from export.encodings.spec import TensorSpec
 from export.errors import DamagedArtifact
-from export.relative_index import gap_counts, gaps_from_positions, positions_from_gaps
+from export.relative_index import (
+    check_positions,
+    gap_counts,
+    gaps_from_positions,
+    positions_in_pieces,
+)
 from export.symbol_runs import RunReader, RunWriter
 from export.varint import pack_varint
 
@@ -93,16 +97,15 @@ class GapCoder(SlabCoder):
         n_gaps = runs.take_varint()
         if n_gaps > count:
             raise DamagedArtifact(f"{n_gaps:,} gaps in {count:,} weights")
-        gaps = runs.take(gap_table, n_gaps).astype(np.int32) + gap_table.lowest
-        positions = self._positions(gaps, count)
-        levels = np.zeros(count, np.int16)
-        levels[positions] = read_levels(runs, positions.size, level_table)
-        return levels
-
-    def _positions(self, gaps: npt.NDArray[np.int32], count: int) -> npt.NDArray[np.int64]:
-        if gaps.size and gaps[-1] == (1 << self.gap_bits) - 1:
+        gaps = runs.take(gap_table, n_gaps).astype(np.uint8) + np.uint8(gap_table.lowest)
+        filler = (1 << self.gap_bits) - 1
+        if gaps.size and gaps[-1] == filler:
             raise DamagedArtifact("the last gap is a filler")
-        positions = positions_from_gaps(gaps, gap_bits=self.gap_bits)
-        if positions.size and int(positions[-1]) >= count:
-            raise DamagedArtifact(f"nonzero position {int(positions[-1]):,} is outside {count:,} weights")
-        return positions
+        values = read_levels(runs, n_gaps - int(np.count_nonzero(gaps == filler)), level_table)
+        levels = np.zeros(count, np.int16)
+        found = 0
+        for positions in positions_in_pieces(gaps, gap_bits=self.gap_bits):
+            check_positions(positions, count)
+            levels[positions] = values[found : found + positions.size]
+            found += positions.size
+        return levels

@@ -51,11 +51,11 @@ class Grid:
     def tensor(
         self, codes: npt.NDArray[np.integer], support: npt.NDArray[np.bool_] | None
     ) -> QuantizedTensor:
-        """Codes of the decoded type, in shape."""
+        """A tensor of codes, in range and 0 outside the support, as whoever decoded them has checked."""
         dtype = np.int8 if self.offset is None else np.uint8
         try:
-            return QuantizedTensor(
-                codes.astype(dtype, copy=False).reshape(self.spec.shape),
+            return QuantizedTensor.of_checked(
+                codes=codes.astype(dtype, copy=False).reshape(self.spec.shape),
                 bits=self.bits,
                 scale=self.scale,
                 offset=self.offset,

@@ -92,7 +92,7 @@ def survey(tensor: QuantizedTensor, coder: SlabCoder) -> HuffmanPlan:
     header = PartWriter()
     write_grid(header, grid)
     plain = sum(header.sizes.values()) + len(coder.parameters()) + len(coder.groups)
-    bounds = slab_bounds(tensor.codes.size, unit=coder.unit)
+    bounds = slab_bounds(tensor.codes.size, per_slab=coder.slab_elements)
     totals = [[Counts.none()] * n_tables for _, n_tables in coder.groups]
     for start, stop in bounds:
         levels = levels_of(tensor, grid, start, stop)
@@ -118,7 +118,7 @@ def write(tensor: QuantizedTensor, plan: HuffmanPlan, shared: Shared) -> PartWri
             for table in tables:
                 writer.add("tables", table.pack())
     slabs = []
-    for start, stop in slab_bounds(tensor.codes.size, unit=coder.unit):
+    for start, stop in slab_bounds(tensor.codes.size, per_slab=coder.slab_elements):
         runs = RunWriter()
         coder.write(runs, levels_of(tensor, grid, start, stop), [tables for _, tables, _ in references])
         slabs.append(runs.data())
@@ -138,7 +138,7 @@ def read(
     coder = kind.from_parameters(reader)
     tables = [_read_group(reader, n_tables, shared) for _, n_tables in coder.groups]
     coder.check(tables)
-    bounds = slab_bounds(spec.size, unit=coder.unit)
+    bounds = slab_bounds(spec.size, per_slab=coder.slab_elements)
     sink = LevelSink(grid)
     for (start, stop), slab in zip(bounds, read_slabs(reader, len(bounds)), strict=True):
         runs = RunReader(slab)

@@ -30,6 +30,7 @@ from export.encodings.spec import TensorSpec
 from export.errors import DamagedArtifact
 from export.symbol_runs import RunReader, RunWriter, compiled_for
 
+SLAB_ELEMENTS = 1 << 22
 MAX_TAPS = 9
 _CONTEXTS = 9  # signs of the left and of the upper neighbour
 
@@ -54,9 +55,9 @@ class KernelMaskCoder(SlabCoder):
         )
 
     @property
-    def unit(self) -> int:  # type: ignore[override]
-        """A kernel."""
-        return self.taps
+    def slab_elements(self) -> int:  # type: ignore[override]
+        """Whole kernels, fewer than elsewhere: reading them takes more memory per element."""
+        return SLAB_ELEMENTS // self.taps * self.taps
 
     @classmethod
     def candidates(cls, spec: TensorSpec) -> list[SlabCoder]:

@@ -28,11 +28,11 @@ class SlabCoder(ABC):
     Attributes:
         groups: For every group of tables, a name and the number of tables. Tensors may share groups of the
             same name.
-        unit: So many elements must not be split between slabs.
+        slab_elements: Elements of a slab; None for as many as usual.
     """
 
     groups: tuple[tuple[str, int], ...]
-    unit: int = 1
+    slab_elements: int | None = None
 
     @classmethod
     @abstractmethod

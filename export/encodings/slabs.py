@@ -7,15 +7,15 @@ from export.byte_parts import PartReader, PartWriter
 SLAB_ELEMENTS = 1 << 24
 
 
-def slab_bounds(n_elements: int, *, unit: int = 1) -> list[tuple[int, int]]:
-    """First element and end of every slab; all but the last hold the largest multiple of `unit` up to 2**24.
+def slab_bounds(n_elements: int, *, per_slab: int | None = None) -> list[tuple[int, int]]:
+    """First element and end of every slab, of 2**24 elements unless said otherwise.
 
     Example:
-        >>> slab_bounds(20_000_000, unit=9)
-        [(0, 16777215), (16777215, 20000000)]
+        >>> slab_bounds(20_000_000)
+        [(0, 16777216), (16777216, 20000000)]
     """
-    step = max(SLAB_ELEMENTS // unit, 1) * unit
-    return [(start, min(start + step, n_elements)) for start in range(0, n_elements, step)]
+    per_slab = per_slab or SLAB_ELEMENTS
+    return [(start, min(start + per_slab, n_elements)) for start in range(0, n_elements, per_slab)]
 
 
 def write_slabs(writer: PartWriter, slabs: list[bytes]) -> None:

@@ -15,7 +15,7 @@ from export.encodings.spec import TensorSpec
 from export.errors import DamagedArtifact
 from export.huffman import check_code_lengths, unpack_code_lengths
 from export.quantized import QuantizedTensor
-from export.relative_index import positions_from_gaps
+from export.relative_index import check_positions, positions_in_pieces
 from export.symbol_runs_numpy import decode_stream
 
 Symbols = npt.NDArray[np.int16]
@@ -69,10 +69,19 @@ def decode_csr_huffman(reader: PartReader, spec: TensorSpec) -> QuantizedTensor:
     values = decode_symbols(reader.rest("payload"), value_table, count=nnz)
     if gaps.size and gaps[-1] == (1 << gap_bits) - 1:
         raise DamagedArtifact("the last gap is a filler")
-    positions = positions_from_gaps(gaps, gap_bits=gap_bits)
-    if positions.size != nnz or (nnz and int(positions[-1]) >= spec.size):
-        raise DamagedArtifact(f"gaps do not lead to {nnz:,} positions in {spec.size:,} weights")
-    return _scattered(grid, positions, values + np.int16(low))
+    if gaps.size - int(np.count_nonzero(gaps == (1 << gap_bits) - 1)) != nnz:
+        raise DamagedArtifact(f"gaps do not lead to {nnz:,} nonzeros")
+    if not grid.has_support and np.any(values == -low):
+        raise DamagedArtifact("a stored nonzero has code 0")
+    codes = np.zeros(spec.size, np.int16)
+    support = np.zeros(spec.size, np.bool_)
+    found = 0
+    for positions in positions_in_pieces(gaps, gap_bits=gap_bits):
+        check_positions(positions, spec.size)
+        codes[positions] = values[found : found + positions.size] + np.int16(low)
+        support[positions] = True
+        found += positions.size
+    return grid.tensor(codes, support if grid.has_support else None)
 
 
 def decode_symbols(stream: bytes, table: CodeTable, *, count: int) -> Symbols:
@@ -100,18 +109,6 @@ def decode_symbols(stream: bytes, table: CodeTable, *, count: int) -> Symbols:
 def _read_table(reader: PartReader, alphabet: int) -> CodeTable:
     lengths = unpack_code_lengths(reader.take("tables", (alphabet + 1) // 2), alphabet=alphabet)
     return CodeTable(0, lengths)
-
-
-def _scattered(grid: Grid, positions: npt.NDArray[np.int64], values: Symbols) -> QuantizedTensor:
-    if not grid.has_support and np.any(values == 0):
-        raise DamagedArtifact("a stored nonzero has code 0")
-    codes = np.zeros(grid.spec.size, np.int16)
-    codes[positions] = values
-    if not grid.has_support:
-        return grid.tensor(codes, None)
-    support = np.zeros(grid.spec.size, np.bool_)
-    support[positions] = True
-    return grid.tensor(codes, support)
 
 
 def _n_symbols(grid: Grid) -> int:

@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto
 
 from export.artifact import encode_artifact
-from export.encodings import ENCODINGS, mixed_contexts, slabs
+from export.encodings import ENCODINGS, kernel_mask, mixed_contexts, slabs
 from tests.conftest import small_model, sparse_model
 from tests.reference import mixed_reference, streams
 from tests.reference.agreement import disagreement, reference_reading
@@ -117,6 +117,8 @@ def test_several_slabs(monkeypatch, elements):
     for module in (slabs, streams, mixed_reference):
         monkeypatch.setattr(module, "SLAB_ELEMENTS", elements)
     monkeypatch.setattr(mixed_contexts, "_SLAB_ELEMENTS", elements)
+    monkeypatch.setattr(kernel_mask, "SLAB_ELEMENTS", elements)
+    monkeypatch.setattr(streams, "KERNEL_SLAB_ELEMENTS", elements)
     for tensor in (quantized((5, 4, 3, 3), flags="ospc"), np.arange(200, dtype=np.int16)):
         for line in in_every_encoding(tensor):
             check_agreement(file_of(line))

@@ -97,7 +97,7 @@ def kernel_masks(stream, grid, n_elements, shared):
     mask_table = read_symbol_table(stream, shared, 2**taps)
     level_tables = read_nonzero_tables(stream, shared, contexts)
     levels = []
-    for slab, n in read_slabs(stream, n_elements, taps * (streams.SLAB_ELEMENTS // taps)):
+    for slab, n in read_slabs(stream, n_elements, taps * (streams.KERNEL_SLAB_ELEMENTS // taps)):
         levels += levels_of_kernels(slab, n, (taps, row), mask_table, level_tables)
         slab.finish()
     return levels

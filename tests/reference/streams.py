@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 LANE_SYMBOLS = 1 << 14
 SLAB_ELEMENTS = 1 << 24
+KERNEL_SLAB_ELEMENTS = 1 << 22
 
 
 class Refused(Exception):  # noqa: N818 - reads as the fact it states
