@@ -180,8 +180,12 @@ class CodeTable:
         Raises:
             DamagedArtifact: The lengths are no prefix code, or the alphabet is too large.
         """
-        lowest = unzigzag(unpack_varint(reader, "tables"))
-        size = unpack_varint(reader, "tables")
+        head = reader.buffer[reader.position : reader.position + 2]
+        if len(head) == 2 and head[0] < 128 and head[1] < 128:  # the usual case, of one byte each
+            reader.take("tables", 2)
+            lowest, size = unzigzag(head[0]), head[1]
+        else:
+            lowest, size = unzigzag(unpack_varint(reader, "tables")), unpack_varint(reader, "tables")
         if size > MAX_ALPHABET or abs(lowest) > MAX_ALPHABET:
             raise DamagedArtifact(
                 f"code table of {size:,} symbols from {lowest:,}; the limit is {MAX_ALPHABET:,}"
@@ -190,7 +194,7 @@ class CodeTable:
             raise DamagedArtifact(f"code table of no symbols starts at {lowest:,}; expected 0")
         lengths = unpack_code_lengths(reader.take("tables", (size + 1) // 2), alphabet=size)
         check_code_lengths(lengths, n_symbols=0)
-        if size and not (lengths[0] and lengths[-1]):
+        if size and not (lengths.item(0) and lengths.item(-1)):
             raise DamagedArtifact("code table starts or ends with an unused symbol")
         return cls(lowest, lengths)
 

@@ -14,6 +14,7 @@ FloatArray = npt.NDArray[np.float32]
 MIN_BITS, MAX_BITS = 2, 8
 _LARGEST = 2.0**127  # far enough from the end of float32 that no rounding reaches it; FORMAT.md, "Grid"
 DECODED_DTYPES = (np.dtype(np.float32), np.dtype(np.float16))
+_LARGEST_OF: dict[np.dtype[Any], float] = {d: float(np.finfo(d).max) for d in DECODED_DTYPES}
 
 
 @dataclass(frozen=True, eq=False)
@@ -250,13 +251,16 @@ def _check_magnitude(tensor: QuantizedTensor) -> None:
 
 def _largest_value(tensor: QuantizedTensor) -> float:
     """An upper bound of all magnitudes; infinite where the decoded type ends before it."""
-    bound = np.asarray(tensor.scale, np.float64) * tensor.code_range[1]
-    bound = bound + (0.0 if tensor.offset is None else np.abs(np.asarray(tensor.offset, np.float64)))
-    before = float(np.max(bound, initial=0.0))
+    scales = np.asarray(tensor.scale, np.float64)
+    bounds = scales * tensor.code_range[1]
+    if tensor.offset is not None:
+        bounds = bounds + np.abs(np.asarray(tensor.offset, np.float64))
+    before = float(bounds.max(initial=0.0))
+    after = before
     if tensor.channel_scale is not None:
-        bound = bound * np.abs(tensor.channel_scale.astype(np.float64))
-    after = float(np.max(bound, initial=0.0))
-    limit = min(_LARGEST, float(np.finfo(tensor.dtype).max))
+        factors = np.abs(tensor.channel_scale)
+        after = float((bounds * factors).max(initial=0.0))
+    limit = min(_LARGEST, _LARGEST_OF[np.dtype(tensor.dtype)])
     return after if before < _LARGEST and after < limit else float("inf")
 
 

@@ -77,14 +77,12 @@ def _kernel_lookups(
     """
     compiled = compiled_runs()
     assert compiled is not None  # the caller has asked
-    facts = np.zeros((3, len(tables)), np.int64)
-    for at, table in enumerate(tables):
-        used = table.lengths.nonzero()[0]
-        facts[:, at] = table.width if used.size > 1 else 0, table.lowest, used[0] if used.size else -1
-    entries = np.empty((len(tables), 1 << int(facts[0].max())), np.uint32)
-    for table, width, row in zip(tables, facts[0], entries, strict=True):
-        if width:
-            compiled.fill_single(table.lengths, width, row)
+    stored = [table.lengths.tobytes() for table in tables]
+    longest = max(map(len, stored)) + 1
+    lengths = np.frombuffer(b"".join(row.ljust(longest, b"\0") for row in stored), np.uint8)
+    entries = np.empty((len(tables), 1 << max(max(row, default=0) for row in stored)), np.uint32)
+    facts = np.array([[0] * len(tables), [table.lowest for table in tables], [-1] * len(tables)], np.int64)
+    compiled.fill_kernel_lookups(lengths.reshape(len(tables), longest), entries, facts)
     return entries, facts
 
 

@@ -223,6 +223,26 @@ def fill_single(lengths, width, entries):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
+def fill_kernel_lookups(lengths, entries, facts):  # type: ignore[no-untyped-def]
+    """For every row of lengths: its `fill_single`; in `facts`, row 0, the width, and in row 2 the only symbol.
+
+    The width is 0 where at most one symbol has a codeword; the only symbol stays -1 where none has.
+    """
+    for c in range(lengths.shape[0]):
+        used, width, only = 0, 0, -1
+        for symbol in range(lengths.shape[1]):
+            if lengths[c, symbol]:
+                used += 1
+                only = symbol
+                if lengths[c, symbol] > width:
+                    width = int(lengths[c, symbol])
+        facts[2, c] = only
+        if used > 1:
+            facts[0, c] = width
+            fill_single(lengths[c], width, entries[c])
+
+
+@njit(cache=True, nogil=True)
 def decode_kernels(  # type: ignore[no-untyped-def]
     stream, end, position, masks, kernels, row, entries, widths, lowest, only
 ):

@@ -3,6 +3,7 @@
 See FORMAT.md, "Grid".
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,7 @@ _OFFSET, _SUPPORT, _PER_CHANNEL, _CHANNEL_SCALE = 1, 2, 4, 8
 _HALF_SCALE, _HALF_OFFSET, _HALF_CHANNEL_SCALE = 16, 32, 64
 _ALL_FLAGS = 127
 _FLAGS_1_0 = 15
+_HALF, _SINGLE = np.dtype("<f2"), np.dtype("<f4")
 _QUANTIZED_TYPES = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
 
 
@@ -149,7 +151,7 @@ def _read_grid(
     channels = spec.shape[axis]
     shape = (channels,) if flags & _PER_CHANNEL else ()
     scale = _read_floats(reader, shape, half=bool(flags & _HALF_SCALE))
-    if not np.all(scale > 0):
+    if not (scale > 0 if scale.ndim == 0 else (scale > 0).all()):
         raise DamagedArtifact("a scale is not positive")
     offset = _read_floats(reader, shape, half=bool(flags & _HALF_OFFSET)) if flags & _OFFSET else None
     channel_scale = (
@@ -168,9 +170,9 @@ def _check_flags(flags: int, all_flags: int) -> None:
 
 
 def _read_floats(reader: PartReader, shape: tuple[int, ...], *, half: bool) -> FloatArray:
-    dtype = np.dtype("<f2" if half else "<f4")
+    dtype = _HALF if half else _SINGLE
     count = shape[0] if shape else 1
     data = np.frombuffer(reader.take("scales", dtype.itemsize * count), dtype)
-    if not np.isfinite(data).all():
+    if not (math.isfinite(data[0]) if count == 1 else np.isfinite(data).all()):
         raise DamagedArtifact("a scale or offset is not finite")
     return data.astype(np.float32).reshape(shape)

@@ -17,6 +17,7 @@ from export.symbol_runs import compiled_for
 
 Levels = npt.NDArray[np.int16]
 
+_PLAIN_BELOW = 1e6  # quotients that are far from overflow
 _NONE = np.zeros(0, np.bool_)
 _AT_ONCE = 1 << 20  # elements that are converted together: bounds the working memory
 
@@ -26,6 +27,9 @@ def centres(grid: Grid) -> npt.NDArray[np.int16]:
     if grid.offset is None:
         return np.zeros((), np.int16)
     low, high = grid.code_range
+    if grid.offset.ndim == 0 and abs(float(grid.offset)) < _PLAIN_BELOW * float(grid.scale):
+        quotient = np.float32(-grid.offset) / np.float32(grid.scale)
+        return np.array(min(max(round(float(quotient)), low), high), np.int16)
     with np.errstate(over="ignore"):  # an infinite quotient is clipped as well
         nearest = np.rint(-grid.offset / grid.scale)
     return np.asarray(np.clip(nearest, low, high), np.int16)
