@@ -84,7 +84,11 @@ def show_ladder(facts: dict[str, Any]) -> None:
 
 def draw_ladder(path: Path, facts: dict[str, Any]) -> None:
     """The total ladder as a figure."""
-    rungs = {k: v for k, v in facts["all"].items() if k not in ("name", "weights", _WHOLE)}
+    rungs = {
+        f"bound: {form}" if form in BOUNDS else form: size
+        for form, size in facts["all"].items()
+        if form not in ("name", "weights", _WHOLE)
+    }
     write_atomically(path, draw(rungs).encode())
 
 
