@@ -35,6 +35,7 @@ from export.artifact_frame import (
     seal,
 )
 from export.atomic_file import atomic_writer
+from export.blocks import blocks
 from export.byte_parts import PartReader
 from export.code_table import CodeTable
 from export.effort import Effort, Plan, plan_file
@@ -57,7 +58,6 @@ from export.tensor_directory import (
 
 DEFAULT_MAX_DECODED_BYTES = 2 << 30
 _PARALLEL_FROM = 1 << 22  # elements in all; below, threads cost more than they save
-_FINITE_AT_ONCE = 1 << 22
 
 OnTensor = Callable[[str], None]
 
@@ -204,13 +204,14 @@ class _StoredTensors(LazyTensors):
         self._ordered = [
             index for index, record in enumerate(artifact.records) if encoding_by_id(record.encoding).in_order
         ]
+        self._rank = {index: rank for rank, index in enumerate(self._ordered)}
         self._state, self._done = FileState(artifact.shared), 0  # of the ordered ones
 
     def __getitem__(self, name: str) -> Tensor:
         index = self._index[name]
-        if index not in self._ordered:
+        if index not in self._rank:
             return self._artifact.decode(index, self._state).tensor
-        rank = self._ordered.index(index)
+        rank = self._rank[index]
         if rank < self._done:  # an adaptive model has no way back
             self._state, self._done = FileState(self._artifact.shared), 0
         while True:
@@ -372,11 +373,7 @@ def _check_array(name: str, array: npt.NDArray[np.generic]) -> None:
         raise ModelError(
             f"{name}: type {array.dtype} cannot be packed; expected a float, integer or boolean type"
         )
-    flat = array.reshape(-1)
-    if array.dtype.kind == "f" and not all(
-        np.isfinite(flat[start : start + _FINITE_AT_ONCE]).all()
-        for start in range(0, flat.size, _FINITE_AT_ONCE)
-    ):
+    if array.dtype.kind == "f" and not all(np.isfinite(block).all() for block in blocks(array)):
         raise ModelError(f"{name}: holds NaN or infinity")
 
 

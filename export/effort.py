@@ -80,12 +80,12 @@ class Plan:
 
     Attributes:
         choice: The Huffman plans and the tables they share.
-        names: The quantized tensors, in the order of the choice.
+        numbers: Of the quantized tensors, in the choice.
         mixed: Whether mixed contexts are tried too.
     """
 
     choice: Choice
-    names: tuple[str, ...]
+    numbers: Mapping[str, int]
     mixed: bool
 
     def encode(
@@ -94,7 +94,7 @@ class Plan:
         """The blob of one tensor; tensors must come in file order."""
         if not isinstance(tensor, QuantizedTensor):
             return encode_array(tensor)
-        plan = self.choice.plans[self.names.index(name)]
+        plan = self.choice.plans[self.numbers[name]]
         if self.mixed and tensor.codes.size and mixed_contexts.holds(spec_of(tensor)):
             before = state.mixing.copy()
             writer = mixed_contexts.encode(tensor, state, on_weights=on_weights)
@@ -128,4 +128,4 @@ def plan_file(
             on_tensor(name)
     # with mixed contexts in most tensors, shared tables would serve few
     choice = choose(plans, limits) if effort == "default" else choose_alone(plans, limits)
-    return Plan(choice, tuple(names), mixed=effort == "max")
+    return Plan(choice, {name: number for number, name in enumerate(names)}, mixed=effort == "max")

@@ -8,11 +8,11 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from export.blocks import blocks
 from export.errors import ModelError
 
 FloatArray = npt.NDArray[np.float32]
 MIN_BITS, MAX_BITS = 2, 8
-_AT_ONCE = 1 << 20  # elements checked together: bounds the working memory
 _LARGEST = 2.0**127  # far enough from the end of float32 that no rounding reaches it; FORMAT.md, "Grid"
 DECODED_DTYPES = (np.dtype(np.float32), np.dtype(np.float16))
 _LARGEST_OF: dict[np.dtype[Any], float] = {d: float(np.finfo(d).max) for d in DECODED_DTYPES}
@@ -272,7 +272,6 @@ def _check_support(tensor: QuantizedTensor, support: npt.NDArray[np.bool_]) -> N
         raise ModelError(
             f"support is {support.dtype} of shape {support.shape}; expected bool of shape {tensor.shape}"
         )
-    codes, kept = tensor.codes.reshape(-1), support.reshape(-1)
-    for start in range(0, codes.size, _AT_ONCE):
-        if np.any(codes[start : start + _AT_ONCE] * ~kept[start : start + _AT_ONCE]):
+    for codes, kept in zip(blocks(tensor.codes), blocks(support), strict=True):
+        if np.any(codes * ~kept):
             raise ModelError("codes outside the support must be 0")

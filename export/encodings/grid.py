@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from export.blocks import blocks
 from export.byte_parts import PartReader, PartWriter
 from export.encodings.spec import DTYPES, TensorSpec
 from export.errors import DamagedArtifact, ModelError
@@ -113,7 +114,10 @@ def write_grid(writer: PartWriter, grid: Grid) -> None:
 def fits_half(values: npt.NDArray[np.floating]) -> bool:
     """Whether float16 holds every value exactly, signs of zeros included."""
     with np.errstate(over="ignore"):
-        return values.astype(np.float16).astype(values.dtype).tobytes() == values.tobytes()
+        return all(
+            block.astype(np.float16).astype(block.dtype).tobytes() == block.tobytes()
+            for block in blocks(values)
+        )
 
 
 def read_grid(reader: PartReader, spec: TensorSpec) -> Grid:

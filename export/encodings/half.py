@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from export.blocks import blocks
 from export.byte_parts import PartReader, PartWriter
 from export.encodings.grid import fits_half
 from export.encodings.spec import TensorSpec
@@ -23,7 +24,9 @@ def fits_float16(array: Array) -> bool:
 
 def fits_bfloat16(array: Array) -> bool:
     """Whether encoding 12 holds this array: the low half of every float32 is zero."""
-    return array.dtype == np.float32 and not np.any(_words(array) & np.uint32(0xFFFF))
+    return array.dtype == np.float32 and not any(
+        np.any(_words(block) & np.uint32(0xFFFF)) for block in blocks(array)
+    )
 
 
 def encode_float16(array: Array) -> PartWriter:

@@ -3,11 +3,10 @@
 import numpy as np
 import numpy.typing as npt
 
+from export.blocks import blocks
 from export.byte_parts import PartReader, PartWriter
 from export.encodings.spec import DTYPES, TensorSpec
 from export.errors import DamagedArtifact
-
-_AT_ONCE = 1 << 22  # elements checked together: bounds the working memory
 
 
 def encode(array: npt.NDArray[np.generic]) -> PartWriter:
@@ -43,9 +42,6 @@ def check_values(array: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
     """
     if array.dtype.kind == "b" and array.size and int(array.view(np.uint8).max()) > 1:
         raise DamagedArtifact("a boolean is neither 0 nor 1")
-    if array.dtype.kind == "f" and not all(
-        np.isfinite(array.reshape(-1)[start : start + _AT_ONCE]).all()
-        for start in range(0, array.size, _AT_ONCE)
-    ):
+    if array.dtype.kind == "f" and not all(np.isfinite(block).all() for block in blocks(array)):
         raise DamagedArtifact("holds NaN or infinity")
     return array.astype(array.dtype.newbyteorder("="), copy=False)

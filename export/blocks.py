@@ -1,0 +1,23 @@
+"""Large arrays a piece at a time: what is computed of a piece takes little memory."""
+
+from collections.abc import Iterator
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+_Element = TypeVar("_Element", bound=np.generic)
+
+BLOCK_ELEMENTS = 1 << 20
+
+
+def blocks(array: npt.NDArray[_Element]) -> Iterator[npt.NDArray[_Element]]:
+    """Consecutive pieces of the elements in row-major order, views where the array is contiguous.
+
+    Example:
+        >>> [block.size for block in blocks(np.zeros((3, 500_000)))]
+        [1048576, 451424]
+    """
+    flat = array.reshape(-1)
+    for start in range(0, flat.size, BLOCK_ELEMENTS):
+        yield flat[start : start + BLOCK_ELEMENTS]
