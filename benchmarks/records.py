@@ -129,6 +129,7 @@ class Results(_Record):
         recipe: What was run; empty for `bench` on files from elsewhere.
         dataset: Name, fingerprint and number of test images; empty without one.
         training: Epochs as recorded by the training loop, by stage.
+        parameters: Precision of scales and biases, and the validation accuracy with each; empty if not judged.
     """
 
     schema_version: Literal[1] = SCHEMA_VERSION
@@ -136,6 +137,7 @@ class Results(_Record):
     recipe: dict[str, Any] = {}
     dataset: dict[str, Any] = {}
     training: dict[str, list[dict[str, Any]]] = {}
+    parameters: dict[str, Any] = {}
     models: list[ModelRecord] = Field(min_length=1)
     fidelity: list[FidelityRecord] = []
 

@@ -119,6 +119,7 @@ def _run_view(results: Results) -> dict[str, Any]:
         "n_images": images,
         "figures": list(_figures(results, packed)),
         "size_rows": _size_rows(packed.size, packed.size_bytes) if packed.size else [],
+        "precision": _precision(results),
         "fidelity": results.fidelity,
         "layers": packed.layers if packed.size else [],
         "histograms": [
@@ -196,6 +197,15 @@ def _figures(results: Results, packed: ModelRecord) -> Iterator[dict[str, str]]:
     for stage, epochs in results.training.items():
         if epochs:
             yield {"title": f"Training: {stage}", "svg": plots.training_curve(epochs, stage), "caption": ""}
+
+
+def _precision(results: Results) -> str:
+    """What rounding scales and biases costs, in a sentence; empty where it was not judged."""
+    accuracy = results.parameters.get("validation_top1", {})
+    if not accuracy:
+        return ""
+    measured = ", ".join(f"{100 * fraction:.2f} % in {name}" for name, fraction in accuracy.items())
+    return f"Scales and biases are in {results.parameters['precision']}; validation accuracy {measured}."
 
 
 def _size_rows(size: SizeRecord, total: int) -> list[dict[str, str]]:

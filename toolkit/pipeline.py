@@ -251,6 +251,7 @@ class _Run:
             recipe=self.manifest["recipe"],
             dataset=images.test_facts(),
             training={k: v for k, v in state.history.items() if k in _TRAINED},
+            parameters=state.history.get("parameters", {}),
             models=records,
             fidelity=fidelity,
         )

@@ -50,6 +50,10 @@ def test_results_are_those_of_the_files(finished):
         assert model.n_images == 359
         assert len(model.latency) == 1
     dense, packed, emitted = results.models
+    judged = results.parameters["validation_top1"]
+    assert (results.parameters["precision"] == "float16") == (judged["float16"] >= judged["float32"])
+    page = (finished / "report.html").read_text()
+    assert f"Scales and biases are in {results.parameters['precision']}; validation accuracy" in page
     assert dense.sparsity == 0
     assert packed.sparsity == emitted.sparsity == pytest.approx(187_835 / 270_896)
     assert packed.top1 == emitted.top1
