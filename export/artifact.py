@@ -290,6 +290,9 @@ def open_artifact(path: Path, *, max_decoded_bytes: int = DEFAULT_MAX_DECODED_BY
     except OSError as error:
         file.close()
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    except ArtifactError as error:
+        file.close()
+        raise type(error)(f"{path}: {error}") from error
     except BaseException:
         file.close()
         raise
