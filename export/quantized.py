@@ -252,17 +252,19 @@ def _check_magnitude(tensor: QuantizedTensor) -> None:
 
 def _largest_value(tensor: QuantizedTensor) -> float:
     """An upper bound of all magnitudes; infinite where the decoded type ends before it."""
-    scales = np.asarray(tensor.scale, np.float64)
-    bounds = scales * tensor.code_range[1]
+    bounds = np.asarray(tensor.scale, np.float64) * tensor.code_range[1]
     if tensor.offset is not None:
         bounds = bounds + np.abs(np.asarray(tensor.offset, np.float64))
-    before = float(bounds.max(initial=0.0))
-    after = before
+    before = after = _largest(bounds)
     if tensor.channel_scale is not None:
         factors = np.abs(tensor.channel_scale)
-        after = float((bounds * factors).max(initial=0.0))
+        after = before * _largest(factors) if np.ndim(bounds) == 0 else _largest(bounds * factors)
     limit = min(_LARGEST, _LARGEST_OF[np.dtype(tensor.dtype)])
     return after if before < _LARGEST and after < limit else float("inf")
+
+
+def _largest(values: npt.NDArray[np.floating] | np.floating) -> float:
+    return float(values) if np.ndim(values) == 0 else float(values.max(initial=0.0))
 
 
 def _check_support(tensor: QuantizedTensor, support: npt.NDArray[np.bool_]) -> None:
