@@ -4,7 +4,6 @@ All times are of one thread. Contestants take turns; the best round counts for s
 itself takes part), the median for loading.
 """
 
-import importlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.optional import optional_module
 from export import symbol_runs
 from export.artifact import read_artifact, write_artifact
 from export.byte_parts import PartReader
@@ -100,7 +100,7 @@ def stream_speeds(
     if symbol_runs.compiled_runs() is not None:
         contestants["Huffman, compiled"] = encode, decode
     contestants["Huffman, NumPy"] = _with_numpy_alone(encode), _with_numpy_alone(decode)
-    zstandard = _optional("zstandard")
+    zstandard = optional_module("zstandard")
     if zstandard is not None:
         data = symbols.tobytes()
         contestants["zstandard, level 3"] = (
@@ -226,11 +226,3 @@ def _timed(function: Callable[[], _T]) -> tuple[float, _T]:
     began = time.perf_counter()
     result = function()
     return time.perf_counter() - began, result
-
-
-def _optional(module: str) -> Any:
-    """The module, or None where it is not installed."""
-    try:
-        return importlib.import_module(module)
-    except ImportError:
-        return None

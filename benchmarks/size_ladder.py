@@ -3,20 +3,20 @@
 Every rung is the size of bytes that have been decoded again and compared; only the bounds are computed.
 """
 
-import importlib
 import lzma
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.optional import optional_module
 from export.byte_parts import PartReader, PartWriter
 from export.code_table import Counts
 from export.csr import Csr, csr_from_dense, csr_to_dense
-from export.encodings import HUFFMAN_IDS, encoding_by_id, huffman_blob, mixed_contexts, packed
+from export.encodings import HUFFMAN_IDS, PACKED, encoding_by_id, huffman_blob, mixed_contexts, packed
+from export.encodings import MIXED as MIXED_CONTEXTS
 from export.encodings.bitmap import BitmapCoder
 from export.encodings.dense import DenseCoder
 from export.encodings.file_state import FileState
@@ -37,8 +37,6 @@ _CODERS: Mapping[str, type[SlabCoder]] = MappingProxyType(
         "kernel masks + Huffman": KernelMaskCoder,
     }
 )
-_MIXED_ID = 10
-_PACKED_ID = 5
 MIXED = "mixed contexts"
 BOUNDS = ("entropy of levels", "entropy of gaps and levels")
 
@@ -82,7 +80,7 @@ def size_ladder(
         if mixed:
             if mixed_contexts.holds(spec_of(tensor)):
                 blob = mixed_contexts.encode(tensor, writer)
-                rungs[MIXED] = _checked(name, tensor, _MIXED_ID, blob, reader)
+                rungs[MIXED] = _checked(name, tensor, MIXED_CONTEXTS, blob, reader)
             else:
                 rungs[MIXED] = min(rungs[form] for form in ("bit-packed", *_CODERS))
         rungs |= _general_compressors(name, tensor)
@@ -129,7 +127,7 @@ def _plain_rungs(name: str, tensor: QuantizedTensor) -> dict[str, int]:
 def _encodings(name: str, tensor: QuantizedTensor) -> dict[str, int]:
     """Bit-packed and every Huffman encoding, with tables of the tensor's own."""
     state = FileState()
-    sizes = {"bit-packed": _checked(name, tensor, _PACKED_ID, packed.encode(tensor), state)}
+    sizes = {"bit-packed": _checked(name, tensor, PACKED, packed.encode(tensor), state)}
     for rung, kind in _CODERS.items():
         plans = [huffman_blob.survey(tensor, coder) for coder in kind.candidates(spec_of(tensor))]
         plan = min(plans, key=lambda p: p.n_bytes(NO_SHARED))
@@ -153,7 +151,7 @@ def _general_compressors(name: str, tensor: QuantizedTensor) -> dict[str, int]:
     sizes = {}
     packed_xz = lzma.compress(data, preset=9 | lzma.PRESET_EXTREME)
     _check(name, "xz", lzma.decompress(packed_xz) == data)
-    zstandard, brotli = _optional("zstandard"), _optional("brotli")
+    zstandard, brotli = optional_module("zstandard"), optional_module("brotli")
     if zstandard is not None:
         stream = zstandard.ZstdCompressor(level=19).compress(data)
         _check(
@@ -166,14 +164,6 @@ def _general_compressors(name: str, tensor: QuantizedTensor) -> dict[str, int]:
         _check(name, "brotli", brotli.decompress(stream) == data)
         sizes["brotli -q 11"] = len(stream)
     return sizes
-
-
-def _optional(module: str) -> Any:
-    """The module, or None where it is not installed."""
-    try:
-        return importlib.import_module(module)
-    except ImportError:
-        return None
 
 
 def entropies(tensor: QuantizedTensor) -> dict[str, int]:

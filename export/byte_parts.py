@@ -34,6 +34,11 @@ class PartWriter:
         self.sizes[part] += len(data)
         return self
 
+    @property
+    def n_bytes(self) -> int:
+        """Length of everything added."""
+        return sum(self.sizes.values())
+
     def data(self) -> bytes:
         """Everything added, in order."""
         return b"".join(self.chunks)

@@ -7,6 +7,7 @@ max       mixed contexts too: slower to write and to read, the smallest
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, get_args
 
 import numpy as np
@@ -14,7 +15,14 @@ import numpy.typing as npt
 
 from export.byte_parts import PartWriter
 from export.encodings import (
+    BFLOAT16,
+    BYTE_PLANES,
+    CODED_PLANES,
+    FLOAT16,
     HUFFMAN_IDS,
+    MIXED,
+    PACKED,
+    RAW,
     byte_planes,
     coded_planes,
     half,
@@ -37,7 +45,6 @@ EFFORTS: tuple[Effort, ...] = get_args(Effort)
 
 _FAST_CODERS = (DenseCoder, BitmapCoder)
 _DEFLATED_UP_TO = 1 << 20  # bytes; larger arrays are left to the faster coded planes
-_RAW, _BYTE_PLANES, _PACKED, _MIXED, _FLOAT16, _BFLOAT16, _CODED_PLANES = 0, 4, 5, 10, 11, 12, 13
 
 Blob = tuple[int, PartWriter]  # encoding id, content
 
@@ -52,26 +59,18 @@ def huffman_plans(tensor: QuantizedTensor, coders: Iterable[type[SlabCoder]]) ->
 
 def encode_array(array: npt.NDArray[np.generic]) -> Blob:
     """The smallest encoding of an array that is not quantized; of equal ones the fastest to decode."""
-    best = _RAW, array.nbytes
-    if half.fits_float16(array):
-        best = _FLOAT16, 2 * array.size
-    elif half.fits_bfloat16(array):
-        best = _BFLOAT16, 2 * array.size
     planes = coded_planes.survey(array)
-    if planes.n_bytes < best[1]:
-        best = _CODED_PLANES, planes.n_bytes
-    if array.nbytes <= _DEFLATED_UP_TO:
-        deflated = byte_planes.encode(array)
-        if deflated is not None and sum(deflated.sizes.values()) < best[1]:
-            return _BYTE_PLANES, deflated
-    match best[0]:
-        case 11:
-            return best[0], half.encode_float16(array)
-        case 12:
-            return best[0], half.encode_bfloat16(array)
-        case 13:
-            return best[0], coded_planes.encode(array, planes)
-    return _RAW, raw.encode(array)
+    ways: list[tuple[int, int, Callable[[], PartWriter]]] = [(array.nbytes, RAW, partial(raw.encode, array))]
+    if half.fits_float16(array):
+        ways.append((2 * array.size, FLOAT16, partial(half.encode_float16, array)))
+    elif half.fits_bfloat16(array):
+        ways.append((2 * array.size, BFLOAT16, partial(half.encode_bfloat16, array)))
+    ways.append((planes.n_bytes, CODED_PLANES, partial(coded_planes.encode, array, planes)))
+    deflated = byte_planes.encode(array) if array.nbytes <= _DEFLATED_UP_TO else None
+    if deflated is not None:
+        ways.append((deflated.n_bytes, BYTE_PLANES, lambda: deflated))
+    _, number, write = min(ways, key=lambda way: way[0])
+    return number, write()
 
 
 @dataclass(frozen=True)
@@ -88,22 +87,20 @@ class Plan:
     numbers: Mapping[str, int]
     mixed: bool
 
-    def encode(
-        self, name: str, tensor: Tensor, state: FileState, on_weights: Callable[[int], None] | None = None
-    ) -> Blob:
+    def encode(self, name: str, tensor: Tensor, state: FileState) -> Blob:
         """The blob of one tensor; tensors must come in file order."""
         if not isinstance(tensor, QuantizedTensor):
             return encode_array(tensor)
         plan = self.choice.plans[self.numbers[name]]
         if self.mixed and tensor.codes.size and mixed_contexts.holds(spec_of(tensor)):
             before = state.mixing.copy()
-            writer = mixed_contexts.encode(tensor, state, on_weights=on_weights)
+            writer = mixed_contexts.encode(tensor, state)
             limit = packed.size(tensor) if plan is None else plan.n_bytes(self.choice.shared)
-            if sum(writer.sizes.values()) < limit:
-                return _MIXED, writer
+            if writer.n_bytes < limit:
+                return MIXED, writer
             state.mixing = before
         if plan is None:
-            return _PACKED, packed.encode(tensor)
+            return PACKED, packed.encode(tensor)
         return HUFFMAN_IDS[type(plan.coder)], huffman_blob.write(tensor, plan, self.choice.shared)
 
 

@@ -32,6 +32,9 @@ class _FilesByDefault(TyperGroup):
 
 bench_app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", cls=_FilesByDefault)
 
+JsonFile = Annotated[
+    Path | None, typer.Option("-o", "--output", help="Write JSON here.", rich_help_panel=OUTPUT)
+]
 Rounds = Annotated[
     int, typer.Option(min=1, help="How often contestants take turns.", rich_help_panel=MEASUREMENT)
 ]
@@ -124,9 +127,7 @@ def coding(
         typer.Option(min=1000, help="Symbols in the stream that is timed.", rich_help_panel=MEASUREMENT),
     ] = 25_000_000,
     rounds: Rounds = 5,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Write JSON here.", rich_help_panel=OUTPUT)
-    ] = None,
+    output: JsonFile = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
@@ -152,9 +153,7 @@ def scaling(
     effort: Annotated[
         str, typer.Option(help="fast, default or max.", rich_help_panel=MEASUREMENT)
     ] = "default",
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Write JSON here.", rich_help_panel=OUTPUT)
-    ] = None,
+    output: JsonFile = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:

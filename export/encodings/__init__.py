@@ -57,6 +57,9 @@ def _huffman(kind: type[SlabCoder]) -> Callable[..., Tensor]:
     return lambda reader, spec, state: huffman_blob.read(reader, spec, kind, state.shared)
 
 
+# Ids that writers name.
+RAW, BYTE_PLANES, PACKED, MIXED, FLOAT16, BFLOAT16, CODED_PLANES = 0, 4, 5, 10, 11, 12, 13
+
 # The coders of the Huffman encodings, the fastest to decode first.
 HUFFMAN_IDS: Mapping[type[SlabCoder], int] = MappingProxyType(
     {DenseCoder: 6, BitmapCoder: 8, GapCoder: 7, KernelMaskCoder: 9}
@@ -66,20 +69,20 @@ ENCODINGS: Mapping[int, Encoding] = MappingProxyType(
     {
         encoding.id: encoding
         for encoding in (
-            Encoding(0, "raw", _alone(raw.decode)),
+            Encoding(RAW, "raw", _alone(raw.decode)),
             Encoding(1, "packed 1.0", _alone(version_1_0.decode_packed)),
             Encoding(2, "huffman 1.0", _alone(version_1_0.decode_huffman)),
             Encoding(3, "csr+huffman 1.0", _alone(version_1_0.decode_csr_huffman)),
-            Encoding(4, "byte planes", _alone(byte_planes.decode)),
-            Encoding(5, "packed", _alone(packed.decode)),
-            Encoding(6, "huffman", _huffman(DenseCoder)),
-            Encoding(7, "csr+huffman", _huffman(GapCoder)),
-            Encoding(8, "bitmap+huffman", _huffman(BitmapCoder)),
-            Encoding(9, "kernel masks+huffman", _huffman(KernelMaskCoder)),
-            Encoding(10, "mixed contexts", mixed_contexts.decode, in_order=True),
-            Encoding(11, "float16", _alone(half.decode_float16)),
-            Encoding(12, "bfloat16", _alone(half.decode_bfloat16)),
-            Encoding(13, "coded planes", _alone(coded_planes.decode)),
+            Encoding(BYTE_PLANES, "byte planes", _alone(byte_planes.decode)),
+            Encoding(PACKED, "packed", _alone(packed.decode)),
+            Encoding(HUFFMAN_IDS[DenseCoder], "huffman", _huffman(DenseCoder)),
+            Encoding(HUFFMAN_IDS[GapCoder], "csr+huffman", _huffman(GapCoder)),
+            Encoding(HUFFMAN_IDS[BitmapCoder], "bitmap+huffman", _huffman(BitmapCoder)),
+            Encoding(HUFFMAN_IDS[KernelMaskCoder], "kernel masks+huffman", _huffman(KernelMaskCoder)),
+            Encoding(MIXED, "mixed contexts", mixed_contexts.decode, in_order=True),
+            Encoding(FLOAT16, "float16", _alone(half.decode_float16)),
+            Encoding(BFLOAT16, "bfloat16", _alone(half.decode_bfloat16)),
+            Encoding(CODED_PLANES, "coded planes", _alone(coded_planes.decode)),
         )
     }
 )

@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from export.byte_parts import PartReader
 from export.encodings.levels import Levels
 from export.encodings.slab_coder import (
     SlabCoder,
@@ -13,7 +12,6 @@ from export.encodings.slab_coder import (
     read_levels,
     write_levels,
 )
-from export.encodings.spec import TensorSpec
 from export.errors import DamagedArtifact
 from export.symbol_runs import RunReader, RunWriter
 
@@ -22,16 +20,6 @@ class BitmapCoder(SlabCoder):
     """Positions take one bit per element, whatever the sparsity."""
 
     groups = (("nonzero levels", 1),)
-
-    @classmethod
-    def candidates(cls, spec: TensorSpec) -> list[SlabCoder]:
-        """Always."""
-        return [cls()]
-
-    @classmethod
-    def from_parameters(cls, reader: PartReader) -> SlabCoder:
-        """There are none."""
-        return cls()
 
     def survey(self, levels: Levels) -> Survey:
         """Counts of the nonzero levels."""

@@ -46,7 +46,7 @@ def choose(plans: Sequence[Sequence[HuffmanPlan]], limits: Sequence[int]) -> Cho
     """
     best = choose_alone(plans, limits)
     best_bytes = _total(best, limits)
-    pool = _pool([list(options) for options in plans])
+    pool = _pool(plans)
     for _ in range(_ROUNDS):
         choice = _with_tables(plans, limits, _earning(_numbered(pool), plans, limits))
         total = _total(choice, limits)
@@ -90,8 +90,7 @@ def _pool(plans: Sequence[Sequence[HuffmanPlan]]) -> _Pool:
     for options in plans:
         for plan in options:
             for name, counts in zip(plan.coder.groups, plan.groups, strict=True):
-                before = pool.get(name, (Counts.none(),) * len(counts))
-                pool[name] = tuple(a + b for a, b in zip(before, counts, strict=True))
+                _add(pool, name, counts)
         for name in {name for plan in options for name in plan.coder.groups}:
             users[name] = users.get(name, 0) + 1
     return {name: counts for name, counts in pool.items() if users[name] > 1}
@@ -107,9 +106,13 @@ def _pool_of_users(choice: Choice) -> _Pool:
             plan.coder.groups, plan.groups, plan.references(choice.shared), strict=True
         ):
             if number:
-                before = pool.get(name, (Counts.none(),) * len(counts))
-                pool[name] = tuple(a + b for a, b in zip(before, counts, strict=True))
+                _add(pool, name, counts)
     return pool
+
+
+def _add(pool: _Pool, name: _Name, counts: tuple[Counts, ...]) -> None:
+    before = pool.get(name, (Counts.none(),) * len(counts))
+    pool[name] = tuple(a + b for a, b in zip(before, counts, strict=True))
 
 
 def _numbered(pool: _Pool) -> Shared:

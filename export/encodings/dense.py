@@ -1,6 +1,5 @@
 """All levels in one run; for tensors with few zeros."""
 
-from export.byte_parts import PartReader
 from export.encodings.levels import Levels
 from export.encodings.slab_coder import (
     SlabCoder,
@@ -10,7 +9,6 @@ from export.encodings.slab_coder import (
     read_levels,
     write_levels,
 )
-from export.encodings.spec import TensorSpec
 from export.symbol_runs import RunReader, RunWriter
 
 
@@ -18,16 +16,6 @@ class DenseCoder(SlabCoder):
     """One code over all levels."""
 
     groups = (("levels", 1),)
-
-    @classmethod
-    def candidates(cls, spec: TensorSpec) -> list[SlabCoder]:
-        """Always."""
-        return [cls()]
-
-    @classmethod
-    def from_parameters(cls, reader: PartReader) -> SlabCoder:
-        """There are none."""
-        return cls()
 
     def survey(self, levels: Levels) -> Survey:
         """Counts of the levels."""

@@ -111,6 +111,13 @@ def write_grid(writer: PartWriter, grid: Grid) -> None:
     writer.add("scales", b"".join(parameters))
 
 
+def grid_bytes(grid: Grid) -> int:
+    """Length of the grid as stored."""
+    writer = PartWriter()
+    write_grid(writer, grid)
+    return writer.n_bytes
+
+
 def fits_half(values: npt.NDArray[np.floating]) -> bool:
     """Whether float16 holds every value exactly, signs of zeros included."""
     with np.errstate(over="ignore"):

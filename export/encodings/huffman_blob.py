@@ -11,7 +11,7 @@ from functools import cached_property
 
 from export.byte_parts import PartReader, PartWriter
 from export.code_table import CodeTable, Counts
-from export.encodings.grid import grid_of, read_grid, write_grid
+from export.encodings.grid import grid_bytes, grid_of, read_grid, write_grid
 from export.encodings.levels import LevelSink, levels_of
 from export.encodings.slab_coder import SlabCoder
 from export.encodings.slabs import read_slabs, slab_bounds, write_slabs
@@ -89,9 +89,7 @@ class HuffmanPlan:
 def survey(tensor: QuantizedTensor, coder: SlabCoder) -> HuffmanPlan:
     """Count what `coder` would write."""
     grid = grid_of(tensor)
-    header = PartWriter()
-    write_grid(header, grid)
-    plain = sum(header.sizes.values()) + len(coder.parameters()) + len(coder.groups)
+    plain = grid_bytes(grid) + len(coder.parameters()) + len(coder.groups)
     bounds = slab_bounds(tensor.codes.size, per_slab=coder.slab_elements)
     totals = [[Counts.none()] * n_tables for _, n_tables in coder.groups]
     for start, stop in bounds:

@@ -1,6 +1,5 @@
 """Encoding 10: every level coded bit by bit under mixed, adaptive contexts; see `export.context_mixing`."""
 
-from collections.abc import Callable
 from math import prod
 
 from export.byte_parts import PartReader, PartWriter
@@ -16,16 +15,8 @@ MAX_ROW_ELEMENTS = 1 << 20  # bounds what the coder keeps for each element of a 
 _SLAB_ELEMENTS = 1 << 20  # the coder needs room for the worst case
 
 
-def encode(
-    tensor: QuantizedTensor, state: FileState, *, on_weights: Callable[[int], None] | None = None
-) -> PartWriter:
-    """Grid and slabs of whole rows; moves the model of `state` on.
-
-    Args:
-        tensor: Anything quantized.
-        state: Of the writer.
-        on_weights: Called now and then with the number of weights done in this slab.
-    """
+def encode(tensor: QuantizedTensor, state: FileState) -> PartWriter:
+    """Grid and slabs of whole rows; moves the model of `state` on."""
     grid = grid_of(tensor)
     writer = PartWriter()
     write_grid(writer, grid)
@@ -33,7 +24,7 @@ def encode(
     slabs = []
     for start, stop in _row_slabs(grid.spec):
         levels = levels_of(tensor, grid, start, stop).reshape(-1, inputs, taps)
-        slabs.append(state.mixing.encode(levels, kernel_width=_kernel_width(grid.spec), progress=on_weights))
+        slabs.append(state.mixing.encode(levels, kernel_width=_kernel_width(grid.spec)))
     write_slabs(writer, slabs)
     return writer
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from export.bitstream import pack_fixed_width, unpack_fixed_width
 from export.byte_parts import PartReader, PartWriter
-from export.encodings.grid import Grid, grid_of, read_grid, write_grid
+from export.encodings.grid import Grid, grid_bytes, grid_of, read_grid, write_grid
 from export.encodings.levels import LevelSink, level_bounds, levels_of
 from export.encodings.spec import TensorSpec
 from export.quantized import QuantizedTensor, Tensor
@@ -14,10 +14,8 @@ _AT_ONCE = 1 << 20  # elements, a multiple of 8, so that every piece ends with a
 
 def size(tensor: QuantizedTensor) -> int:
     """Bytes of the blob."""
-    header = PartWriter()
     grid = grid_of(tensor)
-    write_grid(header, grid)
-    return sum(header.sizes.values()) + (tensor.codes.size * _width(grid) + 7) // 8
+    return grid_bytes(grid) + (tensor.codes.size * _width(grid) + 7) // 8
 
 
 def encode(tensor: QuantizedTensor) -> PartWriter:

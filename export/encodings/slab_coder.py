@@ -35,18 +35,18 @@ class SlabCoder(ABC):
     slab_elements: int | None = None
 
     @classmethod
-    @abstractmethod
     def candidates(cls, spec: TensorSpec) -> list["SlabCoder"]:
-        """The coders of this kind worth trying on a tensor of this shape."""
+        """The coders of this kind worth trying on a tensor of this shape; here the only one there is."""
+        return [cls()]
 
     @classmethod
-    @abstractmethod
     def from_parameters(cls, reader: PartReader) -> "SlabCoder":
-        """Undo `parameters`.
+        """Undo `parameters`; here there are none.
 
         Raises:
             DamagedArtifact: A parameter is out of range.
         """
+        return cls()
 
     def parameters(self) -> bytes:
         """What the header says of this coder."""
