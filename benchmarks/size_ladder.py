@@ -129,7 +129,7 @@ def _encodings(name: str, tensor: QuantizedTensor) -> dict[str, int]:
     state = FileState()
     sizes = {"bit-packed": _checked(name, tensor, PACKED, packed.encode(tensor), state)}
     for rung, kind in _CODERS.items():
-        plans = [huffman_blob.survey(tensor, coder) for coder in kind.candidates(spec_of(tensor))]
+        plans = huffman_blob.survey(tensor, kind.candidates(spec_of(tensor)))
         plan = min(plans, key=lambda p: p.n_bytes(NO_SHARED))
         blob = huffman_blob.write(tensor, plan, NO_SHARED)
         sizes[rung] = _checked(name, tensor, HUFFMAN_IDS[kind], blob, state)

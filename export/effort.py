@@ -52,7 +52,7 @@ Blob = tuple[int, PartWriter]  # encoding id, content
 def huffman_plans(tensor: QuantizedTensor, coders: Iterable[type[SlabCoder]]) -> list[HuffmanPlan]:
     """What the coders would write, less those that cannot be the smallest whatever tables they may share."""
     spec = spec_of(tensor)
-    plans = [huffman_blob.survey(tensor, coder) for kind in coders for coder in kind.candidates(spec)]
+    plans = huffman_blob.survey(tensor, [coder for kind in coders for coder in kind.candidates(spec)])
     best = min(plan.n_bytes(NO_SHARED) for plan in plans)
     return [plan for plan in plans if plan.entropy_bytes() <= best]
 

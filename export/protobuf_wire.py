@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from export.errors import InputError
+from export.varint import pack_varint
 
 VARINT, FIXED64, LENGTH_DELIMITED, FIXED32 = 0, 1, 2, 5
 _FIXED_BYTES = {FIXED64: 8, FIXED32: 4}
@@ -79,21 +80,6 @@ def read_varint(data: memoryview, position: int, end: int) -> tuple[int, int]:
     raise InputError(f"byte {start:,}: a number does not end; {_NO_MODEL}")
 
 
-def varint(value: int) -> bytes:
-    """Undo `read_varint`.
-
-    Example:
-        >>> varint(150).hex(" ")
-        '96 01'
-    """
-    encoded = bytearray()
-    while value >= 0x80:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    encoded.append(value)
-    return bytes(encoded)
-
-
 def length_prefix(number: int, length: int) -> bytes:
     """Tag and length that precede a length-delimited field.
 
@@ -101,7 +87,7 @@ def length_prefix(number: int, length: int) -> bytes:
         >>> length_prefix(7, 300).hex(" ")
         '3a ac 02'
     """
-    return varint(number << 3 | LENGTH_DELIMITED) + varint(length)
+    return pack_varint(number << 3 | LENGTH_DELIMITED) + pack_varint(length)
 
 
 def _read_field(data: memoryview, start: int, end: int) -> Field:

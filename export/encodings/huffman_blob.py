@@ -13,7 +13,7 @@ from export.byte_parts import PartReader, PartWriter
 from export.code_table import CodeTable, Counts
 from export.encodings.grid import grid_bytes, grid_of, read_grid, write_grid
 from export.encodings.levels import LevelSink, levels_of
-from export.encodings.slab_coder import SlabCoder
+from export.encodings.slab_coder import SlabCoder, Survey
 from export.encodings.slabs import read_slabs, slab_bounds, write_slabs
 from export.encodings.spec import TensorSpec
 from export.errors import DamagedArtifact
@@ -86,21 +86,32 @@ class HuffmanPlan:
         return self.plain_bytes + (sum(bits for _, _, bits in self.references(shared)) + 7) // 8
 
 
-def survey(tensor: QuantizedTensor, coder: SlabCoder) -> HuffmanPlan:
-    """Count what `coder` would write."""
+def survey(tensor: QuantizedTensor, coders: Sequence[SlabCoder]) -> list[HuffmanPlan]:
+    """Count what each coder would write; levels are made once for all whose slabs are the same."""
     grid = grid_of(tensor)
-    plain = grid_bytes(grid) + len(coder.parameters()) + len(coder.groups)
-    bounds = slab_bounds(tensor.codes.size, per_slab=coder.slab_elements)
-    totals = [[Counts.none()] * n_tables for _, n_tables in coder.groups]
-    for start, stop in bounds:
-        levels = levels_of(tensor, grid, start, stop)
-        plain += coder.plain_bytes(levels)
-        for total, counts in zip(totals, coder.survey(levels), strict=True):
-            total[:] = [before + now for before, now in zip(total, counts, strict=True)]
-    plain += 4 * len(bounds) if len(bounds) > 1 else 0
-    n_symbols = sum(c.total for group in totals for c in group)
-    plain += 5 * n_symbols // (2 * LANE_SYMBOLS) if n_symbols > LANE_SYMBOLS else 0
-    return HuffmanPlan(coder, tuple(tuple(c.trimmed() for c in group) for group in totals), plain)
+    counts = [[[Counts.none()] * n_tables for _, n_tables in coder.groups] for coder in coders]
+    plain = [grid_bytes(grid) + len(coder.parameters()) + len(coder.groups) for coder in coders]
+    for per_slab in dict.fromkeys(coder.slab_elements for coder in coders):
+        bounds = slab_bounds(tensor.codes.size, per_slab=per_slab)
+        alike = [at for at, coder in enumerate(coders) if coder.slab_elements == per_slab]
+        for start, stop in bounds:
+            levels = levels_of(tensor, grid, start, stop)
+            for at in alike:
+                plain[at] += coders[at].plain_bytes(levels) + 4 * (len(bounds) > 1)
+                counts[at] = _summed(counts[at], coders[at].survey(levels))
+    return [_plan(*parts) for parts in zip(coders, counts, plain, strict=True)]
+
+
+def _summed(totals: Survey, more: Survey) -> Survey:
+    return [[a + b for a, b in zip(*pair, strict=True)] for pair in zip(totals, more, strict=True)]
+
+
+def _plan(coder: SlabCoder, counts: Survey, plain_bytes: int) -> HuffmanPlan:
+    """With the lengths and the padding of lanes, as far as they can be told beforehand."""
+    n_symbols = sum(table.total for group in counts for table in group)
+    lanes = 5 * n_symbols // (2 * LANE_SYMBOLS) if n_symbols > LANE_SYMBOLS else 0
+    groups = tuple(tuple(table.trimmed() for table in group) for group in counts)
+    return HuffmanPlan(coder, groups, plain_bytes + lanes)
 
 
 def write(tensor: QuantizedTensor, plan: HuffmanPlan, shared: Shared) -> PartWriter:

@@ -130,7 +130,7 @@ def test_the_smallest_encoding_is_taken(density):
 
 def gap_blob(tensor, gap_bits=None):
     coders = [GapCoder(gap_bits)] if gap_bits else GapCoder.candidates(spec_of(tensor))
-    plan = min((huffman_blob.survey(tensor, c) for c in coders), key=lambda p: p.n_bytes(NO_SHARED))
+    plan = min(huffman_blob.survey(tensor, coders), key=lambda p: p.n_bytes(NO_SHARED))
     return huffman_blob.write(tensor, plan, NO_SHARED)
 
 

@@ -14,7 +14,8 @@ from export import onnx_tensor_scan, protobuf_wire
 from export.errors import InputError, ModelError
 from export.onnx_source import open_onnx
 from export.packing import PackOptions, open_for_packing
-from export.protobuf_wire import length_prefix, varint
+from export.protobuf_wire import length_prefix
+from export.varint import pack_varint
 from tests.export.foreign_onnx import INFO, MODELS, NODE, arrays_of, every_operator, foreign, saved
 
 
@@ -325,7 +326,7 @@ def test_a_nested_initializer_that_is_an_input_is_refused(path):
 
 def test_floods_of_tiny_fields_are_refused(path, monkeypatch):
     monkeypatch.setattr(protobuf_wire, "MAX_FIELDS", 100)
-    path.write_bytes(length_prefix(7, 202) + (varint(5 << 3) + b"\0") * 101)
+    path.write_bytes(length_prefix(7, 202) + (pack_varint(5 << 3) + b"\0") * 101)
     with pytest.raises(InputError, match="more than 100 fields"):
         open_onnx(path)
 

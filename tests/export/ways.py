@@ -33,7 +33,7 @@ def _quantized(tensor: QuantizedTensor) -> Ways:
     }
     for kind, number in HUFFMAN_IDS.items():
         for coder in kind.candidates(spec_of(tensor)):
-            plan = huffman_blob.survey(tensor, coder)
+            plan = huffman_blob.survey(tensor, [coder])[0]
             blob = huffman_blob.write(tensor, plan, NO_SHARED)
             ways[f"{kind.__name__} {coder.parameters().hex()}"] = number, blob
     return ways
