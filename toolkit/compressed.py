@@ -1,40 +1,93 @@
 """A network whose weights are masked and quantized on the way into its forward pass."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from export.errors import InputError
 from toolkit.layers import weight_layers
+from toolkit.quantization.learned_step import GridParameters
+from toolkit.quantization.least_error import least_error_grid
 from toolkit.quantization.quantizers import Grid, QuantizerSpec, fake_quantize, min_max_grid
 
 
 class CompressedNetwork(nn.Module):
     """Wraps a network without changing it: its parameters stay dense floats that an optimiser may move.
 
+    Masks are buffers of this module and kept grids are submodules, so that its state dict holds all that training
+    may change.
+
     Args:
         network: Any network of convolutions and linear layers.
         masks: Per layer, boolean, true = kept; a removed weight is exactly 0.0 in every forward pass and
             receives no gradient.
         quantizers: Per layer; layers without one stay in floating point.
+        grids: State of kept grids, by layer, as `kept_grids` returns them; others start from the weights.
 
     Raises:
         InputError: A mask has another shape than its weight.
     """
 
     def __init__(
-        self, network: nn.Module, *, masks: dict[str, Tensor], quantizers: dict[str, QuantizerSpec]
+        self,
+        network: nn.Module,
+        *,
+        masks: Mapping[str, Tensor],
+        quantizers: Mapping[str, QuantizerSpec],
+        grids: Mapping[str, Mapping[str, Tensor]] | None = None,
     ) -> None:
         super().__init__()
         self.network = network
-        self.masks = masks
-        self.quantizers = quantizers
+        self.quantizers = dict(quantizers)
+        self.quantized = True
         self._layers = weight_layers(network)
+        self._masks, self._grids = nn.Module(), nn.ModuleDict()
         for name, mask in masks.items():
             if mask.shape != self._layers[name].shape:
                 raise InputError(
                     f"{name}: mask has shape {tuple(mask.shape)}, weight {tuple(self._layers[name].shape)}"
                 )
+            self._masks.register_buffer(_key(name), mask)
+        for name, spec in self.quantizers.items():
+            if not spec.follows_weights:
+                parameters = GridParameters(self._grid_of_weights(name)).to(self._layers[name].device)
+                if grids is not None and name in grids:
+                    parameters.load_state_dict(dict(grids[name]))
+                self._grids[_key(name)] = parameters
+
+    @property
+    def masks(self) -> dict[str, Tensor]:
+        """By layer, true = kept."""
+        return {name: self._masks.get_buffer(_key(name)) for name in self._layers if self._mask_of(name) is not None}
+
+    def kept_grids(self) -> dict[str, dict[str, Tensor]]:
+        """Copies of the state of all grids that do not follow from the weights, by layer."""
+        return {
+            name: {key: value.detach().clone() for key, value in self._kept_grid(name).state_dict().items()}
+            for name in self.quantizers
+            if _key(name) in self._grids
+        }
+
+    def grid_parameters(self) -> list[nn.Parameter]:
+        """Scales and centres that training moves."""
+        return [parameter for parameter in self._grids.parameters() if parameter.requires_grad]
+
+    def dense_weight(self, layer: str) -> Tensor:
+        """The parameter itself, which masks and grids do not touch."""
+        return self._layers[layer]
+
+    def set_masks(self, masks: Mapping[str, Tensor]) -> None:
+        """Replace the masks of layers that have one already."""
+        for name, mask in masks.items():
+            self._masks.get_buffer(_key(name)).copy_(mask)
+
+    def renew_grids(self) -> None:
+        """Take all kept grids from the present weights."""
+        for name in self.quantizers:
+            if _key(name) in self._grids:
+                self._kept_grid(name).take(self._grid_of_weights(name))
 
     def forward(self, x: Tensor) -> Tensor:
         """As the network's own, with effective weights."""
@@ -46,17 +99,19 @@ class CompressedNetwork(nn.Module):
         return {
             name: self.effective_weight(name)
             for name in self._layers
-            if name in {*self.masks, *self.quantizers}
+            if self._mask_of(name) is not None or name in self.quantizers
         }
 
     def grid(self, name: str) -> Grid:
-        """The quantization grid of a layer, from its present weights."""
-        return min_max_grid(self.masked(name), self.quantizers[name])
+        """The quantization grid of a layer, kept or from its present weights."""
+        if _key(name) in self._grids:
+            return self._kept_grid(name).grid()
+        return self._grid_of_weights(name)
 
     def masked(self, name: str) -> Tensor:
         """The dense floats of a layer with removed weights at 0.0."""
-        weight = self._layers[name]
-        return torch.where(self.masks[name], weight, 0.0) if name in self.masks else weight
+        weight, mask = self._layers[name], self._mask_of(name)
+        return weight if mask is None else torch.where(mask, weight, 0.0)
 
     @torch.no_grad()
     def settle(self) -> None:
@@ -66,8 +121,29 @@ class CompressedNetwork(nn.Module):
 
     def effective_weight(self, name: str) -> Tensor:
         """What the forward pass computes with in one layer."""
-        weight = self.masked(name)
-        if name not in self.quantizers:
+        weight, mask = self.masked(name), self._mask_of(name)
+        if name not in self.quantizers or not self.quantized:
             return weight
-        quantized = fake_quantize(weight, min_max_grid(weight, self.quantizers[name]))
-        return torch.where(self.masks[name], quantized, 0.0) if name in self.masks else quantized
+        if _key(name) in self._grids:
+            quantized = self._kept_grid(name)(weight, mask)
+        else:
+            quantized = fake_quantize(weight, self._grid_of_weights(name))
+        return quantized if mask is None else torch.where(mask, quantized, 0.0)
+
+    def _grid_of_weights(self, name: str) -> Grid:
+        spec = self.quantizers[name]
+        search = least_error_grid if spec.range == "mse" else min_max_grid
+        return search(self.masked(name), spec, kept=self._mask_of(name))
+
+    def _mask_of(self, name: str) -> Tensor | None:
+        return self._masks._buffers.get(_key(name))
+
+    def _kept_grid(self, name: str) -> GridParameters:
+        grid = self._grids[_key(name)]
+        assert isinstance(grid, GridParameters)
+        return grid
+
+
+def _key(layer: str) -> str:
+    """A layer's name where modules allow no dots."""
+    return layer.replace(".", "/")

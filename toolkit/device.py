@@ -51,7 +51,7 @@ def choose_device(name: str = "auto", *, bf16: bool = True, channels_last: bool 
     Args:
         name: ``auto`` (CUDA if present), ``cpu``, ``cuda`` or ``cuda:1``.
         bf16: Allow bfloat16 where the device computes in it.
-        channels_last: Allow the layout where it pays (GPUs).
+        channels_last: Allow that layout.
 
     Raises:
         InputError: The device is unknown or missing.
@@ -69,8 +69,7 @@ def choose_device(name: str = "auto", *, bf16: bool = True, channels_last: bool 
         raise InputError(
             f"device {name!r} is not there: {torch.cuda.device_count()} CUDA devices found; try --device cpu"
         )
-    on_gpu = device.type == "cuda"
-    return Device(device, bf16 and _computes_in_bf16(device), channels_last and on_gpu)
+    return Device(device, bf16 and _computes_in_bf16(device), channels_last)
 
 
 def _computes_in_bf16(device: torch.device) -> bool:

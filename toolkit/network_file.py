@@ -41,6 +41,7 @@ class NetworkState:
         model: Its architecture.
         masks: Per pruned layer, true = kept.
         quantizers: Per quantized layer.
+        grids: Per layer, the state of grids that do not follow from the weights.
         contract: What it was trained on; None for files from elsewhere.
         history: What each stage did, for the manifest.
     """
@@ -49,12 +50,15 @@ class NetworkState:
     model: ModelOptions
     masks: dict[str, Tensor] = field(default_factory=dict)
     quantizers: dict[str, QuantizerSpec] = field(default_factory=dict)
+    grids: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     contract: InputContract | None = None
     history: dict[str, Any] = field(default_factory=dict)
 
     def compressed(self) -> CompressedNetwork:
         """The network with masks and quantizers in its forward pass."""
-        return CompressedNetwork(self.network, masks=self.masks, quantizers=self.quantizers)
+        return CompressedNetwork(
+            self.network, masks=self.masks, quantizers=self.quantizers, grids=self.grids
+        )
 
 
 def new_network(model: ModelOptions, *, seed: int, n_classes: int = 10) -> nn.Module:
@@ -75,6 +79,10 @@ def save_network(path: Path, state: NetworkState) -> None:
             "model": {"arch": state.model.arch, "shortcut": state.model.shortcut},
             "masked": sorted(state.masks),
             "quantizers": {name: vars(spec) for name, spec in state.quantizers.items()},
+            "grids": {
+                name: {key: value.tolist() for key, value in grid.items()}  # float32 survives JSON unchanged
+                for name, grid in state.grids.items()
+            },
             "contract": None if contract is None else vars(contract),
             "history": state.history,
         },
@@ -99,7 +107,14 @@ def load_network(path: Path, model: ModelOptions) -> NetworkState:
     if unknown:
         raise InputError(f"checkpoint {path}: its metadata name the unknown layer {unknown[0]!r}")
     masks = {name: layers[name].detach() != 0 for name in facts.masked}
-    return NetworkState(network, facts.model, masks, facts.quantizers, facts.contract, facts.history)
+    loaded = NetworkState(
+        network, facts.model, masks, facts.quantizers, facts.grids, facts.contract, facts.history
+    )
+    try:
+        loaded.compressed()
+    except (RuntimeError, InputError) as error:
+        raise InputError(f"checkpoint {path}: its quantization grids are damaged: {error}") from error
+    return loaded
 
 
 @dataclass(frozen=True)
@@ -109,6 +124,7 @@ class _Facts:
     model: ModelOptions
     masked: tuple[str, ...]
     quantizers: dict[str, QuantizerSpec]
+    grids: dict[str, dict[str, Tensor]]
     contract: InputContract | None
     history: dict[str, Any]
 
@@ -122,6 +138,10 @@ class _Facts:
             model,
             tuple(metadata.get("masked", ())),
             {name: QuantizerSpec(**spec) for name, spec in metadata.get("quantizers", {}).items()},
+            {
+                name: {key: torch.tensor(value, dtype=torch.float32) for key, value in grid.items()}
+                for name, grid in metadata.get("grids", {}).items()
+            },
             None if contract is None else InputContract(**{key: _frozen(v) for key, v in contract.items()}),
             dict(metadata.get("history", {})),
         )

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import ValidationError
+from torch import nn
 
 from benchmarks.environment import describe_environment
 from benchmarks.fidelity import compare_logits, tensors_that_differ
@@ -38,6 +40,7 @@ from toolkit.output_folder import (
 from toolkit.recipe import Recipe
 from toolkit.stages import (
     TrainingStage,
+    batch_norm_stage,
     check_dense,
     check_patterns,
     freeze_stage,
@@ -48,6 +51,7 @@ from toolkit.stages import (
     removed_weights,
     sparsify_stage,
     starting_network,
+    teacher_for,
     train_stage,
     validation_top1,
 )
@@ -102,14 +106,23 @@ def run_pipeline(
     with run.stage("evaluate"):
         run.report_validation("dense", dense, images, device)
         write_onnx(output / DENSE, freeze_stage(dense), flavour="float")
+    teacher = teacher_for(recipe, dense, device)
     with run.stage("prune"):
-        pruned = run.prune(dense, images, device)
-        progress.note(removed_weights(pruned))
-        run.report_validation("pruned", pruned, images, device)
+        pruned = run.prune(dense, images, device, teacher)
+        if recipe.prune.scheduled:
+            progress.note(f"weights are removed during the first {recipe.prune.epochs} epochs of the finetuning")
+        else:
+            progress.note(removed_weights(pruned))
+            run.report_validation("pruned", pruned, images, device)
     with run.stage("quantize"):
         quantized = quantizer_stage(pruned, recipe.quantize)
-        run.report_validation("quantized", quantized, images, device)
-        quantized = run.train(quantized, images, device, stage="finetune")
+        if not (recipe.prune.scheduled or recipe.quantize.after):
+            run.report_validation("quantized", quantized, images, device)
+        quantized = run.train(quantized, images, device, stage="finetune", teacher=teacher)
+        if recipe.prune.scheduled:
+            progress.note(removed_weights(quantized))
+        quantized = batch_norm_stage(quantized, recipe.quantize, images, device, seed=recipe.seed)
+        run.report_validation("finetuned", quantized, images, device)
         quantized = half_parameters_stage(quantized, recipe.pack, images, device, progress)
         save_network(output / CHECKPOINT, quantized)
     with run.stage("pack"):
@@ -153,7 +166,7 @@ class _Run:
         earlier = read_manifest(self.output)
         if earlier is None:
             return False
-        if earlier.get("recipe") != self.manifest["recipe"]:
+        if not _same_recipe(earlier.get("recipe"), self.recipe):
             raise InputError(
                 f"{self.output}/ holds a run of another recipe; give the same options to resume it, "
                 "or pass --overwrite to start again"
@@ -188,7 +201,13 @@ class _Run:
         self.manifest["stages"].append({"name": name, "seconds": round(time.perf_counter() - began, 3)})
 
     def train(
-        self, state: NetworkState, images: ImageSet, device: Device, *, stage: TrainingStage
+        self,
+        state: NetworkState,
+        images: ImageSet,
+        device: Device,
+        *,
+        stage: TrainingStage,
+        teacher: nn.Module | None = None,
     ) -> NetworkState:
         """The training stages of the recipe, resumable."""
         path = state_path(self.output / _TRAINED[stage])
@@ -199,17 +218,29 @@ class _Run:
             device,
             self.progress,
             stage=stage,
+            teacher=teacher,
             state_path=path,
             resume=self.resume,
         )
 
-    def prune(self, state: NetworkState, images: ImageSet, device: Device) -> NetworkState:
-        """Remove weights by magnitude, or train with a penalty that sets them to zero."""
+    def prune(
+        self, state: NetworkState, images: ImageSet, device: Device, teacher: nn.Module | None
+    ) -> NetworkState:
+        """Remove weights by magnitude, or train with a penalty that sets them to zero; on a schedule, nothing yet."""
+        if self.recipe.prune.scheduled:
+            return state
         if not self.recipe.prune.by_penalty:
             return prune_stage(state, self.recipe.prune)
         path = self.output / _TRAINED["sparsify"]
         pruned = sparsify_stage(
-            state, images, self.recipe, device, self.progress, state_path=state_path(path), resume=self.resume
+            state,
+            images,
+            self.recipe,
+            device,
+            self.progress,
+            teacher=teacher,
+            state_path=state_path(path),
+            resume=self.resume,
         )
         save_network(path, pruned)
         return pruned
@@ -307,6 +338,14 @@ class _Run:
         dense = [DENSE_NETWORK] if recipe.model.checkpoint is None else []
         pruned = [PRUNED_NETWORK] if recipe.prune.by_penalty else []
         return sorted([*dense, *pruned, *_outputs(self.recipe), DENSE, CHECKPOINT, RESULTS, REPORT])
+
+
+def _same_recipe(earlier: Any, recipe: Recipe) -> bool:
+    """Whether a manifest's recipe means this one; keys that it does not know have their defaults."""
+    try:
+        return Recipe.model_validate(earlier) == recipe
+    except ValidationError:
+        return False
 
 
 def _outputs(recipe: Recipe) -> list[str]:

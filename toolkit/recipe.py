@@ -20,6 +20,7 @@ MagnitudeMethod = Literal["global-magnitude", "layer-magnitude"]
 PenaltyMethod = Literal["proximal-l1", "trimmed-l1", "group-lasso"]
 PruneMethod = Literal[MagnitudeMethod, PenaltyMethod]
 PositiveInt = Annotated[int, Field(ge=1)]
+LayerBits = dict[str, Bits | Literal["float"]]
 
 
 class _Options(BaseModel):
@@ -48,6 +49,8 @@ class ModelOptions(_Options):
     """Shortcut where the shape changes: A pads with zeros, B projects."""
     checkpoint: str | None = None
     """Trained weights to start from; without them the network is trained from scratch."""
+    teacher: str | None = None
+    """Trained weights of the network to distil from; without them the one before pruning."""
 
 
 class TrainingOptions(_Options):
@@ -71,6 +74,14 @@ class TrainingOptions(_Options):
     """L2 penalty on all parameters."""
     padding: Annotated[int, Field(ge=0, le=8)] = 4
     """Random crops shift the image by up to so many pixels."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of every label spread evenly over all classes."""
+    distill_weight: Fraction = 0.0
+    """Share of the loss that compares with the dense network's output."""
+    distill_temperature: Annotated[float, Field(gt=0, le=100)] = 3.0
+    """Softens both outputs for that comparison."""
+    average: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Decay of the moving average of weights that the training ends with; 0: the last weights."""
 
     @model_validator(mode="after")
     def _nesterov_needs_momentum(self) -> "TrainingOptions":
@@ -88,6 +99,16 @@ class PruneOptions(_Options):
     """Fraction of weights removed; a penalty ends when it is reached."""
     exclude: tuple[str, ...] = ("*id_mapping*",)
     """Name patterns of layers that stay dense."""
+    granularity: Annotated[str, Field(pattern=r"^(weight|channel|[1-9]\d?:[1-9]\d?)$")] = "weight"
+    """weight, channel (whole output channels), or N:M as in 2:4."""
+    schedule: Literal["one-shot", "linear", "cubic"] = "one-shot"
+    """By magnitude at once, before finetuning; or in steps during its first epochs."""
+    epochs: PositiveInt = 10
+    """Epochs of the finetuning over which a schedule rises."""
+    updates_per_epoch: PositiveInt = 1
+    """Steps of a schedule per epoch."""
+    hold: bool = True
+    """Weights removed by a step of a schedule stay removed; else only those of the last step."""
     penalty: Annotated[float, Field(gt=0, le=1e6)] = 0.2
     """Strength of a penalty: the threshold per step is this times the learning rate."""
     penalty_warmup: Fraction = 1.0
@@ -97,6 +118,25 @@ class PruneOptions(_Options):
     def by_penalty(self) -> bool:
         """Whether the method needs training."""
         return self.method in get_args(PenaltyMethod)
+
+    @property
+    def scheduled(self) -> bool:
+        """Whether weights are removed step by step during the finetuning."""
+        return self.schedule != "one-shot" and self.sparsity > 0
+
+    @model_validator(mode="after")
+    def _options_fit_the_method(self) -> "PruneOptions":
+        n, colon, m = self.granularity.partition(":")
+        if colon and not int(n) < int(m):
+            raise ValueError(f"granularity {self.granularity} keeps {n} of {m}: the first must be the smaller")
+        if colon and self.sparsity not in (0, 1 - int(n) / int(m)):
+            raise ValueError(
+                f"granularity {self.granularity} removes {1 - int(n) / int(m):g} of the weights, sparsity is "
+                f"{self.sparsity:g}: set sparsity to {1 - int(n) / int(m):g}"
+            )
+        if self.by_penalty and (self.schedule != "one-shot" or self.granularity != "weight"):
+            raise ValueError(f"schedule and granularity are for pruning by magnitude; method is {self.method}")
+        return self
 
 
 class QuantizeOptions(_Options):
@@ -108,8 +148,24 @@ class QuantizeOptions(_Options):
     """Grid around zero, or from minimum to maximum."""
     per_channel: bool = False
     """One scale per output channel, or per tensor."""
-    layers: dict[str, Bits | Literal["float"]] = Field(default={"head_conv*": "float", "final_fc*": "float"})
+    zero_point: Literal["float", "integer"] = "float"
+    """Offset of an asymmetric grid: any float, or a whole number of steps."""
+    range: Literal["min-max", "mse"] = "min-max"
+    """The grid covers all kept weights, or is the one of least squared error."""
+    learned: bool = False
+    """Scale and offset are parameters of the finetuning (learned step size)."""
+    after: Annotated[int, Field(ge=0)] = 0
+    """Epochs of the finetuning before weights are quantized."""
+    batch_norm_images: Annotated[int, Field(ge=0)] = 0
+    """Training images on which batch-norm statistics are measured anew at the end; 0 keeps them."""
+    layers: LayerBits = Field(default={"head_conv*": "float", "final_fc*": "float"})
     """Exceptions by name pattern: another width, or `float`."""
+
+    @model_validator(mode="after")
+    def _a_symmetric_grid_has_no_zero_point(self) -> "QuantizeOptions":
+        if self.symmetric and self.zero_point == "integer":
+            raise ValueError("zero_point integer is for asymmetric grids: set symmetric to false")
+        return self
 
 
 class PackOptions(_Options):
@@ -140,7 +196,7 @@ class RunOptions(_Options):
     bf16: bool = True
     """Train in bfloat16 where the device computes in it."""
     channels_last: bool = True
-    """Activations as (N, H, W, C) where it pays (GPUs)."""
+    """Activations as (N, H, W, C) in memory."""
 
 
 class Recipe(_Options):
@@ -167,6 +223,23 @@ class Recipe(_Options):
             raise ValueError(
                 f"prune.method {self.prune.method} works by training: set sparsify.epochs above 0"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _schedules_end_within_the_run(self) -> "Recipe":
+        epochs = self.finetune.epochs
+        if self.prune.scheduled and self.prune.epochs > epochs:
+            raise ValueError(
+                f"the pruning schedule is longer than the run: prune.epochs is {self.prune.epochs}, finetune.epochs "
+                f"{epochs}; lower prune.epochs, or set prune.schedule to one-shot"
+            )
+        if self.quantize.after and self.quantize.after >= max(epochs, 1):
+            raise ValueError(
+                f"weights would never be finetuned on their grid: quantize.after is {self.quantize.after}, "
+                f"finetune.epochs {epochs}; lower quantize.after"
+            )
+        if self.train.distill_weight:
+            raise ValueError("train.distill_weight: a network trained from scratch has no teacher; set it to 0")
         return self
 
 

@@ -8,7 +8,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from benchmarks.sparsity import sparsity_of
 from export.errors import InputError
@@ -20,14 +21,18 @@ from toolkit.device import Device
 from toolkit.freeze import freeze
 from toolkit.layers import matching, weight_layers, without
 from toolkit.network_file import InputContract, NetworkState, load_network, new_network
-from toolkit.pruning.magnitude import METHODS
+from toolkit.pruning.granularity import choose_masks
 from toolkit.pruning.proximal import ProximalStep
+from toolkit.pruning.schedule import PruningSchedule
 from toolkit.quantization.half_parameters import round_parameters_to_half
 from toolkit.quantization.quantizers import QuantizerSpec
+from toolkit.quantization.start import QuantizationStart
 from toolkit.recipe import DataOptions, PackOptions, PruneOptions, QuantizeOptions, Recipe, TrainingOptions
+from toolkit.training.batch_norm import reestimate_batch_norm
 from toolkit.training.evaluate import top1
 from toolkit.training.loop import train
 from toolkit.training.progress import Progress
+from toolkit.training.rules import TrainingRule
 
 IMAGE_SHAPE = (3, 32, 32)
 TrainingStage = Literal["train", "sparsify", "finetune"]
@@ -93,15 +98,29 @@ def train_stage(
     progress: Progress,
     *,
     stage: TrainingStage,
-    rule: ProximalStep | None = None,
+    teacher: nn.Module | None = None,
     state_path: Path | None = None,
     resume: bool = False,
 ) -> NetworkState:
-    """Train with masks and quantizers in place, by the recipe's options of that stage; zero epochs change nothing."""
+    """Train with masks and quantizers in place, by the recipe's options of that stage; zero epochs change nothing.
+
+    Args:
+        state: Where training starts; its network is changed.
+        images: Training and validation split are used.
+        recipe: Its section `stage` says how to train; its schedules act in the finetuning.
+        device: The network is there already.
+        progress: Told of every epoch.
+        stage: Section of the recipe.
+        teacher: To distil from, where the recipe asks for it.
+        state_path: Where an unfinished training is kept.
+        resume: Continue from there.
+    """
     options: TrainingOptions = getattr(recipe, stage)
     if options.epochs == 0:
         return state
-    compressed = state.compressed()
+    started = _with_room_for_masks(state, recipe.prune) if stage == "finetune" else state
+    compressed = started.compressed()
+    rules = _rules(started, compressed, recipe, stage)
     epochs = train(
         compressed,
         to_device(images.train, images, device.torch_device, padding=options.padding),
@@ -112,13 +131,48 @@ def train_stage(
         mirror=images.mirrored,
         progress=progress,
         title=stage,
-        identity=_identity(state) + ("" if rule is None else recipe.prune.model_dump_json()),
-        rule=rule,
+        identity=_identity(started, teacher if options.distill_weight else None)
+        + (recipe.prune.model_dump_json() if rules else "")
+        + str(recipe.quantize.after),
+        rules=rules,
+        teacher=teacher,
+        undecayed=compressed.grid_parameters(),
         state_path=state_path,
         resume=resume,
     )
     compressed.settle()
-    return replace(state, history={**state.history, stage: [asdict(epoch) for epoch in epochs]})
+    history = {**state.history, stage: [asdict(epoch) for epoch in epochs]}
+    trained = replace(started, grids=compressed.kept_grids(), history=history)
+    if stage == "finetune" and recipe.prune.scheduled:
+        masks = {name: mask.clone() for name, mask in compressed.masks.items()}
+        return _masked(replace(trained, masks={}), masks, recipe.prune)
+    return trained
+
+
+def _rules(
+    state: NetworkState, compressed: CompressedNetwork, recipe: Recipe, stage: TrainingStage
+) -> list[TrainingRule]:
+    """What acts between the steps of this stage."""
+    if stage == "sparsify":
+        return [ProximalStep(prunable_layers(state, recipe.prune), recipe.prune)]
+    if stage == "train":
+        return []
+    rules: list[TrainingRule] = []
+    if recipe.prune.scheduled:
+        rules.append(PruningSchedule(compressed, prunable_layers(state, recipe.prune), recipe.prune))
+    if recipe.quantize.after and state.quantizers:
+        rules.append(QuantizationStart(compressed, recipe.quantize.after))
+    return rules
+
+
+def _with_room_for_masks(state: NetworkState, options: PruneOptions) -> NetworkState:
+    """A mask for every layer that a schedule will prune; what was removed before stays removed."""
+    if not options.scheduled:
+        return state
+    open_masks = {
+        name: torch.ones_like(weight, dtype=torch.bool) for name, weight in prunable_layers(state, options).items()
+    }
+    return replace(state, masks={**open_masks, **state.masks})
 
 
 def prune_stage(state: NetworkState, options: PruneOptions) -> NetworkState:
@@ -127,10 +181,12 @@ def prune_stage(state: NetworkState, options: PruneOptions) -> NetworkState:
     Raises:
         InputError: The network is quantized already, no layer is left to prune, or the method needs training.
     """
+    if state.quantizers:
+        raise InputError("the network is quantized already; prune the one before it")
     prunable = prunable_layers(state, options)
     if options.by_penalty:
         raise InputError(f"prune.method {options.method} removes weights in training; it needs images")
-    masks = METHODS[options.method](prunable, sparsity=options.sparsity) if options.sparsity else {}
+    masks = choose_masks(prunable, options, kept=state.masks) if options.sparsity else {}
     return _masked(state, masks, options)
 
 
@@ -141,6 +197,7 @@ def sparsify_stage(
     device: Device,
     progress: Progress,
     *,
+    teacher: nn.Module | None = None,
     state_path: Path | None = None,
     resume: bool = False,
 ) -> NetworkState:
@@ -149,8 +206,10 @@ def sparsify_stage(
     Raises:
         InputError: The network is quantized already, or no layer is left to prune.
     """
-    rule = ProximalStep(prunable_layers(state, recipe.prune), recipe.prune)
-    if rule.has_enough_zeros():
+    if state.quantizers:
+        raise InputError("the network is quantized already; prune the one before it")
+    before = ProximalStep(prunable_layers(state, recipe.prune), recipe.prune)
+    if before.has_enough_zeros():
         progress.note("there are enough zeros already: the penalty does not act")
     trained = train_stage(
         state,
@@ -159,35 +218,40 @@ def sparsify_stage(
         device,
         progress,
         stage="sparsify",
-        rule=rule,
+        teacher=teacher,
         state_path=state_path,
         resume=resume,
     )
-    return _masked(trained, rule.masks(), recipe.prune)
+    masks = {name: w.detach() != 0 for name, w in prunable_layers(trained, recipe.prune).items()}
+    return _masked(trained, masks, recipe.prune)
 
 
 def prunable_layers(state: NetworkState, options: PruneOptions) -> dict[str, Tensor]:
-    """Weights that pruning may remove, by layer name.
+    """Weights that pruning may remove, by layer name; whole channels of the last layer, the classes, never are.
 
     Raises:
-        InputError: The network is quantized already, or no layer is left.
+        InputError: No layer is left.
     """
-    if state.quantizers:
-        raise InputError("the network is quantized already; prune the one before it")
     prunable = without(weight_layers(state.network), options.exclude)
+    if options.granularity == "channel":
+        prunable.pop(list(weight_layers(state.network))[-1], None)
     if not prunable:
         raise InputError("prune.exclude leaves no layer to prune")
     return prunable
 
 
 def _masked(state: NetworkState, masks: dict[str, Tensor], options: PruneOptions) -> NetworkState:
-    masks |= {name: mask & masks[name] if name in masks else mask for name, mask in state.masks.items()}
+    masks = masks | {
+        name: mask & masks[name] if name in masks else mask for name, mask in state.masks.items()
+    }
     pruned = replace(state, masks=masks)
     pruned.compressed().settle()
     prunable = prunable_layers(state, options)
     removed = sum(int((~masks[name]).sum()) for name in prunable if name in masks)
     summary = {
         "method": options.method,
+        "granularity": options.granularity,
+        "schedule": options.schedule,
         "asked_for": options.sparsity,
         "prunable": sum(w.numel() for w in prunable.values()),
         "removed": removed,
@@ -209,16 +273,64 @@ def removed_weights(state: NetworkState) -> str:
 
 
 def quantizer_stage(state: NetworkState, options: QuantizeOptions) -> NetworkState:
-    """Give every layer its quantizer."""
+    """Give every layer its quantizer, and those grids that do not follow the weights their first values."""
     bits: dict[str, int | str] = dict.fromkeys(weight_layers(state.network), options.bits)
     for pattern, width in options.layers.items():
         bits.update(dict.fromkeys(matching(bits, pattern), width))
     quantizers = {
-        name: QuantizerSpec(int(width), options.symmetric, options.per_channel)
+        name: QuantizerSpec(
+            int(width),
+            options.symmetric,
+            options.per_channel,
+            options.zero_point,
+            options.range,
+            options.learned,
+        )
         for name, width in bits.items()
         if width != "float"
     }
-    return replace(state, quantizers=quantizers, history={**state.history, "quantize": bits})
+    quantized = replace(
+        state, quantizers=quantizers, grids={}, history={**state.history, "quantize": bits}
+    )
+    return replace(quantized, grids=quantized.compressed().kept_grids())
+
+
+def batch_norm_stage(
+    state: NetworkState, options: QuantizeOptions, images: ImageSet, device: Device, *, seed: int
+) -> NetworkState:
+    """Measure batch-norm statistics anew with the compressed weights, if the recipe asks for it."""
+    if not options.batch_norm_images:
+        return state
+    n_images = reestimate_batch_norm(
+        state.compressed(),
+        to_device(images.train, images, device.torch_device),
+        n_images=options.batch_norm_images,
+        seed=seed,
+    )
+    return replace(state, history={**state.history, "batch_norm": {"images": n_images}})
+
+
+def teacher_for(recipe: Recipe, dense: NetworkState, device: Device) -> nn.Module | None:
+    """The network to distil from, in evaluation mode: the recipe's, or a copy of `dense`; None if none is needed.
+
+    Raises:
+        InputError: The recipe's teacher is not readable, or has other classes.
+    """
+    if not (recipe.finetune.distill_weight or recipe.sparsify.distill_weight):
+        return None
+    if recipe.model.teacher is None:
+        network = copy.deepcopy(dense.compressed())
+    else:
+        loaded = load_network(Path(recipe.model.teacher), recipe.model)
+        network = loaded.compressed()
+        classes = [list(weight_layers(s.network).values())[-1].shape[0] for s in (loaded, dense)]
+        if classes[0] != classes[1]:
+            raise InputError(
+                f"teacher {recipe.model.teacher} has {classes[0]} classes, the network {classes[1]}: "
+                "choose one trained on the same data"
+            )
+    device.place(network)
+    return network.requires_grad_(False).eval()
 
 
 def validation_top1(network: CompressedNetwork, images: ImageSet, device: Device) -> float | None:
@@ -270,13 +382,17 @@ def _parameter_precision(state: NetworkState) -> str:
     return str(state.history.get("parameters", {}).get("precision", "float32"))
 
 
-def _identity(state: NetworkState) -> str:
+def _identity(state: NetworkState, teacher: nn.Module | None) -> str:
     """SHA-256 of everything a training starts from, so that only the same one is resumed."""
     digest = hashlib.sha256(repr((state.model.arch, state.model.shortcut, state.contract)).encode())
     digest.update(repr(sorted(state.quantizers.items())).encode())
-    for name, tensor in (*state.network.state_dict().items(), *sorted(state.masks.items())):
+    grids = [
+        (name + key, value) for name, grid in sorted(state.grids.items()) for key, value in grid.items()
+    ]
+    learned = {} if teacher is None else teacher.state_dict()
+    for name, tensor in (*state.network.state_dict().items(), *sorted(state.masks.items()), *grids, *learned.items()):
         digest.update(name.encode())
-        digest.update(tensor.detach().cpu().numpy().tobytes())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
 
 

@@ -3,6 +3,8 @@
 Source: Han, Pool, Tran and Dally 2015, "Learning both Weights and Connections", arXiv:1506.02626.
 """
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -10,12 +12,15 @@ from export.errors import InputError
 from toolkit.sparse_regression.prox import largest
 
 
-def prune_global(weights: dict[str, Tensor], *, sparsity: float) -> dict[str, Tensor]:
+def prune_global(
+    weights: Mapping[str, Tensor], *, sparsity: float, kept: Mapping[str, Tensor] | None = None
+) -> dict[str, Tensor]:
     """Masks that remove the smallest magnitudes over all tensors together.
 
     Args:
         weights: Any shapes, by layer name.
         sparsity: Fraction removed, 0 to 1; exactly ``round(sparsity * n)`` weights in all.
+        kept: Masks of an earlier pruning; what they removed goes first, whatever its value.
 
     Returns:
         Boolean masks, true = kept, same shapes. Of equal magnitudes the earlier weight goes first.
@@ -27,27 +32,38 @@ def prune_global(weights: dict[str, Tensor], *, sparsity: float) -> dict[str, Te
         >>> prune_global({"a": torch.tensor([1.0, -3.0]), "b": torch.tensor([2.0, 4.0])}, sparsity=0.5)
         {'a': tensor([False,  True]), 'b': tensor([False,  True])}
     """
-    _check_sparsity(sparsity)
+    check_sparsity(sparsity)
     if not weights:
         return {}
-    kept = _kept(torch.cat([w.flatten() for w in weights.values()]), sparsity=sparsity)
-    parts = kept.split([w.numel() for w in weights.values()])
+    ranks = [_ranks(name, w, kept).flatten() for name, w in weights.items()]
+    chosen = _largest_share(torch.cat(ranks), sparsity=sparsity)
+    parts = chosen.split([w.numel() for w in weights.values()])
     return {name: part.view_as(w) for (name, w), part in zip(weights.items(), parts, strict=True)}
 
 
-def prune_per_layer(weights: dict[str, Tensor], *, sparsity: float) -> dict[str, Tensor]:
+def prune_per_layer(
+    weights: Mapping[str, Tensor], *, sparsity: float, kept: Mapping[str, Tensor] | None = None
+) -> dict[str, Tensor]:
     """Masks that remove the same fraction of every tensor; otherwise as `prune_global`."""
-    _check_sparsity(sparsity)
-    return {name: _kept(w, sparsity=sparsity) for name, w in weights.items()}
+    check_sparsity(sparsity)
+    return {
+        name: _largest_share(_ranks(name, w, kept), sparsity=sparsity) for name, w in weights.items()
+    }
 
 
-METHODS = {"global-magnitude": prune_global, "layer-magnitude": prune_per_layer}
-
-
-def _kept(weight: Tensor, *, sparsity: float) -> Tensor:
-    return largest(weight.detach(), weight.numel() - round(sparsity * weight.numel()))
-
-
-def _check_sparsity(sparsity: float) -> None:
+def check_sparsity(sparsity: float) -> None:
+    """Raise InputError where it is no fraction."""
     if not 0 <= sparsity <= 1:
         raise InputError(f"sparsity is {sparsity}; expected a fraction from 0 to 1")
+
+
+def _ranks(name: str, weight: Tensor, kept: Mapping[str, Tensor] | None) -> Tensor:
+    """Magnitudes; what was removed before ranks below a kept zero."""
+    magnitude = weight.detach().abs()
+    if kept is None or name not in kept:
+        return magnitude
+    return torch.where(kept[name], magnitude + torch.finfo(magnitude.dtype).tiny, 0.0)
+
+
+def _largest_share(ranks: Tensor, *, sparsity: float) -> Tensor:
+    return largest(ranks, ranks.numel() - round(sparsity * ranks.numel()))

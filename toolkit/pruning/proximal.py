@@ -17,9 +17,10 @@ from toolkit.sparse_regression.prox import (
     soft_threshold,
     trimmed_soft_threshold,
 )
+from toolkit.training.rules import Moment, TrainingRule
 
 
-class ProximalStep:
+class ProximalStep(TrainingRule):
     """The proximal step of one training, for the weights of all pruned layers together.
 
     Args:
@@ -31,10 +32,14 @@ class ProximalStep:
         self._weights, self._options = weights, options
         self._n_weights = sum(w.numel() for w in weights.values())
         self._n_zeros = round(options.sparsity * self._n_weights)
-        self.begin()
+        self._hold()
+
+    def begin(self, moment: Moment) -> None:
+        """Take the weights as they are now."""
+        self._hold()
 
     @torch.no_grad()
-    def begin(self) -> None:
+    def _hold(self) -> None:
         """Take the weights as they are now: zeros are held if enough of them are there already."""
         self._kept = {name: w != 0 for name, w in self._weights.items()}
         self._held = self._count_removed() >= self._n_zeros

@@ -6,23 +6,27 @@ middle of an epoch as if nothing had happened.
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from math import cos, isfinite, pi
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
-from torch import nn
-from torch.nn import functional as F
+from torch import Tensor, nn
 
 from export.errors import InputError, ModelpressError
 from toolkit.data.batches import DeviceSplit, EpochPlan, n_batches
 from toolkit.device import Device
 from toolkit.recipe import TrainingOptions
+from toolkit.training.averaging import WeightAverage
 from toolkit.training.checkpoint import State, load_state, save_state
 from toolkit.training.evaluate import top1
 from toolkit.training.interrupt import Interrupted, StopRequest, stop_on_signal
+from toolkit.training.losses import training_loss
+from toolkit.training.memory import keep_freed_memory
 from toolkit.training.progress import Progress
+from toolkit.training.rules import Moment, TrainingRule
 
 
 @dataclass
@@ -30,11 +34,11 @@ class EpochRecord:
     """What one epoch did.
 
     Attributes:
-        loss: Mean cross-entropy over the epoch, nats.
+        loss: Mean over the epoch, nats.
         learning_rate: At the epoch's last step.
         validation_top1: Fraction right on the held-out split after the epoch; None without such a split.
         images_per_second: Training only, without the validation.
-        sparsity: Share of the weights at exactly zero, where a step rule counts them.
+        sparsity: Share of the weights at exactly zero, where a rule counts them.
     """
 
     epoch: int
@@ -44,20 +48,6 @@ class EpochRecord:
     seconds: float
     images_per_second: float
     sparsity: float | None = None
-
-
-class StepRule(Protocol):
-    """What follows every optimiser step; a function of the weights alone, so that a resumed run goes on as before."""
-
-    def begin(self) -> None:
-        """The weights are those that the next step starts from."""
-
-    def after_step(self, learning_rate: float, progress: float) -> None:
-        """A step with that rate is done, at that fraction of all steps."""
-
-    def sparsity(self) -> float:
-        """Share of its weights at exactly zero."""
-        ...
 
 
 @dataclass
@@ -96,16 +86,20 @@ def train(
     progress: Progress,
     title: str,
     identity: str = "",
-    rule: StepRule | None = None,
+    rules: Sequence[TrainingRule] = (),
+    teacher: nn.Module | None = None,
+    undecayed: Sequence[nn.Parameter] = (),
     state_path: Path | None = None,
     resume: bool = False,
 ) -> list[EpochRecord]:
-    """Minimise cross-entropy for ``options.epochs`` epochs, in place.
+    """Minimise the loss of `training_loss` for ``options.epochs`` epochs, in place.
 
     Args:
         network: On the device already.
         identity: Names what is trained; a state of another identity is not resumed.
-        rule: Called after every optimiser step.
+        rules: Act between the steps, in this order.
+        teacher: In evaluation mode on the device; needed if ``options.distill_weight`` is not 0.
+        undecayed: Parameters of the network without weight decay.
         state_path: Where the state is kept after every epoch and on a stop; None keeps none.
         resume: Continue from `state_path` if it is there.
 
@@ -114,14 +108,15 @@ def train(
         ModelpressError: The loss is not finite; the last complete epoch is in `state_path`.
         InputError: The state at `state_path` is that of another run.
     """
-    optimiser = torch.optim.SGD(
-        network.parameters(),
-        lr=options.lr,
-        momentum=options.momentum,
-        nesterov=options.nesterov,
-        weight_decay=options.weight_decay,
+    if options.distill_weight and teacher is None:
+        raise InputError("distill_weight is not 0, but there is no teacher to distil from")
+    if device.torch_device.type == "cpu":
+        keep_freed_memory()
+    optimiser = _optimiser(network, options, undecayed)
+    average = WeightAverage(network, options.average) if options.average else None
+    run = _Run(
+        network, optimiser, train_split, options, device, seed, mirror, progress, rules, teacher, average
     )
-    run = _Run(network, optimiser, train_split, options, device, seed, mirror, progress, rule)
     fingerprint = {
         "identity": identity,
         "options": options.model_dump(),
@@ -131,10 +126,10 @@ def train(
     }
     position = _Position()
     if resume and state_path is not None and state_path.is_file():
-        position = _restore(state_path, network, optimiser, fingerprint)
+        position = _restore(state_path, run, fingerprint)
         progress.note(f"resumed after epoch {position.epoch}, step {position.step}")
-    if rule is not None:
-        rule.begin()
+    for rule in rules:
+        rule.begin(run.moment(position))
     with stop_on_signal() as stop:
         total = options.epochs * run.steps_per_epoch
         if position.epoch < options.epochs:
@@ -144,14 +139,34 @@ def train(
             if finished:
                 _close_epoch(position, run, validation_split)
             if state_path is not None:
-                _store(state_path, network, optimiser, position, fingerprint)
+                _store(state_path, run, position, fingerprint)
             if not finished or (stop.pending and position.epoch < options.epochs):
                 progress.finish()
                 raise Interrupted(
                     f"stopped in epoch {position.epoch + 1} of {options.epochs}, step {position.step}"
                 )
     progress.finish()
+    if average is not None and options.epochs:
+        average.swap()
     return position.history
+
+
+def _optimiser(
+    network: nn.Module, options: TrainingOptions, undecayed: Sequence[nn.Parameter]
+) -> torch.optim.SGD:
+    apart = {id(parameter) for parameter in undecayed}
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    groups: list[dict[str, Any]] = [
+        {"params": [parameter for parameter in trained if id(parameter) not in apart]},
+        {"params": [parameter for parameter in trained if id(parameter) in apart], "weight_decay": 0.0},
+    ]
+    return torch.optim.SGD(
+        [group for group in groups if group["params"]],
+        lr=options.lr,
+        momentum=options.momentum,
+        nesterov=options.nesterov,
+        weight_decay=options.weight_decay,
+    )
 
 
 @dataclass
@@ -164,11 +179,20 @@ class _Run:
     seed: int
     mirror: bool
     progress: Progress
-    rule: StepRule | None
+    rules: Sequence[TrainingRule]
+    teacher: nn.Module | None
+    average: WeightAverage | None
 
     @property
     def steps_per_epoch(self) -> int:
         return n_batches(self.split, self.options.batch)
+
+    def moment(self, position: _Position) -> Moment:
+        return Moment(position.epoch, position.step, self.steps_per_epoch)
+
+    def sparsity(self) -> float | None:
+        """That of the first rule that counts."""
+        return next((s for rule in self.rules if (s := rule.sparsity()) is not None), None)
 
     def epoch(self, position: _Position, stop: StopRequest) -> bool:
         """Train to the end of the epoch (true) or to a requested stop (false)."""
@@ -198,31 +222,49 @@ class _Run:
             self.options.epochs * self.steps_per_epoch
         )  # the middle of the step: never rate 0
         rate = learning_rate_at(self.options, progress)
-        self.optimiser.param_groups[0]["lr"] = rate
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        restarts = [rule.before_step(self.moment(position)) for rule in self.rules]
+        if self.average is not None and any(restarts):
+            self.average.restart()
         images, labels = plan.batch(self.split, position.step, size=self.options.batch)
         if self.device.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         with self.device.autocast():
             logits = self.network(images)
-        loss = F.cross_entropy(logits.float(), labels)
+        loss = training_loss(logits.float(), labels, self._teacher_logits(images), self.options)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         self.optimiser.step()
-        if self.rule is not None:
-            self.rule.after_step(rate, progress)
+        for rule in self.rules:
+            rule.after_step(rate, progress)
+        if self.average is not None:
+            self.average.update(done)
         return loss.detach()
+
+    @torch.no_grad()
+    def _teacher_logits(self, images: Tensor) -> Tensor | None:
+        if self.teacher is None or not self.options.distill_weight:
+            return None
+        with self.device.autocast():
+            return self.teacher(images).float()
 
 
 def _close_epoch(position: _Position, run: _Run, validation: DeviceSplit) -> None:
     steps, images = run.steps_per_epoch, run.steps_per_epoch * min(run.options.batch, len(run.split))
+    if run.average is not None:
+        run.average.swap()  # what the training would end with
+    validation_top1 = top1(run.network, validation) if len(validation) else None
+    if run.average is not None:
+        run.average.swap()
     record = EpochRecord(
         epoch=position.epoch + 1,
         loss=position.loss_sum / steps,
         learning_rate=run.optimiser.param_groups[0]["lr"],
-        validation_top1=top1(run.network, validation) if len(validation) else None,
+        validation_top1=validation_top1,
         seconds=position.seconds,
         images_per_second=images / position.seconds,
-        sparsity=None if run.rule is None else run.rule.sparsity(),
+        sparsity=run.sparsity(),
     )
     zeros = "" if record.sparsity is None else f", {record.sparsity:.2%} zeros"
     held_out = "" if record.validation_top1 is None else f", validation {record.validation_top1:.2%}"
@@ -234,35 +276,35 @@ def _close_epoch(position: _Position, run: _Run, validation: DeviceSplit) -> Non
     position.epoch, position.step, position.loss_sum, position.seconds = position.epoch + 1, 0, 0.0, 0.0
 
 
-def _store(
-    path: Path,
-    network: nn.Module,
-    optimiser: torch.optim.SGD,
-    position: _Position,
-    fingerprint: dict[str, Any],
-) -> None:
-    tensors: State = {f"network.{name}": value for name, value in network.state_dict().items()}
-    for name, parameter in network.named_parameters():
-        momentum = optimiser.state.get(parameter, {}).get("momentum_buffer")
+def _store(path: Path, run: _Run, position: _Position, fingerprint: dict[str, Any]) -> None:
+    tensors: State = {f"network.{name}": value for name, value in run.network.state_dict().items()}
+    for name, parameter in run.network.named_parameters():
+        momentum = run.optimiser.state.get(parameter, {}).get("momentum_buffer")
         if momentum is not None:
             tensors[f"momentum.{name}"] = momentum
+    if run.average is not None:
+        tensors |= {f"average.{name}": value for name, value in run.average.values.items()}
     save_state(path, tensors, {"position": asdict(position), "fingerprint": fingerprint})
 
 
-def _restore(
-    path: Path, network: nn.Module, optimiser: torch.optim.SGD, fingerprint: dict[str, Any]
-) -> _Position:
+def _restore(path: Path, run: _Run, fingerprint: dict[str, Any]) -> _Position:
     tensors, metadata = load_state(path)
     if metadata.get("fingerprint") != json.loads(json.dumps(fingerprint)):
         raise InputError(
             f"{path} was left by a training of another network or with other options; start again"
         )
-    prefix = "network."
-    network.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
-    for name, parameter in network.named_parameters():
-        if f"momentum.{name}" in tensors:
-            momentum = torch.empty_like(parameter).copy_(tensors[f"momentum.{name}"])
-            optimiser.state[parameter]["momentum_buffer"] = momentum
+    run.network.load_state_dict(_part(tensors, "network."))
+    momenta = _part(tensors, "momentum.")
+    for name, parameter in run.network.named_parameters():
+        if name in momenta:
+            momentum = torch.empty_like(parameter).copy_(momenta[name])
+            run.optimiser.state[parameter]["momentum_buffer"] = momentum
+    if run.average is not None:
+        run.average.load(_part(tensors, "average."))
     stored = metadata["position"]
     stored["history"] = [EpochRecord(**record) for record in stored["history"]]
     return _Position(**stored)
+
+
+def _part(tensors: State, prefix: str) -> State:
+    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}

@@ -1,0 +1,145 @@
+"""Which weights go together: single ones, whole output channels, or N of every M."""
+
+import re
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from export.errors import InputError
+from toolkit.pruning.magnitude import check_sparsity, prune_global, prune_per_layer
+from toolkit.recipe import PruneOptions
+
+Masks = dict[str, Tensor]
+
+
+def choose_masks(
+    weights: Mapping[str, Tensor],
+    options: PruneOptions,
+    *,
+    sparsity: float | None = None,
+    kept: Mapping[str, Tensor] | None = None,
+) -> Masks:
+    """Masks by magnitude at the granularity of the options.
+
+    Args:
+        weights: By layer name.
+        options: Method (one threshold for all layers, or the same share of each) and granularity.
+        sparsity: Fraction removed; None takes that of the options.
+        kept: Masks of an earlier pruning; what they removed stays removed.
+
+    Returns:
+        Boolean masks, true = kept. Single weights: exactly ``round(sparsity * n)`` are removed. Channels: as many whole
+        ones as fit into that. N of M: never fewer than N are kept.
+
+    Raises:
+        InputError: A layer does not fit an N:M pattern, or `sparsity` is outside 0..1.
+    """
+    share = options.sparsity if sparsity is None else sparsity
+    check_sparsity(share)
+    globally = options.method == "global-magnitude"
+    if options.granularity == "weight":
+        return (prune_global if globally else prune_per_layer)(weights, sparsity=share, kept=kept)
+    if options.granularity == "channel":
+        return prune_channels(weights, sparsity=share, globally=globally, kept=kept)
+    n, m = pattern_of(options.granularity)
+    n = max(n, m - int(share * m + 1e-9))
+    return {name: keep_n_of_m(w, n, m, layer=name) for name, w in _zeroed(weights, kept).items()}
+
+
+def prune_channels(
+    weights: Mapping[str, Tensor],
+    *,
+    sparsity: float,
+    globally: bool,
+    kept: Mapping[str, Tensor] | None = None,
+) -> Masks:
+    """Masks that remove the output channels of smallest root mean square.
+
+    Args:
+        weights: First axis: output channels.
+        sparsity: Of all weights; as many whole channels go as fit into it.
+        globally: Rank the channels of all layers together, or remove the same share of each layer's.
+        kept: Masks of an earlier pruning; channels that they removed go first.
+
+    Source: Li et al. 2017, "Pruning Filters for Efficient ConvNets", arXiv:1608.08710, with the root mean square in
+    place of the sum, so that layers of different sizes compare.
+
+    Example:
+        >>> w = {"a": torch.tensor([[1.0, 1.0], [3.0, 0.0], [0.1, 0.1]])}
+        >>> prune_channels(w, sparsity=0.5, globally=True)["a"][:, 0]
+        tensor([ True,  True, False])
+    """
+    check_sparsity(sparsity)
+    rows = {name: w.reshape(w.shape[0], -1) for name, w in _zeroed(weights, kept).items()}
+    if not globally:
+        return {
+            name: _whole_channels({name: r}, sparsity=sparsity)[name].view_as(weights[name])
+            for name, r in rows.items()
+        }
+    return {
+        name: mask.view_as(weights[name]) for name, mask in _whole_channels(rows, sparsity=sparsity).items()
+    }
+
+
+def _whole_channels(rows: dict[str, Tensor], *, sparsity: float) -> Masks:
+    """The smallest channels of all layers in order of size, up to the first that does not fit."""
+    size = torch.cat([torch.full_like(r[:, 0], r.shape[1], dtype=torch.float64) for r in rows.values()])
+    order = torch.argsort(torch.cat([r.square().mean(dim=1) for r in rows.values()]), stable=True)
+    removed_so_far = torch.empty_like(size)
+    removed_so_far[order] = torch.cumsum(size[order], dim=0)
+    stays = removed_so_far > round(sparsity * float(size.sum()))
+    parts = stays.split([len(r) for r in rows.values()])
+    return {name: part[:, None].expand_as(r).clone() for (name, r), part in zip(rows.items(), parts, strict=True)}
+
+
+def keep_n_of_m(weight: Tensor, n: int, m: int, *, layer: str = "weight") -> Tensor:
+    """Mask of the n largest magnitudes of every m neighbouring input channels.
+
+    Args:
+        weight: Shape ``(out, in, ...)``; groups run along the second axis, at every kernel position.
+        n: Kept of each group; of equal magnitudes the later.
+        m: Size of a group.
+        layer: For the error.
+
+    Raises:
+        InputError: The input channels are no multiple of m.
+
+    Source: Mishra et al. 2021, "Accelerating Sparse Deep Neural Networks", arXiv:2104.08378.
+
+    Example:
+        >>> keep_n_of_m(torch.tensor([[1.0, -3.0, 2.0, 0.5]]), 2, 4)
+        tensor([[False,  True,  True, False]])
+    """
+    if weight.shape[1] % m:
+        raise InputError(
+            f"{layer} has {weight.shape[1]} input channels, which {m} does not divide: "
+            f"leave it out with prune.exclude, or choose another pattern"
+        )
+    groups = weight.detach().abs().movedim(1, -1).reshape(-1, m)
+    rank = torch.argsort(torch.argsort(groups, dim=1, stable=True), dim=1)
+    shape = (weight.shape[0], *weight.shape[2:], weight.shape[1])
+    return (rank >= m - n).reshape(shape).movedim(-1, 1).contiguous()
+
+
+def pattern_of(granularity: str) -> tuple[int, int]:
+    """N and M of ``N:M``.
+
+    Raises:
+        InputError: It is no such pattern, or not 0 < N < M.
+
+    Example:
+        >>> pattern_of("2:4")
+        (2, 4)
+    """
+    match = re.fullmatch(r"(\d+):(\d+)", granularity)
+    if match is None or not 0 < int(match[1]) < int(match[2]):
+        raise InputError(f"granularity {granularity!r} is unknown; choose weight, channel, or N:M as in 2:4")
+    return int(match[1]), int(match[2])
+
+
+def _zeroed(weights: Mapping[str, Tensor], kept: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
+    """Weights with what was removed before at zero, so that it ranks lowest."""
+    if kept is None:
+        return dict(weights)
+    return {name: torch.where(kept[name], w, 0.0) if name in kept else w for name, w in weights.items()}

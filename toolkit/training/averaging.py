@@ -1,0 +1,58 @@
+"""Exponential moving average of a network's weights and statistics.
+
+Source: Polyak and Juditsky 1992; in the form of Tarvainen and Valpola 2017, arXiv:1703.01780, section 2, whose
+decay grows to its final value during the first steps.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+
+class WeightAverage:
+    """The average beside a network in training.
+
+    Args:
+        network: Its floating-point parameters and buffers are averaged; the rest is its own at any time.
+        decay: Share of the old average kept in every step.
+    """
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        self._network, self._decay = network, decay
+        self.values = {name: value.detach().clone() for name, value in _floating(network).items()}
+
+    @torch.no_grad()
+    def update(self, n_steps: int) -> None:
+        """A step is done, the `n_steps`-th of the training."""
+        decay = min(self._decay, (1 + n_steps) / (10 + n_steps))
+        for name, value in _floating(self._network).items():
+            self.values[name].lerp_(value, 1 - decay)
+
+    @torch.no_grad()
+    def restart(self) -> None:
+        """Forget the past: the average is the network as it is now."""
+        for name, value in _floating(self._network).items():
+            self.values[name].copy_(value)
+
+    @torch.no_grad()
+    def load(self, values: Mapping[str, Tensor]) -> None:
+        """Continue from these values."""
+        for name, value in values.items():
+            self.values[name].copy_(value)
+
+    @torch.no_grad()
+    def swap(self) -> None:
+        """Exchange the network's values and the average."""
+        for name, value in _floating(self._network).items():
+            kept = value.clone()
+            value.copy_(self.values[name])
+            self.values[name].copy_(kept)
+
+
+def _floating(network: nn.Module) -> dict[str, Tensor]:
+    return {
+        name: value.detach()
+        for name, value in (*network.named_parameters(), *network.named_buffers())
+        if value.is_floating_point()
+    }
