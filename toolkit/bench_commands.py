@@ -1,4 +1,7 @@
-"""What the `bench size`, `bench coding` and `bench scaling` commands do; nothing here needs torch."""
+"""What the `bench size`, `bench coding` and `bench scaling` commands do, and what `bench training` shows.
+
+Nothing here needs torch.
+"""
 
 import tempfile
 from dataclasses import asdict
@@ -195,3 +198,39 @@ def show_scaling(facts: dict[str, Any]) -> None:
         "size": "bytes",
     }
     print_table(f"Effort {facts['points'][0]['effort']}", rows, headings)
+
+
+def show_training(facts: dict[str, Any]) -> None:
+    """One table, and how to read it."""
+    rows = [
+        {
+            "way": row["way"],
+            "speed": f"{row['images_per_second']['median']:,.0f}",
+            "speeds": _span(row["images_per_second"], ",.0f"),
+            "ratio": f"{row['ratio']['median']:.2f}x",
+            "ratios": _span(row["ratio"], ".2f"),
+        }
+        for row in facts["ways"]
+    ]
+    headings = {
+        "way": "",
+        "speed": "images/s",
+        "speeds": "min – max",
+        "ratio": "times as fast",
+        "ratios": "min – max",
+    }
+    network, device = facts["network"], facts["environment"]["training_device"]
+    print_table(
+        f"{network['arch']} on {facts['data']}, {facts['images']:,} images, batch {facts['batch']}, {device}",
+        rows,
+        headings,
+    )
+    n_rounds = len(facts["ways"][0]["ratio"]["rounds"])
+    CONSOLE.print(
+        f"medians of {n_rounds} round{'s' * (n_rounds > 1)}; times as fast: as the plain loop of the same round, "
+        f"float32 with {facts['workers']} workers"
+    )
+
+
+def _span(figures: dict[str, Any], form: str) -> str:
+    return f"{figures['min']:{form}} – {figures['max']:{form}}"

@@ -11,6 +11,7 @@ from export.errors import InputError, ModelpressError
 from toolkit.cli_bench import bench_app
 from toolkit.cli_options import (
     DATA,
+    MEASUREMENT,
     OUTPUT,
     AllowExternalData,
     AsJson,
@@ -38,7 +39,10 @@ from toolkit.cli_options import (
     Seed,
     Settings,
     TrainEpochs,
+    common_keys,
     emit_json,
+    merged_recipe,
+    need_torch,
     output_file,
     recipe_option,
     show_results,
@@ -118,13 +122,13 @@ def run(
 
     Without options: a ResNet-20 trained on the handwritten digits inside scikit-learn. No download, minutes on a CPU.
     """
-    recipe = _recipe(
+    recipe = merged_recipe(
         config,
         settings,
         {
             "model.checkpoint": checkpoint,
             "finetune.epochs": epochs,
-            **_common(data_dir, download, seed, device, bf16),
+            **common_keys(data_dir, download, seed, device, bf16),
         },
     )
     if dry_run:
@@ -132,7 +136,7 @@ def run(
 
         typer.echo(dump_recipe(recipe), nl=False)
         return
-    _need_torch()
+    need_torch()
     from toolkit.console import TerminalProgress
     from toolkit.pipeline import run_pipeline
 
@@ -156,15 +160,15 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Train the recipe's dense network."""
-    recipe = _recipe(
+    recipe = merged_recipe(
         config,
         settings,
         {
             "train.epochs": epochs,
-            **_common(data_dir, download, seed, device, bf16),
+            **common_keys(data_dir, download, seed, device, bf16),
         },
     )
-    _need_torch()
+    need_torch()
     from toolkit.output_folder import check_network_output
     from toolkit.stages import check_dense, starting_network
 
@@ -201,17 +205,17 @@ def prune(
 
     The methods proximal-l1, trimmed-l1 and group-lasso train, and so need the images; the others read no data.
     """
-    recipe = _recipe(
+    recipe = merged_recipe(
         config,
         settings,
         {
             "model.checkpoint": network,
             "prune.sparsity": sparsity,
             "sparsify.epochs": epochs,
-            **_common(data_dir, download, seed, device, bf16),
+            **common_keys(data_dir, download, seed, device, bf16),
         },
     )
-    _need_torch()
+    need_torch()
     from toolkit.console import TerminalProgress
     from toolkit.network_file import load_network, save_network
     from toolkit.output_folder import check_network_output, state_path
@@ -249,6 +253,72 @@ def prune(
 
 
 @app.command(rich_help_panel="Stage by stage")
+def sensitivity(
+    network: NetworkFile,
+    config: Config = None,
+    data_dir: DataDir = None,
+    download: Download = False,
+    bits: Annotated[
+        str, typer.Option(metavar="N,N,...", help="Code widths, 2 to 8.", rich_help_panel=MEASUREMENT)
+    ] = "2,3,4,5,6,8",
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="Of the whole artifact, in bytes, or as in 60kB.",
+            show_default="what 4 bits in every layer take",
+            rich_help_panel=MEASUREMENT,
+        ),
+    ] = None,
+    n_images: Annotated[
+        int,
+        typer.Option(
+            "--images", min=1, help="Held-out images to measure on, at most.", rich_help_panel=MEASUREMENT
+        ),
+    ] = 2000,
+    settings: Settings = [],
+    seed: Seed = None,
+    device: DeviceName = None,
+    output: Path = output_file("JSON file.", "sensitivity.json"),
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Measure what each layer loses in each bit width, and propose widths that keep a budget of bytes.
+
+    One layer at a time is quantized, without training, and the loss measured on held-out training images. The
+    proposal is packed and measured beside uniform widths, and printed as lines for the recipe.
+    """
+    recipe = merged_recipe(
+        config,
+        settings,
+        {"model.checkpoint": network, **common_keys(data_dir, download, seed, device, None)},
+    )
+    need_torch()
+    from toolkit.console import TerminalProgress
+    from toolkit.output_folder import check_output_file, write_json
+    from toolkit.sensitivity_command import (
+        Question,
+        check_unquantized,
+        parse_bits,
+        parse_size,
+        run_sensitivity,
+        show_sensitivity,
+    )
+    from toolkit.stages import starting_network
+
+    question = Question(parse_bits(bits), None if budget is None else parse_size(budget), n_images)
+    check_output_file(output, overwrite=overwrite)
+    images, place = _images_and_device(recipe)
+    state = starting_network(recipe, images, place)
+    check_unquantized(state, network)
+    record = run_sensitivity(state, images, recipe, place, question=question, progress=TerminalProgress())
+    write_json(output, record)
+    show_sensitivity(record)
+    _tell(f"{output}: {len(record['layers'])} layers, {len(record['bits'])} widths")
+    emit_json(record, as_json=as_json)
+
+
+@app.command(rich_help_panel="Stage by stage")
 def quantize(
     network: NetworkFile,
     config: Config = None,
@@ -269,17 +339,17 @@ def quantize(
     as_json: AsJson = False,
 ) -> None:
     """Quantize a network and finetune it on its grid, zeros held."""
-    recipe = _recipe(
+    recipe = merged_recipe(
         config,
         settings,
         {
             "model.checkpoint": network,
             "quantize.bits": bits,
             "finetune.epochs": epochs,
-            **_common(data_dir, download, seed, device, bf16),
+            **common_keys(data_dir, download, seed, device, bf16),
         },
     )
-    _need_torch()
+    need_torch()
     from toolkit.output_folder import check_network_output
     from toolkit.stages import quantizer_stage, starting_network
 
@@ -334,8 +404,8 @@ def pack(
         check_output_file(output, overwrite=overwrite)
         _pack_onnx(file, output, options, bool(allow_external_data), effort or "default", as_json=as_json)
         return
-    recipe = _recipe(config, settings, {"pack.effort": effort})
-    _need_torch()
+    recipe = merged_recipe(config, settings, {"pack.effort": effort})
+    need_torch()
     from export.artifact import write_artifact
     from toolkit.network_file import load_network
     from toolkit.stages import freeze_stage
@@ -486,36 +556,6 @@ def join_number_lists(arguments: Iterable[str]) -> list[str]:
         else:
             joined.append(argument)
     return joined
-
-
-def _common(
-    data_dir: Path | None, download: bool, seed: int | None, device: str | None, bf16: bool | None
-) -> dict[str, Any]:
-    """Recipe keys of the options that every training command has."""
-    return {
-        "data.dir": data_dir,
-        "data.download": download or None,
-        "seed": seed,
-        "run.device": device,
-        "run.bf16": bf16,
-    }
-
-
-def _recipe(config: Path | None, settings: list[str], options: dict[str, Any]) -> "Recipe":
-    """The recipe file, then `--set`, then the options that were given."""
-    from toolkit.recipe import load_recipe, parse_setting
-
-    given = {key: str(v) if isinstance(v, Path) else v for key, v in options.items() if v is not None}
-    return load_recipe(config, {**dict(map(parse_setting, settings)), **given})
-
-
-def _need_torch() -> None:
-    try:
-        import torch  # noqa: F401 - its presence is the question
-    except ImportError as error:
-        raise InputError(
-            "this command trains or reads PyTorch checkpoints: pip install 'modelpress[train]'"
-        ) from error
 
 
 def _images_and_device(recipe: "Recipe") -> "tuple[ImageSet, Device]":

@@ -1,4 +1,4 @@
-"""The `bench` commands: what files weigh, how right and how fast they are, and how fast they are coded."""
+"""The `bench` commands: what files weigh, how right and how fast they are; the speed of coding and of training."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,10 +12,14 @@ from toolkit.cli_options import (
     MEASUREMENT,
     OUTPUT,
     AsJson,
+    Config,
     DataDir,
+    DeviceName,
     Overwrite,
     PressFile,
+    Settings,
     emit_json,
+    merged_recipe,
     show_results,
 )
 
@@ -168,6 +172,59 @@ def scaling(
     if output is not None:
         write_json(output, facts)
     show_scaling(facts)
+    emit_json(facts, as_json=as_json)
+
+
+@bench_app.command("training")
+def training(
+    config: Config = None,
+    data_dir: DataDir = None,
+    settings: Settings = [],
+    device: DeviceName = None,
+    batch: Annotated[int, typer.Option(min=1, help="Images per step.", rich_help_panel=MEASUREMENT)] = 256,
+    images: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Training images per epoch.",
+            show_default="5120 on a CPU, all on a GPU",
+            rich_help_panel=MEASUREMENT,
+        ),
+    ] = None,
+    workers: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Processes that load images for the plain loop.", rich_help_panel=MEASUREMENT
+        ),
+    ] = 2,
+    rounds: Rounds = 5,
+    output: JsonFile = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Images per second in training beside a plain PyTorch loop, in turn on the same device.
+
+    The recipe gives data, network and the options of SGD. Each measurement trains a fresh network in a process of its
+    own for two epochs, of which the second counts; leave the machine alone meanwhile.
+    """
+    from toolkit.bench_commands import show_training
+    from toolkit.console import TerminalProgress
+    from toolkit.output_folder import check_output_file, write_json
+    from toolkit.training_speed import measure_training
+
+    if output is not None:
+        check_output_file(output, overwrite=overwrite)
+    facts = measure_training(
+        merged_recipe(config, settings, {"data.dir": data_dir, "run.device": device}),
+        batch=batch,
+        images=images,
+        workers=workers,
+        rounds=rounds,
+        progress=TerminalProgress(),
+    )
+    if output is not None:
+        write_json(output, facts)
+    show_training(facts)
     emit_json(facts, as_json=as_json)
 
 

@@ -6,8 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from export.errors import InputError
+
 if TYPE_CHECKING:
     from benchmarks.records import Results
+    from toolkit.recipe import Recipe
 
 RECIPE, OUTPUT, DATA, MEASUREMENT = "Recipe", "Output", "Data", "Measurement"
 FOREIGN = "ONNX models"
@@ -175,3 +178,34 @@ def show_results(results: "Results", folder: Path | None, *, as_json: bool) -> N
             if (folder / name).is_file():
                 typer.echo(f"{what:>9}  {folder / name}", err=True)
     emit_json(results.model_dump(mode="json"), as_json=as_json)
+
+
+def common_keys(
+    data_dir: Path | None, download: bool, seed: int | None, device: str | None, bf16: bool | None
+) -> dict[str, Any]:
+    """Recipe keys of the options that every training command has."""
+    return {
+        "data.dir": data_dir,
+        "data.download": download or None,
+        "seed": seed,
+        "run.device": device,
+        "run.bf16": bf16,
+    }
+
+
+def merged_recipe(config: Path | None, settings: list[str], options: dict[str, Any]) -> "Recipe":
+    """The recipe file, then `--set`, then the options that were given."""
+    from toolkit.recipe import load_recipe, parse_setting
+
+    given = {key: str(v) if isinstance(v, Path) else v for key, v in options.items() if v is not None}
+    return load_recipe(config, {**dict(map(parse_setting, settings)), **given})
+
+
+def need_torch() -> None:
+    """Raise InputError where it is not installed."""
+    try:
+        import torch  # noqa: F401 - its presence is the question
+    except ImportError as error:
+        raise InputError(
+            "this command trains or reads PyTorch checkpoints: pip install 'modelpress[train]'"
+        ) from error

@@ -1,12 +1,29 @@
 """The `study` commands: whole series of experiments, with tables and figures."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from export.errors import InputError
-from toolkit.cli_options import MEASUREMENT, OUTPUT, AsJson, Overwrite, emit_json
+from toolkit.cli_options import (
+    DATA,
+    MEASUREMENT,
+    OUTPUT,
+    RECIPE,
+    AsJson,
+    Bf16,
+    Config,
+    DataDir,
+    DeviceName,
+    Download,
+    Overwrite,
+    Seed,
+    common_keys,
+    emit_json,
+    merged_recipe,
+    need_torch,
+)
 
 study_app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
 
@@ -105,4 +122,113 @@ def lasso_speed(
         output=output,
         overwrite=overwrite,
     )
+    emit_json(record, as_json=as_json)
+
+
+Rows = Annotated[
+    str,
+    typer.Option(
+        "--rows",
+        help="Names or patterns of rows, or kinds of them (post-training, reference, improved, all), with commas.",
+        rich_help_panel=RECIPE,
+    ),
+]
+RowEpochs = Annotated[
+    int | None,
+    typer.Option(
+        "--epochs",
+        min=1,
+        help="Epochs of every row that is trained; schedules shrink or grow in proportion.",
+        show_default="20, as published",
+        rich_help_panel=RECIPE,
+    ),
+]
+Dense = Annotated[
+    Path | None,
+    typer.Option(
+        help="The trained network (.pt state dict or .safetensors).",
+        show_default="the recipe's",
+        rich_help_panel=DATA,
+    ),
+]
+StudyFolder = Annotated[
+    Path,
+    typer.Option(
+        "-o",
+        "--output-dir",
+        help="Folder of all rows; those measured there before are not run again.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+StartAgain = Annotated[
+    bool, typer.Option("--overwrite", help="Run the chosen rows again.", rich_help_panel=OUTPUT)
+]
+_STUDIES = Path("runs/studies")
+
+
+@study_app.command("prune")
+def prune(
+    rows: Rows = "all",
+    config: Config = None,
+    checkpoint: Dense = None,
+    data_dir: DataDir = None,
+    download: Download = False,
+    epochs: RowEpochs = None,
+    seed: Seed = None,
+    device: DeviceName = None,
+    bf16: Bf16 = None,
+    output: StudyFolder = _STUDIES,
+    overwrite: StartAgain = False,
+    as_json: AsJson = False,
+) -> None:
+    """Pruning a trained network: the published experiments, and our recipe, each beside the published figure.
+
+    Of the recipe only data, model, seed and run count; the rows bring everything else. Stop it any time: the same
+    command goes on.
+    """
+    options = {"model.checkpoint": checkpoint, **common_keys(data_dir, download, seed, device, bf16)}
+    _run("prune", rows, config, options, output, epochs, overwrite=overwrite, as_json=as_json)
+
+
+@study_app.command("quantize")
+def quantize(
+    rows: Rows = "all",
+    config: Config = None,
+    checkpoint: Dense = None,
+    data_dir: DataDir = None,
+    download: Download = False,
+    epochs: RowEpochs = None,
+    seed: Seed = None,
+    device: DeviceName = None,
+    bf16: Bf16 = None,
+    output: StudyFolder = _STUDIES,
+    overwrite: StartAgain = False,
+    as_json: AsJson = False,
+) -> None:
+    """Quantizing a trained network: the published experiments, and our recipes, each beside the published figure.
+
+    Of the recipe only data, model, seed and run count; the rows bring everything else. Stop it any time: the same
+    command goes on.
+    """
+    options = {"model.checkpoint": checkpoint, **common_keys(data_dir, download, seed, device, bf16)}
+    _run("quantize", rows, config, options, output, epochs, overwrite=overwrite, as_json=as_json)
+
+
+def _run(
+    study: Literal["prune", "quantize"],
+    rows: str,
+    config: Path | None,
+    options: dict[str, object],
+    output: Path,
+    epochs: int | None,
+    *,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    base = merged_recipe(config, [], options)
+    need_torch()
+    from toolkit.studies.command import run_network_study
+
+    wanted = [text.strip() for text in rows.split(",") if text.strip()] or ["all"]
+    record = run_network_study(study, wanted, base, output, epochs=epochs, overwrite=overwrite)
     emit_json(record, as_json=as_json)

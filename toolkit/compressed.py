@@ -60,7 +60,11 @@ class CompressedNetwork(nn.Module):
     @property
     def masks(self) -> dict[str, Tensor]:
         """By layer, true = kept."""
-        return {name: self._masks.get_buffer(_key(name)) for name in self._layers if self._mask_of(name) is not None}
+        return {
+            name: self._masks.get_buffer(_key(name))
+            for name in self._layers
+            if self._mask_of(name) is not None
+        }
 
     def kept_grids(self) -> dict[str, dict[str, Tensor]]:
         """Copies of the state of all grids that do not follow from the weights, by layer."""

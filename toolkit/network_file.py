@@ -56,9 +56,7 @@ class NetworkState:
 
     def compressed(self) -> CompressedNetwork:
         """The network with masks and quantizers in its forward pass."""
-        return CompressedNetwork(
-            self.network, masks=self.masks, quantizers=self.quantizers, grids=self.grids
-        )
+        return CompressedNetwork(self.network, masks=self.masks, quantizers=self.quantizers, grids=self.grids)
 
 
 def new_network(model: ModelOptions, *, seed: int, n_classes: int = 10) -> nn.Module:

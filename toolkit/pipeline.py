@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from pydantic import ValidationError
-from torch import nn
 
 from benchmarks.environment import describe_environment
 from benchmarks.fidelity import compare_logits, tensors_that_differ
@@ -24,6 +23,7 @@ from benchmarks.suite import add_accuracy, add_latency, describe_model
 from export.artifact import read_artifact, write_artifact
 from export.errors import InputError, ModelError
 from export.onnx_flavours import write_onnx
+from toolkit.compression import CHECKPOINT, PRUNED_NETWORK, compress
 from toolkit.data.batches import to_device
 from toolkit.data.image_set import ImageSet, normalised
 from toolkit.device import Device, choose_device
@@ -40,18 +40,11 @@ from toolkit.output_folder import (
 from toolkit.recipe import Recipe
 from toolkit.stages import (
     TrainingStage,
-    batch_norm_stage,
     check_dense,
     check_patterns,
     freeze_stage,
-    half_parameters_stage,
     load_images,
-    prune_stage,
-    quantizer_stage,
-    removed_weights,
-    sparsify_stage,
     starting_network,
-    teacher_for,
     train_stage,
     validation_top1,
 )
@@ -59,11 +52,7 @@ from toolkit.training.evaluate import predict
 from toolkit.training.progress import Progress
 
 PRESS, DENSE = "model.press", "dense-float.onnx"
-DENSE_NETWORK, PRUNED_NETWORK, CHECKPOINT = (
-    "dense.safetensors",
-    "pruned.safetensors",
-    "checkpoint.safetensors",
-)
+DENSE_NETWORK = "dense.safetensors"
 _TRAINED: dict[TrainingStage, str] = {
     "train": DENSE_NETWORK,
     "sparsify": PRUNED_NETWORK,
@@ -101,30 +90,22 @@ def run_pipeline(
     run.begin(device)
     if recipe.model.checkpoint is None:
         with run.stage("train"):
-            dense = run.train(dense, images, device, stage="train")
+            dense = run.train_dense(dense, images, device)
             save_network(output / DENSE_NETWORK, dense)
     with run.stage("evaluate"):
         run.report_validation("dense", dense, images, device)
         write_onnx(output / DENSE, freeze_stage(dense), flavour="float")
-    teacher = teacher_for(recipe, dense, device)
-    with run.stage("prune"):
-        pruned = run.prune(dense, images, device, teacher)
-        if recipe.prune.scheduled:
-            progress.note(f"weights are removed during the first {recipe.prune.epochs} epochs of the finetuning")
-        else:
-            progress.note(removed_weights(pruned))
-            run.report_validation("pruned", pruned, images, device)
-    with run.stage("quantize"):
-        quantized = quantizer_stage(pruned, recipe.quantize)
-        if not (recipe.prune.scheduled or recipe.quantize.after):
-            run.report_validation("quantized", quantized, images, device)
-        quantized = run.train(quantized, images, device, stage="finetune", teacher=teacher)
-        if recipe.prune.scheduled:
-            progress.note(removed_weights(quantized))
-        quantized = batch_norm_stage(quantized, recipe.quantize, images, device, seed=recipe.seed)
-        run.report_validation("finetuned", quantized, images, device)
-        quantized = half_parameters_stage(quantized, recipe.pack, images, device, progress)
-        save_network(output / CHECKPOINT, quantized)
+    with run.timed("compress"):
+        quantized = compress(
+            dense,
+            images,
+            recipe,
+            device,
+            folder=output,
+            resume=resume,
+            progress=progress,
+            watch=lambda name, state: run.report_validation(name, state, images, device),
+        )
     with run.stage("pack"):
         size = write_artifact(output / PRESS, freeze_stage(quantized), effort=recipe.pack.effort)
         progress.note(f"{PRESS}: {size:,} bytes, decodes bit-exactly")
@@ -196,54 +177,28 @@ class _Run:
     def stage(self, name: str) -> Iterator[None]:
         """Announce and time a stage."""
         self.progress.stage(name)
+        with self.timed(name):
+            yield
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Time a stage that announces its parts itself."""
         began = time.perf_counter()
         yield
         self.manifest["stages"].append({"name": name, "seconds": round(time.perf_counter() - began, 3)})
 
-    def train(
-        self,
-        state: NetworkState,
-        images: ImageSet,
-        device: Device,
-        *,
-        stage: TrainingStage,
-        teacher: nn.Module | None = None,
-    ) -> NetworkState:
-        """The training stages of the recipe, resumable."""
-        path = state_path(self.output / _TRAINED[stage])
+    def train_dense(self, state: NetworkState, images: ImageSet, device: Device) -> NetworkState:
+        """Train the network that is to be compressed, resumable."""
         return train_stage(
             state,
             images,
             self.recipe,
             device,
             self.progress,
-            stage=stage,
-            teacher=teacher,
-            state_path=path,
+            stage="train",
+            state_path=state_path(self.output / DENSE_NETWORK),
             resume=self.resume,
         )
-
-    def prune(
-        self, state: NetworkState, images: ImageSet, device: Device, teacher: nn.Module | None
-    ) -> NetworkState:
-        """Remove weights by magnitude, or train with a penalty that sets them to zero; on a schedule, nothing yet."""
-        if self.recipe.prune.scheduled:
-            return state
-        if not self.recipe.prune.by_penalty:
-            return prune_stage(state, self.recipe.prune)
-        path = self.output / _TRAINED["sparsify"]
-        pruned = sparsify_stage(
-            state,
-            images,
-            self.recipe,
-            device,
-            self.progress,
-            teacher=teacher,
-            state_path=state_path(path),
-            resume=self.resume,
-        )
-        save_network(path, pruned)
-        return pruned
 
     def report_validation(self, name: str, state: NetworkState, images: ImageSet, device: Device) -> None:
         """Measure and tell the accuracy on the held-out split."""

@@ -128,14 +128,18 @@ class PruneOptions(_Options):
     def _options_fit_the_method(self) -> "PruneOptions":
         n, colon, m = self.granularity.partition(":")
         if colon and not int(n) < int(m):
-            raise ValueError(f"granularity {self.granularity} keeps {n} of {m}: the first must be the smaller")
+            raise ValueError(
+                f"granularity {self.granularity} keeps {n} of {m}: the first must be the smaller"
+            )
         if colon and self.sparsity not in (0, 1 - int(n) / int(m)):
             raise ValueError(
                 f"granularity {self.granularity} removes {1 - int(n) / int(m):g} of the weights, sparsity is "
                 f"{self.sparsity:g}: set sparsity to {1 - int(n) / int(m):g}"
             )
         if self.by_penalty and (self.schedule != "one-shot" or self.granularity != "weight"):
-            raise ValueError(f"schedule and granularity are for pruning by magnitude; method is {self.method}")
+            raise ValueError(
+                f"schedule and granularity are for pruning by magnitude; method is {self.method}"
+            )
         return self
 
 
@@ -239,7 +243,9 @@ class Recipe(_Options):
                 f"finetune.epochs {epochs}; lower quantize.after"
             )
         if self.train.distill_weight:
-            raise ValueError("train.distill_weight: a network trained from scratch has no teacher; set it to 0")
+            raise ValueError(
+                "train.distill_weight: a network trained from scratch has no teacher; set it to 0"
+            )
         return self
 
 
@@ -253,7 +259,7 @@ def load_recipe(path: Path | None, overrides: dict[str, Any]) -> Recipe:
     Raises:
         InputError: The file is unreadable, a key is unknown or a value out of range; each is named.
     """
-    document = _over_defaults(_read_yaml(path) if path is not None else {})
+    document = over_defaults(_read_yaml(path) if path is not None else {})
     for key, value in overrides.items():
         _place(document, key.split(".", 2), value, key)  # layer patterns below the second level may hold dots
     try:
@@ -316,7 +322,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return document
 
 
-def _over_defaults(document: dict[str, Any]) -> dict[str, Any]:
+def over_defaults(document: dict[str, Any]) -> dict[str, Any]:
     """Fill every section with its defaults; inside a section, given keys win whole."""
     defaults = Recipe().model_dump(mode="json")
     for key, value in document.items():

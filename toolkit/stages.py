@@ -170,7 +170,8 @@ def _with_room_for_masks(state: NetworkState, options: PruneOptions) -> NetworkS
     if not options.scheduled:
         return state
     open_masks = {
-        name: torch.ones_like(weight, dtype=torch.bool) for name, weight in prunable_layers(state, options).items()
+        name: torch.ones_like(weight, dtype=torch.bool)
+        for name, weight in prunable_layers(state, options).items()
     }
     return replace(state, masks={**open_masks, **state.masks})
 
@@ -289,23 +290,20 @@ def quantizer_stage(state: NetworkState, options: QuantizeOptions) -> NetworkSta
         for name, width in bits.items()
         if width != "float"
     }
-    quantized = replace(
-        state, quantizers=quantizers, grids={}, history={**state.history, "quantize": bits}
-    )
+    quantized = replace(state, quantizers=quantizers, grids={}, history={**state.history, "quantize": bits})
     return replace(quantized, grids=quantized.compressed().kept_grids())
 
 
-def batch_norm_stage(
-    state: NetworkState, options: QuantizeOptions, images: ImageSet, device: Device, *, seed: int
-) -> NetworkState:
+def batch_norm_stage(state: NetworkState, recipe: Recipe, images: ImageSet, device: Device) -> NetworkState:
     """Measure batch-norm statistics anew with the compressed weights, if the recipe asks for it."""
-    if not options.batch_norm_images:
+    if not recipe.quantize.batch_norm_images:
         return state
     n_images = reestimate_batch_norm(
         state.compressed(),
-        to_device(images.train, images, device.torch_device),
-        n_images=options.batch_norm_images,
-        seed=seed,
+        to_device(images.train, images, device.torch_device, padding=recipe.finetune.padding),
+        n_images=recipe.quantize.batch_norm_images,
+        seed=recipe.seed,
+        mirror=images.mirrored,
     )
     return replace(state, history={**state.history, "batch_norm": {"images": n_images}})
 
@@ -386,11 +384,14 @@ def _identity(state: NetworkState, teacher: nn.Module | None) -> str:
     """SHA-256 of everything a training starts from, so that only the same one is resumed."""
     digest = hashlib.sha256(repr((state.model.arch, state.model.shortcut, state.contract)).encode())
     digest.update(repr(sorted(state.quantizers.items())).encode())
-    grids = [
-        (name + key, value) for name, grid in sorted(state.grids.items()) for key, value in grid.items()
-    ]
+    grids = [(name + key, value) for name, grid in sorted(state.grids.items()) for key, value in grid.items()]
     learned = {} if teacher is None else teacher.state_dict()
-    for name, tensor in (*state.network.state_dict().items(), *sorted(state.masks.items()), *grids, *learned.items()):
+    for name, tensor in (
+        *state.network.state_dict().items(),
+        *sorted(state.masks.items()),
+        *grids,
+        *learned.items(),
+    ):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()

@@ -8,9 +8,10 @@ from benchmarks.environment import describe_environment
 from benchmarks.report import markdown_table
 from export.atomic_file import write_atomically
 from toolkit.console import CONSOLE, TerminalProgress, print_table
+from toolkit.figure_files import save_figure
 from toolkit.output_folder import check_output_file, prepare_output_folder, write_json
 from toolkit.sparse_regression import reference
-from toolkit.sparse_regression.figures import method_figure, overview_figure, save_figure
+from toolkit.sparse_regression.figures import method_figure, overview_figure
 from toolkit.sparse_regression.lasso_speed import SpeedProblem, measure_lasso_speed
 from toolkit.sparse_regression.objectives import LeastSquares
 from toolkit.sparse_regression.study import (

@@ -212,7 +212,12 @@ def test_network_file_round_trip(tmp_path):
     contract = InputContract("digits", ("0", "1"), (0.1,) * 3, (0.2,) * 3)
     specs = {"final_fc.linear": QuantizerSpec(5, True, True)}
     state = NetworkState(
-        network, ModelOptions(shortcut="A"), masks, specs, contract, {"prune": {"removed": 1}}
+        network,
+        ModelOptions(shortcut="A"),
+        masks,
+        specs,
+        contract=contract,
+        history={"prune": {"removed": 1}},
     )
     save_network(path, state)
     loaded = load_network(path, ModelOptions(shortcut="B"))  # the file knows better

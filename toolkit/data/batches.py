@@ -32,14 +32,11 @@ class DeviceSplit:
 
     def in_order(self, batch: int) -> Iterator[tuple[Tensor, Tensor]]:
         """All images once, unchanged, float32."""
+        size = self.images.shape[-1] - 2 * self.padding
+        inner = slice(self.padding, self.padding + size)
         for start in range(0, len(self), batch):
-            chosen = slice(start, start + batch)
-            yield self.plain(chosen), self.labels[chosen]
-
-    def plain(self, chosen: slice | Tensor) -> Tensor:
-        """Chosen images unchanged, float32, shape ``(n, 3, H, W)``."""
-        inner = slice(self.padding, self.images.shape[-1] - self.padding)
-        return self.images[chosen][..., inner, inner].float() * self.scale + self.shift
+            pixels = self.images[start : start + batch, :, inner, inner]
+            yield pixels.float() * self.scale + self.shift, self.labels[start : start + batch]
 
 
 @dataclass(frozen=True)

@@ -90,7 +90,9 @@ def _whole_channels(rows: dict[str, Tensor], *, sparsity: float) -> Masks:
     removed_so_far[order] = torch.cumsum(size[order], dim=0)
     stays = removed_so_far > round(sparsity * float(size.sum()))
     parts = stays.split([len(r) for r in rows.values()])
-    return {name: part[:, None].expand_as(r).clone() for (name, r), part in zip(rows.items(), parts, strict=True)}
+    return {
+        name: part[:, None].expand_as(r).clone() for (name, r), part in zip(rows.items(), parts, strict=True)
+    }
 
 
 def keep_n_of_m(weight: Tensor, n: int, m: int, *, layer: str = "weight") -> Tensor:

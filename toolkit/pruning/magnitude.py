@@ -46,9 +46,7 @@ def prune_per_layer(
 ) -> dict[str, Tensor]:
     """Masks that remove the same fraction of every tensor; otherwise as `prune_global`."""
     check_sparsity(sparsity)
-    return {
-        name: _largest_share(_ranks(name, w, kept), sparsity=sparsity) for name, w in weights.items()
-    }
+    return {name: _largest_share(_ranks(name, w, kept), sparsity=sparsity) for name, w in weights.items()}
 
 
 def check_sparsity(sparsity: float) -> None:

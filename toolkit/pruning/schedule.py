@@ -48,7 +48,9 @@ class PruningSchedule(TrainingRule):
         if moment.epoch >= self._options.epochs:
             return False
         starts = [k * moment.steps_per_epoch // per_epoch for k in range(per_epoch)]
-        due = [k for k, start in enumerate(starts) if start == moment.step]  # several where epochs are very short
+        due = [
+            k for k, start in enumerate(starts) if start == moment.step
+        ]  # several where epochs are very short
         if due:
             number = moment.epoch * per_epoch + due[-1] + 1
             total = self._options.epochs * per_epoch

@@ -3,8 +3,8 @@
 A grid is kept as its scale and its centre (the value in the middle of an asymmetric grid): moving the one leaves the
 other's effect alone, which plain offsets do not.
 
-Source: Esser et al. 2020, "Learned Step Size Quantization", arXiv:1902.08153, eqs. (1)-(5); offset: Bhalgat et al. 2020,
-"LSQ+", arXiv:2004.09576, section 3.1.
+Source: Esser et al. 2020, "Learned Step Size Quantization", arXiv:1902.08153, eqs. (1)-(5); offset: Bhalgat et al.
+2020, "LSQ+", arXiv:2004.09576, section 3.1.
 """
 
 from typing import Any
@@ -77,7 +77,7 @@ class GridParameters(nn.Module):
 
 class _LearnedStep(torch.autograd.Function):
     @staticmethod
-    def forward(
+    def forward(  # noqa: PLR0917 - torch passes them by position
         ctx: Any, weight: Tensor, scale: Tensor, centre: Tensor | None, grid: Grid, factor: Tensor
     ) -> Tensor:
         steps = in_steps(weight, grid)

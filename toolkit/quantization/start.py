@@ -17,7 +17,9 @@ class QuantizationStart(TrainingRule):
 
     def begin(self, moment: Moment) -> None:
         """On or off, as befits the moment; a training that is resumed later keeps its grids."""
-        self._network.quantized = moment.epoch > self._after or (moment.epoch == self._after and moment.step > 0)
+        self._network.quantized = moment.epoch > self._after or (
+            moment.epoch == self._after and moment.step > 0
+        )
 
     def before_step(self, moment: Moment) -> bool:
         """Switch the quantizers on when their time has come."""

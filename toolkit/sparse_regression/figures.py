@@ -1,8 +1,6 @@
 """Figures of the study: the loss and every weight against steps, per method and at a glance."""
 
-import io
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -11,12 +9,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from benchmarks.plots import BLUE, GREY, SERIES, STYLE
-from export.atomic_file import write_atomically
 from toolkit.sparse_regression.study import Curves, Finding, by_method
 
 _DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))  # a second sign beside the colour
 _NAMED_WEIGHTS = 12  # up to so many, every weight has a colour and a name
-_DPI = 150
 
 
 def method_figure(method: str, findings: Sequence[Finding]) -> Figure:
@@ -68,18 +64,6 @@ def overview_figure(findings: Sequence[Finding]) -> Figure:
         _weight_legend(bottom, chosen[0].curves)
         figure.suptitle("Sparse regression, method by method", fontsize=13, fontweight="bold")
     return figure
-
-
-def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
-    """Write ``NAME.png`` and ``NAME.svg``; the same bytes for the same data."""
-    paths = []
-    for suffix, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
-        buffer = io.BytesIO()
-        with mpl.rc_context(STYLE):
-            figure.savefig(buffer, format=suffix, dpi=_DPI, metadata=metadata, facecolor="white")
-        paths.append(folder / f"{name}.{suffix}")
-        write_atomically(paths[-1], buffer.getvalue())
-    return paths
 
 
 def _panel_title(finding: Finding) -> str:

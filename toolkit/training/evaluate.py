@@ -1,13 +1,29 @@
-"""Logits and accuracy in PyTorch, always in float32."""
+"""Logits, loss and accuracy in PyTorch, always in float32."""
+
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from toolkit.data.batches import DeviceSplit
 
 _BATCH = 500
+
+
+@dataclass(frozen=True)
+class Quality:
+    """How well a network does on some images.
+
+    Attributes:
+        loss: Mean cross-entropy, in nats.
+        top1: Fraction of images whose largest logit is the right one.
+    """
+
+    loss: float
+    top1: float
 
 
 @torch.no_grad()
@@ -23,3 +39,10 @@ def top1(network: nn.Module, split: DeviceSplit) -> float:
     """Fraction of images whose largest logit is the right one."""
     labels = split.labels.cpu().numpy()
     return float(np.mean(predict(network, split).argmax(axis=1) == labels))
+
+
+def loss_and_top1(network: nn.Module, split: DeviceSplit) -> Quality:
+    """Both from one pass; the loss is averaged in float64, so that small differences survive."""
+    logits, labels = torch.from_numpy(predict(network, split)).double(), split.labels.cpu()
+    loss = F.cross_entropy(logits, labels)
+    return Quality(loss.item(), (logits.argmax(dim=1) == labels).double().mean().item())

@@ -1,0 +1,99 @@
+"""From a dense network to a compressed one: prune, quantize, finetune, settle what is left."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from toolkit.data.image_set import ImageSet
+from toolkit.device import Device
+from toolkit.network_file import NetworkState, save_network
+from toolkit.output_folder import state_path
+from toolkit.recipe import Recipe
+from toolkit.stages import (
+    batch_norm_stage,
+    half_parameters_stage,
+    prune_stage,
+    quantizer_stage,
+    removed_weights,
+    sparsify_stage,
+    teacher_for,
+    train_stage,
+)
+from toolkit.training.progress import Progress
+
+PRUNED_NETWORK, CHECKPOINT = "pruned.safetensors", "checkpoint.safetensors"
+
+Watch = Callable[[str, NetworkState], None]
+
+
+def compress(
+    dense: NetworkState,
+    images: ImageSet,
+    recipe: Recipe,
+    device: Device,
+    *,
+    folder: Path,
+    resume: bool,
+    progress: Progress,
+    watch: Watch,
+) -> NetworkState:
+    """Carry out the recipe's sections prune, sparsify, quantize and finetune; `CHECKPOINT` in `folder` is the result.
+
+    Args:
+        dense: Where to start; its network is changed. What was removed from it before stays removed.
+        images: Training and validation split are used.
+        recipe: What to do.
+        device: The network is there already.
+        folder: Keeps unfinished trainings, and the networks after `sparsify` and at the end.
+        resume: Go on with trainings that are unfinished there.
+        progress: Told of every stage.
+        watch: Called with ``pruned``, ``quantized`` and ``finetuned`` and the network at that point, unless a schedule
+            makes two of them one.
+
+    Raises:
+        InputError: The teacher is not usable, or the network is quantized already.
+        Interrupted: Stopped on request.
+    """
+    teacher = teacher_for(recipe, dense, device)
+    progress.stage("prune")
+    if recipe.prune.by_penalty:
+        path = folder / PRUNED_NETWORK
+        pruned = sparsify_stage(
+            dense,
+            images,
+            recipe,
+            device,
+            progress,
+            teacher=teacher,
+            state_path=state_path(path),
+            resume=resume,
+        )
+        save_network(path, pruned)
+    else:
+        pruned = dense if recipe.prune.scheduled else prune_stage(dense, recipe.prune)
+    if recipe.prune.scheduled:
+        progress.note(f"weights are removed during the first {recipe.prune.epochs} epochs of the finetuning")
+    else:
+        progress.note(removed_weights(pruned))
+        watch("pruned", pruned)
+    progress.stage("quantize")
+    quantized = quantizer_stage(pruned, recipe.quantize)
+    if not (recipe.prune.scheduled or recipe.quantize.after):
+        watch("quantized", quantized)
+    trained = train_stage(
+        quantized,
+        images,
+        recipe,
+        device,
+        progress,
+        stage="finetune",
+        teacher=teacher,
+        state_path=state_path(folder / CHECKPOINT),
+        resume=resume,
+    )
+    if recipe.prune.scheduled:
+        progress.note(removed_weights(trained))
+    trained = batch_norm_stage(trained, recipe, images, device)
+    watch("finetuned", trained)
+    finished = half_parameters_stage(trained, recipe.pack, images, device, progress)
+    save_network(folder / CHECKPOINT, finished)
+    return finished

@@ -1,0 +1,1 @@
+"""Series of experiments on one network, each beside its published figure."""

@@ -1,0 +1,118 @@
+"""What `study prune` and `study quantize` do: run, write, draw, print."""
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+from benchmarks.report import markdown_table
+from export.atomic_file import write_atomically
+from export.errors import InputError
+from toolkit.console import CONSOLE, TerminalProgress, print_table
+from toolkit.figure_files import save_figure
+from toolkit.output_folder import prepare_output_folder, write_json
+from toolkit.recipe import Recipe
+from toolkit.studies.figures import accuracy_by_bits, accuracy_by_sparsity
+from toolkit.studies.rows import Study
+from toolkit.studies.run_row import RowRecord
+from toolkit.studies.study import plan_study, run_study, study_record
+
+_MISSING = "–"
+_HEADINGS = {
+    "row": "row",
+    "published": "published",
+    "ours": "ours",
+    "difference": "difference",
+    "sparsity": "sparsity",
+    "bytes": "bytes",
+    "epochs": "epochs",
+    "seconds": "seconds",
+    "rate": "images/s",
+}
+_CSV = (
+    "name",
+    "kind",
+    "method",
+    "published",
+    "top1",
+    "difference",
+    "sparsity_before",
+    "sparsity",
+    "size_bytes",
+    "epochs",
+    "seconds",
+    "images_per_second",
+)
+
+
+def run_network_study(
+    study: Study, wanted: list[str], base: Recipe, output: Path, *, epochs: int | None, overwrite: bool
+) -> dict[str, Any]:
+    """Run rows that have not been measured yet, and write and show all that were asked for.
+
+    Rows measured before with the same recipe, start and data are taken as they are, unless `overwrite`.
+
+    Raises:
+        InputError: Rows, checkpoint, data or folder are not usable.
+        Interrupted: Stopped on request; what is measured is kept.
+    """
+    plan = plan_study(study, wanted, base, output, epochs=epochs)
+    prepare_output_folder(output, overwrite=overwrite, resume=not overwrite)
+    if overwrite:
+        for row, _ in plan.rows:
+            _forget(plan.folder(row.name))
+    progress = TerminalProgress()
+    progress.note(f"{len(plan.rows)} rows, {plan.epochs} epochs of training in all")
+    records = run_study(plan, progress)
+    record = study_record(plan, records)
+    write_json(output / f"{study}.json", record)
+    write_atomically(output / f"{study}.csv", _csv(records).encode())
+    write_atomically(
+        output / f"{study}.md", (markdown_table(map(_cells, records), _HEADINGS) + "\n").encode()
+    )
+    draw = accuracy_by_sparsity if study == "prune" else accuracy_by_bits
+    save_figure(draw(records), output, study)
+    _show(study, records, output)
+    return record
+
+
+def _forget(folder: Path) -> None:
+    """Remove the row's files, none else."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise InputError(f"{folder} is no folder; move it away, or choose another --output-dir")
+    for path in folder.iterdir():
+        if path.is_file():
+            path.unlink()
+
+
+def _show(study: Study, records: list[RowRecord], output: Path) -> None:
+    print_table("", [_cells(record) for record in records], _HEADINGS)
+    CONSOLE.print(
+        "top-1 on all test images, of the packed file in ONNX Runtime, after the last epoch; difference: ours minus "
+        "published, in points; sparsity: zeros in all prunable layers",
+    )
+    CONSOLE.print(f"{study}.json, .csv, .md, .png and .svg are in {output}/", markup=False)
+
+
+def _cells(record: RowRecord) -> dict[str, str]:
+    return {
+        "row": record.name,
+        "published": _MISSING if record.published is None else f"{record.published:.2f}",
+        "ours": f"{100 * record.top1:.2f}",
+        "difference": _MISSING if record.difference is None else f"{record.difference:+.2f}",
+        "sparsity": f"{record.sparsity:.2%}",
+        "bytes": f"{record.size_bytes:,}",
+        "epochs": f"{record.epochs}",
+        "seconds": f"{record.seconds:,.0f}",
+        "rate": _MISSING if record.images_per_second is None else f"{record.images_per_second:,.0f}",
+    }
+
+
+def _csv(records: list[RowRecord]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(_CSV)
+    writer.writerows([getattr(record, column) for column in _CSV] for record in records)
+    return text.getvalue()

@@ -1,0 +1,218 @@
+"""The rows of the pruning and the quantization study: what each does, and what was published for it.
+
+The published rows prune and quantize one ResNet-20 on CIFAR-10 (dense: 91.51 %). Pruning leaves the projections of the
+shortcuts dense; quantization leaves the first convolution and the classifier in floating point. Their finetuning is SGD
+with momentum 0.875, weight decay 1e-4 and a constant rate of 0.002 for 20 epochs of all training images. The rows
+called improved are this toolkit's own recipes for the same tasks.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any, Literal
+
+from export.errors import InputError
+from toolkit.recipe import Recipe, over_defaults
+
+Study = Literal["prune", "quantize"]
+Kind = Literal["post-training", "reference", "improved"]
+Changes = dict[str, dict[str, Any]]
+
+_ALL_IMAGES = {"validation": 0.0}
+_DENSE = {"sparsity": 0.0}
+_FLOAT = {"layers": {"*": "float"}}
+_ENDS_IN_FLOAT = {"layers": {"head_conv*": "float", "final_fc*": "float"}}
+_NO_TRAINING = {"epochs": 0}
+_PUBLISHED_TRAINING = {
+    "epochs": 20,
+    "batch": 256,
+    "lr": 0.002,
+    "schedule": "constant",
+    "momentum": 0.875,
+    "nesterov": False,
+    "weight_decay": 1e-4,
+    "padding": 4,
+}
+_ITERATIVE = {"sparsity": 0.7, "schedule": "linear", "epochs": 10, "hold": False}
+_OWN_TRAINING = {
+    **_PUBLISHED_TRAINING,
+    "lr": 0.03,
+    "schedule": "cosine",
+    "momentum": 0.9,
+    "nesterov": True,
+    "distill_weight": 0.7,
+    "distill_temperature": 3.0,
+}
+_OWN_PRUNING = {"schedule": "cubic", "epochs": 8, "updates_per_epoch": 4}
+_OWN_GRID = {"range": "mse", "learned": True, "layers": {"head_conv*": 8, "final_fc*": 8}}
+_OWN_IMAGES = {"validation": 0.02}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One experiment.
+
+    Attributes:
+        name: As in ``--rows``.
+        study: Which study it belongs to.
+        kind: Without training; trained as published; trained by our recipe.
+        method: For people.
+        changes: Sections of the recipe, over its defaults.
+        published: Top-1 accuracy on the test images, in percent; None where there is none.
+        start: Row whose network it starts from; None: the dense one.
+    """
+
+    name: str
+    study: Study
+    kind: Kind
+    method: str
+    changes: Changes = field(repr=False)
+    published: float | None = None
+    start: str | None = None
+
+    def recipe(self, base: Recipe) -> Recipe:
+        """The row's recipe: data, model, seed and run options of `base`, everything else the row's own."""
+        own = base.model_dump(mode="json", include={"seed", "data", "model", "run"})
+        sections = {name: {**own.get(name, {}), **change} for name, change in self.changes.items()}
+        return Recipe.model_validate(over_defaults({**own, **sections}))
+
+
+def _post_training(prune: dict[str, Any], quantize: dict[str, Any]) -> Changes:
+    return {
+        "data": _ALL_IMAGES,
+        "prune": prune,
+        "quantize": quantize,
+        "finetune": {**_PUBLISHED_TRAINING, **_NO_TRAINING},
+        "pack": {"float16_parameters": False},
+    }
+
+
+def _trained(prune: dict[str, Any], quantize: dict[str, Any]) -> Changes:
+    return {**_post_training(prune, quantize), "finetune": _PUBLISHED_TRAINING}
+
+
+def _improved(prune: dict[str, Any], quantize: dict[str, Any]) -> Changes:
+    return {"data": _OWN_IMAGES, "prune": prune, "quantize": quantize, "finetune": _OWN_TRAINING}
+
+
+def _by_layer(share: float) -> dict[str, Any]:
+    return {"method": "layer-magnitude", "sparsity": share}
+
+
+def _pruning_rows() -> Iterable[Row]:
+    yield Row("dense", "prune", "post-training", "nothing removed", _post_training(_DENSE, _FLOAT), 91.51)
+    for share, published in ((30, 90.28), (50, 82.10), (70, 42.04)):
+        changes = _post_training(_by_layer(share / 100), _FLOAT)
+        yield Row(
+            f"one-shot-{share}", "prune", "post-training", f"{share} % of every layer", changes, published
+        )
+    yield Row(
+        "finetuned-70",
+        "prune",
+        "reference",
+        "70 % of every layer, then finetuned, zeros held",
+        _trained(_by_layer(0.7), _FLOAT),
+        89.28,
+    )
+    yield Row(
+        "iterative-70",
+        "prune",
+        "reference",
+        "7, 14, … 70 % of every layer while finetuning",
+        _trained({**_ITERATIVE, "method": "layer-magnitude"}, _FLOAT),
+        89.09,
+    )
+    yield Row(
+        "iterative-global-70",
+        "prune",
+        "reference",
+        "7, 14, … 70 % by one threshold while finetuning",
+        _trained({**_ITERATIVE, "method": "global-magnitude"}, _FLOAT),
+        89.72,
+    )
+    yield Row(
+        "improved-70",
+        "prune",
+        "improved",
+        "70 %, cubic schedule, one threshold, distilled",
+        _improved({"sparsity": 0.7, **_OWN_PRUNING}, _FLOAT),
+        89.72,
+    )
+
+
+def _quantization_rows() -> Iterable[Row]:
+    for name, symmetric, figures in (
+        ("asymmetric", False, (91.45, 91.12, 89.72, 76.62, 8.99)),
+        ("symmetric", True, (91.24, 90.83, 88.75, 51.85, 10.00)),
+    ):
+        for bits, published in zip((6, 5, 4, 3, 2), figures, strict=True):
+            grid = {"bits": bits, "symmetric": symmetric, **_ENDS_IN_FLOAT}
+            method = f"{name}, {bits} bits, not trained"
+            changes = _post_training(_DENSE, grid)
+            yield Row(f"{name}-{bits}", "quantize", "post-training", method, changes, published)
+    for bits, published in ((6, 91.45), (5, 91.12), (4, 89.72), (3, 76.62)):
+        grid = {
+            "bits": bits,
+            "range": "mse",
+            "per_channel": True,
+            "batch_norm_images": 5000,
+            **_ENDS_IN_FLOAT,
+        }
+        yield Row(
+            f"improved-post-training-{bits}",
+            "quantize",
+            "post-training",
+            f"least error per channel, {bits} bits, batch norm measured anew, not trained",
+            _post_training(_DENSE, grid),
+            published,
+        )
+    for bits, published in ((4, 91.36), (3, 90.49), (2, 85.87)):
+        grid = {"bits": bits, **_ENDS_IN_FLOAT}
+        method = f"asymmetric, {bits} bits, finetuned"
+        yield Row(f"finetuned-{bits}", "quantize", "reference", method, _trained(_DENSE, grid), published)
+    for bits, before, after in ((4, 87.22, 90.31), (3, 63.31, 88.46), (2, 10.00, 37.78)):
+        start, grid = "iterative-global-70", {"bits": bits, **_ENDS_IN_FLOAT}
+        method, changes = f"70 % removed, {bits} bits, not trained", _post_training(_DENSE, grid)
+        yield Row(f"pruned-{bits}", "quantize", "post-training", method, changes, before, start)
+        method, changes = f"70 % removed, {bits} bits, finetuned, zeros held", _trained(_DENSE, grid)
+        yield Row(f"pruned-finetuned-{bits}", "quantize", "reference", method, changes, after, start)
+    for bits, published in ((4, 91.36), (3, 90.49), (2, 85.87)):
+        changes = _improved(_DENSE, {"bits": bits, **_OWN_GRID})
+        method = f"learned steps, {bits} bits, distilled"
+        yield Row(f"improved-{bits}", "quantize", "improved", method, changes, published)
+    for share, bits, figure in ((70, 4, 90.31), (70, 3, 88.46), (70, 2, 37.78), (90, 4, None)):
+        changes = _improved(
+            {"sparsity": share / 100, **_OWN_PRUNING}, {"bits": bits, **_OWN_GRID, "after": 8}
+        )
+        method = f"{share} % removed, learned steps, {bits} bits, distilled"
+        yield Row(f"improved-s{share}-w{bits}", "quantize", "improved", method, changes, figure)
+
+
+ROWS: dict[str, Row] = {row.name: row for row in (*_pruning_rows(), *_quantization_rows())}
+
+
+def choose_rows(study: Study, wanted: Iterable[str]) -> list[Row]:
+    """Rows by name, pattern or kind, in the order of the study, each after the row that it starts from.
+
+    Args:
+        study: Whose rows.
+        wanted: Names, shell-style patterns, kinds (``post-training``, ``reference``, ``improved``) or ``all``.
+
+    Raises:
+        InputError: One of them fits no row.
+
+    Example:
+        >>> [row.name for row in choose_rows("quantize", ["pruned-3"])]
+        ['iterative-global-70', 'pruned-3']
+    """
+    of_study = [row for row in ROWS.values() if row.study == study]
+    chosen: set[str] = set()
+    for text in wanted:
+        found = [row for row in of_study if text in ("all", row.kind) or fnmatchcase(row.name, text)]
+        if not found:
+            names = ", ".join(row.name for row in of_study)
+            raise InputError(
+                f"--rows {text!r} fits no row; rows are {names}; kinds are post-training, reference, improved, all"
+            )
+        chosen |= {row.name for row in found} | {row.start for row in found if row.start is not None}
+    return [row for row in ROWS.values() if row.name in chosen]

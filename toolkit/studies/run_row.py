@@ -1,0 +1,183 @@
+"""One row of a study: train if it says so, pack, and measure the packed file in ONNX Runtime."""
+
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks.accuracy import wilson_interval
+from benchmarks.model_file import open_model
+from benchmarks.suite import add_accuracy, describe_model
+from export.artifact import write_artifact
+from export.errors import InputError
+from toolkit.compression import CHECKPOINT, compress
+from toolkit.data.image_set import ImageSet, normalised
+from toolkit.device import Device
+from toolkit.network_file import NetworkState, load_network
+from toolkit.output_folder import file_facts, state_path, write_json
+from toolkit.recipe import Recipe
+from toolkit.stages import freeze_stage, prunable_layers
+from toolkit.studies.rows import Row
+from toolkit.training.progress import Progress
+
+PRESS, RECORD = "model.press", "row.json"
+
+
+@dataclass(frozen=True)
+class RowRecord:
+    """What a row measured.
+
+    Attributes:
+        published: Top-1 in percent, or None.
+        top1: Fraction of the test images, in ONNX Runtime, of the packed file after the last epoch.
+        top1_interval: 95 % (Wilson).
+        sparsity: Share of zeros in the prunable layers, before and after the finetuning.
+        layers: Share of zeros of each prunable layer at the end.
+        size_bytes: Of the packed file.
+        seconds: Of training alone.
+        images_per_second: Mean over the training; None without one.
+        source: SHA-256 of the checkpoint that the row started from.
+        dataset: SHA-256 of the test images and labels.
+    """
+
+    name: str
+    study: str
+    kind: str
+    method: str
+    published: float | None
+    top1: float
+    top1_interval: tuple[float, float]
+    n_images: int
+    sparsity_before: float
+    sparsity: float
+    layers: dict[str, float]
+    size_bytes: int
+    epochs: int
+    seconds: float
+    images_per_second: float | None
+    training: list[dict[str, Any]]
+    recipe: dict[str, Any]
+    source: str
+    dataset: str
+    environment: dict[str, Any]
+
+    @property
+    def difference(self) -> float | None:
+        """Ours minus the published figure, in points."""
+        return None if self.published is None else 100 * self.top1 - self.published
+
+
+def finished_row(folder: Path, recipe: Recipe, *, source: str, dataset: str) -> RowRecord | None:
+    """The record of an earlier run of the very same row; None if there is none, or of another recipe or start.
+
+    Raises:
+        InputError: The record is damaged.
+    """
+    path = folder / RECORD
+    if not path.is_file():
+        return None
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        record = RowRecord(**{**facts, "top1_interval": tuple(facts["top1_interval"])})
+        same = Recipe.model_validate(record.recipe) == recipe
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise InputError(f"{path} is damaged: {error}; delete it to run the row again") from error
+    return record if same and (record.source, record.dataset) == (source, dataset) else None
+
+
+def run_row(
+    row: Row,
+    recipe: Recipe,
+    images: ImageSet,
+    device: Device,
+    *,
+    start: Path,
+    folder: Path,
+    environment: dict[str, Any],
+    progress: Progress,
+) -> RowRecord:
+    """Carry out a row; its network, its packed file and its record are in `folder`.
+
+    An unfinished training in the folder goes on where it stopped.
+
+    Args:
+        row: What it is.
+        recipe: What it does.
+        images: With its validation split held out.
+        device: Where to train.
+        start: Checkpoint it starts from.
+        folder: Of this row alone.
+        environment: Goes into the record.
+        progress: Told of every stage.
+
+    Raises:
+        Interrupted: Stopped on request.
+        InputError: The checkpoint does not fit.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    zeros: dict[str, float] = {}
+    trained = compress(
+        _started(load_network(start, recipe.model), device),
+        images,
+        recipe,
+        device,
+        folder=folder,
+        resume=True,
+        progress=progress,
+        watch=lambda name, state: zeros.update({name: _sparsity(state, recipe)}),
+    )
+    size = write_artifact(folder / PRESS, freeze_stage(trained), effort=recipe.pack.effort)
+    model = open_model(folder / PRESS)
+    measured = describe_model(model)
+    test = images.test
+    add_accuracy(measured, model, normalised(test.images, images.mean, images.std), test.labels)
+    assert measured.top1 is not None  # just measured
+    epochs = trained.history.get("finetune", [])
+    seconds = sum(epoch["seconds"] for epoch in epochs)
+    n_trained = sum(epoch["seconds"] * epoch["images_per_second"] for epoch in epochs)
+    record = RowRecord(
+        name=row.name,
+        study=row.study,
+        kind=row.kind,
+        method=row.method,
+        published=row.published if images.name == "cifar10" else None,
+        top1=measured.top1,
+        top1_interval=wilson_interval(measured.top1, len(test)),
+        n_images=len(test),
+        sparsity_before=zeros.get("quantized", 0.0),
+        sparsity=_sparsity(trained, recipe),
+        layers=_layer_sparsity(trained, recipe),
+        size_bytes=size,
+        epochs=len(epochs),
+        seconds=seconds,
+        images_per_second=n_trained / seconds if seconds else None,
+        training=epochs,
+        recipe=recipe.model_dump(mode="json"),
+        source=file_facts(start)["sha256"],
+        dataset=images.fingerprint(),
+        environment=environment,
+    )
+    write_json(folder / RECORD, asdict(record))
+    state_path(folder / CHECKPOINT).unlink(
+        missing_ok=True
+    )  # only now: a row killed before is resumed from it
+    return record
+
+
+def _started(state: NetworkState, device: Device) -> NetworkState:
+    """On the device, without the history of what was done to it before."""
+    device.place(state.network)
+    masks = {name: mask.to(device.torch_device) for name, mask in state.masks.items()}
+    return replace(state, masks=masks, history={})
+
+
+def _layer_sparsity(state: NetworkState, recipe: Recipe) -> dict[str, float]:
+    compressed = state.compressed()
+    zeros = {name: compressed.effective_weight(name) == 0 for name in prunable_layers(state, recipe.prune)}
+    return {name: float(zero.float().mean()) for name, zero in zeros.items()}
+
+
+def _sparsity(state: NetworkState, recipe: Recipe) -> float:
+    sizes = {name: weight.numel() for name, weight in prunable_layers(state, recipe.prune).items()}
+    layers = _layer_sparsity(state, recipe)
+    return sum(layers[name] * size for name, size in sizes.items()) / sum(sizes.values())

@@ -1,0 +1,147 @@
+"""A whole study: chosen rows one after the other, each kept as soon as it is measured."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.environment import describe_environment
+from export.errors import InputError
+from toolkit.compression import CHECKPOINT
+from toolkit.data.image_set import load_image_set
+from toolkit.device import choose_device
+from toolkit.output_folder import file_facts
+from toolkit.recipe import Recipe
+from toolkit.studies.rows import ROWS, Row, Study, choose_rows
+from toolkit.studies.run_row import RowRecord, finished_row, run_row
+from toolkit.training.progress import Progress
+
+
+@dataclass(frozen=True)
+class StudyPlan:
+    """What a study will do.
+
+    Attributes:
+        study: Which one.
+        rows: With their recipes, each after the row that it starts from.
+        base: Data, model, seed and run options of all rows.
+        output: One folder per row is in ``rows/`` below.
+    """
+
+    study: Study
+    rows: list[tuple[Row, Recipe]]
+    base: Recipe
+    output: Path
+
+    @property
+    def epochs(self) -> int:
+        """Of training, in all rows together."""
+        return sum(recipe.finetune.epochs for _, recipe in self.rows)
+
+    def folder(self, row: str) -> Path:
+        """Where a row keeps its files."""
+        return self.output / "rows" / row
+
+
+def plan_study(
+    study: Study, wanted: list[str], base: Recipe, output: Path, *, epochs: int | None = None
+) -> StudyPlan:
+    """Choose rows and make their recipes.
+
+    Args:
+        study: Which one.
+        wanted: See `choose_rows`.
+        base: Its sections data, model, seed and run count.
+        output: Folder of the study.
+        epochs: Of every training row, in place of its own 20; its schedules shrink or grow in proportion.
+
+    Raises:
+        InputError: A name fits no row, there is no checkpoint, or a schedule does not fit the epochs.
+    """
+    if base.model.checkpoint is None:
+        raise InputError("the study starts from a trained network: pass --checkpoint FILE")
+    rows = [(row, _scaled(row.recipe(base), epochs)) for row in choose_rows(study, wanted)]
+    return StudyPlan(study, rows, base, output)
+
+
+def run_study(plan: StudyPlan, progress: Progress) -> list[RowRecord]:
+    """Run what has not been run yet.
+
+    Raises:
+        Interrupted: Stopped on request; everything measured is kept, and the same call goes on.
+        InputError: Data or checkpoint are not usable.
+    """
+    base = plan.base
+    device = choose_device(base.run.device, bf16=base.run.bf16, channels_last=base.run.channels_last)
+    images = load_image_set(base.data.dataset, folder=base.data.dir, download=base.data.download)
+    environment = {**describe_environment(), "training_device": device.describe()}
+    records = []
+    for row, recipe in plan.rows:
+        start = Path(str(base.model.checkpoint)) if row.start is None else plan.folder(row.start) / CHECKPOINT
+        source = file_facts(start)["sha256"]
+        record = finished_row(plan.folder(row.name), recipe, source=source, dataset=images.fingerprint())
+        progress.stage(f"{row.name}: {row.method}")
+        if record is None:
+            epochs = recipe.finetune.epochs
+            progress.note(f"{epochs} epochs of training" if epochs else "no training")
+            held_out = images.hold_out(recipe.data.validation)
+            record = run_row(
+                row,
+                recipe,
+                held_out,
+                device,
+                start=start,
+                folder=plan.folder(row.name),
+                environment=environment,
+                progress=progress,
+            )
+            progress.note(
+                f"{record.top1:.2%} of {record.n_images:,} test images, {record.size_bytes:,} bytes"
+            )
+        else:
+            progress.note(f"{record.top1:.2%}, measured before")
+        records.append(record)
+    return records
+
+
+def study_record(plan: StudyPlan, records: list[RowRecord]) -> dict[str, Any]:
+    """What the study's JSON file holds."""
+    return {
+        "schema_version": 1,
+        "kind": "pruning-study" if plan.study == "prune" else "quantization-study",
+        "rows": [{**vars(record), "difference": record.difference} for record in records],
+        "not_run": [
+            row.name for row in ROWS.values() if row.study == plan.study and row.name not in _names(records)
+        ],
+    }
+
+
+def _names(records: list[RowRecord]) -> set[str]:
+    return {record.name for record in records}
+
+
+def _scaled(recipe: Recipe, epochs: int | None) -> Recipe:
+    """The recipe with another number of epochs, schedules in proportion."""
+    planned = recipe.finetune.epochs
+    if epochs is None or not planned:
+        return recipe
+    if epochs == 0:
+        raise InputError("--epochs 0 leaves nothing of a training row; choose --rows post-training")
+
+    def share(n: int) -> int:
+        return max(1, round(n * epochs / planned)) if n else 0
+
+    changed = replace_sections(
+        recipe,
+        prune={"epochs": share(recipe.prune.epochs)},
+        quantize={"after": min(share(recipe.quantize.after), epochs - 1)},
+        finetune={"epochs": epochs},
+    )
+    return changed
+
+
+def replace_sections(recipe: Recipe, **sections: dict[str, Any]) -> Recipe:
+    """The recipe with some keys replaced, validated again."""
+    document = recipe.model_dump(mode="json")
+    for name, changes in sections.items():
+        document[name] |= changes
+    return Recipe.model_validate(document)
