@@ -136,11 +136,18 @@ def run(
 
         typer.echo(dump_recipe(recipe), nl=False)
         return
-    need_torch()
+    need_torch(together=True)
     from toolkit.console import TerminalProgress
-    from toolkit.pipeline import run_pipeline
+    from toolkit.pipeline import join_pipeline, run_pipeline
+    from toolkit.training.team import join_team
 
-    results = run_pipeline(recipe, output, overwrite=overwrite, resume=resume, progress=TerminalProgress())
+    with join_team(recipe.run.device) as team:
+        if not team.first:
+            join_pipeline(recipe, output, resume=resume)
+            return
+        results = run_pipeline(
+            recipe, output, overwrite=overwrite, resume=resume, progress=TerminalProgress()
+        )
     show_results(results, output, as_json=as_json)
 
 
@@ -559,10 +566,10 @@ def join_number_lists(arguments: Iterable[str]) -> list[str]:
 
 
 def _images_and_device(recipe: "Recipe") -> "tuple[ImageSet, Device]":
-    from toolkit.device import choose_device
+    from toolkit.device import device_of
     from toolkit.stages import load_images
 
-    place = choose_device(recipe.run.device, bf16=recipe.run.bf16, channels_last=recipe.run.channels_last)
+    place = device_of(recipe.run)
     return load_images(recipe.data), place
 
 

@@ -1,6 +1,7 @@
 """What several commands share: options (names, help and where `--help` lists them) and JSON on stdout."""
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -201,8 +202,12 @@ def merged_recipe(config: Path | None, settings: list[str], options: dict[str, A
     return load_recipe(config, {**dict(map(parse_setting, settings)), **given})
 
 
-def need_torch() -> None:
-    """Raise InputError where it is not installed."""
+def need_torch(*, together: bool = False) -> None:
+    """Raise InputError where it is not installed, or where torchrun started a command that works alone."""
+    if not together and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise InputError(
+            "several processes can share the work of `run` only: start this command without torchrun"
+        )
     try:
         import torch  # noqa: F401 - its presence is the question
     except ImportError as error:

@@ -67,7 +67,8 @@ def compress(
             state_path=state_path(path),
             resume=resume,
         )
-        save_network(path, pruned)
+        if device.team.first:
+            save_network(path, pruned)
     else:
         pruned = dense if recipe.prune.scheduled else prune_stage(dense, recipe.prune)
     if recipe.prune.scheduled:
@@ -95,5 +96,6 @@ def compress(
     trained = batch_norm_stage(trained, recipe, images, device)
     watch("finetuned", trained)
     finished = half_parameters_stage(trained, recipe.pack, images, device, progress)
-    save_network(folder / CHECKPOINT, finished)
+    if device.team.first:
+        save_network(folder / CHECKPOINT, finished)
     return finished

@@ -7,6 +7,8 @@ import torch
 from torch import nn
 
 from export.errors import InputError
+from toolkit.recipe import Compile, RunOptions
+from toolkit.training.team import ALONE, Team, current_team
 
 
 @dataclass(frozen=True)
@@ -17,11 +19,15 @@ class Device:
         torch_device: The device itself.
         bf16: Convolutions and products in bfloat16 while training; weights and sums stay float32.
         channels_last: Activations laid out as (N, H, W, C) in memory.
+        compile: Networks in training are compiled.
+        team: The processes that train together.
     """
 
     torch_device: torch.device
     bf16: bool
     channels_last: bool
+    compile: bool = False
+    team: Team = ALONE
 
     def autocast(self) -> AbstractContextManager[object]:
         """Mixed precision, if on."""
@@ -42,16 +48,27 @@ class Device:
             if kind == "cuda"
             else f"{torch.get_num_threads()} threads"
         )
-        return f"{kind} ({name}, {'bfloat16' if self.bf16 else 'float32'})"
+        together = f", {self.team.size} processes" if self.team.size > 1 else ""
+        return f"{kind} ({name}, {'bfloat16' if self.bf16 else 'float32'}{together})"
 
 
-def choose_device(name: str = "auto", *, bf16: bool = True, channels_last: bool = True) -> Device:
+def device_of(options: RunOptions) -> Device:
+    """The device that a recipe asks for; see `choose_device`."""
+    return choose_device(
+        options.device, bf16=options.bf16, channels_last=options.channels_last, compiled=options.compile
+    )
+
+
+def choose_device(
+    name: str = "auto", *, bf16: bool = True, channels_last: bool = True, compiled: Compile = "auto"
+) -> Device:
     """The device of that name with its fast modes, each of which can be turned off.
 
     Args:
         name: ``auto`` (CUDA if present), ``cpu``, ``cuda`` or ``cuda:1``.
         bf16: Allow bfloat16 where the device computes in it.
         channels_last: Allow that layout.
+        compiled: Compile networks in training: always, never, or (``auto``) on CUDA devices.
 
     Raises:
         InputError: The device is unknown or missing.
@@ -69,7 +86,8 @@ def choose_device(name: str = "auto", *, bf16: bool = True, channels_last: bool 
         raise InputError(
             f"device {name!r} is not there: {torch.cuda.device_count()} CUDA devices found; try --device cpu"
         )
-    return Device(device, bf16 and _computes_in_bf16(device), channels_last)
+    compiles = compiled == "on" or (compiled == "auto" and device.type == "cuda")
+    return Device(device, bf16 and _computes_in_bf16(device), channels_last, compiles, current_team())
 
 
 def _computes_in_bf16(device: torch.device) -> bool:

@@ -26,7 +26,7 @@ from export.onnx_flavours import write_onnx
 from toolkit.compression import CHECKPOINT, PRUNED_NETWORK, compress
 from toolkit.data.batches import to_device
 from toolkit.data.image_set import ImageSet, normalised
-from toolkit.device import Device, choose_device
+from toolkit.device import Device, device_of
 from toolkit.network_file import NetworkState, save_network
 from toolkit.output_folder import (
     MANIFEST,
@@ -49,7 +49,7 @@ from toolkit.stages import (
     validation_top1,
 )
 from toolkit.training.evaluate import predict
-from toolkit.training.progress import Progress
+from toolkit.training.progress import Progress, Silent
 
 PRESS, DENSE = "model.press", "dense-float.onnx"
 DENSE_NETWORK = "dense.safetensors"
@@ -79,9 +79,7 @@ def run_pipeline(
         return read_results(output / RESULTS)
 
     with run.stage("load"):
-        device = choose_device(
-            recipe.run.device, bf16=recipe.run.bf16, channels_last=recipe.run.channels_last
-        )
+        device = device_of(recipe.run)
         images = load_images(recipe.data)
         dense = starting_network(recipe, images, device)
         check_dense(dense)
@@ -121,6 +119,37 @@ def run_pipeline(
         write_report(output / REPORT, [results])
     run.finish(quantized, images)
     return results
+
+
+def join_pipeline(recipe: Recipe, output: Path, *, resume: bool) -> None:
+    """Take part in the trainings of another process that runs the same recipe with `run_pipeline`; writes nothing.
+
+    Raises:
+        InputError: As in `run_pipeline`.
+        Interrupted: One of the processes was asked to stop.
+    """
+    if resume and _Run(recipe, output, resume, Silent()).is_complete():
+        return
+    device = device_of(recipe.run)
+    images = load_images(recipe.data)
+    dense = starting_network(recipe, images, device)
+    check_dense(dense)
+    check_patterns(dense, recipe)
+    if recipe.model.checkpoint is None:
+        state = state_path(output / DENSE_NETWORK)
+        dense = train_stage(
+            dense, images, recipe, device, Silent(), stage="train", state_path=state, resume=resume
+        )
+    compress(
+        dense,
+        images,
+        recipe,
+        device,
+        folder=output,
+        resume=resume,
+        progress=Silent(),
+        watch=lambda name, state: None,
+    )
 
 
 class _Run:

@@ -6,6 +6,7 @@ defaults are a complete run by themselves: the embedded digits, a ResNet-20 trai
 
 import difflib
 from collections.abc import Iterator
+from math import isclose
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -20,6 +21,7 @@ MagnitudeMethod = Literal["global-magnitude", "layer-magnitude"]
 PenaltyMethod = Literal["proximal-l1", "trimmed-l1", "group-lasso"]
 PruneMethod = Literal[MagnitudeMethod, PenaltyMethod]
 PositiveInt = Annotated[int, Field(ge=1)]
+Compile = Literal["auto", "on", "off"]
 LayerBits = dict[str, Bits | Literal["float"]]
 
 
@@ -131,7 +133,7 @@ class PruneOptions(_Options):
             raise ValueError(
                 f"granularity {self.granularity} keeps {n} of {m}: the first must be the smaller"
             )
-        if colon and self.sparsity not in (0, 1 - int(n) / int(m)):
+        if colon and self.sparsity and not isclose(self.sparsity, 1 - int(n) / int(m), abs_tol=1e-6):
             raise ValueError(
                 f"granularity {self.granularity} removes {1 - int(n) / int(m):g} of the weights, sparsity is "
                 f"{self.sparsity:g}: set sparsity to {1 - int(n) / int(m):g}"
@@ -201,6 +203,8 @@ class RunOptions(_Options):
     """Train in bfloat16 where the device computes in it."""
     channels_last: bool = True
     """Activations as (N, H, W, C) in memory."""
+    compile: Compile = "auto"
+    """Compile networks in training: on, off, or auto (on CUDA devices)."""
 
 
 class Recipe(_Options):

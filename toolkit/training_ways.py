@@ -12,7 +12,7 @@ import numpy as np
 
 from export.errors import InputError, ModelpressError
 from toolkit.data.image_set import ImageSet, load_image_set
-from toolkit.device import Device, choose_device
+from toolkit.device import Device, device_of
 from toolkit.network_file import NetworkState, new_network
 from toolkit.recipe import PruneOptions, QuantizeOptions, Recipe, TrainingOptions
 from toolkit.stages import prune_stage, quantizer_stage, train_stage
@@ -36,7 +36,7 @@ def measure(job: TrainingJob) -> Measurement:
         ModelpressError: The loss is not finite.
     """
     recipe, bf16 = job.recipe, job.recipe.run.bf16 and job.way is not Way.FLOAT32
-    device = choose_device(recipe.run.device, bf16=bf16, channels_last=recipe.run.channels_last)
+    device = device_of(recipe.run.model_copy(update={"bf16": bf16}))
     images = _training_images(recipe, device, job.images)
     options = _options(recipe.finetune, job.batch)
     network = new_network(recipe.model, seed=recipe.seed, n_classes=len(images.class_names))

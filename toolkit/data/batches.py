@@ -61,9 +61,12 @@ class EpochPlan:
         coin = torch.randint(0, 2, (n,), generator=generator).bool() & mirror
         return cls(order.to(device), corners[0].to(device), corners[1].to(device), coin.to(device))
 
-    def batch(self, split: DeviceSplit, step: int, *, size: int) -> tuple[Tensor, Tensor]:
-        """Augmented batch number `step`: images ``(size, 3, H, W)`` float32 and labels."""
-        chosen = slice(step * size, (step + 1) * size)
+    def batch(
+        self, split: DeviceSplit, step: int, *, size: int, part: slice = slice(None)
+    ) -> tuple[Tensor, Tensor]:
+        """Augmented batch number `step`, or a part of it: images ``(size, 3, H, W)`` float32 and labels."""
+        first, last, _ = part.indices(min(size, len(split)))
+        chosen = slice(step * size + first, step * size + last)
         index = self.order[chosen]
         side = split.images.shape[-1] - 2 * split.padding
         ramp = torch.arange(side, device=index.device)

@@ -7,10 +7,12 @@ import torch
 from torch import Tensor
 
 from export.errors import InputError
-from toolkit.pruning.magnitude import check_sparsity, prune_global, prune_per_layer
+from toolkit.pruning.magnitude import check_sparsity, prune_global, prune_per_layer, ranks
 from toolkit.recipe import PruneOptions
 
 Masks = dict[str, Tensor]
+
+_ROUNDING = 1e-4  # of channels in a group: a recipe may write 0.666667 for two of three
 
 
 def choose_masks(
@@ -30,21 +32,28 @@ def choose_masks(
 
     Returns:
         Boolean masks, true = kept. Single weights: exactly ``round(sparsity * n)`` are removed. Channels: as many whole
-        ones as fit into that. N of M: never fewer than N are kept.
+        ones as fit into that. N of M: never fewer than N are kept. More than that only where `kept` asks for it.
 
     Raises:
         InputError: A layer does not fit an N:M pattern, or `sparsity` is outside 0..1.
     """
     share = options.sparsity if sparsity is None else sparsity
     check_sparsity(share)
+    masks = _chosen(weights, options, share, kept)
+    return masks if kept is None else {name: m & kept[name] if name in kept else m for name, m in masks.items()}
+
+
+def _chosen(
+    weights: Mapping[str, Tensor], options: PruneOptions, share: float, kept: Mapping[str, Tensor] | None
+) -> Masks:
     globally = options.method == "global-magnitude"
     if options.granularity == "weight":
         return (prune_global if globally else prune_per_layer)(weights, sparsity=share, kept=kept)
     if options.granularity == "channel":
         return prune_channels(weights, sparsity=share, globally=globally, kept=kept)
     n, m = pattern_of(options.granularity)
-    n = max(n, m - int(share * m + 1e-9))
-    return {name: keep_n_of_m(w, n, m, layer=name) for name, w in _zeroed(weights, kept).items()}
+    n = max(n, m - int(share * m + _ROUNDING))
+    return {name: keep_n_of_m(ranks(name, w, kept), n, m, layer=name) for name, w in weights.items()}
 
 
 def prune_channels(
@@ -71,28 +80,33 @@ def prune_channels(
         tensor([ True,  True, False])
     """
     check_sparsity(sparsity)
-    rows = {name: w.reshape(w.shape[0], -1) for name, w in _zeroed(weights, kept).items()}
-    if not globally:
-        return {
-            name: _whole_channels({name: r}, sparsity=sparsity)[name].view_as(weights[name])
-            for name, r in rows.items()
-        }
+    sizes = {name: _channel_sizes(name, w, kept) for name, w in weights.items()}
+    widths = {name: w[0].numel() for name, w in weights.items()}
+    if globally:
+        stays = _whole_channels(sizes, widths, sparsity=sparsity)
+    else:
+        stays = {name: _whole_channels({name: s}, widths, sparsity=sparsity)[name] for name, s in sizes.items()}
     return {
-        name: mask.view_as(weights[name]) for name, mask in _whole_channels(rows, sparsity=sparsity).items()
+        name: stays[name].reshape(-1, *[1] * (w.ndim - 1)).expand_as(w).clone() for name, w in weights.items()
     }
 
 
-def _whole_channels(rows: dict[str, Tensor], *, sparsity: float) -> Masks:
-    """The smallest channels of all layers in order of size, up to the first that does not fit."""
-    size = torch.cat([torch.full_like(r[:, 0], r.shape[1], dtype=torch.float64) for r in rows.values()])
-    order = torch.argsort(torch.cat([r.square().mean(dim=1) for r in rows.values()]), stable=True)
-    removed_so_far = torch.empty_like(size)
-    removed_so_far[order] = torch.cumsum(size[order], dim=0)
-    stays = removed_so_far > round(sparsity * float(size.sum()))
-    parts = stays.split([len(r) for r in rows.values()])
-    return {
-        name: part[:, None].expand_as(r).clone() for (name, r), part in zip(rows.items(), parts, strict=True)
-    }
+def _channel_sizes(name: str, weight: Tensor, kept: Mapping[str, Tensor] | None) -> Tensor:
+    """Mean square of every channel, shape ``(out,)``; channels that are removed altogether rank below kept zeros."""
+    if kept is None or name not in kept:
+        return weight.detach().flatten(1).square().mean(dim=1)
+    size = torch.where(kept[name], weight.detach(), 0.0).flatten(1).square().mean(dim=1)
+    return torch.where(kept[name].flatten(1).any(dim=1), size, -1.0)
+
+
+def _whole_channels(sizes: Mapping[str, Tensor], widths: Mapping[str, int], *, sparsity: float) -> Masks:
+    """True for the channels that stay: the smallest of all layers go in order, up to the first that does not fit."""
+    width = torch.cat([torch.full_like(s, widths[name], dtype=torch.float64) for name, s in sizes.items()])
+    order = torch.argsort(torch.cat(list(sizes.values())), stable=True)
+    removed_so_far = torch.empty_like(width)
+    removed_so_far[order] = torch.cumsum(width[order], dim=0)
+    stays = removed_so_far > round(sparsity * float(width.sum()))
+    return dict(zip(sizes, stays.split([len(s) for s in sizes.values()]), strict=True))
 
 
 def keep_n_of_m(weight: Tensor, n: int, m: int, *, layer: str = "weight") -> Tensor:
@@ -138,10 +152,3 @@ def pattern_of(granularity: str) -> tuple[int, int]:
     if match is None or not 0 < int(match[1]) < int(match[2]):
         raise InputError(f"granularity {granularity!r} is unknown; choose weight, channel, or N:M as in 2:4")
     return int(match[1]), int(match[2])
-
-
-def _zeroed(weights: Mapping[str, Tensor], kept: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
-    """Weights with what was removed before at zero, so that it ranks lowest."""
-    if kept is None:
-        return dict(weights)
-    return {name: torch.where(kept[name], w, 0.0) if name in kept else w for name, w in weights.items()}

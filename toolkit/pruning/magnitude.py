@@ -35,8 +35,8 @@ def prune_global(
     check_sparsity(sparsity)
     if not weights:
         return {}
-    ranks = [_ranks(name, w, kept).flatten() for name, w in weights.items()]
-    chosen = _largest_share(torch.cat(ranks), sparsity=sparsity)
+    flat = torch.cat([ranks(name, w, kept).flatten() for name, w in weights.items()])
+    chosen = _largest_share(flat, sparsity=sparsity)
     parts = chosen.split([w.numel() for w in weights.values()])
     return {name: part.view_as(w) for (name, w), part in zip(weights.items(), parts, strict=True)}
 
@@ -46,7 +46,7 @@ def prune_per_layer(
 ) -> dict[str, Tensor]:
     """Masks that remove the same fraction of every tensor; otherwise as `prune_global`."""
     check_sparsity(sparsity)
-    return {name: _largest_share(_ranks(name, w, kept), sparsity=sparsity) for name, w in weights.items()}
+    return {name: _largest_share(ranks(name, w, kept), sparsity=sparsity) for name, w in weights.items()}
 
 
 def check_sparsity(sparsity: float) -> None:
@@ -55,7 +55,7 @@ def check_sparsity(sparsity: float) -> None:
         raise InputError(f"sparsity is {sparsity}; expected a fraction from 0 to 1")
 
 
-def _ranks(name: str, weight: Tensor, kept: Mapping[str, Tensor] | None) -> Tensor:
+def ranks(name: str, weight: Tensor, kept: Mapping[str, Tensor] | None) -> Tensor:
     """Magnitudes; what was removed before ranks below a kept zero."""
     magnitude = weight.detach().abs()
     if kept is None or name not in kept:
@@ -63,5 +63,6 @@ def _ranks(name: str, weight: Tensor, kept: Mapping[str, Tensor] | None) -> Tens
     return torch.where(kept[name], magnitude + torch.finfo(magnitude.dtype).tiny, 0.0)
 
 
-def _largest_share(ranks: Tensor, *, sparsity: float) -> Tensor:
-    return largest(ranks, ranks.numel() - round(sparsity * ranks.numel()))
+def _largest_share(magnitudes: Tensor, *, sparsity: float) -> Tensor:
+    n = magnitudes.numel()
+    return largest(magnitudes, n - round(sparsity * n))

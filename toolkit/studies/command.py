@@ -7,7 +7,6 @@ from typing import Any
 
 from benchmarks.report import markdown_table
 from export.atomic_file import write_atomically
-from export.errors import InputError
 from toolkit.console import CONSOLE, TerminalProgress, print_table
 from toolkit.figure_files import save_figure
 from toolkit.output_folder import prepare_output_folder, write_json
@@ -50,20 +49,18 @@ def run_network_study(
 ) -> dict[str, Any]:
     """Run rows that have not been measured yet, and write and show all that were asked for.
 
-    Rows measured before with the same recipe, start and data are taken as they are, unless `overwrite`.
+    Rows measured before with the same recipe, start and data are taken as they are. With `overwrite` those asked for
+    run again, but not the ones that they start from.
 
     Raises:
         InputError: Rows, checkpoint, data or folder are not usable.
         Interrupted: Stopped on request; what is measured is kept.
     """
     plan = plan_study(study, wanted, base, output, epochs=epochs)
-    prepare_output_folder(output, overwrite=overwrite, resume=not overwrite)
-    if overwrite:
-        for row, _ in plan.rows:
-            _forget(plan.folder(row.name))
+    prepare_output_folder(output, overwrite=True, resume=None)  # nothing in it is a reason to refuse
     progress = TerminalProgress()
     progress.note(f"{len(plan.rows)} rows, {plan.epochs} epochs of training in all")
-    records = run_study(plan, progress)
+    records = run_study(plan, progress, overwrite=overwrite)
     record = study_record(plan, records)
     write_json(output / f"{study}.json", record)
     write_atomically(output / f"{study}.csv", _csv(records).encode())
@@ -74,17 +71,6 @@ def run_network_study(
     save_figure(draw(records), output, study)
     _show(study, records, output)
     return record
-
-
-def _forget(folder: Path) -> None:
-    """Remove the row's files, none else."""
-    if not folder.exists():
-        return
-    if not folder.is_dir():
-        raise InputError(f"{folder} is no folder; move it away, or choose another --output-dir")
-    for path in folder.iterdir():
-        if path.is_file():
-            path.unlink()
 
 
 def _show(study: Study, records: list[RowRecord], output: Path) -> None:

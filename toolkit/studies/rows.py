@@ -191,8 +191,8 @@ def _quantization_rows() -> Iterable[Row]:
 ROWS: dict[str, Row] = {row.name: row for row in (*_pruning_rows(), *_quantization_rows())}
 
 
-def choose_rows(study: Study, wanted: Iterable[str]) -> list[Row]:
-    """Rows by name, pattern or kind, in the order of the study, each after the row that it starts from.
+def rows_asked_for(study: Study, wanted: Iterable[str]) -> list[Row]:
+    """Rows by name, pattern or kind, in the order of the study.
 
     Args:
         study: Whose rows.
@@ -200,19 +200,27 @@ def choose_rows(study: Study, wanted: Iterable[str]) -> list[Row]:
 
     Raises:
         InputError: One of them fits no row.
-
-    Example:
-        >>> [row.name for row in choose_rows("quantize", ["pruned-3"])]
-        ['iterative-global-70', 'pruned-3']
     """
     of_study = [row for row in ROWS.values() if row.study == study]
     chosen: set[str] = set()
     for text in wanted:
-        found = [row for row in of_study if text in ("all", row.kind) or fnmatchcase(row.name, text)]
+        found = {row.name for row in of_study if text in ("all", row.kind) or fnmatchcase(row.name, text)}
         if not found:
             names = ", ".join(row.name for row in of_study)
             raise InputError(
                 f"--rows {text!r} fits no row; rows are {names}; kinds are post-training, reference, improved, all"
             )
-        chosen |= {row.name for row in found} | {row.start for row in found if row.start is not None}
-    return [row for row in ROWS.values() if row.name in chosen]
+        chosen |= found
+    return [row for row in of_study if row.name in chosen]
+
+
+def choose_rows(study: Study, wanted: Iterable[str]) -> list[Row]:
+    """`rows_asked_for`, and before them the rows that they start from.
+
+    Example:
+        >>> [row.name for row in choose_rows("quantize", ["pruned-3"])]
+        ['iterative-global-70', 'pruned-3']
+    """
+    asked_for = rows_asked_for(study, wanted)
+    names = {name for row in asked_for for name in (row.start, row.name)}
+    return [row for row in ROWS.values() if row.name in names]

@@ -1,9 +1,10 @@
 """One row of a study: train if it says so, pack, and measure the packed file in ONNX Runtime."""
 
-import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from benchmarks.accuracy import wilson_interval
 from benchmarks.model_file import open_model
@@ -13,10 +14,10 @@ from export.errors import InputError
 from toolkit.compression import CHECKPOINT, compress
 from toolkit.data.image_set import ImageSet, normalised
 from toolkit.device import Device
-from toolkit.network_file import NetworkState, load_network
+from toolkit.network_file import NetworkState
 from toolkit.output_folder import file_facts, state_path, write_json
 from toolkit.recipe import Recipe
-from toolkit.stages import freeze_stage, prunable_layers
+from toolkit.stages import freeze_stage, prunable_layers, starting_network
 from toolkit.studies.rows import Row
 from toolkit.training.progress import Progress
 
@@ -67,6 +68,9 @@ class RowRecord:
         return None if self.published is None else 100 * self.top1 - self.published
 
 
+_RECORDS = TypeAdapter(RowRecord)
+
+
 def finished_row(folder: Path, recipe: Recipe, *, source: str, dataset: str) -> RowRecord | None:
     """The record of an earlier run of the very same row; None if there is none, or of another recipe or start.
 
@@ -77,12 +81,28 @@ def finished_row(folder: Path, recipe: Recipe, *, source: str, dataset: str) -> 
     if not path.is_file():
         return None
     try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-        record = RowRecord(**{**facts, "top1_interval": tuple(facts["top1_interval"])})
-        same = Recipe.model_validate(record.recipe) == recipe
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise InputError(f"{path} is damaged: {error}; delete it to run the row again") from error
+        record = _RECORDS.validate_json(path.read_bytes())
+        same = _meaning(Recipe.model_validate(record.recipe)) == _meaning(recipe)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the document"
+        raise InputError(
+            f"{path} is damaged: {where}: {first['msg']}; delete it to run the row again"
+        ) from error
     return record if same and (record.source, record.dataset) == (source, dataset) else None
+
+
+def _meaning(recipe: Recipe) -> dict[str, Any]:
+    """What changes the result: not where files are (they are compared themselves), nor on what device."""
+    return recipe.model_dump(exclude={"data": {"dir", "download"}, "model": {"checkpoint"}, "run": True})
+
+
+def forget_row(folder: Path) -> None:
+    """Remove what `run_row` wrote, unfinished trainings included, and nothing else."""
+    for path in (folder / RECORD, folder / PRESS, folder / CHECKPOINT, state_path(folder / CHECKPOINT)):
+        path.unlink(missing_ok=True)
 
 
 def run_row(
@@ -114,17 +134,23 @@ def run_row(
         Interrupted: Stopped on request.
         InputError: The checkpoint does not fit.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    _make(folder)
     zeros: dict[str, float] = {}
+
+    def watch(name: str, state: NetworkState) -> None:
+        zeros[name] = _sparsity(state, recipe)
+        if name == "finetuned":  # the next file written is another checkpoint than the record's
+            (folder / RECORD).unlink(missing_ok=True)
+
     trained = compress(
-        _started(load_network(start, recipe.model), device),
+        _started(start, recipe, images, device),
         images,
         recipe,
         device,
         folder=folder,
         resume=True,
         progress=progress,
-        watch=lambda name, state: zeros.update({name: _sparsity(state, recipe)}),
+        watch=watch,
     )
     size = write_artifact(folder / PRESS, freeze_stage(trained), effort=recipe.pack.effort)
     model = open_model(folder / PRESS)
@@ -158,17 +184,22 @@ def run_row(
         environment=environment,
     )
     write_json(folder / RECORD, asdict(record))
-    state_path(folder / CHECKPOINT).unlink(
-        missing_ok=True
-    )  # only now: a row killed before is resumed from it
+    unfinished = state_path(folder / CHECKPOINT)
+    unfinished.unlink(missing_ok=True)  # only now: a row killed before is resumed from it
     return record
 
 
-def _started(state: NetworkState, device: Device) -> NetworkState:
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"folder {folder} cannot be created: {error.strerror}") from error
+
+
+def _started(start: Path, recipe: Recipe, images: ImageSet, device: Device) -> NetworkState:
     """On the device, without the history of what was done to it before."""
-    device.place(state.network)
-    masks = {name: mask.to(device.torch_device) for name, mask in state.masks.items()}
-    return replace(state, masks=masks, history={})
+    model = recipe.model.model_copy(update={"checkpoint": str(start)})
+    return replace(starting_network(recipe.model_copy(update={"model": model}), images, device), history={})
 
 
 def _layer_sparsity(state: NetworkState, recipe: Recipe) -> dict[str, float]:

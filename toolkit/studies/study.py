@@ -8,11 +8,12 @@ from benchmarks.environment import describe_environment
 from export.errors import InputError
 from toolkit.compression import CHECKPOINT
 from toolkit.data.image_set import load_image_set
-from toolkit.device import choose_device
+from toolkit.device import device_of
 from toolkit.output_folder import file_facts
 from toolkit.recipe import Recipe
-from toolkit.studies.rows import ROWS, Row, Study, choose_rows
-from toolkit.studies.run_row import RowRecord, finished_row, run_row
+from toolkit.stages import check_dense, starting_network
+from toolkit.studies.rows import ROWS, Row, Study, choose_rows, rows_asked_for
+from toolkit.studies.run_row import RECORD, RowRecord, finished_row, forget_row, run_row
 from toolkit.training.progress import Progress
 
 
@@ -25,12 +26,14 @@ class StudyPlan:
         rows: With their recipes, each after the row that it starts from.
         base: Data, model, seed and run options of all rows.
         output: One folder per row is in ``rows/`` below.
+        asked_for: Names of rows; the others are there because one of these starts from them.
     """
 
     study: Study
     rows: list[tuple[Row, Recipe]]
     base: Recipe
     output: Path
+    asked_for: frozenset[str]
 
     @property
     def epochs(self) -> int:
@@ -49,7 +52,7 @@ def plan_study(
 
     Args:
         study: Which one.
-        wanted: See `choose_rows`.
+        wanted: See `rows_asked_for`.
         base: Its sections data, model, seed and run count.
         output: Folder of the study.
         epochs: Of every training row, in place of its own 20; its schedules shrink or grow in proportion.
@@ -60,24 +63,29 @@ def plan_study(
     if base.model.checkpoint is None:
         raise InputError("the study starts from a trained network: pass --checkpoint FILE")
     rows = [(row, _scaled(row.recipe(base), epochs)) for row in choose_rows(study, wanted)]
-    return StudyPlan(study, rows, base, output)
+    asked_for = frozenset(row.name for row in rows_asked_for(study, wanted))
+    return StudyPlan(study, rows, base, output, asked_for)
 
 
-def run_study(plan: StudyPlan, progress: Progress) -> list[RowRecord]:
-    """Run what has not been run yet.
+def run_study(plan: StudyPlan, progress: Progress, *, overwrite: bool = False) -> list[RowRecord]:
+    """Run what has not been run yet; with `overwrite`, everything that was asked for.
 
     Raises:
-        Interrupted: Stopped on request; everything measured is kept, and the same call goes on.
+        Interrupted: Stopped on request; everything measured is kept, and the same call without `overwrite` goes on.
         InputError: Data or checkpoint are not usable.
     """
     base = plan.base
-    device = choose_device(base.run.device, bf16=base.run.bf16, channels_last=base.run.channels_last)
+    device = device_of(base.run)
     images = load_image_set(base.data.dataset, folder=base.data.dir, download=base.data.download)
+    check_dense(starting_network(base, images, device))
+    if overwrite:  # only now: a mistyped path costs no results
+        for name in plan.asked_for:
+            forget_row(plan.folder(name))
     environment = {**describe_environment(), "training_device": device.describe()}
     records = []
     for row, recipe in plan.rows:
         start = Path(str(base.model.checkpoint)) if row.start is None else plan.folder(row.start) / CHECKPOINT
-        source = file_facts(start)["sha256"]
+        source = _sha256(start)
         record = finished_row(plan.folder(row.name), recipe, source=source, dataset=images.fingerprint())
         progress.stage(f"{row.name}: {row.method}")
         if record is None:
@@ -115,6 +123,12 @@ def study_record(plan: StudyPlan, records: list[RowRecord]) -> dict[str, Any]:
     }
 
 
+def _sha256(start: Path) -> str:
+    if not start.is_file():
+        raise InputError(f"{start} is gone, and later rows start from it; delete {RECORD} beside it")
+    return str(file_facts(start)["sha256"])
+
+
 def _names(records: list[RowRecord]) -> set[str]:
     return {record.name for record in records}
 
@@ -130,16 +144,15 @@ def _scaled(recipe: Recipe, epochs: int | None) -> Recipe:
     def share(n: int) -> int:
         return max(1, round(n * epochs / planned)) if n else 0
 
-    changed = replace_sections(
+    return _replace_sections(
         recipe,
         prune={"epochs": share(recipe.prune.epochs)},
         quantize={"after": min(share(recipe.quantize.after), epochs - 1)},
         finetune={"epochs": epochs},
     )
-    return changed
 
 
-def replace_sections(recipe: Recipe, **sections: dict[str, Any]) -> Recipe:
+def _replace_sections(recipe: Recipe, **sections: dict[str, Any]) -> Recipe:
     """The recipe with some keys replaced, validated again."""
     document = recipe.model_dump(mode="json")
     for name, changes in sections.items():

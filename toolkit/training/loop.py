@@ -28,6 +28,8 @@ from toolkit.training.memory import keep_freed_memory
 from toolkit.training.progress import Progress
 from toolkit.training.rules import Moment, TrainingRule
 
+_STEPS_BETWEEN_QUESTIONS = 8  # of processes that train together, whether one was asked to stop
+
 
 @dataclass
 class EpochRecord:
@@ -117,6 +119,7 @@ def train(
     run = _Run(
         network, optimiser, train_split, options, device, seed, mirror, progress, rules, teacher, average
     )
+    device.team.part(min(options.batch, len(train_split)))  # refuses an uneven share before any work
     fingerprint = {
         "identity": identity,
         "options": options.model_dump(),
@@ -130,7 +133,7 @@ def train(
         progress.note(f"resumed after epoch {position.epoch}, step {position.step}")
     for rule in rules:
         rule.begin(run.moment(position))
-    with stop_on_signal() as stop:
+    with stop_on_signal() as stop, device.team.joint_batch_norm(network):
         total = options.epochs * run.steps_per_epoch
         if position.epoch < options.epochs:
             progress.start(title, total, done=position.epoch * run.steps_per_epoch + position.step)
@@ -138,9 +141,9 @@ def train(
             finished = run.epoch(position, stop)
             if finished:
                 _close_epoch(position, run, validation_split)
-            if state_path is not None:
+            if state_path is not None and device.team.first:
                 _store(state_path, run, position, fingerprint)
-            if not finished or (stop.pending and position.epoch < options.epochs):
+            if not finished or (run.must_stop(stop, position) and position.epoch < options.epochs):
                 progress.finish()
                 raise Interrupted(
                     f"stopped in epoch {position.epoch + 1} of {options.epochs}, step {position.step}"
@@ -183,6 +186,18 @@ class _Run:
     teacher: nn.Module | None
     average: WeightAverage | None
 
+    def __post_init__(self) -> None:
+        self.forward = torch.compile(self.network) if self.device.compile else self.network
+
+    def must_stop(self, stop: StopRequest, position: _Position) -> bool:
+        """Whether this process was asked to stop; processes that train together ask each other now and then."""
+        team = self.device.team
+        if team.size == 1:
+            return stop.pending
+        return position.step % _STEPS_BETWEEN_QUESTIONS == 0 and team.any(
+            stop.pending, self.device.torch_device
+        )
+
     @property
     def steps_per_epoch(self) -> int:
         return n_batches(self.split, self.options.batch)
@@ -199,14 +214,15 @@ class _Run:
         self.network.train()
         plan = EpochPlan.draw(self.split, seed=self.seed, epoch=position.epoch, mirror=self.mirror)
         losses, began = [], time.perf_counter()
-        while position.step < self.steps_per_epoch and not stop.pending:
+        while position.step < self.steps_per_epoch and not self.must_stop(stop, position):
             losses.append(self._step(plan, position))
             position.step += 1
             # a loss read back every step would stall a GPU, so it is shown now and then
             shown = f"loss {float(losses[-1]):.3f}" if position.step % 20 == 0 else ""
             self.progress.advance(shown)
         if losses:
-            position.loss_sum += float(torch.stack(losses).double().sum())
+            total = float(torch.stack(losses).double().sum())
+            position.loss_sum += self.device.team.mean(total, self.device.torch_device)
         position.seconds += time.perf_counter() - began
         if not isfinite(position.loss_sum):
             self.progress.finish()
@@ -227,20 +243,34 @@ class _Run:
         restarts = [rule.before_step(self.moment(position)) for rule in self.rules]
         if self.average is not None and any(restarts):
             self.average.restart()
-        images, labels = plan.batch(self.split, position.step, size=self.options.batch)
+        size = self.options.batch
+        part = self.device.team.part(min(size, len(self.split)))
+        images, labels = plan.batch(self.split, position.step, size=size, part=part)
         if self.device.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         with self.device.autocast():
-            logits = self.network(images)
+            logits = self._logits(images)
         loss = training_loss(logits.float(), labels, self._teacher_logits(images), self.options)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
+        self.device.team.average_gradients(self.network.parameters())
         self.optimiser.step()
         for rule in self.rules:
             rule.after_step(rate, progress)
         if self.average is not None:
             self.average.update(done)
         return loss.detach()
+
+    def _logits(self, images: Tensor) -> Tensor:
+        """Of the compiled network where the device has one; of the network itself if it does not compile."""
+        try:
+            return self.forward(images)
+        except Exception as error:  # compilers raise errors of many kinds
+            if self.forward is self.network:
+                raise
+            self.progress.note(f"trains without compiling: {type(error).__name__}")
+            self.forward = self.network
+            return self.network(images)
 
     @torch.no_grad()
     def _teacher_logits(self, images: Tensor) -> Tensor | None:
