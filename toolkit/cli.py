@@ -537,7 +537,8 @@ def main() -> None:
         typer.echo("modelpress: stopped", err=True)
         sys.exit(130)
     except Interrupted as error:
-        typer.echo(f"modelpress: {error}; continue with --resume", err=True)
+        how = "with the same command" if sys.argv[1:2] == ["study"] else "with --resume"
+        typer.echo(f"modelpress: {error}; continue {how}", err=True)
         sys.exit(130)
 
 

@@ -52,9 +52,11 @@ class CompressedNetwork(nn.Module):
             self._masks.register_buffer(_key(name), mask)
         for name, spec in self.quantizers.items():
             if not spec.follows_weights:
-                parameters = GridParameters(self._grid_of_weights(name)).to(self._layers[name].device)
-                if grids is not None and name in grids:
-                    parameters.load_state_dict(dict(grids[name]))
+                stored = None if grids is None else grids.get(name)
+                grid = self._grid_of_weights(name) if stored is None else self._unit_grid(name)
+                parameters = GridParameters(grid).to(self._layers[name].device)
+                if stored is not None:
+                    parameters.load_state_dict(dict(stored))
                 self._grids[_key(name)] = parameters
 
     @property
@@ -138,6 +140,12 @@ class CompressedNetwork(nn.Module):
         spec = self.quantizers[name]
         search = least_error_grid if spec.range == "mse" else min_max_grid
         return search(self.masked(name), spec, kept=self._mask_of(name))
+
+    def _unit_grid(self, name: str) -> Grid:
+        """A grid of the layer's shape, to be filled."""
+        spec = self.quantizers[name]
+        ones = torch.ones(len(self._layers[name]) if spec.per_channel else ())
+        return Grid(spec, ones, None if spec.symmetric else -ones)
 
     def _mask_of(self, name: str) -> Tensor | None:
         return self._masks._buffers.get(_key(name))

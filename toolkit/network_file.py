@@ -109,10 +109,18 @@ def load_network(path: Path, model: ModelOptions) -> NetworkState:
         network, facts.model, masks, facts.quantizers, facts.grids, facts.contract, facts.history
     )
     try:
-        loaded.compressed()
+        _check_grids(loaded.compressed())
     except (RuntimeError, InputError) as error:
         raise InputError(f"checkpoint {path}: its quantization grids are damaged: {error}") from error
     return loaded
+
+
+def _check_grids(network: CompressedNetwork) -> None:
+    for name in network.kept_grids():
+        grid = network.grid(name)
+        offset = torch.zeros_like(grid.scale) if grid.offset is None else grid.offset
+        if not (torch.isfinite(grid.scale) & (grid.scale > 0) & torch.isfinite(offset)).all():
+            raise InputError(f"{name}: expected a positive scale and finite values")
 
 
 @dataclass(frozen=True)

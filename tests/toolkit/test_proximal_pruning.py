@@ -17,6 +17,7 @@ from toolkit.pruning.proximal import ProximalStep, penalty_at
 from toolkit.recipe import ModelOptions, PruneOptions, TrainingOptions
 from toolkit.sparse_regression.prox import trimmed_soft_threshold
 from toolkit.training.interrupt import Interrupted
+from toolkit.training.rules import Moment
 
 METHODS = ["proximal-l1", "trimmed-l1", "group-lasso"]
 OPTIONS = TrainingOptions(epochs=3, batch=32, lr=0.02, padding=2)
@@ -48,7 +49,7 @@ def zeros(network):
 def test_training_reaches_the_sparsity_and_ends_the_penalty_there(method):
     network = tiny_network()
     rule = rule_for(network, method)
-    history = fit(network, OPTIONS, rule=rule)
+    history = fit(network, OPTIONS, rules=[rule])
     reached = [record.sparsity for record in history]
     assert reached[0] < reached[-1]
     n_zeros = sum(int(z.sum()) for z in zeros(network).values())
@@ -67,9 +68,9 @@ def test_training_reaches_the_sparsity_and_ends_the_penalty_there(method):
 def test_zeros_are_held_and_the_rest_is_free_once_there_are_enough(method):
     network = tiny_network()
     rule = rule_for(network, method)
-    fit(network, OPTIONS, rule=rule)
+    fit(network, OPTIONS, rules=[rule])
     held, before = zeros(network), weights_of(network)
-    rule.begin()
+    rule.begin(Moment(OPTIONS.epochs, 0, 5))
     with torch.no_grad():
         for weight in weight_layers(network.network).values():
             weight.add_(0.01)
@@ -101,19 +102,19 @@ def test_the_penalty_rises_and_stays():
 @pytest.mark.parametrize("method", METHODS)
 def test_a_stopped_training_goes_on_to_the_same_weights(tmp_path, method, stop_after):
     straight = tiny_network()
-    whole = fit(straight, OPTIONS, rule=rule_for(straight, method))
+    whole = fit(straight, OPTIONS, rules=[rule_for(straight, method)])
     state = tmp_path / "state.safetensors"
     stopped = tiny_network()
     with pytest.raises(Interrupted):
         fit(
             stopped,
             OPTIONS,
-            rule=rule_for(stopped, method),
+            rules=[rule_for(stopped, method)],
             state_path=state,
             progress=SignalAt(stop_after),
         )
     resumed = tiny_network()
-    history = fit(resumed, OPTIONS, rule=rule_for(resumed, method), state_path=state, resume=True)
+    history = fit(resumed, OPTIONS, rules=[rule_for(resumed, method)], state_path=state, resume=True)
     assert_same(weights_of(straight), weights_of(resumed))
     assert [r.sparsity for r in history] == [r.sparsity for r in whole]
 
@@ -121,7 +122,7 @@ def test_a_stopped_training_goes_on_to_the_same_weights(tmp_path, method, stop_a
 def test_a_kept_weight_that_becomes_zero_stays_zero_as_after_a_resume():
     network = tiny_network()
     rule = rule_for(network, "proximal-l1")
-    fit(network, OPTIONS, rule=rule)
+    fit(network, OPTIONS, rules=[rule])
     weight = weight_layers(network.network)["5"]
     place = tuple(int(i) for i in torch.nonzero(weight)[0])
     for value in (0.0, 1.0):

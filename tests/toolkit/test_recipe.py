@@ -5,6 +5,7 @@ import pytest
 from export.errors import InputError
 from tests.conftest import ROOT
 from toolkit.recipe import Recipe, dump_recipe, load_recipe, parse_setting
+from toolkit.studies.rows import ROWS
 
 
 def test_the_defaults_are_the_recipe_without_a_file():
@@ -56,11 +57,96 @@ def test_overrides_win_and_leave_the_rest_of_a_section():
         ({"data.dataset": "mnist"}, "data.dataset is 'mnist': input should be 'digits' or 'cifar10'"),
         ({"seed.value": 1}, "seed.value: seed has no keys below it"),
         ({"prune": 3}, "prune is 3"),
+        ({"prune.sparsity": -0.1}, "prune.sparsity is -0.1: input should be greater than or equal to 0"),
+        ({"quantize.bits": 1}, "quantize.bits is 1: input should be greater than or equal to 2"),
+        ({"quantize.layers": {"head*": 9}}, "quantize.layers.head* is 9"),
+        (
+            {"prune.schedule": "cubic", "prune.epochs": 7},
+            "the pruning schedule is longer than the run: prune.epochs is 7, finetune.epochs 6; lower prune.epochs, "
+            "or set prune.schedule to one-shot",
+        ),
+        (
+            {"prune.schedule": "step"},
+            "prune.schedule is 'step': input should be 'one-shot', 'linear' or 'cubic'",
+        ),
+        ({"prune.updates_per_epoch": 0}, "prune.updates_per_epoch is 0"),
+        (
+            {"quantize.after": 6},
+            "weights would never be finetuned on their grid: quantize.after is 6, finetune.epochs 6; "
+            "lower quantize.after",
+        ),
+        ({"quantize.after": 1, "finetune.epochs": 0}, "quantize.after is 1, finetune.epochs 0"),
+        ({"quantize.after": -1}, "quantize.after is -1"),
+        (
+            {"train.distill_weight": 0.5},
+            "train.distill_weight: a network trained from scratch has no teacher",
+        ),
+        ({"finetune.distill_weight": 1.5}, "finetune.distill_weight is 1.5"),
+        ({"finetune.distill_temperature": 0}, "finetune.distill_temperature is 0"),
+        ({"finetune.label_smoothing": 1}, "finetune.label_smoothing is 1"),
+        ({"finetune.average": 1}, "finetune.average is 1"),
+        ({"prune.granularity": "4:2"}, "prune: granularity 4:2 keeps 4 of 2: the first must be the smaller"),
+        ({"prune.granularity": "2:2"}, "keeps 2 of 2: the first must be the smaller"),
+        (
+            {"prune.granularity": "3:4"},
+            "granularity 3:4 removes 0.25 of the weights, sparsity is 0.7: set sparsity to 0.25",
+        ),
+        ({"prune.granularity": "1:3", "prune.sparsity": 0.6667}, "set sparsity to 0.666667"),
+        ({"prune.granularity": "channels"}, "prune.granularity is 'channels': string should match"),
+        ({"prune.granularity": "0:4"}, "prune.granularity is '0:4'"),
+        (
+            {"prune.method": "trimmed-l1", "prune.schedule": "linear"},
+            "schedule and granularity are for pruning by magnitude; method is trimmed-l1",
+        ),
+        (
+            {"prune.method": "group-lasso", "prune.granularity": "channel"},
+            "schedule and granularity are for pruning by magnitude; method is group-lasso",
+        ),
+        (
+            {"quantize.symmetric": True, "quantize.zero_point": "integer"},
+            "quantize: zero_point integer is for asymmetric grids: set symmetric to false",
+        ),
+        (
+            {"quantize.zero_point": "int"},
+            "quantize.zero_point is 'int': input should be 'float' or 'integer'",
+        ),
+        ({"quantize.range": "max"}, "quantize.range is 'max': input should be 'min-max' or 'mse'"),
+        ({"quantize.batch_norm_images": -1}, "quantize.batch_norm_images is -1"),
     ],
 )
 def test_mistakes_are_named(overrides, message):
     with pytest.raises(InputError, match=re.escape(message)):
         load_recipe(None, overrides)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"prune.schedule": "linear", "prune.epochs": 6},  # exactly as long as the run
+        {"prune.schedule": "cubic", "prune.sparsity": 0, "prune.epochs": 100},  # nothing is pruned
+        {"quantize.after": 5},
+        {"quantize.after": 0, "finetune.epochs": 0},
+        {"prune.granularity": "2:4", "prune.sparsity": 0.5},
+        {"prune.granularity": "2:4", "prune.sparsity": 0},
+        {"prune.granularity": "9:10", "prune.sparsity": 0.1},  # 1 - 9 / 10 is no 0.1
+        {"prune.granularity": "1:3", "prune.sparsity": 0.666667},  # as the error says
+        {"prune.granularity": "channel"},
+        {"sparsify.distill_weight": 1, "finetune.distill_weight": 1},
+    ],
+    ids=str,
+)
+def test_what_is_just_allowed_is_allowed(overrides):
+    load_recipe(None, overrides)
+
+
+@pytest.mark.parametrize("name", ["s70-w4", "s70-w3", "s70-w2", "s90-w4"])
+def test_shipped_recipes_are_the_rows_of_the_study(name):
+    shipped = load_recipe(ROOT / "recipes" / f"resnet20-cifar10-{name}.yaml", {})
+    row = ROWS[f"improved-{name}"].recipe(Recipe())
+    assert shipped.prune == row.prune
+    assert shipped.quantize == row.quantize
+    assert shipped.finetune == row.finetune
+    assert shipped.data.validation == row.data.validation
 
 
 @pytest.mark.parametrize(

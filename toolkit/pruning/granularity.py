@@ -40,7 +40,8 @@ def choose_masks(
     share = options.sparsity if sparsity is None else sparsity
     check_sparsity(share)
     masks = _chosen(weights, options, share, kept)
-    return masks if kept is None else {name: m & kept[name] if name in kept else m for name, m in masks.items()}
+    earlier = kept or {}
+    return {name: mask & earlier[name] if name in earlier else mask for name, mask in masks.items()}
 
 
 def _chosen(
@@ -85,7 +86,9 @@ def prune_channels(
     if globally:
         stays = _whole_channels(sizes, widths, sparsity=sparsity)
     else:
-        stays = {name: _whole_channels({name: s}, widths, sparsity=sparsity)[name] for name, s in sizes.items()}
+        stays = {}
+        for name, size in sizes.items():
+            stays |= _whole_channels({name: size}, widths, sparsity=sparsity)
     return {
         name: stays[name].reshape(-1, *[1] * (w.ndim - 1)).expand_as(w).clone() for name, w in weights.items()
     }

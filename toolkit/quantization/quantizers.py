@@ -101,7 +101,8 @@ def min_max_grid(weight: Tensor, spec: QuantizerSpec, *, kept: Tensor | None = N
         span, offset = _divided(high - low, q_max), low
     scale = torch.where(span > 0, span, torch.ones_like(span))
     if spec.zero_point == "integer" and offset is not None:
-        offset = torch.round(offset / scale) * scale
+        zero = torch.round(-offset / scale).clamp(max=q_max)  # the smallest float32 scales are coarse
+        offset = -zero * scale
     if not spec.per_channel:
         scale, offset = scale[0], None if offset is None else offset[0]
     return Grid(spec, scale, offset)

@@ -47,7 +47,7 @@ _CSV = (
 def run_network_study(
     study: Study, wanted: list[str], base: Recipe, output: Path, *, epochs: int | None, overwrite: bool
 ) -> dict[str, Any]:
-    """Run rows that have not been measured yet, and write and show all that were asked for.
+    """Run rows that have not been measured yet, and write and show all that are measured.
 
     Rows measured before with the same recipe, start and data are taken as they are. With `overwrite` those asked for
     run again, but not the ones that they start from.
@@ -58,9 +58,7 @@ def run_network_study(
     """
     plan = plan_study(study, wanted, base, output, epochs=epochs)
     prepare_output_folder(output, overwrite=True, resume=None)  # nothing in it is a reason to refuse
-    progress = TerminalProgress()
-    progress.note(f"{len(plan.rows)} rows, {plan.epochs} epochs of training in all")
-    records = run_study(plan, progress, overwrite=overwrite)
+    records = run_study(plan, TerminalProgress(), overwrite=overwrite)
     record = study_record(plan, records)
     write_json(output / f"{study}.json", record)
     write_atomically(output / f"{study}.csv", _csv(records).encode())

@@ -27,6 +27,7 @@ class StudyPlan:
         base: Data, model, seed and run options of all rows.
         output: One folder per row is in ``rows/`` below.
         asked_for: Names of rows; the others are there because one of these starts from them.
+        others: Rows of the study that are not run now; shown if they were measured before.
     """
 
     study: Study
@@ -34,6 +35,7 @@ class StudyPlan:
     base: Recipe
     output: Path
     asked_for: frozenset[str]
+    others: list[tuple[Row, Recipe]]
 
     @property
     def epochs(self) -> int:
@@ -43,6 +45,14 @@ class StudyPlan:
     def folder(self, row: str) -> Path:
         """Where a row keeps its files."""
         return self.output / "rows" / row
+
+    def start(self, row: Row) -> Path:
+        """The checkpoint that a row starts from."""
+        return (
+            Path(str(self.base.model.checkpoint))
+            if row.start is None
+            else self.folder(row.start) / CHECKPOINT
+        )
 
 
 def plan_study(
@@ -62,13 +72,18 @@ def plan_study(
     """
     if base.model.checkpoint is None:
         raise InputError("the study starts from a trained network: pass --checkpoint FILE")
-    rows = [(row, _scaled(row.recipe(base), epochs)) for row in choose_rows(study, wanted)]
+    chosen = choose_rows(study, wanted)
+    rest = [row for row in ROWS.values() if row.study == study and row not in chosen]
+    rows, others = ([(row, _scaled(row.recipe(base), epochs)) for row in part] for part in (chosen, rest))
     asked_for = frozenset(row.name for row in rows_asked_for(study, wanted))
-    return StudyPlan(study, rows, base, output, asked_for)
+    return StudyPlan(study, rows, base, output, asked_for, others)
 
 
 def run_study(plan: StudyPlan, progress: Progress, *, overwrite: bool = False) -> list[RowRecord]:
     """Run what has not been run yet; with `overwrite`, everything that was asked for.
+
+    Returns:
+        Records of these rows, and of all others that were measured in this folder before, in the order of the study.
 
     Raises:
         Interrupted: Stopped on request; everything measured is kept, and the same call without `overwrite` goes on.
@@ -78,19 +93,20 @@ def run_study(plan: StudyPlan, progress: Progress, *, overwrite: bool = False) -
     device = device_of(base.run)
     images = load_image_set(base.data.dataset, folder=base.data.dir, download=base.data.download)
     check_dense(starting_network(base, images, device))
+    progress.note(f"rows: {len(plan.rows)}; epochs of training in all: {plan.epochs}")
     if overwrite:  # only now: a mistyped path costs no results
         for name in plan.asked_for:
             forget_row(plan.folder(name))
     environment = {**describe_environment(), "training_device": device.describe()}
     records = []
     for row, recipe in plan.rows:
-        start = Path(str(base.model.checkpoint)) if row.start is None else plan.folder(row.start) / CHECKPOINT
+        start = plan.start(row)
         source = _sha256(start)
         record = finished_row(plan.folder(row.name), recipe, source=source, dataset=images.fingerprint())
         progress.stage(f"{row.name}: {row.method}")
         if record is None:
             epochs = recipe.finetune.epochs
-            progress.note(f"{epochs} epochs of training" if epochs else "no training")
+            progress.note(f"epochs of training: {epochs}" if epochs else "no training")
             held_out = images.hold_out(recipe.data.validation)
             record = run_row(
                 row,
@@ -108,7 +124,12 @@ def run_study(plan: StudyPlan, progress: Progress, *, overwrite: bool = False) -
         else:
             progress.note(f"{record.top1:.2%}, measured before")
         records.append(record)
-    return records
+    for row, recipe in plan.others:
+        if plan.start(row).is_file():
+            source = _sha256(plan.start(row))
+            earlier = finished_row(plan.folder(row.name), recipe, source=source, dataset=images.fingerprint())
+            records += [] if earlier is None else [earlier]
+    return sorted(records, key=lambda record: list(ROWS).index(record.name))
 
 
 def study_record(plan: StudyPlan, records: list[RowRecord]) -> dict[str, Any]:
