@@ -176,16 +176,27 @@ def train(
         },
     )
     need_torch()
-    from toolkit.output_folder import check_network_output
-    from toolkit.stages import check_dense, starting_network
+    from toolkit.console import TerminalProgress
+    from toolkit.network_file import save_network
+    from toolkit.output_folder import check_network_output, state_path
+    from toolkit.stages import check_dense, starting_network, train_stage
 
     check_network_output(output, overwrite=overwrite, resume=resume)
     images, place = _images_and_device(recipe)
     state = starting_network(recipe, images, place)
     check_dense(state)
-    _train_and_save(
-        state, images, recipe, place, stage="train", output=output, resume=resume, as_json=as_json
+    trained = train_stage(
+        state,
+        images,
+        recipe,
+        place,
+        TerminalProgress(),
+        stage="train",
+        state_path=state_path(output),
+        resume=resume,
     )
+    save_network(output, trained)
+    _tell_training(trained, images, place, "train", output, as_json=as_json)
 
 
 @app.command(rich_help_panel="Stage by stage")
@@ -226,21 +237,34 @@ def prune(
     from toolkit.console import TerminalProgress
     from toolkit.network_file import load_network, save_network
     from toolkit.output_folder import check_network_output, state_path
-    from toolkit.stages import prune_stage, removed_weights, sparsify_stage, starting_network
+    from toolkit.stages import (
+        prune_stage,
+        removed_weights,
+        sparsify_stage,
+        starting_network,
+        teacher_for,
+    )
 
     if not recipe.prune.by_penalty and (epochs is not None or resume):
         raise InputError(
             f"--epochs and --resume are for pruning by a penalty; prune.method is {recipe.prune.method}"
         )
+    if recipe.prune.scheduled:
+        raise InputError(
+            "this recipe removes weights while it finetunes: give the dense network to `quantize` or `run`, or set "
+            "prune.schedule to one-shot"
+        )
     check_network_output(output, overwrite=overwrite, resume=resume)
     if recipe.prune.by_penalty:
         images, place = _images_and_device(recipe)
+        state = starting_network(recipe, images, place)
         pruned = sparsify_stage(
-            starting_network(recipe, images, place),
+            state,
             images,
             recipe,
             place,
             TerminalProgress(),
+            teacher=teacher_for(recipe, state, place),
             state_path=state_path(output),
             resume=resume,
         )
@@ -357,15 +381,26 @@ def quantize(
         },
     )
     need_torch()
+    from toolkit.compression import quantize_and_finetune
+    from toolkit.console import TerminalProgress
     from toolkit.output_folder import check_network_output
-    from toolkit.stages import quantizer_stage, starting_network
+    from toolkit.stages import starting_network, teacher_for
 
     check_network_output(output, overwrite=overwrite, resume=resume)
     images, place = _images_and_device(recipe)
-    state = quantizer_stage(starting_network(recipe, images, place), recipe.quantize)
-    _train_and_save(
-        state, images, recipe, place, stage="finetune", output=output, resume=resume, as_json=as_json
+    state = starting_network(recipe, images, place)
+    trained = quantize_and_finetune(
+        state,
+        images,
+        recipe,
+        place,
+        teacher=teacher_for(recipe, state, place),
+        output=output,
+        resume=resume,
+        progress=TerminalProgress(),
+        watch=lambda name, state: None,
     )
+    _tell_training(trained, images, place, "finetune", output, as_json=as_json)
 
 
 @app.command(rich_help_panel="Stage by stage")
@@ -574,32 +609,20 @@ def _images_and_device(recipe: "Recipe") -> "tuple[ImageSet, Device]":
     return load_images(recipe.data), place
 
 
-def _train_and_save(
-    state: "NetworkState",
+def _tell_training(
+    trained: "NetworkState",
     images: "ImageSet",
-    recipe: "Recipe",
     place: "Device",
-    *,
     stage: Literal["train", "finetune"],
     output: Path,
-    resume: bool,
+    *,
     as_json: bool,
 ) -> None:
-    """Train one stage, measure it on the held-out split, write the network file."""
-    from toolkit.console import TerminalProgress
-    from toolkit.network_file import save_network
+    """Drop what an unfinished training needs, measure the network on the held-out split, and tell."""
     from toolkit.output_folder import state_path
-    from toolkit.stages import half_parameters_stage, train_stage, validation_top1
+    from toolkit.stages import validation_top1
 
-    unfinished = state_path(output)
-    progress = TerminalProgress()
-    trained = train_stage(
-        state, images, recipe, place, progress, stage=stage, state_path=unfinished, resume=resume
-    )
-    if stage == "finetune":
-        trained = half_parameters_stage(trained, recipe.pack, images, place, progress)
-    save_network(output, trained)
-    unfinished.unlink(missing_ok=True)
+    state_path(output).unlink(missing_ok=True)
     accuracy = validation_top1(trained.compressed(), images, place)
     _tell(f"{output}: " + ("no validation split" if accuracy is None else f"validation {accuracy:.2%}"))
     emit_json(

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from torch import nn
+
 from toolkit.data.image_set import ImageSet
 from toolkit.device import Device
 from toolkit.network_file import NetworkState, save_network
@@ -56,29 +58,53 @@ def compress(
     teacher = teacher_for(recipe, dense, device)
     progress.stage("prune")
     if recipe.prune.by_penalty:
-        path = folder / PRUNED_NETWORK
+        state = state_path(folder / PRUNED_NETWORK)
         pruned = sparsify_stage(
-            dense,
-            images,
-            recipe,
-            device,
-            progress,
-            teacher=teacher,
-            state_path=state_path(path),
-            resume=resume,
+            dense, images, recipe, device, progress, teacher=teacher, state_path=state, resume=resume
         )
         if device.team.first:
-            save_network(path, pruned)
+            save_network(folder / PRUNED_NETWORK, pruned)
     else:
         pruned = dense if recipe.prune.scheduled else prune_stage(dense, recipe.prune)
-    if recipe.prune.scheduled:
-        progress.note(f"weights are removed during the first {recipe.prune.epochs} epochs of the finetuning")
-    else:
+    if not recipe.prune.scheduled:
         progress.note(removed_weights(pruned))
         watch("pruned", pruned)
+    return quantize_and_finetune(
+        pruned,
+        images,
+        recipe,
+        device,
+        teacher=teacher,
+        output=folder / CHECKPOINT,
+        resume=resume,
+        progress=progress,
+        watch=watch,
+    )
+
+
+def quantize_and_finetune(
+    pruned: NetworkState,
+    images: ImageSet,
+    recipe: Recipe,
+    device: Device,
+    *,
+    teacher: nn.Module | None,
+    output: Path,
+    resume: bool,
+    progress: Progress,
+    watch: Watch,
+) -> NetworkState:
+    """The part of `compress` from the pruned network on, with pruning on a schedule; `output` is the result.
+
+    Args:
+        teacher: To distil from, where the recipe asks for it.
+        output: Network file; an unfinished training is kept beside it.
+    """
     progress.stage("quantize")
     quantized = quantizer_stage(pruned, recipe.quantize)
-    if not (recipe.prune.scheduled or recipe.quantize.after):
+    if recipe.prune.scheduled:
+        progress.note(f"weights are removed during the first {recipe.prune.epochs} epochs of the finetuning")
+    elif not recipe.quantize.after:
         watch("quantized", quantized)
     trained = train_stage(
         quantized,
@@ -88,7 +114,7 @@ def compress(
         progress,
         stage="finetune",
         teacher=teacher,
-        state_path=state_path(folder / CHECKPOINT),
+        state_path=state_path(output),
         resume=resume,
     )
     if recipe.prune.scheduled:
@@ -97,5 +123,5 @@ def compress(
     watch("finetuned", trained)
     finished = half_parameters_stage(trained, recipe.pack, images, device, progress)
     if device.team.first:
-        save_network(folder / CHECKPOINT, finished)
+        save_network(output, finished)
     return finished

@@ -312,11 +312,16 @@ def teacher_for(recipe: Recipe, dense: NetworkState, device: Device) -> nn.Modul
     """The network to distil from, in evaluation mode: the recipe's, or a copy of `dense`; None if none is needed.
 
     Raises:
-        InputError: The recipe's teacher is not readable, or has other classes.
+        InputError: The recipe's teacher is not readable, or has other classes; or the network is pruned already.
     """
     if not (recipe.finetune.distill_weight or recipe.sparsify.distill_weight):
         return None
     if recipe.model.teacher is None:
+        if dense.masks:
+            raise InputError(
+                "the network is pruned already, and so is no teacher: name the dense one with "
+                "--set model.teacher=FILE, or set distill_weight to 0"
+            )
         network = copy.deepcopy(dense.compressed())
     else:
         loaded = load_network(Path(recipe.model.teacher), recipe.model)

@@ -158,14 +158,14 @@ def dense(tmp_path_factory):
 
 def test_a_run_prunes_by_penalty_and_holds_the_zeros(dense, tmp_path, call):
     out = tmp_path / "out"
-    settings = ["--set", "prune.method=trimmed-l1", "--set", "prune.penalty=1", "--checkpoint", dense]
+    settings = ["--set", "prune.method=trimmed-l1", "--set", "prune.penalty=2", "--checkpoint", dense]
     code, _, err = call("run", "-o", out, "--epochs", 1, *settings, *FEW, *QUICK)
     assert code == 0, err
     assert "187,835 of 268,336 prunable weights removed (70.00%)" in err
     manifest = json.loads((out / "manifest.json").read_text())
     assert "pruned.safetensors" in manifest["files"]
     assert manifest["history"]["prune"]["method"] == "trimmed-l1"
-    assert manifest["history"]["prune"]["penalty"] == 1
+    assert manifest["history"]["prune"]["penalty"] == 2
     results = read_results(out / "results.json")
     assert results.training["sparsify"][-1]["sparsity"] == pytest.approx(0.7, abs=1e-5)
     assert results.models[1].sparsity == pytest.approx(187_835 / 270_896)
