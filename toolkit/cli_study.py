@@ -166,69 +166,42 @@ StartAgain = Annotated[
 _STUDIES = Path("runs/studies")
 
 
-@study_app.command("prune")
-def prune(
-    rows: Rows = "all",
-    config: Config = None,
-    checkpoint: Dense = None,
-    data_dir: DataDir = None,
-    download: Download = False,
-    epochs: RowEpochs = None,
-    seed: Seed = None,
-    device: DeviceName = None,
-    bf16: Bf16 = None,
-    output: StudyFolder = _STUDIES,
-    overwrite: StartAgain = False,
-    as_json: AsJson = False,
-) -> None:
-    """Pruning a trained network: the published experiments, and our recipe, each beside the published figure.
-
-    Of the recipe only data, model, seed and run count; the rows bring everything else. Stop it any time: the same
-    command goes on.
-    """
-    options = {"model.checkpoint": checkpoint, **common_keys(data_dir, download, seed, device, bf16)}
-    _run("prune", rows, config, options, output, epochs, overwrite=overwrite, as_json=as_json)
+_NETWORK_STUDIES: dict[Literal["prune", "quantize"], str] = {
+    "prune": "Pruning a trained network: the published experiments, and our recipe, each beside the published figure.",
+    "quantize": "Quantizing a trained network: the published experiments, and our recipes, each beside the "
+    "published figure.",
+}
+_WHAT_COUNTS = (
+    "Of the recipe only data, model, seed and run count; the rows bring everything else. Stop it any time: the same "
+    "command goes on."
+)
 
 
-@study_app.command("quantize")
-def quantize(
-    rows: Rows = "all",
-    config: Config = None,
-    checkpoint: Dense = None,
-    data_dir: DataDir = None,
-    download: Download = False,
-    epochs: RowEpochs = None,
-    seed: Seed = None,
-    device: DeviceName = None,
-    bf16: Bf16 = None,
-    output: StudyFolder = _STUDIES,
-    overwrite: StartAgain = False,
-    as_json: AsJson = False,
-) -> None:
-    """Quantizing a trained network: the published experiments, and our recipes, each beside the published figure.
+def _add_network_study(study: Literal["prune", "quantize"], what: str) -> None:
+    @study_app.command(study, help=f"{what}\n\n{_WHAT_COUNTS}")
+    def network_study(
+        rows: Rows = "all",
+        config: Config = None,
+        checkpoint: Dense = None,
+        data_dir: DataDir = None,
+        download: Download = False,
+        epochs: RowEpochs = None,
+        seed: Seed = None,
+        device: DeviceName = None,
+        bf16: Bf16 = None,
+        output: StudyFolder = _STUDIES,
+        overwrite: StartAgain = False,
+        as_json: AsJson = False,
+    ) -> None:
+        options = {"model.checkpoint": checkpoint, **common_keys(data_dir, download, seed, device, bf16)}
+        base = merged_recipe(config, [], options)
+        need_torch()
+        from toolkit.studies.command import run_network_study
 
-    Of the recipe only data, model, seed and run count; the rows bring everything else. Stop it any time: the same
-    command goes on.
-    """
-    options = {"model.checkpoint": checkpoint, **common_keys(data_dir, download, seed, device, bf16)}
-    _run("quantize", rows, config, options, output, epochs, overwrite=overwrite, as_json=as_json)
+        wanted = [text.strip() for text in rows.split(",") if text.strip()] or ["all"]
+        record = run_network_study(study, wanted, base, output, epochs=epochs, overwrite=overwrite)
+        emit_json(record, as_json=as_json)
 
 
-def _run(
-    study: Literal["prune", "quantize"],
-    rows: str,
-    config: Path | None,
-    options: dict[str, object],
-    output: Path,
-    epochs: int | None,
-    *,
-    overwrite: bool,
-    as_json: bool,
-) -> None:
-    base = merged_recipe(config, [], options)
-    need_torch()
-    from toolkit.studies.command import run_network_study
-
-    wanted = [text.strip() for text in rows.split(",") if text.strip()] or ["all"]
-    record = run_network_study(study, wanted, base, output, epochs=epochs, overwrite=overwrite)
-    emit_json(record, as_json=as_json)
+for _study, _what in _NETWORK_STUDIES.items():
+    _add_network_study(_study, _what)

@@ -41,7 +41,7 @@ from toolkit.recipe import Recipe
 from toolkit.stages import (
     TrainingStage,
     check_dense,
-    check_patterns,
+    check_recipe_fits,
     freeze_stage,
     load_images,
     starting_network,
@@ -79,11 +79,7 @@ def run_pipeline(
         return read_results(output / RESULTS)
 
     with run.stage("load"):
-        device = device_of(recipe.run)
-        images = load_images(recipe.data)
-        dense = starting_network(recipe, images, device)
-        check_dense(dense)
-        check_patterns(dense, recipe)
+        device, images, dense = _load(recipe)
         progress.note(f"{images.name}: {_counts(images)}; {device.describe()}")
     run.begin(device)
     if recipe.model.checkpoint is None:
@@ -128,18 +124,12 @@ def join_pipeline(recipe: Recipe, output: Path, *, resume: bool) -> None:
         InputError: As in `run_pipeline`.
         Interrupted: One of the processes was asked to stop.
     """
-    if resume and _Run(recipe, output, resume, Silent()).is_complete():
+    run = _Run(recipe, output, resume, Silent())
+    if resume and run.is_complete():
         return
-    device = device_of(recipe.run)
-    images = load_images(recipe.data)
-    dense = starting_network(recipe, images, device)
-    check_dense(dense)
-    check_patterns(dense, recipe)
+    device, images, dense = _load(recipe)
     if recipe.model.checkpoint is None:
-        state = state_path(output / DENSE_NETWORK)
-        dense = train_stage(
-            dense, images, recipe, device, Silent(), stage="train", state_path=state, resume=resume
-        )
+        dense = run.train_dense(dense, images, device)
     compress(
         dense,
         images,
@@ -150,6 +140,20 @@ def join_pipeline(recipe: Recipe, output: Path, *, resume: bool) -> None:
         progress=Silent(),
         watch=lambda name, state: None,
     )
+
+
+def _load(recipe: Recipe) -> tuple[Device, ImageSet, NetworkState]:
+    """What a run starts from.
+
+    Raises:
+        InputError: Something of it is not usable, or the recipe does not fit it.
+    """
+    device = device_of(recipe.run)
+    images = load_images(recipe.data)
+    dense = starting_network(recipe, images, device)
+    check_dense(dense)
+    check_recipe_fits(dense, recipe, device)
+    return device, images, dense
 
 
 class _Run:

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from export.errors import InputError
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Bits = Annotated[int, Field(ge=2, le=8)]
-MagnitudeMethod = Literal["global-magnitude", "layer-magnitude"]
+MagnitudeMethod = Literal["global-magnitude", "layer-magnitude", "layer-percentile"]
 PenaltyMethod = Literal["proximal-l1", "trimmed-l1", "group-lasso"]
 PruneMethod = Literal[MagnitudeMethod, PenaltyMethod]
 PositiveInt = Annotated[int, Field(ge=1)]
@@ -96,7 +96,7 @@ class PruneOptions(_Options):
     """Which weights are removed."""
 
     method: PruneMethod = "global-magnitude"
-    """By magnitude, one threshold for all layers or the same fraction of each; or by a penalty in training."""
+    """By magnitude, one threshold for all layers or one for each (the same share); or by a penalty in training."""
     sparsity: Fraction = 0.7
     """Fraction of weights removed; a penalty ends when it is reached."""
     exclude: tuple[str, ...] = ("*id_mapping*",)
@@ -125,6 +125,12 @@ class PruneOptions(_Options):
     def scheduled(self) -> bool:
         """Whether weights are removed step by step during the finetuning."""
         return self.schedule != "one-shot" and self.sparsity > 0
+
+    @field_validator("granularity", mode="before")
+    @classmethod
+    def _pattern_that_yaml_read_as_a_number(cls, value: object) -> object:
+        """YAML 1.1 takes 2:4 for 2 * 60 + 4."""
+        return "{}:{}".format(*divmod(value, 60)) if type(value) is int and value > 60 else value
 
     @model_validator(mode="after")
     def _options_fit_the_method(self) -> "PruneOptions":

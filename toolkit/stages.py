@@ -79,15 +79,18 @@ def check_dense(state: NetworkState) -> None:
         raise InputError(f"the checkpoint is {done} already; start from the dense network, or pack this one")
 
 
-def check_patterns(state: NetworkState, recipe: Recipe) -> None:
-    """Refuse name patterns that match nothing before any work starts.
+def check_recipe_fits(state: NetworkState, recipe: Recipe, device: Device) -> None:
+    """Refuse what cannot be done with this network before any work starts.
 
     Raises:
-        InputError: A pattern of the recipe matches no layer.
+        InputError: A name pattern matches no layer, a layer does not fit the granularity, or the teacher is not usable.
     """
     layers = weight_layers(state.network)
     for pattern in (*recipe.prune.exclude, *recipe.quantize.layers):
         matching(layers, pattern)
+    if recipe.prune.sparsity and not recipe.prune.by_penalty:
+        choose_masks(prunable_layers(state, recipe.prune), recipe.prune)
+    teacher_for(recipe, state, device)
 
 
 def train_stage(

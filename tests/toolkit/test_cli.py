@@ -352,3 +352,54 @@ def test_every_help_reads(call, command):
     code, out, _ = call(*([command] if command else []), "--help")
     assert code == 0
     assert "Usage: modelpress" in out
+
+
+# schedules, learned grids, teachers
+
+SCHEDULED = ["--set", "prune.schedule=cubic", "--set", "prune.epochs=1", "--set", "prune.updates_per_epoch=2"]
+LEARNED = ["--set", "quantize.learned=true", "--set", "quantize.range=mse", "--set", "quantize.after=1"]
+DISTILLED = ["--set", "finetune.distill_weight=0.5"]
+
+
+def test_quantize_prunes_on_a_schedule_and_learns_its_grid(finished, tmp_path, call):
+    network, packed = tmp_path / "q.safetensors", tmp_path / "m.press"
+    options = [*SCHEDULED, *LEARNED, *DISTILLED, "--set", "quantize.bits=2", "--device", "cpu"]
+    code, out, err = call(
+        "quantize", finished / "dense.safetensors", "--epochs", 2, "-o", network, *options, "--json"
+    )
+    assert code == 0, err
+    assert json.loads(out)["epochs"][-1]["sparsity"] == pytest.approx(0.7, abs=1e-5)
+    assert "187,835 of 268,336 prunable weights removed (70.00%)" in err
+    assert call("pack", network, "-o", packed)[0] == 0
+    tensor = read_artifact(packed).quantized()["body_op.0.conv1.0.conv.weight"]
+    assert tensor.bits == 2
+    values = np.unique(np.unique(tensor.dequantize() / tensor.channel_scale.reshape(-1, 1, 1, 1)).round(6))
+    assert len(values) <= 5  # four values and zero
+    assert call("verify", packed)[0] == 0
+
+
+def test_prune_refuses_a_recipe_that_prunes_while_it_finetunes(finished, tmp_path, call):
+    settings = [*SCHEDULED, "--set", "finetune.epochs=2"]
+    code, _, err = call("prune", finished / "dense.safetensors", "-o", tmp_path / "p.safetensors", *settings)
+    assert code == 1
+    one_line(err)
+    assert "this recipe removes weights while it finetunes" in err
+
+
+def test_a_pruned_network_needs_a_teacher_by_name(finished, tmp_path, call):
+    pruned, quantized = tmp_path / "p.safetensors", tmp_path / "q.safetensors"
+    assert call("prune", finished / "dense.safetensors", "-o", pruned)[0] == 0
+    options = ["--epochs", 1, "--device", "cpu", *DISTILLED, "-o", quantized]
+    code, _, err = call("quantize", pruned, *options)
+    assert code == 1
+    one_line(err)
+    assert "name the dense one with --set model.teacher=FILE" in err
+    teacher = ["--set", f"model.teacher={finished / 'dense.safetensors'}"]
+    assert call("quantize", pruned, *options, *teacher)[0] == 0
+
+
+def test_a_pattern_that_does_not_fit_a_layer_is_refused_before_training(tmp_path, call):
+    settings = ["--set", "prune.granularity=2:4", "--set", "prune.sparsity=0.5"]
+    code, _, err = call("run", "-o", tmp_path / "out", "--device", "cpu", *settings)
+    assert code == 1
+    assert "head_conv.0.conv has 3 input channels, which 4 does not divide" in err.splitlines()[-1]

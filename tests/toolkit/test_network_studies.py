@@ -158,8 +158,8 @@ def test_published_pruning_schedules():
         ("finetuned-70", 0.7),
     ):
         prune = recipe_of(name).prune
-        assert (prune.method, prune.schedule, prune.sparsity) == ("layer-magnitude", "one-shot", share)
-    for name, method in (("iterative-70", "layer-magnitude"), ("iterative-global-70", "global-magnitude")):
+        assert (prune.method, prune.schedule, prune.sparsity) == ("layer-percentile", "one-shot", share)
+    for name, method in (("iterative-70", "layer-percentile"), ("iterative-global-70", "global-magnitude")):
         prune = recipe_of(name).prune
         assert (prune.method, prune.schedule, prune.sparsity) == (method, "linear", 0.7)
         assert (prune.epochs, prune.updates_per_epoch, prune.hold) == (10, 1, False)
@@ -200,6 +200,13 @@ def test_of_the_recipe_only_data_model_seed_and_run_count():
 )
 def test_rows_are_chosen_in_order_after_those_that_they_start_from(study, wanted, expected):
     assert choose_rows(study, wanted) == named(expected)
+
+
+def test_post_training_trains_nothing():
+    for study in ("prune", "quantize"):
+        rows = choose_rows(study, ["post-training"])
+        assert rows
+        assert all(row.kind == "post-training" and row.start is None for row in rows)
 
 
 def test_all_rows():

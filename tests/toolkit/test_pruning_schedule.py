@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -10,6 +11,7 @@ from toolkit.compressed import CompressedNetwork
 from toolkit.layers import weight_layers
 from toolkit.network_file import NetworkState
 from toolkit.pruning.granularity import choose_masks, keep_n_of_m, pattern_of, prune_channels
+from toolkit.pruning.magnitude import prune_below_percentile
 from toolkit.pruning.schedule import PruningSchedule, sparsity_at
 from toolkit.recipe import ModelOptions, PruneOptions, TrainingOptions
 from toolkit.stages import prunable_layers, prune_stage
@@ -301,3 +303,14 @@ def test_the_same_training_removes_the_same_weights():
         fit(network, TRAINING, rules=[PruningSchedule(network, ["0", "3", "7"], options)])
         masks.append(network.masks)
     assert all(torch.equal(masks[0][name], masks[1][name]) for name in masks[0])
+
+
+@given(st.integers(1, 400), st.integers(0, 100), st.integers(0, 10**6))
+def test_the_percentile_is_that_of_numpy(n, percent, seed):
+    weight = torch.from_numpy(np.random.default_rng(seed).standard_normal(n).astype(np.float32))
+    magnitude = weight.abs().numpy().astype(np.float64)
+    removed = magnitude < np.percentile(magnitude, percent) * (
+        1 - 1e-12
+    )  # NumPy's own rounding at order statistics
+    mask = prune_below_percentile({"a": weight}, sparsity=percent / 100)["a"]
+    assert np.array_equal(~mask.numpy(), removed)

@@ -166,3 +166,14 @@ def test_files_that_are_no_recipe_are_named(tmp_path, text, message):
 def test_settings_need_key_and_value(text):
     with pytest.raises(InputError, match="--set"):
         parse_setting(text)
+
+
+def test_an_n_of_m_pattern_survives_yaml():
+    recipe = load_recipe(
+        None, dict([parse_setting("prune.granularity=2:4"), parse_setting("prune.sparsity=0.5")])
+    )
+    assert recipe.prune.granularity == "2:4"
+    assert (
+        load_recipe(None, {"prune.granularity": "1:16", "prune.sparsity": 15 / 16}).prune.granularity
+        == "1:16"
+    )

@@ -7,10 +7,21 @@ import torch
 from torch import Tensor
 
 from export.errors import InputError
-from toolkit.pruning.magnitude import check_sparsity, prune_global, prune_per_layer, ranks
+from toolkit.pruning.magnitude import (
+    check_sparsity,
+    prune_below_percentile,
+    prune_global,
+    prune_per_layer,
+    ranks,
+)
 from toolkit.recipe import PruneOptions
 
 Masks = dict[str, Tensor]
+_SINGLE_WEIGHTS = {
+    "global-magnitude": prune_global,
+    "layer-magnitude": prune_per_layer,
+    "layer-percentile": prune_below_percentile,
+}
 
 _ROUNDING = 1e-4  # of channels in a group: a recipe may write 0.666667 for two of three
 
@@ -31,8 +42,9 @@ def choose_masks(
         kept: Masks of an earlier pruning; what they removed stays removed.
 
     Returns:
-        Boolean masks, true = kept. Single weights: exactly ``round(sparsity * n)`` are removed. Channels: as many whole
-        ones as fit into that. N of M: never fewer than N are kept. More than that only where `kept` asks for it.
+        Boolean masks, true = kept. Single weights: exactly ``round(sparsity * n)`` are removed, of each layer or in all.
+        Channels: as many whole ones as fit into that. N of M: never fewer than N are kept. More than that only where
+        `kept` asks for it.
 
     Raises:
         InputError: A layer does not fit an N:M pattern, or `sparsity` is outside 0..1.
@@ -49,7 +61,7 @@ def _chosen(
 ) -> Masks:
     globally = options.method == "global-magnitude"
     if options.granularity == "weight":
-        return (prune_global if globally else prune_per_layer)(weights, sparsity=share, kept=kept)
+        return _SINGLE_WEIGHTS[options.method](weights, sparsity=share, kept=kept)
     if options.granularity == "channel":
         return prune_channels(weights, sparsity=share, globally=globally, kept=kept)
     n, m = pattern_of(options.granularity)

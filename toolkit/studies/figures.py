@@ -142,7 +142,10 @@ def _legend(figure: Figure) -> None:
     labels = [label for label in ("published", *(series.label for series in _ALL)) if label in found]
     if labels:
         figure.legend(
-            [found[label] for label in labels], labels, loc="outside lower center", ncols=min(4, len(labels))
+            [found[label] for label in labels],
+            labels,
+            loc="outside lower center",
+            ncols=min(int(figure.get_figwidth() / 2.6), len(labels)),
         )
 
 

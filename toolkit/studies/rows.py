@@ -96,7 +96,7 @@ def _improved(prune: dict[str, Any], quantize: dict[str, Any]) -> Changes:
 
 
 def _by_layer(share: float) -> dict[str, Any]:
-    return {"method": "layer-magnitude", "sparsity": share}
+    return {"method": "layer-percentile", "sparsity": share}
 
 
 def _pruning_rows() -> Iterable[Row]:
@@ -119,7 +119,7 @@ def _pruning_rows() -> Iterable[Row]:
         "prune",
         "reference",
         "7, 14, … 70 % of every layer while finetuning",
-        _trained({**_ITERATIVE, "method": "layer-magnitude"}, _FLOAT),
+        _trained({**_ITERATIVE, "method": "layer-percentile"}, _FLOAT),
         89.09,
     )
     yield Row(
@@ -196,7 +196,8 @@ def rows_asked_for(study: Study, wanted: Iterable[str]) -> list[Row]:
 
     Args:
         study: Whose rows.
-        wanted: Names, shell-style patterns, kinds (``post-training``, ``reference``, ``improved``) or ``all``.
+        wanted: Names, shell-style patterns, kinds (``post-training``, ``reference``, ``improved``) or ``all``. As a
+            kind, ``post-training`` leaves out rows that start from a row which is trained.
 
     Raises:
         InputError: One of them fits no row.
@@ -204,7 +205,7 @@ def rows_asked_for(study: Study, wanted: Iterable[str]) -> list[Row]:
     of_study = [row for row in ROWS.values() if row.study == study]
     chosen: set[str] = set()
     for text in wanted:
-        found = {row.name for row in of_study if text in ("all", row.kind) or fnmatchcase(row.name, text)}
+        found = {row.name for row in of_study if text in _keywords(row) or fnmatchcase(row.name, text)}
         if not found:
             names = ", ".join(row.name for row in of_study)
             raise InputError(
@@ -212,6 +213,11 @@ def rows_asked_for(study: Study, wanted: Iterable[str]) -> list[Row]:
             )
         chosen |= found
     return [row for row in of_study if row.name in chosen]
+
+
+def _keywords(row: Row) -> tuple[str, ...]:
+    quick_only_by_itself = row.kind == "post-training" and row.start is not None
+    return ("all",) if quick_only_by_itself else ("all", row.kind)
 
 
 def choose_rows(study: Study, wanted: Iterable[str]) -> list[Row]:
