@@ -42,7 +42,7 @@ def choose_masks(
         kept: Masks of an earlier pruning; what they removed stays removed.
 
     Returns:
-        Boolean masks, true = kept. Single weights: exactly ``round(sparsity * n)`` are removed, of each layer or in all.
+        Boolean masks, true = kept. Single weights: exactly ``round(sparsity * n)`` are removed, per layer or in all.
         Channels: as many whole ones as fit into that. N of M: never fewer than N are kept. More than that only where
         `kept` asks for it.
 
