@@ -7,8 +7,9 @@ from PIL import Image
 
 from export.errors import InputError
 from tests.conftest import one_line
+from toolkit.figure_files import save_figure
 from toolkit.sparse_regression import reference
-from toolkit.sparse_regression.figures import overview_figure, save_figure
+from toolkit.sparse_regression.figures import overview_figure
 from toolkit.sparse_regression.objectives import LeastSquares
 from toolkit.sparse_regression.penalties import L1
 from toolkit.sparse_regression.study import (
