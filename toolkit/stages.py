@@ -185,8 +185,7 @@ def prune_stage(state: NetworkState, options: PruneOptions) -> NetworkState:
     Raises:
         InputError: The network is quantized already, no layer is left to prune, or the method needs training.
     """
-    if state.quantizers:
-        raise InputError("the network is quantized already; prune the one before it")
+    _check_unquantized(state)
     prunable = prunable_layers(state, options)
     if options.by_penalty:
         raise InputError(f"prune.method {options.method} removes weights in training; it needs images")
@@ -210,10 +209,9 @@ def sparsify_stage(
     Raises:
         InputError: The network is quantized already, or no layer is left to prune.
     """
-    if state.quantizers:
-        raise InputError("the network is quantized already; prune the one before it")
-    before = ProximalStep(prunable_layers(state, recipe.prune), recipe.prune)
-    if before.has_enough_zeros():
+    _check_unquantized(state)
+    weights = ProximalStep(prunable_layers(state, recipe.prune), recipe.prune)
+    if weights.has_enough_zeros():
         progress.note("there are enough zeros already: the penalty does not act")
     trained = train_stage(
         state,
@@ -226,8 +224,12 @@ def sparsify_stage(
         state_path=state_path,
         resume=resume,
     )
-    masks = {name: w.detach() != 0 for name, w in prunable_layers(trained, recipe.prune).items()}
-    return _masked(trained, masks, recipe.prune)
+    return _masked(trained, weights.masks(), recipe.prune)  # the same parameters, trained in place
+
+
+def _check_unquantized(state: NetworkState) -> None:
+    if state.quantizers:
+        raise InputError("the network is quantized already; prune the one before it")
 
 
 def prunable_layers(state: NetworkState, options: PruneOptions) -> dict[str, Tensor]:
