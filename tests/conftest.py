@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnxruntime as ort
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -34,6 +36,20 @@ def real_checkpoint() -> Path:
     if not path.is_file():
         pytest.skip(f"needs the pretrained ResNet-20 at {path}; set MODELPRESS_SHARED")
     return path
+
+
+@pytest.fixture
+def optimised(tmp_path):
+    """What ONNX Runtime makes of a model when it loads it."""
+
+    def optimise(model: onnx.ModelProto) -> onnx.ModelProto:
+        options = ort.SessionOptions()
+        options.log_severity_level = 3
+        options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+        ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        return onnx.load(tmp_path / "optimised.onnx")
+
+    return optimise
 
 
 def small_model() -> QuantizedModel:

@@ -1,69 +1,104 @@
-"""One ONNX model per way of storing the weights in it; each flavour is a file and a line here."""
+"""One ONNX model per way of storing the weights in it; each flavour is a function and a line here.
+
+A flavour turns a model (a graph without weights, and the weights) into another such model, whose tensors are
+plain arrays. Writing it down is the same for all.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import IO
 
 import onnx
 
 from export.atomic_file import atomic_writer
 from export.errors import InputError
+from export.graph import with_initializers
 from export.onnx_check import check_graph
-from export.onnx_flavours import float32
-from export.quantized import QuantizedModel
+from export.onnx_flavours.emission import Emission
+from export.onnx_flavours.weight_only import self_expanding_sparse, weight_only
+from export.onnx_stream import write_onnx_stream
+from export.quantized import QuantizedModel, dense_array
 
 
 @dataclass(frozen=True)
 class Flavour:
-    """Two ways to the same bytes.
+    """How a flavour is made.
 
     Attributes:
-        emit: The model in memory.
-        write: Straight into a file, without the whole model in memory; returns the number of bytes.
+        about: What it is, in a few words.
+        weights: Makes the model; None keeps it as it is, so that its weights are written decoded.
+        integer: Makes the model from the ranges of its activations too, for integer arithmetic.
     """
 
-    emit: Callable[[QuantizedModel], onnx.ModelProto]
-    write: Callable[[IO[bytes], QuantizedModel], int]
+    about: str
+    weights: Callable[[QuantizedModel], Emission] | None = None
+    integer: Callable[[QuantizedModel, object, bool], Emission] | None = None
 
 
-FLAVOURS: Mapping[str, Flavour] = MappingProxyType({"float": Flavour(float32.emit, float32.write)})
+FLAVOURS: Mapping[str, Flavour] = MappingProxyType(
+    {
+        "float": Flavour("decoded weights; the reference"),
+        "weight-only": Flavour("packed codes, expanded to float at load", weights=weight_only),
+        "sparse": Flavour("bitmap and packed nonzero codes, expanded at load", weights=self_expanding_sparse),
+    }
+)
 
 
-def emit(model: QuantizedModel, *, flavour: str) -> onnx.ModelProto:
-    """The ONNX model of a flavour, checked.
+def prepare(
+    model: QuantizedModel,
+    *,
+    flavour: str,
+    ranges: object | None = None,
+    reduce_range: bool = False,
+) -> Emission:
+    """The model of a flavour, graph and tensors apart, and what there is to say about it.
+
+    Args:
+        model: What is to run.
+        flavour: A key of `FLAVOURS`.
+        ranges: Of the activations, see `export.calibration`; for the integer flavours.
+        reduce_range: Integer weights of 7 bits, for processors whose 8-bit products saturate (x86 before VNNI).
 
     Raises:
-        InputError: The flavour is unknown.
-        ModelError: The graph is no valid ONNX model.
+        InputError: The flavour is unknown, or its activations are not calibrated.
+        ModelError: The graph is no valid ONNX model, or this flavour cannot be made of it.
     """
-    chosen = _flavour(flavour)
+    if flavour not in FLAVOURS:
+        raise InputError(f"flavour {flavour!r} is unknown; choose one of: {', '.join(FLAVOURS)}")
+    chosen = FLAVOURS[flavour]
     check_graph(model)
-    return chosen.emit(model)
+    if chosen.weights is not None:
+        return chosen.weights(model)
+    if chosen.integer is None:
+        return Emission(model)
+    if ranges is None:
+        raise InputError(
+            f"flavour {flavour} computes with 8-bit activations, whose ranges must be calibrated on data; "
+            "flavours float, weight-only and sparse need none"
+        )
+    return chosen.integer(model, ranges, reduce_range)
 
 
-def write_onnx(path: Path, model: QuantizedModel, *, flavour: str) -> int:
-    """Write the ONNX file of a flavour, whole or not at all; returns its size in bytes.
+def emit(model: QuantizedModel, *, flavour: str, ranges: object | None = None) -> onnx.ModelProto:
+    """The ONNX model of a flavour, in memory; see `prepare`."""
+    made = prepare(model, flavour=flavour, ranges=ranges).model
+    return with_initializers(made.graph, {name: dense_array(t) for name, t in made.tensors.items()})
+
+
+def write_onnx(path: Path, model: QuantizedModel, *, flavour: str, ranges: object | None = None) -> int:
+    """Write the ONNX file of a flavour, whole or not at all; returns its size in bytes. See `prepare`.
 
     The model is checked first; one tensor at a time is in memory.
 
     Raises:
-        InputError: The flavour is unknown, or the file cannot be written.
-        ModelError: The graph is no valid ONNX model, or the file would exceed 2 GiB.
+        InputError: As for `prepare`, or the file cannot be written.
+        ModelError: As for `prepare`, or the file would exceed 2 GiB.
     """
-    chosen = _flavour(flavour)
-    check_graph(model)
+    return write_emission(path, prepare(model, flavour=flavour, ranges=ranges))
+
+
+def write_emission(path: Path, emission: Emission) -> int:
+    """Write what `prepare` gave; as `write_onnx`."""
     with atomic_writer(path) as file:
-        return chosen.write(file, model)
-
-
-def _flavour(name: str) -> Flavour:
-    """One of `FLAVOURS`.
-
-    Raises:
-        InputError: The name is unknown.
-    """
-    if name not in FLAVOURS:
-        raise InputError(f"flavour {name!r} is unknown; choose one of: {', '.join(FLAVOURS)}")
-    return FLAVOURS[name]
+        return write_onnx_stream(file, emission.model)

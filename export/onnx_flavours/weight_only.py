@@ -1,0 +1,32 @@
+"""Flavours `weight-only` and `sparse`: packed codes, expanded at load. Small in the file, float when they run.
+
+Weights equal the decoded ones bit for bit, so that these models compute exactly what flavour `float` does.
+"""
+
+from export.onnx_flavours.emission import Emission
+from export.onnx_flavours.stored_weights import StoredWeight, store_weights
+from export.quantized import QuantizedModel
+
+
+def weight_only(model: QuantizedModel) -> Emission:
+    """Every code at its bit width.
+
+    Raises:
+        ModelError: The opset is too old.
+    """
+    return _stored(model, flavour="weight-only", sparse=False)
+
+
+def self_expanding_sparse(model: QuantizedModel) -> Emission:
+    """A bitmap of the nonzeros and the codes of those alone, for every tensor that this makes smaller.
+
+    Raises:
+        ModelError: The opset is too old.
+    """
+    return _stored(model, flavour="sparse", sparse=True)
+
+
+def _stored(model: QuantizedModel, *, flavour: str, sparse: bool) -> Emission:
+    inputs = {value.name for value in model.graph.graph.input}  # such a weight cannot be computed by a node
+    weights = [StoredWeight.of(name, t) for name, t in model.quantized().items() if name not in inputs]
+    return store_weights(model, weights, flavour=flavour, sparse=sparse)
