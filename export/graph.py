@@ -232,6 +232,22 @@ def _array(name: str, tensor: onnx.TensorProto) -> npt.NDArray[np.generic]:
         raise InputError(f"{name}: tensor data are damaged: {error}") from error
 
 
+def names_in(model: onnx.ModelProto) -> set[str]:
+    """All names of activations and tensors, those of nested graphs included."""
+    names: set[str] = set()
+    for _, part in graphs_of(model):
+        names.update(value.name for value in (*part.input, *part.output))
+        names.update(tensor.name for tensor in part.initializer)
+        for node in part.node:
+            names.update((*node.input, *node.output))
+    return names
+
+
+def opset_of(model: onnx.ModelProto) -> int:
+    """Version of the standard operators that a model uses; 0 where it names none."""
+    return next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
+
+
 def metadata(graph: onnx.ModelProto) -> dict[str, str]:
     """The model's ``metadata_props``."""
     return {entry.key: entry.value for entry in graph.metadata_props}

@@ -12,30 +12,34 @@ PROVIDER = "CPUExecutionProvider"
 _HANDED_OVER_FROM = 1024  # bytes; smaller tensors travel inside the graph
 
 
-def open_session(model: bytes, *, threads: int | None = None) -> ort.InferenceSession:
+def open_session(model: bytes, *, threads: int | None = None, spinning: bool = True) -> ort.InferenceSession:
     """Load a serialised ONNX model on the CPU provider with all graph optimisations.
 
     Args:
         model: The bytes of an ONNX file.
         threads: Intra-operator threads; None leaves the choice to the runtime.
+        spinning: Whether idle threads wait in a loop for the next call, which keeps a core busy.
 
     Raises:
         InputError: ONNX Runtime does not accept the model.
     """
-    return _session(model, _options(threads))
+    return _session(model, _options(threads, spinning=spinning))
 
 
-def open_decoded(model: QuantizedModel, *, threads: int | None = None) -> ort.InferenceSession:
+def open_decoded(
+    model: QuantizedModel, *, threads: int | None = None, spinning: bool = True
+) -> ort.InferenceSession:
     """Load a decoded artifact without writing or serialising its weights: they are handed over where they lie.
 
     Args:
         model: Graph and tensors; these are decoded to dense arrays, which the session keeps alive.
         threads: As above.
+        spinning: As above.
 
     Raises:
         InputError: ONNX Runtime does not accept the model.
     """
-    options = _options(threads)
+    options = _options(threads, spinning=spinning)
     skeleton = onnx.ModelProto()
     skeleton.CopyFrom(model.graph)
     names, values = [], []
@@ -68,12 +72,14 @@ def _little_endian(array: npt.NDArray[np.generic]) -> bytes:
     return array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
 
 
-def _options(threads: int | None) -> ort.SessionOptions:
+def _options(threads: int | None, *, spinning: bool) -> ort.SessionOptions:
     options = ort.SessionOptions()
     options.log_severity_level = 3
     options.inter_op_num_threads = 1
     if threads is not None:
         options.intra_op_num_threads = threads
+    if not spinning:
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options
 
 
@@ -133,3 +139,21 @@ def _run_one(
     if not np.isfinite(logits).all():
         raise InputError("model output holds NaN or infinity")
     return np.asarray(logits, np.float32)
+
+
+def run_named(
+    session: ort.InferenceSession, images: npt.NDArray[np.float32]
+) -> dict[str, npt.NDArray[np.generic]]:
+    """All outputs of one batch by name.
+
+    Raises:
+        InputError: The images do not fit the model's input.
+    """
+    node = single_input(session)
+    try:
+        values = session.run(None, {node.name: images})
+    except Exception as error:  # onnxruntime's exception classes share no public base
+        raise InputError(
+            f"ONNX Runtime rejects images of shape {images.shape}; the model expects {node.shape}: {error}"
+        ) from error
+    return {output.name: value for output, value in zip(session.get_outputs(), values, strict=True)}

@@ -11,6 +11,7 @@ from export.errors import InputError
 
 if TYPE_CHECKING:
     from benchmarks.records import Results
+    from toolkit.onnx_command import FlavourRequest
     from toolkit.recipe import Recipe
 
 RECIPE, OUTPUT, DATA, MEASUREMENT = "Recipe", "Output", "Data", "Measurement"
@@ -106,6 +107,61 @@ PackEffort = Annotated[
         rich_help_panel=OUTPUT,
     ),
 ]
+CALIBRATION = "Calibration of int8"
+Flavour = Annotated[
+    str,
+    typer.Option(
+        help="[b]float[/]: decoded weights. [b]weight-only[/], [b]sparse[/]: packed codes that the runtime expands "
+        "at load. [b]int8[/], [b]int8-sparse[/]: integer arithmetic.",
+    ),
+]
+CalibrationData = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="PATH",
+        help="Inputs to measure the ranges of activations on: an .npy file (float32 inputs, or uint8 images) or the "
+        "folder of CIFAR-10.",
+        rich_help_panel=CALIBRATION,
+    ),
+]
+CalibrationImages = Annotated[
+    int, typer.Option(min=1, metavar="N", help="How many of them, at most.", rich_help_panel=CALIBRATION)
+]
+CalibrationRule = Annotated[
+    Literal["min-max", "percentile", "mse", "entropy"],
+    typer.Option("--calibration-method", help="How ranges are chosen.", rich_help_panel=CALIBRATION),
+]
+Percentile = Annotated[
+    float,
+    typer.Option(
+        min=50, max=100, help="Of the values each bound covers, for percentile.", rich_help_panel=CALIBRATION
+    ),
+]
+ReduceRange = Annotated[
+    bool,
+    typer.Option(
+        "--reduce-range",
+        help="Weights of 7 bits, for x86 processors without VNNI.",
+        rich_help_panel=CALIBRATION,
+    ),
+]
+
+
+def flavour_request(
+    flavour: str,
+    data: Path | None,
+    *,
+    n_images: int,
+    method: str,
+    percentile: float,
+    reduce_range: bool,
+) -> "FlavourRequest":
+    """The options above as one value."""
+    from export.calibration import CalibrationMethod, CalibrationOptions
+    from toolkit.onnx_command import FlavourRequest
+
+    options = CalibrationOptions(method=CalibrationMethod(method), percentile=percentile)
+    return FlavourRequest(flavour, data, n_images, options, reduce_range)
 
 
 def foreign_option(

@@ -12,13 +12,17 @@ from types import MappingProxyType
 import onnx
 
 from export.atomic_file import atomic_writer
+from export.calibration import ActivationRanges
 from export.errors import InputError
 from export.graph import with_initializers
 from export.onnx_check import check_graph
 from export.onnx_flavours.emission import Emission
+from export.onnx_flavours.int8_storage import int8_dense, int8_sparse
 from export.onnx_flavours.weight_only import self_expanding_sparse, weight_only
 from export.onnx_stream import write_onnx_stream
 from export.quantized import QuantizedModel, dense_array
+
+FLAVOUR_METADATA = "modelpress.flavour"  # not in flavour float
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,7 @@ class Flavour:
 
     about: str
     weights: Callable[[QuantizedModel], Emission] | None = None
-    integer: Callable[[QuantizedModel, object, bool], Emission] | None = None
+    integer: Callable[[QuantizedModel, ActivationRanges, bool], Emission] | None = None
 
 
 FLAVOURS: Mapping[str, Flavour] = MappingProxyType(
@@ -41,15 +45,28 @@ FLAVOURS: Mapping[str, Flavour] = MappingProxyType(
         "float": Flavour("decoded weights; the reference"),
         "weight-only": Flavour("packed codes, expanded to float at load", weights=weight_only),
         "sparse": Flavour("bitmap and packed nonzero codes, expanded at load", weights=self_expanding_sparse),
+        "int8": Flavour("integer arithmetic", integer=int8_dense),
+        "int8-sparse": Flavour("integer arithmetic, weights stored as in sparse", integer=int8_sparse),
     }
 )
+
+
+def check_flavour(name: str) -> Flavour:
+    """One of `FLAVOURS`.
+
+    Raises:
+        InputError: There is none of this name.
+    """
+    if name not in FLAVOURS:
+        raise InputError(f"flavour {name!r} is unknown; choose one of: {', '.join(FLAVOURS)}")
+    return FLAVOURS[name]
 
 
 def prepare(
     model: QuantizedModel,
     *,
     flavour: str,
-    ranges: object | None = None,
+    ranges: ActivationRanges | None = None,
     reduce_range: bool = False,
 ) -> Emission:
     """The model of a flavour, graph and tensors apart, and what there is to say about it.
@@ -64,12 +81,10 @@ def prepare(
         InputError: The flavour is unknown, or its activations are not calibrated.
         ModelError: The graph is no valid ONNX model, or this flavour cannot be made of it.
     """
-    if flavour not in FLAVOURS:
-        raise InputError(f"flavour {flavour!r} is unknown; choose one of: {', '.join(FLAVOURS)}")
-    chosen = FLAVOURS[flavour]
+    chosen = check_flavour(flavour)
     check_graph(model)
     if chosen.weights is not None:
-        return chosen.weights(model)
+        return _labelled(chosen.weights(model), flavour)
     if chosen.integer is None:
         return Emission(model)
     if ranges is None:
@@ -77,16 +92,24 @@ def prepare(
             f"flavour {flavour} computes with 8-bit activations, whose ranges must be calibrated on data; "
             "flavours float, weight-only and sparse need none"
         )
-    return chosen.integer(model, ranges, reduce_range)
+    return _labelled(chosen.integer(model, ranges, reduce_range), flavour)
 
 
-def emit(model: QuantizedModel, *, flavour: str, ranges: object | None = None) -> onnx.ModelProto:
+def _labelled(emission: Emission, flavour: str) -> Emission:
+    """The flavour's name in the metadata of its own graph."""
+    emission.model.graph.metadata_props.add(key=FLAVOUR_METADATA, value=flavour)
+    return emission
+
+
+def emit(model: QuantizedModel, *, flavour: str, ranges: ActivationRanges | None = None) -> onnx.ModelProto:
     """The ONNX model of a flavour, in memory; see `prepare`."""
     made = prepare(model, flavour=flavour, ranges=ranges).model
     return with_initializers(made.graph, {name: dense_array(t) for name, t in made.tensors.items()})
 
 
-def write_onnx(path: Path, model: QuantizedModel, *, flavour: str, ranges: object | None = None) -> int:
+def write_onnx(
+    path: Path, model: QuantizedModel, *, flavour: str, ranges: ActivationRanges | None = None
+) -> int:
     """Write the ONNX file of a flavour, whole or not at all; returns its size in bytes. See `prepare`.
 
     The model is checked first; one tensor at a time is in memory.

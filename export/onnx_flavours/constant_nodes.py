@@ -10,7 +10,7 @@ import numpy.typing as npt
 import onnx
 from onnx import helper
 
-from export.graph import graphs_of
+from export.graph import names_in
 
 MIN_OPSET = 13  # Split and the reductions take their sizes as inputs since then
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
@@ -86,11 +86,7 @@ class ConstantNodes:
 
 def unused_names(model: onnx.ModelProto, tensors: Iterable[str]) -> Iterator[str]:
     """Short names that neither the graph nor any graph inside it uses."""
-    taken = {*tensors}
-    for _, graph in graphs_of(model):
-        taken |= {value.name for value in (*graph.input, *graph.output, *graph.value_info)}
-        taken |= {tensor.name for tensor in graph.initializer}
-        taken |= {name for node in graph.node for name in (*node.input, *node.output)}
+    taken = names_in(model) | {*tensors}
     return (name for number in count() if (name := _short(number)) not in taken)
 
 
@@ -121,8 +117,3 @@ def in_front(model: onnx.ModelProto, nodes: list[onnx.NodeProto]) -> onnx.ModelP
     result.graph.node.extend(nodes)
     result.graph.node.extend(model.graph.node)
     return result
-
-
-def opset_of(model: onnx.ModelProto) -> int:
-    """Version of the standard operators that a model uses; 1 where it names none."""
-    return next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 1)

@@ -17,8 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from export.errors import ModelError
+from export.graph import opset_of
 from export.onnx_flavours.bit_fields import pack_fields, unpack_fields
-from export.onnx_flavours.constant_nodes import MIN_OPSET, ConstantNodes, in_front, opset_of, unused_names
+from export.onnx_flavours.constant_nodes import MIN_OPSET, ConstantNodes, in_front, unused_names
 from export.onnx_flavours.emission import Emission
 from export.quantized import FloatArray, QuantizedModel, QuantizedTensor
 
@@ -40,6 +41,7 @@ class StoredWeight:
         multiplier: Shape ``()`` or ``(out,)``.
         addend: Likewise, or None for none.
         factor: Shape ``(out,)`` or None.
+        channel_axis: Which axis of the weight the parameters of shape ``(out,)`` run along.
         integer: Whether the values are int8.
     """
 
@@ -48,12 +50,13 @@ class StoredWeight:
     multiplier: Parameter
     addend: Parameter | None = None
     factor: FloatArray | None = None
+    channel_axis: int = 0
     integer: bool = False
 
     @classmethod
     def of(cls, name: str, tensor: QuantizedTensor) -> "StoredWeight":
         """The weight that `QuantizedTensor.dequantize` gives."""
-        return cls(name, tensor, tensor.scale, tensor.offset, tensor.channel_scale)
+        return cls(name, tensor, tensor.scale, tensor.offset, tensor.channel_scale, tensor.channel_axis)
 
     @property
     def n_weights(self) -> int:
@@ -175,12 +178,12 @@ def _emit_dense(nodes: ConstantNodes, weights: list[StoredWeight]) -> None:
     streams = [(w, w.symbols if w.n_nonzero == w.n_weights else _with_zero_symbol(w)) for w in weights]
     for weight, flat in _code_streams(nodes, streams):
         codes = nodes.reshape(flat, weight.tensor.shape)
-        zero = nodes.constant((weight.zero_symbol or 0) + weight.tensor.code_range[0], np.float32)
+        zero = (weight.zero_symbol or 0) + weight.tensor.code_range[0]
         _finish(nodes, _shaped_value(nodes, codes, weight, partial(_differs, nodes, codes, zero)), weight)
 
 
-def _differs(nodes: ConstantNodes, codes: str, zero: str) -> str:
-    return nodes.node("Not", nodes.node("Equal", codes, zero))
+def _differs(nodes: ConstantNodes, codes: str, zero: int) -> str:
+    return nodes.node("Not", nodes.node("Equal", codes, nodes.constant(zero, np.float32)))
 
 
 def _with_zero_symbol(weight: StoredWeight) -> npt.NDArray[np.uint8]:
@@ -208,8 +211,8 @@ def _emit_sparse_per_channel(nodes: ConstantNodes, weights: list[StoredWeight]) 
     table = nodes.node("Concat", nodes.constant([0], np.float32), *codes, axis=0)
     places = _Places(nodes, weights)
     for index, (weight, flat) in enumerate(zip(weights, places.fill(table), strict=True)):
-        codes = nodes.reshape(flat, weight.tensor.shape)
-        _finish(nodes, _shaped_value(nodes, codes, weight, partial(places.kept, index)), weight)
+        shaped = nodes.reshape(flat, weight.tensor.shape)
+        _finish(nodes, _shaped_value(nodes, shaped, weight, partial(places.kept, index)), weight)
 
 
 def _nonzero_codes(nodes: ConstantNodes, weights: list[StoredWeight]) -> Iterator[tuple[StoredWeight, str]]:
@@ -249,7 +252,9 @@ class _Places:
         """Entries 1, 2, ... of `table` at the places of the nonzeros, entry 0 at all others; a vector per weight."""
         bits = self._nodes.cast(self._bits, np.int32)
         rank = self._nodes.node("CumSum", bits, self._nodes.constant(0, np.int64))
-        return self._split(self._nodes.node("Gather", table, self._nodes.node("Mul", rank, bits)))
+        index = self._nodes.node("Mul", rank, bits)
+        # for single entries ONNX Runtime's GatherElements is ten times as fast as its Gather
+        return self._split(self._nodes.node("GatherElements", table, index, axis=0))
 
     def kept(self, index: int) -> str:
         """True where a weight is no exact zero, in its shape."""
@@ -293,7 +298,7 @@ def _along_channels(nodes: ConstantNodes, weight: StoredWeight, parameter: Param
     """A constant that broadcasts along the channel axis; axes of length 1 in front are left out."""
     array = np.asarray(parameter, np.float32)
     if array.ndim:
-        array = array.reshape(-1, *[1] * (len(weight.tensor.shape) - 1 - weight.tensor.channel_axis))
+        array = array.reshape(-1, *[1] * (len(weight.tensor.shape) - 1 - weight.channel_axis))
     return nodes.constant(array)
 
 

@@ -3,7 +3,7 @@
 Weights equal the decoded ones bit for bit, so that these models compute exactly what flavour `float` does.
 """
 
-from export.onnx_flavours.emission import Emission
+from export.onnx_flavours.emission import Emission, narrow_codes_note
 from export.onnx_flavours.stored_weights import StoredWeight, store_weights
 from export.quantized import QuantizedModel
 
@@ -29,4 +29,6 @@ def self_expanding_sparse(model: QuantizedModel) -> Emission:
 def _stored(model: QuantizedModel, *, flavour: str, sparse: bool) -> Emission:
     inputs = {value.name for value in model.graph.graph.input}  # such a weight cannot be computed by a node
     weights = [StoredWeight.of(name, t) for name, t in model.quantized().items() if name not in inputs]
-    return store_weights(model, weights, flavour=flavour, sparse=sparse)
+    made = store_weights(model, weights, flavour=flavour, sparse=sparse)
+    narrow = narrow_codes_note((weight.tensor for weight in weights), becomes="float")
+    return Emission(made.model, (*narrow, *made.notes))

@@ -46,6 +46,12 @@ def test_the_graph_computes_what_it_says():
     np.testing.assert_allclose(found[0], expected, atol=1e-5)
 
 
+def test_the_flavour_is_in_the_metadata_of_its_file_alone():
+    model = small_model()
+    assert metadata(emit(model, flavour="sparse"))["modelpress.flavour"] == "sparse"
+    assert metadata(model.graph) == metadata(emit(model, flavour="float")) == {"modelpress.version": "test"}
+
+
 def test_unknown_flavour_is_named():
     with pytest.raises(InputError, match="flavour 'int3' is unknown; choose one of: float"):
         emit(small_model(), flavour="int3")

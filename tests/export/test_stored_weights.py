@@ -215,5 +215,6 @@ def test_fields_stand_one_after_the_other_in_their_bytes(values, bits):
 
 def test_many_weights_come_with_a_warning(monkeypatch):
     monkeypatch.setattr(stored_weights, "_MANY_WEIGHTS", 10)
-    (note,) = prepare(bare_model({"w": quantized((4, 4))}), flavour="sparse").notes
+    narrow, note = prepare(bare_model({"w": quantized((4, 4))}), flavour="sparse").notes
+    assert "codes of 4 bits become float at load" in narrow
     assert "16 weights are expanded whenever the model is loaded" in note

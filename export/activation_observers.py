@@ -1,0 +1,149 @@
+"""What is remembered of an activation while data run through a network, and the range that is chosen from it."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+Range = tuple[float, float]
+Counts = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+_LEVELS = 255  # steps of an unsigned byte
+_CANDIDATES = 128  # bounds tried on each side
+_ROUNDS = 2  # of choosing the upper bound for a lower one, and the other way round
+_UNSEEN = 1e-4  # counts in a bin of no values, so that the divergence stays finite
+_ENTROPY_STRIDE = 8  # bins between thresholds tried
+
+
+@dataclass
+class Extremes:
+    """Smallest and largest value so far, 0 among them."""
+
+    low: float = 0.0
+    high: float = 0.0
+
+    def add(self, values: npt.NDArray[np.float32]) -> None:
+        """Take more values into account."""
+        self.low = min(self.low, float(values.min()))
+        self.high = max(self.high, float(values.max()))
+
+    def range(self) -> Range:
+        """The two."""
+        return self.low, self.high
+
+
+@dataclass
+class Histogram:
+    """Counts in bins of equal width between two extremes; exact zeros, which every grid represents, apart.
+
+    Attributes:
+        low: Lower edge of the first bin, at most 0.
+        high: Upper edge of the last, at least 0.
+        counts: One for each bin.
+        zeros: Number of exact zeros.
+    """
+
+    low: float
+    high: float
+    counts: Counts
+    zeros: int = 0
+    edges: Floats = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.edges = np.linspace(self.low, self.high, len(self.counts) + 1)
+
+    def add(self, values: npt.NDArray[np.float32]) -> None:
+        """Take more values into account; those outside count in the outermost bins."""
+        if self.high <= self.low:
+            self.zeros += values.size
+            return
+        nonzero = values[values != 0]
+        self.zeros += values.size - nonzero.size
+        places = (
+            (nonzero - np.float32(self.low)) * np.float32(len(self.counts) / (self.high - self.low))
+        ).astype(np.int32)
+        np.clip(places, 0, len(self.counts) - 1, out=places)
+        self.counts += np.bincount(places, minlength=len(self.counts))
+
+    @property
+    def centres(self) -> Floats:
+        """The value that stands for a bin."""
+        return (self.edges[:-1] + self.edges[1:]) / 2
+
+
+def percentile_range(histogram: Histogram, percentile: float) -> Range:
+    """Bounds beyond which lie ``100 - percentile`` per cent of the values, on each side that has values.
+
+    Example:
+        >>> h = Histogram(0.0, 10.0, np.array([50, 40, 9, 1, 0, 0, 0, 0, 0, 0]))
+        >>> percentile_range(h, 90.0)
+        (0.0, 2.0)
+    """
+    beyond = (1 - percentile / 100) * (int(histogram.counts.sum()) + histogram.zeros)
+    from_below = np.concatenate([[0], np.cumsum(histogram.counts)])  # values below each edge
+    below = from_below + np.where(histogram.edges > 0, histogram.zeros, 0)
+    above = below[-1] - below
+    high = histogram.edges[np.argmax(above <= beyond + 1e-6)]
+    low = histogram.edges[len(below) - 1 - np.argmax((below <= beyond + 1e-6)[::-1])]
+    return min(float(low), 0.0), max(float(high), 0.0)
+
+
+def least_error_range(histogram: Histogram) -> Range:
+    """Bounds of least mean-squared error between values and their uint8 codes.
+
+    Values beyond a bound are clipped to it; values within lose up to half a step of the grid.
+    """
+    low, high = histogram.low, histogram.high
+    shares = np.arange(1, _CANDIDATES + 1) / _CANDIDATES
+    for _ in range(_ROUNDS if low < 0 < high else 1):
+        if histogram.high > 0:
+            candidates = histogram.high * shares
+            high = float(candidates[np.argmin([_squared_error(histogram, low, h) for h in candidates])])
+        if histogram.low < 0:
+            candidates = histogram.low * shares
+            low = float(candidates[np.argmin([_squared_error(histogram, b, high) for b in candidates])])
+    return low, high
+
+
+def _squared_error(histogram: Histogram, low: float, high: float) -> float:
+    step = (high - low) / _LEVELS
+    zero_point = np.rint(-low / step)
+    codes = np.clip(np.rint(histogram.centres / step) + zero_point, 0, _LEVELS)
+    return float(((codes - zero_point) * step - histogram.centres) ** 2 @ histogram.counts)
+
+
+def entropy_range(histogram: Histogram) -> Range:
+    """Bounds whose 8-bit distribution has the least Kullback-Leibler divergence from the true one.
+
+    Magnitudes are looked at: one threshold cuts both sides.
+
+    Source: Migacz 2017, "8-bit Inference with TensorRT", GPU Technology Conference.
+    """
+    two_sided = histogram.low < 0 < histogram.high
+    levels = (_LEVELS + 1) // 2 if two_sided else _LEVELS + 1
+    n_bins = len(histogram.counts)
+    largest = max(-histogram.low, histogram.high)
+    if largest == 0:
+        return 0.0, 0.0
+    places = np.minimum((np.abs(histogram.centres) / largest * n_bins).astype(np.int64), n_bins - 1)
+    counts = np.bincount(places, histogram.counts, n_bins).astype(np.float64)
+    thresholds = [*range(levels, n_bins, _ENTROPY_STRIDE), n_bins]
+    best = thresholds[int(np.argmin([_divergence(counts, n, levels) for n in thresholds]))]
+    threshold = largest * best / n_bins
+    return max(histogram.low, -threshold), min(histogram.high, threshold)
+
+
+def _divergence(counts: Floats, n_kept: int, levels: int) -> float:
+    """Of the first bins, with all beyond put into the last one, from the same bins merged into few levels."""
+    kept = counts[:n_kept]
+    reference = kept.copy()
+    reference[-1] += counts[n_kept:].sum()
+    level = np.arange(n_kept) * levels // n_kept
+    occupied = kept > 0
+    mass = np.bincount(level, kept, levels)
+    members = np.bincount(level, occupied, levels)
+    merged = np.where(occupied, (mass / np.maximum(members, 1))[level], 0.0)
+    present = reference > 0
+    merged[present & ~occupied] = _UNSEEN  # the last bin, where nothing but clipped values fall into it
+    p, q = reference[present] / reference.sum(), merged[present] / merged.sum()
+    return float(np.sum(p * np.log(p / q)))

@@ -1,0 +1,116 @@
+"""Flavour `int8`: integer arithmetic, as a graph of QuantizeLinear and DequantizeLinear that ONNX Runtime fuses.
+
+Weights are int8 with one scale per output channel, activations uint8 with ranges from calibration. Convolutions
+become QLinearConv, residual additions QLinearAdd, pools and matrix products their integer kernels; a last matrix
+product gives float logits.
+
+Source: Jacob et al. 2018, arXiv:1712.05877; the arrangement follows what ONNX Runtime fuses on x86.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from export.batch_norm_folding import fold_batch_norm
+from export.errors import ModelError
+from export.graph import opset_of, with_initializers
+from export.onnx_flavours.int8_graph import QdqWriter, Range
+from export.onnx_flavours.int8_regions import Regions, find_regions
+from export.onnx_flavours.int8_weights import INT8_LIMIT, REDUCED_LIMIT, Int8Weight
+from export.quantized import QuantizedModel
+
+__all__ = ["Int8Plan", "Int8Weight", "activations_to_calibrate", "emit", "plan"]
+
+MIN_OPSET = 13  # the first with a scale per channel
+
+
+@dataclass(frozen=True, eq=False)
+class Int8Plan:
+    """A quantized graph and its tensors; how the int8 weights are stored is left open.
+
+    Attributes:
+        graph: QDQ nodes in place; initializers are missing.
+        weights: By the name of the int8 tensor in the graph, which is to be made from it.
+        tensors: All other initializers.
+        notes: What stays in float, and why.
+    """
+
+    graph: onnx.ModelProto
+    weights: dict[str, Int8Weight]
+    tensors: dict[str, npt.NDArray[np.generic]]
+    notes: list[str]
+
+
+def activations_to_calibrate(model: QuantizedModel) -> list[str]:
+    """Names of the activations whose ranges `plan` needs.
+
+    Raises:
+        ModelError: The model's opset is too old, or nothing in it computes in integers.
+    """
+    return _regions(fold_batch_norm(model)).quantized
+
+
+def plan(
+    model: QuantizedModel,
+    ranges: Mapping[str, Range],
+    *,
+    reduce_range: bool = False,
+) -> Int8Plan:
+    """Arrange the graph and choose all scales.
+
+    Args:
+        model: Graph and weights, quantized or float.
+        ranges: Low and high of every activation of `activations_to_calibrate`, 0 among them.
+        reduce_range: Weights in 7 bits, -63 to 63. On x86 CPUs without VNNI, sums of two products of uint8 and
+            int8 saturate at 16 bits; these cannot.
+
+    Raises:
+        ModelError: The opset is older than 13, nothing in the graph computes in integers, or a range is missing
+            or impossible.
+    """
+    folded = fold_batch_norm(model)
+    regions = _regions(folded)
+    _check_ranges(regions, ranges)
+    limit = REDUCED_LIMIT if reduce_range else INT8_LIMIT
+    writer = QdqWriter(folded, regions, ranges, limit=limit)
+    return Int8Plan(writer.write(), writer.weights, writer.tensors, regions.notes)
+
+
+def emit(plan: Int8Plan) -> onnx.ModelProto:
+    """The model with its int8 weights stored one byte each."""
+    weights = {name: weight.codes() for name, weight in plan.weights.items()}
+    return with_initializers(plan.graph, {**plan.tensors, **weights})
+
+
+def _regions(model: QuantizedModel) -> Regions:
+    opset = opset_of(model.graph)
+    if opset < MIN_OPSET:
+        raise ModelError(
+            f"the model has opset {opset}; flavour int8 needs {MIN_OPSET} or newer, for scales per channel; "
+            "convert the model with onnx.version_converter, or take flavour float, which works with any opset"
+        )
+    regions = find_regions(model)
+    if not regions.weighted:
+        found = [note for note in regions.notes if note.startswith(("Conv ", "Gemm ", "MatMul "))]
+        raise ModelError(
+            "nothing in the graph can be computed in int8: "
+            f"{found[0] if found else 'there is no Conv, Gemm or MatMul with a constant weight'}; "
+            "take flavour float or weight-only"
+        )
+    return regions
+
+
+def _check_ranges(regions: Regions, ranges: Mapping[str, Range]) -> None:
+    for name in regions.quantized:
+        if name not in ranges:
+            raise ModelError(
+                f"{name}: its range is missing; calibrate all of activations_to_calibrate(model)"
+            )
+        low, high = ranges[name]
+        if not (np.isfinite(low) and np.isfinite(high) and low <= 0 <= high):
+            raise ModelError(
+                f"{name}: its range is {low} to {high}; expected finite bounds with 0 among them"
+            )

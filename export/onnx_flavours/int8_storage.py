@@ -1,0 +1,66 @@
+"""Flavours `int8` and `int8-sparse`: the same integer arithmetic, from weights stored in two ways.
+
+`int8` stores a byte for every weight. `int8-sparse` stores the packed codes of the artifact and lets the graph
+compute the bytes from them at load: small in the file, fast when it runs, the same result bit for bit.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from export.calibration import ActivationRanges
+from export.onnx_flavours.emission import Emission, narrow_codes_note
+from export.onnx_flavours.int8 import Int8Plan, plan
+from export.onnx_flavours.int8_weights import Int8Weight
+from export.onnx_flavours.stored_weights import StoredWeight, store_weights
+from export.quantized import QuantizedModel, QuantizedTensor
+
+_BITS = 8
+
+
+def int8_dense(model: QuantizedModel, ranges: ActivationRanges, reduce_range: bool) -> Emission:
+    """A byte for every weight.
+
+    Raises:
+        ModelError: The opset is too old, nothing computes in integers, or a range is missing.
+    """
+    planned = plan(model, ranges, reduce_range=reduce_range)
+    return Emission(_with_bytes(planned, planned.weights), tuple(planned.notes))
+
+
+def int8_sparse(model: QuantizedModel, ranges: ActivationRanges, reduce_range: bool) -> Emission:
+    """Packed codes, or a bitmap and the codes of the nonzeros; a byte where neither is smaller.
+
+    Raises:
+        ModelError: As for `int8_dense`.
+    """
+    planned = plan(model, ranges, reduce_range=reduce_range)
+    packed = {
+        name: _stored(weight.source, weight)
+        for name, weight in planned.weights.items()
+        if isinstance(weight.source, QuantizedTensor)
+    }
+    packed = {name: stored for name, stored in packed.items() if _is_smaller(stored)}
+    plain = {name: weight for name, weight in planned.weights.items() if name not in packed}
+    emission = store_weights(
+        _with_bytes(planned, plain), list(packed.values()), flavour="int8-sparse", sparse=True
+    )
+    narrow = narrow_codes_note((stored.tensor for stored in packed.values()), becomes="int8")
+    return Emission(emission.model, (*narrow, *planned.notes, *emission.notes))
+
+
+def _with_bytes(planned: Int8Plan, weights: Mapping[str, Int8Weight]) -> QuantizedModel:
+    stored = {name: weight.codes() for name, weight in weights.items()}
+    return QuantizedModel(planned.graph, {**planned.tensors, **stored})
+
+
+def _stored(source: QuantizedTensor, weight: Int8Weight) -> StoredWeight:
+    addend = weight.addend if np.any(weight.addend) else None
+    return StoredWeight(
+        weight.name, source, weight.multiplier, addend, channel_axis=weight.channel_axis, integer=True
+    )
+
+
+def _is_smaller(stored: StoredWeight) -> bool:
+    sizes = (stored.stored_bits(sparse=True), stored.stored_bits(sparse=False))
+    return min(size for size in sizes if size is not None) < _BITS * stored.n_weights

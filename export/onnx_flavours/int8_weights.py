@@ -1,0 +1,186 @@
+"""Eight-bit weights on one scale per output channel, made from the codes and scales of an artifact.
+
+The weights of an artifact sit on few values, ``code * scale + offset``. A scale of their int8 form is chosen such
+that the values in use fall on, or near to, int8 integers; the factor of a folded batch norm goes into the scale.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from export.quantized import QuantizedTensor, Tensor, dense_array
+
+FloatArray = npt.NDArray[np.float32]
+Wide = npt.NDArray[np.float64]
+INT8_LIMIT, REDUCED_LIMIT = 127, 63
+_COARSEST = 0.6  # of the limit: the part of the int8 range that the largest weight must reach
+_SWEEP = 1024  # scales tried beside the integer fractions of the step
+_COMMON_WEIGHT = 0.5  # squared mean over variance of a rectified normal activation, roughly
+_TIE = 1e-9  # of a squared step: scales of equal error but for rounding
+
+
+@dataclass(frozen=True, eq=False)
+class Int8Weight:
+    """One weight in eight bits; its values are ``codes() * scale`` along the channels.
+
+    Attributes:
+        name: Of the int8 tensor in the graph.
+        source: What it is made from.
+        multiplier: Float32, shape ``()`` or ``(out,)``: int8 steps per step of the source's codes.
+        addend: Same shape: int8 steps of the source's code 0.
+        scale: Shape ``(out,)``, positive: weight units per int8 step.
+        channel_axis: Which axis counts the ``out`` channels.
+
+    Example:
+        >>> grid = QuantizedTensor(np.array([[0, 1, 3]], np.uint8), bits=2,
+        ...                        scale=np.float32(0.5), offset=np.float32(-0.5))
+        >>> weight = int8_weight("w0", grid, channel_axis=0)
+        >>> weight.codes(), weight.codes() * weight.scale
+        (array([[-63,   0, 126]], dtype=int8), array([[-0.5,  0. ,  1. ]], dtype=float32))
+    """
+
+    name: str
+    source: Tensor
+    multiplier: FloatArray | np.float32
+    addend: FloatArray | np.float32
+    scale: FloatArray
+    channel_axis: int
+
+    def codes(self) -> npt.NDArray[np.int8]:
+        """``rint(code * multiplier + addend)``, each step in float32, ties to even; 0 for exact zeros.
+
+        Of a float source: ``rint(weight / scale)``.
+        """
+        if not isinstance(self.source, QuantizedTensor):
+            steps: FloatArray = np.asarray(self.source, np.float32) / self._along_channels(self.scale)
+            return np.rint(steps).astype(np.int8)
+        values = self.source.codes.astype(np.float32)
+        values *= self._along_channels(self.multiplier)
+        values += self._along_channels(self.addend)
+        codes = np.rint(values, out=values).astype(np.int8)
+        if self.source.support is not None:
+            codes[~self.source.support] = 0
+        return codes
+
+    def _along_channels(self, parameter: FloatArray | np.float32) -> FloatArray:
+        array = np.asarray(parameter, np.float32)
+        if array.ndim == 0:
+            return array
+        shape = [1] * len(self.source.shape)
+        shape[self.channel_axis] = -1
+        return array.reshape(shape)
+
+
+def int8_weight(
+    name: str,
+    source: Tensor,
+    *,
+    channel_axis: int,
+    limit: int = INT8_LIMIT,
+    least_scale: npt.NDArray[np.floating] | None = None,
+) -> Int8Weight:
+    """Choose scales for a weight; no value leaves ``-limit .. limit``.
+
+    Args:
+        name: Of the int8 tensor.
+        source: Codes on a grid, or float values.
+        channel_axis: Which axis of the weight counts the output channels.
+        limit: 127, or 63 where sums of two products must fit 16 bits.
+        least_scale: Shape ``(out,)``: lower bounds of the scales, 0 for none. A bias in units of scale times
+            input scale overflows 32 bits where weights are far smaller than it.
+
+    Example:
+        >>> int8_weight("w0", np.array([[2.54, 1.0], [0.0, 0.0]], np.float32), channel_axis=0).codes()
+        array([[127,  50],
+               [  0,   0]], dtype=int8)
+    """
+    channels = source.shape[channel_axis]
+    least = np.zeros(channels) if least_scale is None else least_scale.astype(np.float64)
+    if isinstance(source, QuantizedTensor) and _is_aligned(source, channel_axis):
+        return _from_grid(name, source, channel_axis, limit, least)
+    values = np.asarray(dense_array(source), np.float32)
+    others = tuple(axis for axis in range(values.ndim) if axis != channel_axis)
+    largest = np.abs(values).max(axis=others, initial=0).astype(np.float64)
+    scale = _positive(np.maximum(largest / limit, least))
+    return Int8Weight(name, values, np.float32(1), np.float32(0), scale, channel_axis)
+
+
+def _is_aligned(source: QuantizedTensor, channel_axis: int) -> bool:
+    """Whether the source's own parameters, if there is one for each channel, count the same channels."""
+    per_tensor = np.ndim(source.scale) == 0 and source.channel_scale is None
+    return per_tensor or source.channel_axis == channel_axis
+
+
+def _from_grid(name: str, source: QuantizedTensor, axis: int, limit: int, least: Wide) -> Int8Weight:
+    channels = source.shape[axis]
+    step = np.asarray(source.scale, np.float64)
+    start = np.zeros_like(step) if source.offset is None else np.asarray(source.offset, np.float64)
+    chosen = _least_error_scales(source, step, start, limit)
+    factor = np.ones(channels) if source.channel_scale is None else source.channel_scale.astype(np.float64)
+    natural = chosen * np.abs(factor)
+    scale = _positive(np.maximum(natural, least))
+    multiplier, addend = step / chosen, start / chosen
+    if np.any(natural < least) or np.any(factor <= 0):
+        multiplier, addend = multiplier * chosen * factor / scale, addend * chosen * factor / scale
+    return Int8Weight(name, source, np.float32(multiplier), np.float32(addend), scale, axis)
+
+
+def _positive(scale: Wide) -> FloatArray:
+    """Float32 scales; channels without any weight get that of the largest one."""
+    largest = scale.max(initial=0.0)
+    rounded = scale.astype(np.float32)
+    rounded[rounded < np.finfo(np.float32).tiny] = largest if largest > 0 else 1
+    return rounded
+
+
+def _least_error_scales(source: QuantizedTensor, step: Wide, start: Wide, limit: int) -> Wide:
+    """One scale for each grid of the source, of shape ``()`` or ``(out,)``."""
+    counts, lowest = _code_counts(source)  # (out, codes)
+    codes = np.arange(counts.shape[1]) + lowest
+    grids = counts.reshape(max(step.size, 1), -1, counts.shape[1])  # (grids, filters, codes)
+    scales = [
+        _least_error_scale(codes * d + a, n, d, limit, code_0_occurs=source.support is not None)
+        for n, d, a in zip(grids, step.reshape(-1), start.reshape(-1), strict=True)
+    ]
+    return np.array(scales).reshape(step.shape)
+
+
+def _code_counts(source: QuantizedTensor) -> tuple[npt.NDArray[np.int64], int]:
+    """How often each output channel uses each code, exact zeros aside, ``(out, codes)``; and the lowest code."""
+    lowest, highest = source.code_range
+    n_codes = highest - lowest + 1
+    shape = [1] * len(source.shape)
+    shape[source.channel_axis] = -1
+    channel = np.arange(source.channels).reshape(shape)
+    places = (channel * n_codes + source.codes - lowest)[source.nonzero]
+    return np.bincount(places, minlength=source.channels * n_codes).reshape(-1, n_codes), lowest
+
+
+def _least_error_scale(
+    values: Wide, counts: npt.NDArray[np.int64], step: float, limit: int, *, code_0_occurs: bool
+) -> float:
+    """The int8 step that disturbs the outputs least; of equals the finest.
+
+    Args:
+        values: Of the grid, shape ``(codes,)``.
+        counts: How often each filter uses each, shape ``(filters, codes)``.
+        step: Between values.
+        limit: Of the int8 codes.
+        code_0_occurs: Whether the first value must not leave the limit either: exact zeros have its code.
+    """
+    in_use = counts.sum(axis=0)
+    occurs = in_use > 0
+    occurs[0] |= code_0_occurs
+    largest = float(np.abs(values[occurs]).max(initial=0.0))
+    if largest == 0:
+        return step
+    finest = largest / limit
+    fractions = step / np.arange(1, 2 * limit + 1)
+    sweep = finest / np.linspace(_COARSEST, 1, _SWEEP)
+    scales = np.sort(np.concatenate([fractions, sweep]))
+    scales = scales[(scales >= finest * (1 - _TIE)) & (scales <= finest / _COARSEST)]
+    errors = np.rint(values / scales[:, None]) * scales[:, None] - values  # (scales, codes)
+    scattered, common = errors**2 @ in_use, ((errors @ counts.T) ** 2).sum(axis=1)
+    total = scattered + _COMMON_WEIGHT * common
+    return float(scales[np.argmax(total <= total.min() + _TIE * step**2 * in_use.sum())])

@@ -1,0 +1,150 @@
+"""Images that the ranges of activations are measured on: from a file, or the training images of a data set."""
+
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from numpy.lib.npyio import NpzFile
+
+from export.calibration import pixel_normalisation
+from export.errors import InputError
+from toolkit.data.image_set import load_image_set, normalised
+
+Inputs = npt.NDArray[np.float32]
+_Number = TypeVar("_Number", np.uint8, np.float32)
+DEFAULT_IMAGES = 512  # 128 calibrate about as well as 1,000
+_SEED = 0  # of the choice, so that equal commands give equal files
+_DATASET_METADATA = "modelpress.dataset"
+_NPZ_NAMES = ("images", "inputs")
+
+
+def load_calibration(
+    path: Path | None,
+    *,
+    data_dir: str | None = None,
+    dataset: str | None = None,
+    n_images: int = DEFAULT_IMAGES,
+    metadata: Mapping[str, str],
+) -> Inputs:
+    """Calibration inputs, chosen at random (seeded) where there are more than asked for.
+
+    Args:
+        path: An ``.npy`` or ``.npz`` file: float32, as the network takes it, or uint8 images, ``(n, C, H, W)`` or
+            ``(n, H, W, C)``, normalised here by the model's metadata. Or a folder that holds a data set.
+        data_dir: The folder of the data set, if `path` is None.
+        dataset: Its name; None: the one in the model's metadata. Training images only are taken.
+        n_images: How many inputs at most.
+        metadata: The model's ``metadata_props``.
+
+    Returns:
+        Shape ``(n, C, H, W)`` for images; else that of the file.
+
+    Raises:
+        InputError: There is nothing to load, or it is not as described.
+    """
+    if n_images < 1:
+        raise InputError(
+            f"{n_images} calibration images are too few; expected 1 or more, e.g. {DEFAULT_IMAGES}"
+        )
+    if path is not None and not path.is_dir():
+        return _chosen(_prepared(path, _read(path), metadata), n_images)
+    folder = data_dir if path is None else str(path)
+    name = dataset or metadata.get(_DATASET_METADATA)
+    if folder is None and (path is not None or name != "digits"):
+        raise InputError(
+            "integer arithmetic needs calibration data: pass --calibration-data FILE.npy (float32 inputs, or uint8 "
+            "images) or a folder that holds CIFAR-10; 100 to 1,000 training images do; flavours float, weight-only "
+            "and sparse need none"
+        )
+    return _training_images(name or "cifar10", folder, n_images, metadata)
+
+
+def _training_images(name: str, folder: str | None, n_images: int, metadata: Mapping[str, str]) -> Inputs:
+    images = load_image_set(name, folder=folder)
+    if not len(images.train):
+        raise InputError(f"{name} has no training images in {folder}")
+    chosen = _chosen(images.train.images, n_images)
+    mean, std = pixel_normalisation(metadata) or (images.mean, images.std)
+    return normalised(chosen, tuple(mean), tuple(std))
+
+
+def _chosen(arrays: npt.NDArray[_Number], n_images: int) -> npt.NDArray[_Number]:
+    if len(arrays) <= n_images:
+        return arrays
+    index = np.random.default_rng(_SEED).choice(len(arrays), n_images, replace=False)
+    return arrays[np.sort(index)]
+
+
+def _read(path: Path) -> npt.NDArray[np.generic]:
+    """The array of a file.
+
+    Raises:
+        InputError: It cannot be read, is no NumPy file, or holds several arrays of which none is the obvious one.
+    """
+    try:
+        with path.open("rb") as file:
+            loaded = np.load(file, allow_pickle=False)
+            return loaded if isinstance(loaded, np.ndarray) else _only_array(path, loaded)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(
+            f"{path}: is no NumPy file of plain numbers; write it with numpy.save: {error}"
+        ) from error
+
+
+def _only_array(path: Path, archive: NpzFile) -> npt.NDArray[np.generic]:
+    with archive:
+        names = [name for name in _NPZ_NAMES if name in archive.files] or archive.files
+        if len(names) != 1:
+            raise InputError(
+                f"{path}: holds {len(archive.files)} arrays ({', '.join(archive.files)}); expected one, or one "
+                f"called {_NPZ_NAMES[0]}"
+            )
+        return np.asarray(archive[names[0]])
+
+
+def _prepared(path: Path, array: npt.NDArray[np.generic], metadata: Mapping[str, str]) -> Inputs:
+    """What the network takes.
+
+    Raises:
+        InputError: The array is of another type or has too few axes, or how to normalise it is not known.
+    """
+    if array.ndim < 2 or not array.size:
+        raise InputError(f"{path}: shape {array.shape}; expected inputs along the first axis, at least one")
+    if array.dtype == np.float32:
+        return np.asarray(array, np.float32)
+    if array.dtype != np.uint8:
+        raise InputError(
+            f"{path}: type {array.dtype}; expected float32, normalised as the network takes it, or uint8 images; "
+            "convert it with array.astype(numpy.float32)"
+        )
+    stated = pixel_normalisation(metadata)
+    if stated is None:
+        raise InputError(
+            f"{path}: holds uint8 images, but the model's metadata do not say how to normalise them; "
+            "normalise them yourself and pass float32"
+        )
+    images = _channels_first(path, np.asarray(array, np.uint8), len(stated[0]))
+    return normalised(images, tuple(stated[0]), tuple(stated[1]))
+
+
+def _channels_first(path: Path, images: npt.NDArray[np.uint8], channels: int) -> npt.NDArray[np.uint8]:
+    """Shape ``(n, C, H, W)``, which is taken for granted where the second axis has as many entries as channels.
+
+    Raises:
+        InputError: No axis has.
+    """
+    if images.ndim == 3 and channels == 1:
+        return images[:, None]
+    if images.ndim == 4 and images.shape[1] == channels:
+        return images
+    if images.ndim == 4 and images.shape[3] == channels:
+        return np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+    raise InputError(
+        f"{path}: uint8 images of shape {images.shape}; expected (n, {channels}, H, W) or (n, H, W, {channels})"
+    )
