@@ -1,0 +1,70 @@
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import runtime_versions
+from benchmarks.runtime_probe import installed_version, probe_runtime
+from benchmarks.runtime_versions import check_versions
+from export.errors import InputError
+from export.onnx_flavours import FLAVOURS, emit
+from tests.conftest import small_model
+
+
+def test_the_installed_runtime_does_what_the_capability_table_says():
+    assert [probe.capability.name for probe in probe_runtime() if not probe.as_expected] == []
+
+
+def test_what_a_flavour_writes_is_right_and_folded():
+    for probe in probe_runtime():
+        if probe.capability.used_by:
+            assert probe.right
+            assert probe.folded, probe.detail
+            assert set(probe.capability.used_by) <= {*FLAVOURS, "int8", "int8-sparse"}
+        assert probe.capability.used_by or probe.capability.instead
+
+
+def test_an_older_runtime_is_expected_to_lack_what_came_later(monkeypatch):
+    monkeypatch.setattr("benchmarks.runtime_probe.installed_version", lambda: (1, 15))
+    surprising = [probe.capability.name for probe in probe_runtime() if not probe.as_expected]
+    assert surprising == [p.capability.name for p in probe_runtime() if p.capability.since > (1, 15)]
+    assert surprising
+    assert installed_version() >= (1, 18)
+
+
+@pytest.fixture
+def this_environment(monkeypatch):
+    """Stands for a freshly installed version: the one the tests run in."""
+    monkeypatch.setattr(runtime_versions, "_environment", lambda folder, version: Path(sys.executable))
+
+
+def written(folder, flavour="float"):
+    path = folder / f"{flavour}.onnx"
+    path.write_bytes(emit(small_model(), flavour=flavour).SerializeToString())
+    return path
+
+
+def test_the_same_version_gives_the_same_logits(tmp_path, this_environment):
+    images = np.random.default_rng(0).standard_normal((70, 2, 6, 6), np.float32)
+    steps = []
+    checks = check_versions(
+        [written(tmp_path), written(tmp_path, "sparse")], ["1.2.3"], images, on_step=steps.append
+    )
+    assert [(c.version, c.label_agreement, c.largest_difference, c.error) for c in checks] == [
+        ("1.2.3", 1.0, 0.0, "")
+    ] * 2
+    assert steps == ["onnxruntime 1.2.3", "float.onnx", "sparse.onnx"]
+
+
+def test_a_version_that_cannot_load_a_file_is_told_with_its_message(tmp_path, this_environment, monkeypatch):
+    monkeypatch.setattr(runtime_versions, "_WORKER", "raise SystemExit('unknown operator')")
+    images = np.zeros((1, 2, 6, 6), np.float32)
+    (check,) = check_versions([written(tmp_path)], ["1.2.3"], images)
+    assert (check.error, check.label_agreement) == ("unknown operator", None)
+
+
+def test_a_version_that_does_not_exist_is_refused(tmp_path):
+    images = np.zeros((1, 2, 6, 6), np.float32)
+    with pytest.raises(InputError, match="'newest' is no version of ONNX Runtime"):
+        check_versions([written(tmp_path)], ["newest"], images)
