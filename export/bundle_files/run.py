@@ -1,0 +1,223 @@
+#!/usr/bin/env python3
+"""Classify images with the model beside this script.
+
+    python run.py photo.jpg other.png [--top 5] [--json]
+    python run.py images.npy
+
+An image file is turned upright, converted to the model's colours (transparency on white), resized so that it just
+covers the model's input, and cropped to its centre. An ``.npy`` file holds pixels (uint8; ``(H, W)``, ``(H, W, C)``
+or ``(N, H, W, C)``), or input that is ready (float32; with or without the batch axis).
+
+Needs numpy and onnxruntime; pillow for image files and for pixels of another size than the model's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+
+
+class Problem(Exception):  # noqa: N818 - reads as what it is
+    """What the user can mend, in one line."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print the top classes of every image; returns the exit code."""
+    parser = argparse.ArgumentParser(description="Classify images with the model beside this script.")
+    parser.add_argument("files", nargs="+", metavar="FILE", help="image files, or .npy arrays")
+    parser.add_argument("--top", type=int, default=5, metavar="N", help="classes to print (default: 5)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    options = parser.parse_args(arguments)
+    try:
+        if options.top < 1:
+            raise Problem("--top: expected at least 1")
+        model = Model(HERE)
+        found = []
+        for file in options.files:
+            for name, batch in inputs_of(Path(file), model.contract):
+                found.append({"image": name, "top": model.classify(batch, options.top)})
+                if not options.json:
+                    show(found[-1])
+        if options.json:
+            print(json.dumps(found, indent=2))
+    except Problem as problem:
+        print(f"run.py: error: {' '.join(str(problem).split())}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def show(found: dict[str, Any]) -> None:
+    """One image and its classes."""
+    print(found["image"])
+    for entry in found["top"]:
+        print(f"  {100 * entry['probability']:6.2f} %  {entry['label']}")
+
+
+class Model:
+    """The model of a bundle and what its manifest says of input and output."""
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+            self.contract: dict[str, Any] = manifest["contract"]
+            data = (folder / "model.onnx").read_bytes()
+        except OSError as error:
+            raise Problem(f"{error.filename}: cannot be read: {error.strerror}") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise Problem(f"{folder / 'manifest.json'} is damaged: {error}") from error
+        needed("numpy")  # before onnxruntime, which says less clearly that it is missing
+        runtime = needed("onnxruntime")
+        options = runtime.SessionOptions()
+        options.log_severity_level = 3
+        try:
+            self.session = runtime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # its classes of errors are not public
+            raise Problem(f"onnxruntime {runtime.__version__} cannot load model.onnx: {error}") from error
+
+    def classify(self, batch: Any, n_top: int) -> list[dict[str, Any]]:
+        """The most probable classes of one image, shape ``(1, ...)``."""
+        try:
+            logits = self.session.run(None, {self.contract["input_name"]: batch})[0][0]
+        except Exception as error:  # as above
+            raise Problem(f"the model rejects input of shape {batch.shape}: {error}") from error
+        probabilities, labels = softmax(logits), self.contract["labels"]
+        return [
+            {
+                "label": labels[index] if labels else f"class {index}",
+                "index": int(index),
+                "probability": float(probabilities[index]),
+            }
+            for index in (-probabilities).argsort(kind="stable")[:n_top]
+        ]
+
+
+def softmax(logits: Any) -> Any:
+    """Probabilities of one row of logits."""
+    numpy = needed("numpy")
+    exponentials = numpy.exp(logits.astype(numpy.float64) - logits.max())
+    return exponentials / exponentials.sum()
+
+
+def inputs_of(path: Path, contract: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Name and model input, float32 of shape ``(1, ...)``, of each image in a file."""
+    if not path.is_file():
+        raise Problem(f"{path}: " + ("is no file" if path.exists() else "does not exist"))
+    if path.suffix.lower() != ".npy":
+        yield str(path), normalised(pixels_of_image(path, contract), contract)
+        return
+    array = read_array(path)
+    shape = tuple(contract["input_shape"][1:])
+    if array.dtype == "float32" and array.shape[-len(shape) :] == shape and array.ndim - len(shape) in (0, 1):
+        batches = array.reshape((-1, 1, *shape))
+    elif array.dtype == "uint8" and 2 <= array.ndim <= 4:
+        images = array if array.ndim == 4 else array[None]
+        batches = (normalised(fitted(pixels, contract, str(path)), contract) for pixels in images)
+    else:
+        raise Problem(
+            f"{path}: holds {array.dtype} of shape {array.shape}; expected pixels (uint8; HW, HWC or NHWC), "
+            f"or float32 of shape {shape} or (N, {str(shape)[1:]}"
+        )
+    for index, batch in enumerate(batches):
+        yield f"{path}[{index}]", batch
+
+
+def read_array(path: Path) -> Any:
+    """The array of an ``.npy`` file; nothing in it is executed."""
+    try:
+        return needed("numpy").load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise Problem(f"{path}: cannot be read as an array: {error}") from error
+
+
+def image_size(contract: dict[str, Any]) -> tuple[int, int, int]:
+    """Channels, height and width of the model's input; only for models whose manifest says how to fill it."""
+    if contract["normalisation"] is None:
+        raise Problem(
+            "the manifest does not say how images become input; give an .npy file of float32, shape "
+            f"{tuple(contract['input_shape'][1:])}"
+        )
+    channels, height, width = contract["input_shape"][1:]
+    return channels, height, width
+
+
+def normalised(pixels: Any, contract: dict[str, Any]) -> Any:
+    """``(pixel * scale - mean) / std`` of uint8 ``(H, W, C)``, as float32 ``(1, C, H, W)``."""
+    numpy, rule = needed("numpy"), contract["normalisation"]
+    std = numpy.asarray(rule["std"])
+    factor = (rule["scale"] / std).astype(numpy.float32)
+    shift = (-numpy.asarray(rule["mean"]) / std).astype(numpy.float32)
+    planes = pixels.transpose(2, 0, 1).astype(numpy.float32)
+    return (planes * factor[:, None, None] + shift[:, None, None])[None]
+
+
+def pixels_of_image(path: Path, contract: dict[str, Any]) -> Any:
+    """An image file as uint8 of shape ``(H, W, C)``, of the model's size and colours."""
+    image_size(contract)
+    pillow, orient = needed("PIL.Image", "pillow"), needed("PIL.ImageOps", "pillow")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pillow.DecompressionBombWarning)
+            with pillow.open(path) as file:
+                image = orient.exif_transpose(file)
+                image.load()
+    except Exception as error:  # every format raises its own kinds
+        raise Problem(f"{path}: cannot be read as an image: {error}") from error
+    return fitted_image(image, contract, str(path))
+
+
+def fitted(pixels: Any, contract: dict[str, Any], name: str) -> Any:
+    """Pixels of shape ``(H, W)`` or ``(H, W, C)`` in the model's size and colours; pillow only where they differ."""
+    channels, height, width = image_size(contract)
+    if pixels.shape == (height, width, channels):
+        return pixels
+    if pixels.ndim == 3 and pixels.shape[-1] == 1:
+        pixels = pixels[..., 0]
+    if 0 in pixels.shape or (pixels.ndim == 3 and pixels.shape[-1] not in (3, 4)):
+        raise Problem(f"{name}: an image has shape {pixels.shape}; expected (H, W), (H, W, 3) or (H, W, 4)")
+    return fitted_image(needed("PIL.Image", "pillow").fromarray(pixels), contract, name)
+
+
+def fitted_image(image: Any, contract: dict[str, Any], name: str) -> Any:
+    """A pillow image, converted, resized to cover the input and cropped to the centre; says so where it resizes."""
+    channels, height, width = image_size(contract)
+    if image.mode[0] in "IF":
+        raise Problem(f"{name}: has pixels of mode {image.mode}; expected 8 bits per colour")
+    pillow = needed("PIL.Image", "pillow")
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = pillow.alpha_composite(pillow.new("RGBA", image.size, "white"), image)
+    image = image.convert({1: "L", 3: "RGB"}[channels])
+    if image.size != (width, height):
+        ratio = max(width / image.width, height / image.height)
+        size = (max(width, round(image.width * ratio)), max(height, round(image.height * ratio)))
+        print(
+            f"{name}: {image.width}x{image.height} resized to {size[0]}x{size[1]}, cropped to {width}x{height}",
+            file=sys.stderr,
+        )
+        left, top = (size[0] - width) // 2, (size[1] - height) // 2
+        image = image.resize(size, pillow.BILINEAR).crop((left, top, left + width, top + height))
+    return needed("numpy").asarray(image).reshape(height, width, channels)
+
+
+def needed(module: str, package: str = "") -> Any:
+    """Import a module, or say how to install it."""
+    import importlib
+
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        requirements = HERE / "requirements.txt"
+        raise Problem(
+            f"{package or module} is missing ({error}): {sys.executable} -m pip install -r {requirements}"
+        ) from error
+
+
+if __name__ == "__main__":
+    sys.exit(main())

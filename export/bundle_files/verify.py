@@ -1,0 +1,350 @@
+#!/usr/bin/env python3
+"""Check this bundle and measure again what it claims.
+
+    python verify.py                      files, input and output, sample images
+    python verify.py --data-dir DIR       accuracy too, on CIFAR-10's binary version
+    python verify.py --latency            latency too, judged within a factor
+
+Prints a line per check; exits with 0 only if all hold. Needs numpy and onnxruntime. Machines differ, so latency is
+shown beside the claim, and judged only where asked for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import platform
+import statistics
+import struct
+import sys
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+MANIFEST, SUMS = "manifest.json", "SHA256SUMS"
+ACCURACY_TOLERANCE = 0.001  # 0.1 points
+PROBABILITY_TOLERANCE = 0.02  # processors may round integer products differently
+LATENCY_FACTOR = 3.0
+_CIFAR_RECORD = 1 + 3 * 32 * 32  # label, then R, G, B planes
+_WARM_UP, _MIN_CALLS, _MAX_SECONDS = 2, 10, 1.0
+
+
+class Failed(Exception):  # noqa: N818 - reads as the fact it states
+    """A claim does not hold."""
+
+
+class Finding(NamedTuple):
+    """Outcome of one check: right, wrong, or (None) not judged."""
+
+    check: str
+    holds: bool | None
+    detail: str
+
+    def __str__(self) -> str:
+        word = {True: "ok", False: "FAILED", None: "--"}[self.holds]
+        return f"{word:<7} {self.check}: {' '.join(self.detail.split())}"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print the outcome of every check; returns the exit code."""
+    parser = argparse.ArgumentParser(description="Check this bundle and measure again what it claims.")
+    parser.add_argument("--data-dir", type=Path, metavar="DIR", help="measure accuracy on CIFAR-10 in DIR")
+    parser.add_argument(
+        "--latency",
+        type=float,
+        nargs="?",
+        const=LATENCY_FACTOR,
+        metavar="FACTOR",
+        help=f"fail where the median takes more than FACTOR times the claimed time (default: {LATENCY_FACTOR:g})",
+    )
+    options = parser.parse_args(arguments)
+    good = True
+    for finding in findings(Path(__file__).resolve().parent, options.data_dir, options.latency):
+        print(finding, flush=True)
+        good = good and finding.holds is not False
+    print("all checks hold" if good else "this bundle does not hold what it claims")
+    return 0 if good else 1
+
+
+def findings(folder: Path, data_dir: Path | None, factor: float | None) -> Iterator[Finding]:
+    """Every check of a bundle, in order; `factor` is that of the latency, None to show it only."""
+    bundle = BundleFolder(folder)
+    yield finding("files", bundle.check_files)
+    yield finding("manifest", bundle.load)
+    if bundle.session is None:
+        return
+    yield finding("input and output", bundle.check_contract)
+    yield finding("samples", bundle.check_samples)
+    yield finding("accuracy", lambda: bundle.check_accuracy(data_dir))
+    yield finding("latency", lambda: bundle.check_latency(factor))
+
+
+def finding(check: str, measure: Callable[[], tuple[bool | None, str]]) -> Finding:
+    """Run one check; whatever goes wrong in it is a failure of the bundle."""
+    try:
+        return Finding(check, *measure())
+    except Failed as failure:
+        return Finding(check, False, str(failure))
+    except ImportError as error:
+        return Finding(check, False, f"{error}; {sys.executable} -m pip install -r requirements.txt")
+    except Exception as error:  # a damaged file may lead to any
+        return Finding(check, False, f"{type(error).__name__}: {error}")
+
+
+class BundleFolder:
+    """A bundle's folder; each check returns what it found, or raises."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.manifest: dict[str, Any] = {}
+        self.session: Any = None
+
+    def check_files(self) -> tuple[bool | None, str]:
+        """The files are those of the manifest, byte for byte, and so is `SHA256SUMS`."""
+        listed = json.loads((self.folder / MANIFEST).read_bytes())["files"]
+        present = set(files_below(self.folder))
+        digests = {}
+        for name in sorted({*listed, MANIFEST}):
+            if name not in present:
+                raise Failed(f"{name} is missing")
+            digests[name] = sha256(self.folder / name)
+            if name != MANIFEST and digests[name] != listed[name]["sha256"]:
+                raise Failed(f"{name} was changed")
+            if name != MANIFEST and (self.folder / name).stat().st_size != listed[name]["size_bytes"]:
+                raise Failed(f"{name} has another size than claimed")
+        for name in sorted(present - set(digests) - {SUMS}):
+            raise Failed(f"{name} is not listed in {MANIFEST}")
+        sums = "".join(f"{digests[name]}  {name}\n" for name in sorted(digests))
+        if (self.folder / SUMS).read_bytes() != sums.encode():
+            raise Failed(f"{SUMS} does not fit; it or {MANIFEST} was changed")
+        return True, f"{len(present)} files, SHA-256 as listed"
+
+    def load(self) -> tuple[bool | None, str]:
+        """The manifest is of a known schema and the model loads."""
+        import onnxruntime
+
+        manifest = json.loads((self.folder / MANIFEST).read_bytes())
+        if manifest["kind"] != "modelpress bundle" or manifest["schema_version"] != 1:
+            raise Failed("is no manifest of schema 1; use the verify.py that came with it")
+        self.manifest = manifest
+        self.session = open_session((self.folder / "model.onnx").read_bytes())
+        return True, f"{manifest['name']}, loads in onnxruntime {onnxruntime.__version__}"
+
+    def check_contract(self) -> tuple[bool | None, str]:
+        """Names, shapes and types are the model's, and so are labels and normalisation where it knows them."""
+        contract, model = self.manifest["contract"], self.session
+        inputs, outputs = model.get_inputs(), model.get_outputs()
+        if len(inputs) != 1 or len(outputs) != 1:
+            raise Failed(f"the model has {len(inputs)} inputs and {len(outputs)} outputs")
+        facts = model.get_modelmeta().custom_metadata_map
+        claimed = [contract[f"{end}_{key}"] for end in ("input", "output") for key in ("name", "shape")]
+        found = [inputs[0].name, shape_of(inputs[0]), outputs[0].name, shape_of(outputs[0])]
+        if claimed != found or (contract["input_dtype"], inputs[0].type) != ("float32", "tensor(float)"):
+            raise Failed(f"the manifest says {claimed}, the model {found} of {inputs[0].type}")
+        if facts != self.manifest["metadata"]:
+            raise Failed("the metadata are not the model's")
+        labels = json.loads(facts.get("modelpress.classes", "null"))
+        if labels is not None and labels != contract["labels"]:
+            raise Failed(f"the labels are not the model's: {', '.join(labels)}")
+        rule = json.loads(facts.get("modelpress.input", "null"))
+        if rule is not None and contract["normalisation"] != {
+            "scale": 1 / 255,
+            "mean": rule["mean"],
+            "std": rule["std"],
+        }:
+            raise Failed(f"the normalisation is not the model's: mean {rule['mean']}, std {rule['std']}")
+        classes = found[3][-1]
+        if contract["labels"] and len(contract["labels"]) != classes:
+            raise Failed(f"{len(contract['labels'])} labels for {classes} classes")
+        return True, f"{found[0]} {found[1]} to {found[2]} {found[3]}"
+
+    def check_samples(self) -> tuple[bool | None, str]:
+        """Every sample is classified as claimed."""
+        claim = self.manifest["claims"]["samples"]
+        if claim is None:
+            return None, "the bundle has none"
+        right = 0
+        for sample in claim["images"]:
+            if sample["file"] not in self.manifest["files"]:
+                raise Failed(f"{sample['file']} is not listed")
+            pixels = read_png(self.folder / sample["file"])  # (C, H, W)
+            probabilities = softmax(self.logits(pixels[None])[0])
+            top = int(probabilities.argmax())
+            if top != sample["predicted"]:
+                raise Failed(f"{sample['file']} is classified as {top}, claimed is {sample['predicted']}")
+            if abs(float(probabilities[top]) - sample["probability"]) > PROBABILITY_TOLERANCE:
+                raise Failed(
+                    f"{sample['file']}: probability {probabilities[top]:.4f}, claimed {sample['probability']:.4f}"
+                )
+            right += top == sample["label"]
+        if abs(right / len(claim["images"]) - claim["agreement"]) > 1e-9:
+            raise Failed(
+                f"{right} of {len(claim['images'])} have their label, claimed {claim['agreement']:.2%}"
+            )
+        return True, f"{len(claim['images'])} images classified as claimed, {right} of them right"
+
+    def check_accuracy(self, data_dir: Path | None) -> tuple[bool | None, str]:
+        """Top-1 on the very test images of the claim."""
+        claim = self.manifest["claims"]["accuracy"]
+        if claim is None:
+            return (None if data_dir is None else False), "the bundle claims none"
+        words = f"claimed {claim['top1']:.2%} of {claim['n_images']:,} test images of {claim['dataset']}"
+        if not claim["interval"][0] <= claim["top1"] <= claim["interval"][1]:
+            raise Failed(f"{words}, outside its own interval")
+        if abs(claim["top1"] * claim["n_images"] - round(claim["top1"] * claim["n_images"])) > 1e-6:
+            raise Failed(f"{words}, which is no whole number of images")
+        if data_dir is None:
+            return None, f"{words}; not measured, give --data-dir DIR"
+        if claim["dataset"] != "cifar10":
+            raise Failed(f"{words}; this script can read cifar10 only")
+        images, labels = read_cifar10(data_dir)
+        if hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest() != claim["fingerprint"]:
+            raise Failed(f"{words}; {data_dir} holds other test images ({len(labels):,})")
+        right = sum(
+            int((self.logits(images[i : i + 250]).argmax(axis=1) == labels[i : i + 250]).sum())
+            for i in range(0, len(labels), 250)
+        )
+        measured = right / len(labels)
+        if len(labels) != claim["n_images"] or abs(measured - claim["top1"]) > ACCURACY_TOLERANCE:
+            raise Failed(f"{words}; measured {measured:.2%} of {len(labels):,}")
+        return True, f"{words}; measured {measured:.2%}"
+
+    def check_latency(self, factor: float | None) -> tuple[bool | None, str]:
+        """Median time of a call, with the claimed batch size and number of threads."""
+        import numpy
+        import onnxruntime
+
+        claim, node = self.manifest["claims"]["latency"], self.session.get_inputs()[0]
+        session = open_session((self.folder / "model.onnx").read_bytes(), threads=claim["threads"])
+        shape = [claim["batch"], *node.shape[1:]]
+        feed = {node.name: numpy.random.default_rng(0).standard_normal(shape, numpy.float32)}
+        measured = median_ms(lambda: session.run(None, feed))
+        words = (
+            f"batch {claim['batch']}, {claim['threads']} thread: claimed {claim['p50_ms']:.3f} ms on "
+            f"{claim['machine']}; here {measured:.3f} ms ({platform.machine()}, onnxruntime "
+            f"{onnxruntime.__version__})"
+        )
+        if factor is None:
+            return None, words
+        if measured > factor * claim["p50_ms"]:
+            raise Failed(f"{words}: more than {factor:g} times the claim")
+        return True, f"{words}: within {factor:g} times the claim"
+
+    def logits(self, images: Any) -> Any:
+        """Output for uint8 images of shape ``(n, C, H, W)``."""
+        import numpy
+
+        contract = self.manifest["contract"]
+        rule, node = contract["normalisation"], self.session.get_inputs()[0]
+        std = numpy.asarray(rule["std"])
+        factor = (rule["scale"] / std).astype(numpy.float32)[:, None, None]
+        shift = (-numpy.asarray(rule["mean"]) / std).astype(numpy.float32)[:, None, None]
+        step = len(images) if isinstance(contract["input_shape"][0], str) else contract["input_shape"][0]
+        batches = (images[i : i + step].astype(numpy.float32) for i in range(0, len(images), step))
+        return numpy.concatenate(
+            [self.session.run(None, {node.name: batch * factor + shift})[0] for batch in batches]
+        )
+
+
+def files_below(folder: Path) -> Iterator[str]:
+    """Names of all files; a link or a special file is a failure."""
+    for path, folders, names in os.walk(folder):
+        for name in (*folders, *names):
+            entry = Path(path, name)
+            shown = entry.relative_to(folder).as_posix()
+            if entry.is_symlink() or not (entry.is_dir() or entry.is_file()):
+                raise Failed(f"{shown} is a link or no regular file")
+            if name in names:
+                yield shown
+
+
+def sha256(path: Path) -> str:
+    """Digest of a file, read in blocks."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def open_session(model: bytes, threads: int = 0) -> Any:
+    """The model on the CPU; 0 threads leave the choice to the runtime."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = threads
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def shape_of(node: Any) -> list[int | str]:
+    """Shape of an input or output, ``"N"`` for a batch of any size."""
+    return [size if isinstance(size, int) else "N" for size in node.shape]
+
+
+def median_ms(call: Callable[[], object]) -> float:
+    """Median time of a call in milliseconds, after a warm-up."""
+    for _ in range(_WARM_UP):
+        call()
+    samples: list[float] = []
+    end = time.perf_counter() + _MAX_SECONDS
+    while len(samples) < _MIN_CALLS or time.perf_counter() < end:
+        began = time.perf_counter()
+        call()
+        samples.append(1000 * (time.perf_counter() - began))
+    return statistics.median(samples)
+
+
+def softmax(logits: Any) -> Any:
+    """Probabilities of one row of logits."""
+    import numpy
+
+    exponentials = numpy.exp(logits.astype(numpy.float64) - logits.max())
+    return exponentials / exponentials.sum()
+
+
+def read_png(path: Path) -> Any:
+    """A PNG file as the samples are written: 8 bits, grey or RGB, no row filters; uint8 of shape ``(C, H, W)``."""
+    import numpy
+
+    data = path.read_bytes()
+    if data[:8] != b"\x89PNG\r\n\x1a\n":
+        raise Failed(f"{path.name} is no PNG file")
+    header, packed, at = b"", b"", 8
+    while at + 12 <= len(data):
+        (size,), kind = struct.unpack(">I", data[at : at + 4]), data[at + 4 : at + 8]
+        content = data[at + 8 : at + 8 + size]
+        header, packed = (content, packed) if kind == b"IHDR" else (header, packed)
+        packed += content if kind == b"IDAT" else b""
+        at += 12 + size
+    width, height, depth, colour, *rest = struct.unpack(">IIBBBBB", header)
+    channels = {0: 1, 2: 3}.get(colour, 0)
+    if depth != 8 or not channels or any(rest):
+        raise Failed(f"{path.name} is no PNG file as samples are written: 8 bits, grey or RGB")
+    n_bytes = height * (1 + width * channels)
+    rows = numpy.frombuffer(zlib.decompressobj().decompress(packed, n_bytes), numpy.uint8).reshape(height, -1)
+    if rows[:, 0].any():
+        raise Failed(f"{path.name} uses row filters")
+    return rows[:, 1:].reshape(height, width, channels).transpose(2, 0, 1)
+
+
+def read_cifar10(folder: Path) -> tuple[Any, Any]:
+    """Test images, uint8 ``(n, 3, 32, 32)``, and labels, int64, of CIFAR-10's binary version."""
+    import numpy
+
+    for path in (folder / "cifar-10-batches-bin" / "test_batch.bin", folder / "test_batch.bin"):
+        if path.is_file():
+            data = numpy.fromfile(path, numpy.uint8)
+            if not data.size or data.size % _CIFAR_RECORD:
+                raise Failed(f"{path} is truncated")
+            records = data.reshape(-1, _CIFAR_RECORD)
+            return records[:, 1:].reshape(-1, 3, 32, 32), records[:, 0].astype(numpy.int64)
+    raise Failed(f"{folder} holds no test_batch.bin of CIFAR-10's binary version")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,247 @@
+"""What `modelpress bundle` does: write the model, measure it, collect and check; nothing here needs torch."""
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnxruntime as ort
+
+from benchmarks.environment import describe_environment
+from benchmarks.model_file import open_model
+from export import bundle_files
+from export.artifact import open_artifact
+from export.atomic_file import atomic_writer
+from export.bundle import (
+    check_target,
+    facts_of_files,
+    open_bundle,
+    seal_folder,
+    staged_folder,
+    write_archive,
+)
+from export.bundle_files import verify
+from export.bundle_manifest import AccuracyClaim, Claims, Manifest
+from export.errors import InputError, ModelError
+from export.quantized import QuantizedModel
+from export.runtime import open_session
+from toolkit.bundle_claims import (
+    accuracy_claim,
+    choose_samples,
+    compression_of,
+    contract_of,
+    latency_claim,
+    logits_of,
+    write_samples,
+)
+from toolkit.data.image_set import ImageSet, load_image_set
+from toolkit.file_commands import verification
+from toolkit.model_card import model_card
+from toolkit.output_folder import check_output_file, file_facts, read_manifest
+from toolkit.training.progress import Progress
+
+PRESS, ONNX, CARD, REQUIREMENTS = "model.press", "model.onnx", "MODEL_CARD.md", "requirements.txt"
+SCRIPTS = ("run.py", "verify.py")
+UNSPECIFIED = "unspecified"
+_DECODED = "float"  # the flavour whose weights are those of the artifact, one by one
+_OLD_OPSET, _OLD_RUNTIME = 17, "1.15"  # the oldest ONNX Runtime known to run models up to this opset right
+_PATHS = (("data", "dir"), ("model", "checkpoint"), ("model", "teacher"))  # of a recipe
+
+WriteModel = Callable[[Path, QuantizedModel], object]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BundleRequest:
+    """What goes into a bundle.
+
+    Attributes:
+        flavour: Name of what `write_model` writes, as recorded.
+        write_model: Writes `model.onnx` of a decoded artifact to a path.
+        dataset: Name of the data set to measure on; None for the one that the model names.
+        data_dir: Folder of the data set.
+        license: SPDX expression of the model's licence.
+        n_samples: Test images to hand over.
+        archive: Write a `.zip` beside the folder.
+    """
+
+    flavour: str
+    write_model: WriteModel
+    dataset: str | None = None
+    data_dir: str | None = None
+    license: str = UNSPECIFIED
+    n_samples: int = 20
+    archive: bool = True
+    overwrite: bool = False
+
+
+def make_bundle(artifact: Path, target: Path, request: BundleRequest, progress: Progress) -> Manifest:
+    """Write the hand-off folder of an artifact, and its `.zip`: both whole, or neither.
+
+    Raises:
+        InputError: Artifact, data set or target are not usable.
+        ModelError: The finished bundle does not hold what it claims.
+    """
+    archive = archive_path(target)
+    check_target(target, overwrite=request.overwrite)
+    if request.archive:
+        check_output_file(archive, overwrite=request.overwrite)
+    elif archive.exists():
+        progress.note(f"{archive} is there already and stays as it is: it belongs to another bundle")
+    if request.license == UNSPECIFIED:
+        progress.note("the licence is recorded as unspecified (--license SPDX)")
+    with ExitStack() as stack:
+        file = stack.enter_context(atomic_writer(archive)) if request.archive else None
+        folder = stack.enter_context(staged_folder(target, overwrite=request.overwrite))
+        manifest = _fill(folder, artifact, target.name, request, progress)
+        if file is not None:
+            write_archive(file, folder, name=target.name)
+    return manifest
+
+
+def archive_path(target: Path) -> Path:
+    """Where the `.zip` of a bundle's folder is.
+
+    Example:
+        >>> archive_path(Path("out/handoff")).as_posix()
+        'out/handoff.zip'
+    """
+    return target.with_name(f"{target.name}.zip")
+
+
+def is_bundle(path: Path) -> bool:
+    """Whether a path given to `verify` means a bundle: a folder or a `.zip`."""
+    return path.is_dir() or path.suffix.lower() == ".zip"
+
+
+def verify_bundle(path: Path) -> dict[str, str]:
+    """Check a bundle from anywhere, its artifact included; each step says what it found.
+
+    Nothing in it is executed: the checks are those of this project's own copy of `verify.py`.
+
+    Raises:
+        InputError: It cannot be read, or is no bundle.
+        ArtifactError: Its artifact is damaged.
+        ModelError: A check fails.
+    """
+    with open_bundle(path) as bundle, tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        bundle.copy_to(folder)
+        open_model(folder / ONNX)  # refuses a model that would read other files
+        same_weights = folder / ONNX if bundle.manifest.flavour == _DECODED else None
+        steps = verification(folder / PRESS, against=same_weights)
+        found = {f"{PRESS}, {step}": text.replace(str(folder / ONNX), ONNX) for step, text in steps.items()}
+        return _checked(folder, str(path)) | found
+
+
+def _checked(folder: Path, shown_as: str) -> dict[str, str]:
+    """What `verify.py` finds, without what it does not judge.
+
+    Raises:
+        ModelError: A check fails.
+    """
+    steps = {}
+    for finding in verify.findings(folder, None, None):
+        if finding.holds is False:
+            raise ModelError(f"{shown_as}: {finding.check}: {finding.detail}")
+        if finding.holds:
+            steps[finding.check] = finding.detail
+    return steps
+
+
+def _fill(folder: Path, artifact: Path, name: str, request: BundleRequest, progress: Progress) -> Manifest:
+    """Every file of the bundle, measured and checked."""
+    with open_artifact(artifact) as opened:
+        model = opened.model()
+    shutil.copyfile(artifact, folder / PRESS)
+    request.write_model(folder / ONNX, model)
+    serialised = (folder / ONNX).read_bytes()
+    session = open_session(serialised)
+    metadata = dict(sorted(session.get_modelmeta().custom_metadata_map.items()))
+    images = _test_images(request, metadata.get("modelpress.dataset"), progress)
+    contract = contract_of(session, metadata, images, progress)
+    accuracy, samples = None, None
+    if images is not None:
+        logits = logits_of(session, contract, images)
+        accuracy = accuracy_claim(logits, images)
+        chosen = choose_samples(logits, images.test.labels, request.n_samples)
+        if len(chosen) < request.n_samples:
+            progress.note(f"{len(chosen)} samples: the model classifies no more test images right")
+        samples = write_samples(folder, contract, images.test, logits, chosen)
+    environment = describe_environment()
+    latency = latency_claim(folder / ONNX, environment, progress)
+    for script in SCRIPTS:
+        shutil.copyfile(Path(bundle_files.__path__[0], script), folder / script)
+    (folder / REQUIREMENTS).write_text(_requirements(serialised), encoding="utf-8")
+    run = run_beside(artifact)
+    facts: dict[str, Any] = {
+        "name": name,
+        "license": request.license,
+        "flavour": request.flavour,
+        "metadata": metadata,
+        "compression": compression_of(model),
+        "recipe": run.get("recipe", {}),
+        "dataset": _dataset(metadata, run, accuracy),
+        "environment": environment,
+        "claims": Claims(accuracy=accuracy, samples=samples, latency=latency),
+        "contract": contract,
+    }
+    card = model_card(Manifest(**facts, files=facts_of_files(folder)))
+    (folder / CARD).write_text(card, encoding="utf-8")
+    manifest = Manifest(**facts, files=facts_of_files(folder))
+    seal_folder(folder, manifest)
+    _checked(folder, "the new bundle")
+    return manifest
+
+
+def _test_images(request: BundleRequest, trained_on: str | None, progress: Progress) -> ImageSet | None:
+    """The data set asked for; else the one the model names, if it can be had without asking for more."""
+    name = request.dataset or trained_on
+    if name is None or (request.dataset is None and name == "cifar10" and request.data_dir is None):
+        if request.data_dir is not None:
+            raise InputError("the model does not name its data set: give --dataset with --data-dir")
+        progress.note("no accuracy is claimed and there are no samples: no data set given (--data-dir)")
+        return None
+    try:
+        return load_image_set(name, folder=request.data_dir, test_only=True)
+    except InputError as error:
+        if request.dataset is not None or request.data_dir is not None:
+            raise
+        progress.note(f"no accuracy is claimed and there are no samples: {error}")
+        return None
+
+
+def run_beside(artifact: Path) -> dict[str, Any]:
+    """Recipe and data set from the manifest of the run that made an artifact, if that lies beside it.
+
+    Paths are cut to names: they are those of one machine.
+    """
+    try:
+        manifest = read_manifest(artifact.parent) or {}
+        if manifest["files"][artifact.name] != file_facts(artifact):
+            return {}
+        recipe, dataset = dict(manifest["recipe"]), dict(manifest["dataset"])
+        for section, key in _PATHS:
+            if recipe.get(section, {}).get(key):
+                recipe[section][key] = Path(recipe[section][key]).name
+    except (InputError, KeyError, TypeError, ValueError, AttributeError):
+        return {}  # somebody else's manifest.json
+    return {"recipe": recipe, "dataset": dataset}
+
+
+def _dataset(metadata: dict[str, str], run: dict[str, Any], accuracy: AccuracyClaim | None) -> dict[str, str]:
+    """Name and fingerprint of the test images, from the best source there is."""
+    if accuracy is not None:
+        return {"name": accuracy.dataset, "fingerprint": accuracy.fingerprint}
+    known = {"name": metadata.get("modelpress.dataset"), **run.get("dataset", {})}
+    return {key: known[key] for key in ("name", "fingerprint") if known.get(key)}
+
+
+def _requirements(model: bytes) -> str:
+    """What the scripts need; for a model of a newer opset, the ONNX Runtime that it was measured in."""
+    opsets = [opset.version for opset in onnx.load_from_string(model).opset_import if not opset.domain]
+    runtime = _OLD_RUNTIME if max(opsets, default=0) <= _OLD_OPSET else ort.__version__
+    return f"numpy>=1.21\nonnxruntime>={runtime}\npillow>=9.0  # for image files\n"

@@ -1,0 +1,39 @@
+"""The text of a bundle's model card."""
+
+import jinja2
+
+from export.bundle_manifest import Manifest
+
+_TEMPLATE = "MODEL_CARD.md.j2"
+_SHOWN = tuple(
+    f"modelpress.{key}" for key in ("arch", "dataset", "prune", "quantize", "parameters", "version")
+)
+
+
+def model_card(manifest: Manifest) -> str:
+    """Markdown of a manifest; every figure in it comes from there."""
+    environment = jinja2.Environment(  # Markdown: nothing is escaped
+        loader=jinja2.PackageLoader("export", "bundle_files"),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template(_TEMPLATE).render(
+        m=manifest, c=manifest.compression, what=_what(manifest), shown=_SHOWN, shape=_shape
+    )
+
+
+def _what(manifest: Manifest) -> str:
+    """One sentence: what kind of network this is."""
+    arch, dataset = manifest.metadata.get("modelpress.arch"), manifest.dataset.get("name")
+    classes = manifest.contract.output_shape[-1]
+    return (
+        f"A compressed image classifier with {classes} classes"
+        + (f": {arch}" if arch else "")
+        + (f", made for {dataset}." if dataset else ".")
+    )
+
+
+def _shape(axes: list[int | str]) -> str:
+    return "(" + ", ".join(map(str, axes)) + ")"
