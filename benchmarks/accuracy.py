@@ -1,21 +1,53 @@
-"""Top-1 accuracy with its sampling error."""
+"""Accuracy with its sampling error, and the test of a difference on the same images."""
 
 from math import sqrt
 
 import numpy as np
 import numpy.typing as npt
+import onnxruntime as ort
+
+from benchmarks.records import PairedTest
+from export.errors import InputError
+from export.runtime import run_batched, single_input
 
 _Z95 = 1.959963984540054  # two-sided 95 % quantile of the normal distribution
+_BATCH = 256
+
+Logits = npt.NDArray[np.float32]
+Labels = npt.NDArray[np.int64]
 
 
-def top1(logits: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> float:
+def is_right(logits: Logits, labels: Labels, *, k: int = 1) -> npt.NDArray[np.bool_]:
+    """For each row whether its label is among the `k` largest logits; of equal logits, the first counts as larger.
+
+    Example:
+        >>> is_right(np.array([[0, 2, 1], [3, 3, 0]], np.float32), np.array([2, 1]), k=2).tolist()
+        [True, True]
+    """
+    own = np.take_along_axis(logits, labels[:, None], axis=1)
+    earlier = np.arange(logits.shape[1]) < labels[:, None]
+    larger = (logits > own) | ((logits == own) & earlier)
+    return np.asarray(np.count_nonzero(larger, axis=1) < k)
+
+
+def top1(logits: Logits, labels: Labels) -> float:
     """Fraction of rows whose largest logit is the label's.
 
     Example:
         >>> top1(np.array([[0, 1], [1, 0]], np.float32), np.array([1, 1]))
         0.5
     """
-    return float(np.mean(logits.argmax(axis=1) == labels))
+    return float(np.mean(is_right(logits, labels)))
+
+
+def top5(logits: Logits, labels: Labels) -> float | None:
+    """Fraction of rows whose label is among the five largest logits; None where five are all there are.
+
+    Example:
+        >>> top5(np.arange(6, dtype=np.float32)[None], np.array([1])), top5(np.zeros((1, 5)), np.array([1]))
+        (1.0, None)
+    """
+    return float(np.mean(is_right(logits, labels, k=5))) if logits.shape[1] > 5 else None
 
 
 def wilson_interval(fraction: float, n: int) -> tuple[float, float]:
@@ -30,3 +62,42 @@ def wilson_interval(fraction: float, n: int) -> tuple[float, float]:
     centre = (fraction + _Z95**2 / (2 * n)) / (1 + _Z95**2 / n)
     half = _Z95 * sqrt(fraction * (1 - fraction) / n + _Z95**2 / (4 * n * n)) / (1 + _Z95**2 / n)
     return min(fraction, centre - half), max(fraction, centre + half)  # equal at 0 and 1, but for rounding
+
+
+def paired_test(baseline: npt.NDArray[np.bool_], this: npt.NDArray[np.bool_]) -> PairedTest:
+    """Exact McNemar test on which images two models get right, in the same order.
+
+    Images that both get right, or both wrong, say nothing about a difference; were the models equally good, the others
+    would fall to either side like a fair coin.
+
+    Example:
+        >>> right = np.arange(100) < 90
+        >>> test = paired_test(right, right & (np.arange(100) >= 10))
+        >>> test.n_only_baseline, test.n_only_this, round(test.p_value, 4)
+        (10, 0, 0.002)
+
+    Source: McNemar 1947, "Note on the sampling error of the difference between correlated proportions or percentages".
+    """
+    from scipy.stats import binomtest
+
+    only_baseline = int(np.count_nonzero(baseline & ~this))
+    only_this = int(np.count_nonzero(this & ~baseline))
+    differing = only_baseline + only_this
+    p_value = float(binomtest(only_this, differing).pvalue) if differing else 1.0
+    return PairedTest(n_only_baseline=only_baseline, n_only_this=only_this, p_value=p_value)
+
+
+def classify(session: ort.InferenceSession, images: npt.NDArray[np.float32]) -> Logits:
+    """Logits of all images; a model whose batch axis is fixed gets batches of that size, the last one filled up.
+
+    Raises:
+        InputError: There are no images, or they do not fit the model.
+    """
+    if not len(images):
+        raise InputError("the data set holds no images to measure the accuracy on")
+    first = (single_input(session).shape or [None])[0]
+    if not isinstance(first, int) or first < 1:
+        return run_batched(session, images, batch=_BATCH)
+    missing = -len(images) % first
+    filled = np.concatenate([images, np.repeat(images[-1:], missing, axis=0)]) if missing else images
+    return run_batched(session, filled, batch=first)[: len(images)]

@@ -4,9 +4,10 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from benchmarks.graph_index import GraphIndex
 from benchmarks.records import FidelityRecord
+from benchmarks.running_weights import constant_tensors
 from export.errors import ModelError
-from export.graph import initializers
 from export.quantized import QuantizedModel, dense_array
 
 TIE = 1e-4  # logits closer than this are a tie: either label is right
@@ -46,15 +47,21 @@ def compare_logits(
 
 
 def tensors_that_differ(model: QuantizedModel, onnx_model: onnx.ModelProto) -> list[str]:
-    """Names whose decoded values are not bit for bit those of the ONNX file's initializers."""
-    stored = initializers(onnx_model)
+    """Names whose decoded values are not bit for bit those that the ONNX file holds, or computes from what it holds.
+
+    Raises:
+        InputError: The file's data are damaged, or a tensor's nodes cannot be evaluated.
+    """
+    index = GraphIndex(onnx_model.graph)
     decoded = {name: dense_array(tensor) for name, tensor in model.tensors.items()}
-    names = sorted({*stored, *decoded})
-    return [
-        name
-        for name in names
-        if name not in stored
-        or name not in decoded
-        or stored[name].shape != decoded[name].shape
-        or stored[name].tobytes() != decoded[name].tobytes()
-    ]
+    held = constant_tensors(onnx_model, index.constants() & set(decoded), index=index)
+    sources = index.ancestors([name for name in held if name not in index.stored])[1]
+    return sorted(
+        [name for name, array in decoded.items() if name not in held or not same_values(array, held[name])]
+        + list(set(index.stored) - set(decoded) - set(sources))
+    )
+
+
+def same_values(left: npt.NDArray[np.generic], right: npt.NDArray[np.generic]) -> bool:
+    """Bit-exact equality of two arrays, shape and type included."""
+    return (left.shape, left.dtype) == (right.shape, right.dtype) and left.tobytes() == right.tobytes()

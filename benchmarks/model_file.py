@@ -5,14 +5,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import onnx
+import onnxruntime as ort
 from google.protobuf.message import DecodeError
 
-from export.artifact import Artifact, TensorUsage, open_artifact
+from export.artifact import Artifact, TensorUsage, open_artifact, read_artifact
 from export.artifact_frame import MAGIC
 from export.errors import InputError
 from export.graph import has_external_data, metadata
 from export.onnx_flavours import emit
 from export.quantized import QuantizedModel
+from export.runtime import open_decoded, open_session
 
 
 @dataclass(frozen=True)
@@ -51,15 +53,36 @@ class ModelFile:
         """The ONNX bytes that a runtime loads."""
         return bytes(self.onnx_model.SerializeToString())
 
+    def session(self, *, threads: int | None = None) -> ort.InferenceSession:
+        """A session of what is decoded here, as `load_session` makes it of the file."""
+        if self.artifact is None:
+            return open_session(self.serialised(), threads=threads)
+        return open_decoded(self.quantized_model(), threads=threads)
+
+
+def load_session(path: Path, *, threads: int | None = None, spinning: bool = True) -> ort.InferenceSession:
+    """From a file to a session that is ready to run, the way users of each format would take.
+
+    An ONNX file is read and handed to the runtime; an artifact is decoded and its weights are handed over where they
+    lie, with no ONNX file in between.
+
+    Raises:
+        InputError: The file cannot be read, or ONNX Runtime does not accept the model.
+        ArtifactError: It is a damaged artifact.
+    """
+    if is_artifact(path):
+        return open_decoded(read_artifact(path), threads=threads, spinning=spinning)
+    return open_session(path.read_bytes(), threads=threads, spinning=spinning)
+
 
 def open_model(path: Path) -> ModelFile:
-    """Open and decode a file; an artifact is known by its name or its first bytes, all else must be ONNX.
+    """Open and decode a file; what is no artifact must be ONNX.
 
     Raises:
         InputError: The file cannot be read or is no model.
         ArtifactError: It is a damaged artifact.
     """
-    if path.suffix == ".press" or _starts_like_artifact(path):
+    if is_artifact(path):
         with open_artifact(path) as artifact:
             stored = artifact.usages()
         return ModelFile(
@@ -73,7 +96,14 @@ def _model(artifact: Artifact, stored: list[TensorUsage]) -> QuantizedModel:
     return QuantizedModel(artifact.graph, {t.record.name: t.tensor for t in stored})
 
 
-def _starts_like_artifact(path: Path) -> bool:
+def is_artifact(path: Path) -> bool:
+    """Whether a file is to be read as an artifact, by its name or its first bytes.
+
+    Raises:
+        InputError: The file cannot be read.
+    """
+    if path.suffix == ".press":
+        return True
     try:
         with path.open("rb") as file:
             return file.read(len(MAGIC)) == MAGIC

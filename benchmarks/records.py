@@ -1,17 +1,21 @@
 """`results.json`: everything measured in one run, in one documented, versioned form.
 
 Sizes are bytes of files on disk, accuracies fractions of 1, latencies milliseconds per batch.
+
+Schema 2 added what every field below says with "schema 1 had none". Files of schema 1 are still read: those fields get
+their defaults, and what is written again is schema 2.
 """
 
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from export.atomic_file import write_atomically
 from export.errors import InputError
 
-SCHEMA_VERSION: Literal[1] = 1
+SCHEMA_VERSION: Literal[2] = 2
+VerdictName = Literal["faster", "same", "slower", "undecided"]
 
 
 class _Record(BaseModel):
@@ -22,7 +26,11 @@ class LatencyRecord(_Record):
     """Latency of one model at one batch size and thread count.
 
     Attributes:
-        samples: Number of timed calls, over all rounds.
+        samples: Number of timed calls, over all rounds; minimum, percentiles and mean are over all of them.
+        p95_ms: Schema 1 had none, nor any of the following.
+        mean_interval_ms: 95 % interval of the mean, Student's t over the means of the rounds; None for one round.
+        images_per_second: Throughput: batch size over mean latency.
+        rounds: Fresh processes; 0 where it was not recorded.
     """
 
     batch: int
@@ -32,6 +40,44 @@ class LatencyRecord(_Record):
     p99_ms: float
     min_ms: float
     samples: int
+    p95_ms: float | None = None
+    mean_ms: float | None = None
+    mean_interval_ms: tuple[float, float] | None = None
+    images_per_second: float | None = None
+    rounds: int = 0
+
+
+class VerdictRecord(_Record):
+    """Latency of one model beside the baseline's, at one batch size and thread count; the rule: `benchmarks.verdict`.
+
+    Attributes:
+        ratio: Geometric mean over rounds of the ratio of medians within a round; below 1 is faster.
+        ratio_interval: 95 % interval, Student's t on the logarithms; None for fewer than three rounds.
+        min_ratio: Ratio of the fastest calls of all rounds.
+        verdict: "same" where no difference beyond 2 % is shown; "undecided" where the interval is too wide for that.
+    """
+
+    batch: int
+    threads: int
+    ratio: float
+    ratio_interval: tuple[float, float] | None
+    min_ratio: float
+    rounds: int
+    verdict: VerdictName
+
+
+class PairedTest(_Record):
+    """Exact McNemar test: do two models classify the same images equally well?
+
+    Attributes:
+        n_only_baseline: Images that only the baseline gets right.
+        n_only_this: Images that only this model gets right.
+        p_value: Two-sided, that a difference at least as large comes by chance; 1 where no image tells them apart.
+    """
+
+    n_only_baseline: int
+    n_only_this: int
+    p_value: float
 
 
 class LayerRecord(_Record):
@@ -100,6 +146,67 @@ class FidelityRecord(_Record):
     tie: float
 
 
+class NodeAudit(_Record):
+    """What became of one compute operator when ONNX Runtime optimised the graph.
+
+    Attributes:
+        node: Name of the node; its first output's name where it has none.
+        op: Operator as emitted.
+        runs_as: Operator that does its work in the optimised graph; "removed" where none is left, "folded" where it
+            was computed at load.
+        integer: It computes on integers.
+        reason: Why it does not compute on integers, or what makes it slow; empty where nothing is to be said.
+        remedy: What to change in the file; empty where there is nothing.
+    """
+
+    node: str
+    op: str
+    runs_as: str
+    integer: bool
+    reason: str = ""
+    remedy: str = ""
+
+
+class FusionAudit(_Record):
+    """The graph ONNX Runtime really runs, beside the one in the file.
+
+    Attributes:
+        emitted: Number of nodes by operator, in the file.
+        optimised: The same after all optimisations; operators of other domains carry theirs, but for com.microsoft.
+        nodes: The compute operators of the file, in graph order.
+        summary: What they amount to, one sentence per line.
+    """
+
+    emitted: dict[str, int]
+    optimised: dict[str, int]
+    nodes: list[NodeAudit]
+    summary: list[str]
+
+
+class ParityStep(_Record):
+    """One link of the parity chain: two ways to the same numbers, compared.
+
+    Attributes:
+        what: What was compared: integer codes, weights, logits.
+        n_compared: Weights or images compared; 0 where the two are not comparable.
+        equal: Equal bit for bit; for logits, every label that is no tie agrees.
+        largest_difference: Largest absolute difference; None where nothing was compared.
+        label_agreement: Fraction of images with the same top-1 label; None for weights and codes.
+        first_difference: First layer that differs; empty where none does.
+        detail: In words: unit and meaning of the difference, or why the two cannot be compared.
+    """
+
+    reference: str
+    candidate: str
+    what: str
+    n_compared: int
+    equal: bool
+    largest_difference: float | None = None
+    label_agreement: float | None = None
+    first_difference: str = ""
+    detail: str = ""
+
+
 class ModelRecord(_Record):
     """One file.
 
@@ -107,6 +214,17 @@ class ModelRecord(_Record):
         sparsity: Fraction of all convolution and linear weights that are exactly 0.0; None where none were found.
         top1: Fraction of test images classified right; None without a data set.
         top1_interval: 95 % Wilson interval of `top1`.
+        top5: The label is among the five largest logits; None for five classes or fewer. Schema 1 had none, nor any of
+            the following.
+        flavour: How the ONNX file stores its weights, from its metadata; None where it does not say.
+        paired: Against the baseline; None for the baseline itself.
+        session_ms: From the file's path to a session ready to run, first time in a process; median over rounds.
+        first_inference_ms: The call after that, at the smallest batch size; median over rounds.
+        session_ratio: Session creation and first inference together, over the baseline's.
+        peak_memory_bytes: Highest resident memory beyond that of the process before it opened the file, over all batch
+            sizes and rounds; None where unknown.
+        verdicts: Against the baseline, where both ran that batch size; empty for the baseline itself.
+        audit: What ONNX Runtime made of the graph; None where it was not asked.
     """
 
     name: str
@@ -120,6 +238,55 @@ class ModelRecord(_Record):
     latency: list[LatencyRecord] = []
     layers: list[LayerRecord] = []
     size: SizeRecord | None = None
+    flavour: str | None = None
+    top5: float | None = None
+    top5_interval: tuple[float, float] | None = None
+    paired: PairedTest | None = None
+    session_ms: float | None = None
+    first_inference_ms: float | None = None
+    session_ratio: float | None = None
+    peak_memory_bytes: int | None = None
+    verdicts: list[VerdictRecord] = []
+    audit: FusionAudit | None = None
+
+
+class ProfileEntry(_Record):
+    """One model in a benchmark profile.
+
+    Attributes:
+        path: As in its `ModelRecord`.
+        p50_ms: Median latency of one image, over all passes.
+        inferences_per_second: One over the median.
+        top1: Of the images of one pass; None without a data set.
+    """
+
+    path: str
+    p50_ms: float
+    p90_ms: float
+    inferences_per_second: float
+    top1: float | None = None
+    top1_interval: tuple[float, float] | None = None
+
+
+class ProfileRecord(_Record):
+    """A measurement in the manner of a published benchmark.
+
+    Attributes:
+        name: Of the profile.
+        label: What it is not; to be shown wherever its figures are.
+        n_samples: Images per pass.
+        passes: How often each model went through all of them, each time in a fresh process, models taking turns.
+        images: Where they come from.
+    """
+
+    name: str
+    label: str
+    n_samples: int
+    batch: int
+    threads: int
+    passes: int
+    images: str
+    models: list[ProfileEntry]
 
 
 class Results(_Record):
@@ -130,9 +297,12 @@ class Results(_Record):
         dataset: Name, fingerprint and number of test images; empty without one.
         training: Epochs as recorded by the training loop, by stage.
         parameters: Precision of scales and biases, and the validation accuracy with each; empty if not judged.
+        profile: A measurement in the manner of a published benchmark; schema 1 had none, nor any of the following.
+        parity: The chain from trained network to running file, link by link; empty where it was not asked.
+        notes: What a reader of the figures should know, in sentences.
     """
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1, 2] = SCHEMA_VERSION
     environment: dict[str, Any]
     recipe: dict[str, Any] = {}
     dataset: dict[str, Any] = {}
@@ -140,6 +310,14 @@ class Results(_Record):
     parameters: dict[str, Any] = {}
     models: list[ModelRecord] = Field(min_length=1)
     fidelity: list[FidelityRecord] = []
+    profile: ProfileRecord | None = None
+    parity: list[ParityStep] = []
+    notes: list[str] = []
+
+    @field_validator("schema_version")
+    @classmethod
+    def _read_as_current(cls, _: int) -> int:
+        return SCHEMA_VERSION
 
 
 def write_results(path: Path, results: Results) -> None:
@@ -163,5 +341,5 @@ def read_results(path: Path) -> Results:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the document"
         raise InputError(
-            f"{path}: is no results file of schema {SCHEMA_VERSION}: {where}: {first['msg']}"
+            f"{path}: is no results file of schema 1 or {SCHEMA_VERSION}: {where}: {first['msg']}"
         ) from error

@@ -6,13 +6,11 @@ Each measurement runs in a process of its own, whose highest resident memory the
 """
 
 import json
-import resource
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -21,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from benchmarks.memory import highest_memory
 from export.artifact import open_artifact, write_artifact
 from export.effort import EFFORTS, Effort
 from export.errors import ModelError
@@ -115,12 +114,12 @@ def main() -> None:
 def _encode(folder: Path, n_weights: int, effort: Effort) -> ScalePoint:
     _write(folder, synthetic_weight(1 << 19), effort)  # compile, and load what is loaded once
     weight = synthetic_weight(n_weights)
-    before = _highest_memory(reset=True)
+    before = _resident(reset=True)
     seconds, size = _timed(lambda: _write(folder, weight, effort))
     tensors = _n_bytes(weight) + size  # it is decoded again and compared
     seconds = min([seconds, *_again(lambda: _write(folder, weight, effort), seconds)])
     return ScalePoint.of(
-        "encode", effort, weight, seconds=seconds, extra=_highest_memory() - before - tensors, size=size
+        "encode", effort, weight, seconds=seconds, extra=_resident() - before - tensors, size=size
     )
 
 
@@ -136,10 +135,10 @@ def _decode(folder: Path, n_weights: int, effort: Effort) -> ScalePoint:
     for where, count in ((small, 1 << 19), (folder, n_weights)):
         subprocess.run([sys.executable, "-c", script, str(where), str(count), effort], check=True)
     _load(small / "model.press")
-    before = _highest_memory(reset=True)
+    before = _resident(reset=True)
     seconds, weight = _timed(lambda: _load(path))
     size = path.stat().st_size
-    extra = _highest_memory() - before - _n_bytes(weight) - size
+    extra = _resident() - before - _n_bytes(weight) - size
     seconds = min([seconds, *_again(lambda: _load(path), seconds)])
     return ScalePoint.of("decode", effort, weight, seconds=seconds, extra=extra, size=size)
 
@@ -174,22 +173,9 @@ def _n_bytes(weight: QuantizedTensor) -> int:
     return sum(array.nbytes for array in arrays)
 
 
-def _highest_memory(*, reset: bool = False) -> int:
-    """Highest resident memory of this process so far, in bytes; with `reset`, counted from now on."""
-    if reset:
-        with suppress(
-            OSError
-        ):  # only Linux forgets; elsewhere the figure is an upper bound of what was there
-            Path("/proc/self/clear_refs").write_text("5")
-    status = Path("/proc/self/status")
-    if status.is_file():  # what getrusage reports on Linux may be the parent's
-        return next(
-            1024 * int(line.split()[1])
-            for line in status.read_text().splitlines()
-            if line.startswith("VmHWM")
-        )
-    highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return highest if sys.platform == "darwin" else 1024 * highest
+def _resident(*, reset: bool = False) -> int:
+    """As `highest_memory`; 0 where it is unknown."""
+    return highest_memory(reset=reset) or 0
 
 
 if __name__ == "__main__":

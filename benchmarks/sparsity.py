@@ -2,27 +2,6 @@
 
 import numpy as np
 import numpy.typing as npt
-import onnx
-
-from export.graph import constants, initializers
-
-# operators with a weight, and the inputs where it may be
-_WEIGHTED = {"Conv": (1,), "ConvTranspose": (1,), "Gemm": (1,), "MatMul": (1, 0)}
-
-
-def layer_weights(model: onnx.ModelProto) -> dict[str, npt.NDArray[np.generic]]:
-    """Constant weights of all convolutions and linear layers, by name, in graph order.
-
-    Weights that other nodes compute (dequantized ones, say) are not found.
-    """
-    arrays = {**initializers(model), **constants(model)}
-    used = [
-        node.input[position]
-        for node in model.graph.node
-        for position in _WEIGHTED.get(node.op_type, ())
-        if position < len(node.input)
-    ]
-    return {name: arrays[name] for name in dict.fromkeys(used) if name in arrays}
 
 
 def sparsity_of(weight: npt.NDArray[np.generic]) -> float:

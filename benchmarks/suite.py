@@ -1,30 +1,36 @@
-"""All measurements of a set of files, put together."""
+"""All measurements of a set of files, put together; the first file is the baseline of the others."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.accuracy import top1, wilson_interval
-from benchmarks.latency import measure_latency
+from benchmarks.accuracy import Labels, Logits, classify, is_right, paired_test, top1, top5, wilson_interval
+from benchmarks.fusion import fusion_audit
+from benchmarks.inputs import InputPlan, check_names, input_specs, plan_inputs
+from benchmarks.latency import Contestant, Loading, Turn, latency_records, measure_latency
 from benchmarks.model_file import ModelFile
-from benchmarks.records import ModelRecord
+from benchmarks.records import ModelRecord, VerdictRecord
+from benchmarks.running_weights import running_weights
 from benchmarks.size import layer_record, size_record
-from benchmarks.sparsity import layer_weights, total_sparsity
-from export.runtime import open_session, run_batched
-
-Logits = npt.NDArray[np.float32]
+from benchmarks.sparsity import total_sparsity
+from benchmarks.verdict import compare_rounds
+from export.errors import InputError
+from export.onnx_flavours import FLAVOUR_METADATA
 
 
 def describe_model(model: ModelFile, *, shown_as: str = "") -> ModelRecord:
     """Size and sparsity, in all and per layer; `shown_as` replaces the file's name."""
-    weights = layer_weights(model.onnx_model)
+    with named(model.path):
+        weights = running_weights(model.onnx_model)
     stored = {t.record.name: t for t in model.stored}
     return ModelRecord(
         name=model.path.stem,
         path=shown_as or model.path.name,
         format="press" if model.artifact else "onnx",
+        flavour=None if model.artifact else model.metadata.get(FLAVOUR_METADATA),
         size_bytes=model.size_bytes,
         sparsity=total_sparsity(weights),
         layers=[layer_record(name, weight, stored.get(name)) for name, weight in weights.items()],
@@ -32,26 +38,141 @@ def describe_model(model: ModelFile, *, shown_as: str = "") -> ModelRecord:
     )
 
 
-def add_accuracy(
-    record: ModelRecord, model: ModelFile, images: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]
-) -> Logits:
-    """Classify all images in ONNX Runtime; fills the record and returns the logits."""
-    logits = run_batched(open_session(model.serialised()), images)
-    record.top1, record.n_images = top1(logits, labels), len(labels)
-    record.top1_interval = wilson_interval(record.top1, len(labels))
-    return logits
+def add_audits(records: Sequence[ModelRecord], models: Sequence[ModelFile]) -> None:
+    """What ONNX Runtime makes of every graph; fills the records.
+
+    Raises:
+        InputError: It does not accept a model.
+    """
+    for record, model in zip(records, models, strict=True):
+        record.audit = fusion_audit(model.serialised(), name=record.path)
+
+
+def add_accuracies(
+    records: Sequence[ModelRecord],
+    models: Sequence[ModelFile],
+    images: npt.NDArray[np.float32],
+    labels: Labels,
+    *,
+    n_classes: int,
+    on_model: Callable[[ModelRecord], None] = lambda record: None,
+) -> list[Logits]:
+    """Classify all images with every model in ONNX Runtime; fills the records and returns the logits, model by model.
+
+    Args:
+        records: One per model, in order.
+        models: The first is the baseline of the paired tests.
+        images: Network input, shape ``(n, channels, height, width)``.
+        labels: Shape ``(n,)``.
+        n_classes: Of the data set; a model must give as many logits.
+        on_model: Called whenever one is done.
+
+    Raises:
+        InputError: There are no images, or a model does not fit them.
+    """
+    found: list[Logits] = []
+    for record, model in zip(records, models, strict=True):
+        with named(model.path):
+            logits = classify(model.session(), images)
+            _check_classes(logits, n_classes)
+        found.append(logits)
+        n = len(labels)
+        record.n_images, record.top1, record.top5 = n, top1(logits, labels), top5(logits, labels)
+        record.top1_interval = wilson_interval(record.top1, n)
+        record.top5_interval = None if record.top5 is None else wilson_interval(record.top5, n)
+        if model is not models[0]:
+            record.paired = paired_test(is_right(found[0], labels), is_right(logits, labels))
+        on_model(record)
+    return found
+
+
+def _check_classes(logits: Logits, n_classes: int) -> None:
+    if logits.shape[1] != n_classes:
+        raise InputError(
+            f"the model gives {logits.shape[1]} logits, the data set has {n_classes} classes; "
+            "choose the data set the model was trained on (--dataset)"
+        )
+
+
+def plan_all(
+    models: Sequence[ModelFile], given: Mapping[str, Path], batches: Sequence[int]
+) -> list[InputPlan]:
+    """What every model is fed with, found out before anything is measured.
+
+    Raises:
+        InputError: Arrays are needed and not given, unknown, or do not fit.
+    """
+    specs = []
+    for model in models:
+        with named(model.path):
+            specs.append(input_specs(model.onnx_model))
+    check_names(given, specs)
+    return [
+        plan_inputs(str(model.path), inputs, given, batches)
+        for model, inputs in zip(models, specs, strict=True)
+    ]
 
 
 def add_latency(
-    records: list[ModelRecord],
-    paths: list[Path],
+    records: Sequence[ModelRecord],
+    models: Sequence[ModelFile],
     *,
-    batches: tuple[int, ...],
-    threads: tuple[int, ...],
+    batches: Sequence[int],
+    threads: Sequence[int],
     rounds: int,
-    on_round: Callable[[Path], None],
-) -> None:
-    """Time all files against each other; fills the records."""
-    measured = measure_latency(paths, batches=batches, threads=threads, rounds=rounds, on_round=on_round)
-    for record, path in zip(records, paths, strict=True):
-        record.latency = measured[path]
+    given: Mapping[str, Path] | None = None,
+    on_round: Callable[[Path], None] = lambda path: None,
+) -> list[str]:
+    """Time all files against each other; fills the records.
+
+    Args:
+        records: One per model, in order.
+        models: The first is the baseline.
+        batches: Batch sizes.
+        threads: Intra-operator thread counts.
+        rounds: How often the files take turns.
+        given: ``.npy`` files by input name, for models that random numbers do not suit.
+        on_round: Called after each file's turn.
+
+    Returns:
+        What there is to say about batch sizes that were not timed.
+
+    Raises:
+        InputError: As in `plan_all`.
+        ModelpressError: A file cannot be timed.
+    """
+    plans = plan_all(models, given or {}, batches)
+    contestants = [Contestant(model.path, plan) for model, plan in zip(models, plans, strict=True)]
+    measured = measure_latency(contestants, threads=threads, rounds=rounds, on_round=on_round)
+    reference = Loading.of(measured[0])
+    for position, (record, turns) in enumerate(zip(records, measured, strict=True)):
+        loading = Loading.of(turns)
+        record.latency = latency_records(turns)
+        record.session_ms, record.first_inference_ms = loading.session_ms, loading.first_inference_ms
+        record.session_ratio = loading.ratio_to(reference)
+        record.peak_memory_bytes = loading.peak_memory_bytes
+        record.verdicts = _verdicts(measured[0], turns) if position else []
+    return [plan.note for plan in plans if plan.note]
+
+
+def _verdicts(baseline: Sequence[Turn], turns: Sequence[Turn]) -> list[VerdictRecord]:
+    """One for each setting that both were timed at."""
+    return [
+        compare_rounds(
+            [turn.samples[setting] for turn in baseline],
+            [turn.samples[setting] for turn in turns],
+            batch=setting[0],
+            threads=setting[1],
+        )
+        for setting in turns[0].samples
+        if setting in baseline[0].samples
+    ]
+
+
+@contextmanager
+def named(path: Path) -> Iterator[None]:
+    """Put a file's name before what is wrong with it."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error

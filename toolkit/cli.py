@@ -9,6 +9,7 @@ import typer
 
 from export.errors import InputError, ModelpressError
 from toolkit.cli_bench import bench_app
+from toolkit.cli_bundle import bundle
 from toolkit.cli_options import (
     DATA,
     MEASUREMENT,
@@ -16,12 +17,16 @@ from toolkit.cli_options import (
     AllowExternalData,
     AsJson,
     Bf16,
+    CalibrationData,
+    CalibrationImages,
+    CalibrationRule,
     Config,
     DataDir,
     DeviceName,
     Download,
     Effort,
     FinetuneEpochs,
+    Flavour,
     Lossless,
     MaxDecoded,
     ModelOrNetwork,
@@ -34,13 +39,16 @@ from toolkit.cli_options import (
     PackSparsity,
     PackSymmetric,
     PenaltyEpochs,
+    Percentile,
     PressFile,
+    ReduceRange,
     Resume,
     Seed,
     Settings,
     TrainEpochs,
     common_keys,
     emit_json,
+    flavour_request,
     merged_recipe,
     need_torch,
     output_file,
@@ -75,6 +83,9 @@ app.add_typer(
 app.add_typer(
     study_app, name="study", help="Run a whole series of experiments.", rich_help_panel="Measurements"
 )
+
+
+app.command(rich_help_panel="Files")(bundle)
 
 
 @app.callback(invoke_without_command=True)
@@ -462,21 +473,36 @@ def pack(
 @app.command("onnx", rich_help_panel="Stage by stage")
 def emit_onnx(
     file: PressFile,
-    flavour: Annotated[str, typer.Option(help="How weights are stored in the ONNX file: float.")] = "float",
+    flavour: Flavour = "float",
+    calibration_data: CalibrationData = None,
+    calibration_images: CalibrationImages = 512,
+    calibration_method: CalibrationRule = "min-max",
+    percentile: Percentile = 99.99,
+    reduce_range: ReduceRange = False,
     output: Path = output_file("ONNX file.", "model.onnx"),
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
     """Write a checked ONNX model from an artifact. Needs no torch."""
     from export.artifact import open_artifact
-    from export.onnx_flavours import write_onnx
+    from toolkit.onnx_command import write_flavour
     from toolkit.output_folder import check_output_file
 
+    request = flavour_request(
+        flavour,
+        calibration_data,
+        n_images=calibration_images,
+        method=calibration_method,
+        percentile=percentile,
+        reduce_range=reduce_range,
+    )
     check_output_file(output, overwrite=overwrite)
     with open_artifact(file) as artifact:
-        size = write_onnx(output, artifact.lazy_model(), flavour=flavour)
-    _tell(f"{output}: {size:,} bytes, flavour {flavour}, checked")
-    emit_json({"output": str(output), "size_bytes": size, "flavour": flavour}, as_json=as_json)
+        facts = write_flavour(output, artifact.lazy_model(), request)
+    _tell(f"{output}: {facts['size_bytes']:,} bytes, flavour {flavour}, checked")
+    for note in facts["notes"]:
+        _tell(f"note: {note}")
+    emit_json(facts, as_json=as_json)
 
 
 @app.command(rich_help_panel="Files")
@@ -492,17 +518,31 @@ def inspect(file: PressFile, max_decoded: MaxDecoded = 2, as_json: AsJson = Fals
 
 @app.command(rich_help_panel="Files")
 def verify(
-    file: PressFile,
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE", help="A .press artifact, or a bundle: its folder or .zip.", show_default=False
+        ),
+    ],
     against: Annotated[
         Path | None, typer.Option(help="ONNX file whose weights must equal the decoded ones bit for bit.")
     ] = None,
     max_decoded: MaxDecoded = 2,
     as_json: AsJson = False,
 ) -> None:
-    """Check an artifact: checksums, full decode, re-encoding, ONNX checker, ONNX Runtime. Needs no torch."""
+    """Check an artifact: checksums, full decode, re-encoding, ONNX checker, ONNX Runtime. Needs no torch.
+
+    A bundle: SHA-256 of every file, input and output, sample images; nothing in it is executed or unpacked in place.
+    """
+    from toolkit.bundle_command import is_bundle, verify_bundle
     from toolkit.file_commands import verification
 
-    steps = verification(file, against=against, max_decoded_bytes=max_decoded << 30)
+    if is_bundle(file):
+        if against is not None:
+            raise InputError("--against is for a .press file; a bundle is checked against its own manifest")
+        steps = verify_bundle(file)
+    else:
+        steps = verification(file, against=against, max_decoded_bytes=max_decoded << 30)
     for step, finding in steps.items():
         _tell(f"ok  {step}: {finding}")
     emit_json({"file": str(file), "ok": True, "steps": steps}, as_json=as_json)
@@ -547,18 +587,20 @@ def unpack(
 @app.command(rich_help_panel="Measurements")
 def report(
     results: Annotated[
-        list[Path], typer.Argument(metavar="RESULTS", help="results.json of one or several runs.")
+        list[Path], typer.Argument(metavar="RESULTS", help="results.json of one or several runs; the first is what the others are beside.")
     ],
     output: Path = output_file("HTML page, or Markdown tables with the suffix .md.", "report.html"),
     overwrite: Overwrite = False,
 ) -> None:
-    """Draw results as one HTML file, or as Markdown tables. Needs no torch."""
+    """Draw results as one HTML file, or as Markdown tables; several runs side by side. Needs no torch."""
+    from benchmarks.comparison import run_names
     from benchmarks.records import read_results
     from benchmarks.report import write_report
     from toolkit.output_folder import check_output_file
 
     check_output_file(output, overwrite=overwrite)
-    write_report(output, [read_results(path) for path in results])
+    names = run_names(results)
+    write_report(output, [read_results(path) for path in results], names)
     _tell(f"{output}: {len(results)} run{'s' * (len(results) > 1)}")
 
 

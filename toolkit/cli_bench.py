@@ -1,7 +1,7 @@
 """The `bench` commands: what files weigh, how right and how fast they are; the speed of coding and of training."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from typer.core import TyperGroup
@@ -20,7 +20,6 @@ from toolkit.cli_options import (
     Settings,
     emit_json,
     merged_recipe,
-    show_results,
 )
 
 
@@ -60,40 +59,76 @@ def files(
     ] = None,
     data_dir: DataDir = None,
     batch: Annotated[
-        str, typer.Option(metavar="N ...", help="Batch sizes, in images.", rich_help_panel=MEASUREMENT)
-    ] = "1,8,64",
+        str | None,
+        typer.Option(
+            metavar="N ...", help="Batch sizes.", show_default="1 8 64", rich_help_panel=MEASUREMENT
+        ),
+    ] = None,
     threads: Annotated[
-        str, typer.Option(metavar="N ...", help="Thread counts.", rich_help_panel=MEASUREMENT)
-    ] = "1,2",
+        str | None,
+        typer.Option(metavar="N ...", help="Thread counts.", show_default="1 2", rich_help_panel=MEASUREMENT),
+    ] = None,
     rounds: Annotated[
-        int, typer.Option(min=1, help="How often the files take turns.", rich_help_panel=MEASUREMENT)
-    ] = 3,
+        int,
+        typer.Option(
+            min=1,
+            help="How often the files take turns; a verdict needs three.",
+            rich_help_panel=MEASUREMENT,
+        ),
+    ] = 5,
+    inputs: Annotated[
+        list[str],
+        typer.Option(
+            "--input",
+            metavar="NAME=FILE.npy",
+            help="What the input of this name is fed with, where random numbers do not suit. Repeatable.",
+            rich_help_panel=MEASUREMENT,
+        ),
+    ] = [],
+    profile: Annotated[
+        Literal["mlperf-tiny"] | None,
+        typer.Option(
+            help="mlperf-tiny: 200 images one at a time, one thread; no official MLPerf result.",
+            rich_help_panel=MEASUREMENT,
+        ),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Write results.json here.", rich_help_panel=OUTPUT)
     ] = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
-    """Measure size, sparsity, accuracy and latency in ONNX Runtime. Needs no torch."""
+    """Measure size, sparsity, accuracy and latency in ONNX Runtime. Needs no torch.
+
+    Each file is timed in processes of its own, in turns; the verdict against the first is a ratio with a 95 % interval.
+    Leave the machine alone meanwhile.
+    """
     from benchmarks.records import write_results
+    from toolkit.bench_files import BenchPlan, bench_files, bench_profile, parse_inputs
+    from toolkit.bench_tables import show_bench
     from toolkit.console import TerminalProgress
-    from toolkit.file_commands import bench_files
     from toolkit.output_folder import check_output_file
 
     if output is not None:
         check_output_file(output, overwrite=overwrite)
-    results = bench_files(
-        paths,
+    if profile is not None and (batch or threads or inputs):
+        raise InputError(
+            f"--profile {profile} fixes batch size, threads and inputs: leave out --batch, --threads and --input"
+        )
+    plan = BenchPlan(
         dataset=dataset,
         data_dir=None if data_dir is None else str(data_dir),
-        batches=_numbers("--batch", batch),
-        threads=_numbers("--threads", threads),
+        batches=_numbers("--batch", "1 8 64" if batch is None else batch),
+        threads=_numbers("--threads", "1 2" if threads is None else threads),
         rounds=rounds,
-        progress=TerminalProgress(),
+        inputs=parse_inputs(inputs),
     )
+    measure = bench_files if profile is None else bench_profile
+    results = measure(paths, plan, TerminalProgress())
     if output is not None:
         write_results(output, results)
-    show_results(results, None, as_json=as_json)
+    show_bench(results)
+    emit_json(results.model_dump(mode="json"), as_json=as_json)
 
 
 @bench_app.command("size")
@@ -225,6 +260,47 @@ def training(
     if output is not None:
         write_json(output, facts)
     show_training(facts)
+    emit_json(facts, as_json=as_json)
+
+
+@bench_app.command("runtime")
+def runtime(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE", help="ONNX files to run in other versions.", show_default=False),
+    ] = [],
+    versions: Annotated[
+        str | None,
+        typer.Option(
+            metavar="V,V,...",
+            help="Versions of ONNX Runtime, as in 1.15.1,1.20.0; each is fetched into an environment of its own.",
+            rich_help_panel=MEASUREMENT,
+        ),
+    ] = None,
+    output: JsonFile = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """What the installed ONNX Runtime does with each way of storing weights; or whether files run in other versions.
+
+    Without files: every row of the table that the flavours are built on is tried out. Needs no torch.
+    """
+    from toolkit.console import TerminalProgress
+    from toolkit.output_folder import check_output_file, write_json
+    from toolkit.runtime_command import capabilities, show_capabilities, show_versions, versions_of
+
+    if bool(paths) != (versions is not None):
+        raise InputError("give both or neither: FILE… to run, and --versions to run them in")
+    if output is not None:
+        check_output_file(output, overwrite=overwrite)
+    if versions is None:
+        facts = capabilities()
+        show_capabilities(facts)
+    else:
+        facts = versions_of(paths, versions.replace(",", " ").split(), TerminalProgress())
+        show_versions(facts)
+    if output is not None:
+        write_json(output, facts)
     emit_json(facts, as_json=as_json)
 
 

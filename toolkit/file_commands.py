@@ -9,13 +9,10 @@ from typing import IO, Any
 import numpy as np
 import onnx
 
-from benchmarks.environment import describe_environment, usable_cores
 from benchmarks.fidelity import tensors_that_differ
 from benchmarks.model_file import open_model
-from benchmarks.records import Results
 from benchmarks.size_ladder import entropies
 from benchmarks.sparsity import sparsity_of
-from benchmarks.suite import add_accuracy, add_latency, describe_model
 from export.artifact import (
     DEFAULT_MAX_DECODED_BYTES,
     TensorUsage,
@@ -32,8 +29,6 @@ from export.graph import metadata
 from export.onnx_flavours import emit, write_onnx
 from export.quantized import QuantizedModel, QuantizedTensor, Tensor
 from export.runtime import open_session, run_batched, single_input
-from toolkit.data.image_set import ImageSet, load_image_set, normalised
-from toolkit.training.progress import Progress
 
 ArraysOf = Callable[[str, Tensor], Iterator[tuple[str, Any]]]  # members of an .npz for one tensor
 
@@ -173,81 +168,6 @@ def unpack_file(
         with atomic_writer(target) as file:
             _write_npz(file, model, _levels_of if levels else _arrays_of)
     return target.stat().st_size
-
-
-def bench_files(
-    paths: list[Path],
-    *,
-    dataset: str | None,
-    data_dir: str | None,
-    batches: tuple[int, ...],
-    threads: tuple[int, ...],
-    rounds: int,
-    progress: Progress,
-) -> Results:
-    """Measure any `.press` and `.onnx` files against each other.
-
-    Raises:
-        InputError: A file is no model, or the data set is missing.
-    """
-    if len({path.resolve() for path in paths}) < len(paths):
-        raise InputError("a file is given twice; give each one once")
-    models = [open_model(path) for path in paths]
-    records = [
-        describe_model(model, shown_as=name)
-        for model, name in zip(models, distinct_names(paths), strict=True)
-    ]
-    facts: dict[str, Any] = {}
-    if max(threads) > usable_cores():
-        progress.note(f"{max(threads)} threads on {usable_cores()} cores: such latencies mean little")
-    images = _test_images(dataset, models[0].metadata.get("modelpress.dataset"), data_dir, progress)
-    if images is not None:
-        pixels = normalised(images.test.images, images.mean, images.std)
-        progress.start("accuracy", len(models))
-        for model, record in zip(models, records, strict=True):
-            add_accuracy(record, model, pixels, images.test.labels)
-            progress.advance(model.path.name)
-        progress.finish()
-        facts = images.test_facts()
-    progress.start("latency", rounds * len(paths))
-    add_latency(
-        records,
-        paths,
-        batches=batches,
-        threads=threads,
-        rounds=rounds,
-        on_round=lambda path: progress.advance(path.name),
-    )
-    progress.finish()
-    return Results(environment=describe_environment(), dataset=facts, models=records)
-
-
-def _test_images(
-    asked_for: str | None, trained_on: str | None, data_dir: str | None, progress: Progress
-) -> ImageSet | None:
-    """The data set asked for; else the one the model names, if it can be had without asking for more."""
-    name = asked_for or trained_on
-    if name is None or (asked_for is None and name == "cifar10" and data_dir is None):
-        progress.note("accuracy is not measured: no data set given (--dataset, --data-dir)")
-        return None
-    try:
-        return load_image_set(name, folder=data_dir, test_only=True)
-    except InputError as error:
-        if asked_for is not None or data_dir is not None:
-            raise
-        progress.note(f"accuracy is not measured: {error}")
-        return None
-
-
-def distinct_names(paths: list[Path]) -> list[str]:
-    """File names, or whole paths where names repeat.
-
-    Example:
-        >>> distinct_names([Path("a/m.press"), Path("b/m.press")])
-        ['a/m.press', 'b/m.press']
-    """
-    names = [path.name for path in paths]
-    return names if len(set(names)) == len(names) else [str(path) for path in paths]
 
 
 def _check_reencoding(model: QuantizedModel) -> str:

@@ -16,10 +16,12 @@ from pydantic import ValidationError
 
 from benchmarks.environment import describe_environment
 from benchmarks.fidelity import compare_logits, tensors_that_differ
+from benchmarks.latency import session_settings
 from benchmarks.model_file import ModelFile, open_model
+from benchmarks.parity import parity_chain
 from benchmarks.records import FidelityRecord, Results, read_results, write_results
 from benchmarks.report import write_report
-from benchmarks.suite import add_accuracy, add_latency, describe_model
+from benchmarks.suite import add_accuracies, add_audits, add_latency, describe_model
 from export.artifact import read_artifact, write_artifact
 from export.errors import InputError, ModelError
 from export.onnx_flavours import write_onnx
@@ -247,18 +249,26 @@ class _Run:
         pixels = normalised(test.images, images.mean, images.std)
         models = [open_model(path) for path in paths]
         records = [describe_model(model) for model in models]
+        add_audits(records, models)
         self.progress.start("accuracy", len(models) + 1)
-        logits = {}
-        for model, record in zip(models, records, strict=True):
-            logits[model.path.name] = add_accuracy(record, model, pixels, test.labels)
-            self.progress.advance(f"{model.path.name} {record.top1:.2%}")
-        fidelity = self._fidelity(state, images, device, models, logits)
+        found = add_accuracies(
+            records,
+            models,
+            pixels,
+            test.labels,
+            n_classes=len(images.class_names),
+            on_model=lambda record: self.progress.advance(f"{record.path} {record.top1:.2%}"),
+        )
+        logits = {path.name: rows for path, rows in zip(paths, found, strict=True)}
+        trained = predict(state.compressed(), to_device(test, images, device.torch_device))
+        fidelity = self._fidelity(trained, models, logits)
+        parity = parity_chain(models[1:], pixels, torch_logits=trained, frozen=freeze_stage(state))
         self.progress.advance()
         self.progress.finish()
         self.progress.start("latency", bench.rounds * len(paths))
         add_latency(
             records,
-            paths,
+            models,
             batches=bench.batch,
             threads=bench.threads,
             rounds=bench.rounds,
@@ -266,20 +276,19 @@ class _Run:
         )
         self.progress.finish()
         return Results(
-            environment=self.manifest["environment"],
+            environment={**self.manifest["environment"], "sessions": session_settings(bench.threads)},
             recipe=self.manifest["recipe"],
             dataset=images.test_facts(),
             training={k: v for k, v in state.history.items() if k in _TRAINED},
             parameters=state.history.get("parameters", {}),
             models=records,
             fidelity=fidelity,
+            parity=parity,
         )
 
     def _fidelity(
         self,
-        state: NetworkState,
-        images: ImageSet,
-        device: Device,
+        trained: npt.NDArray[np.float32],
         models: list[ModelFile],
         logits: dict[str, npt.NDArray[np.float32]],
     ) -> list[FidelityRecord]:
@@ -293,7 +302,6 @@ class _Run:
         differing = tensors_that_differ(packed.quantized_model(), files["model-float.onnx"].onnx_model)
         if differing:
             raise ModelError(f"model-float.onnx differs from {PRESS} in {', '.join(differing)}")
-        trained = predict(state.compressed(), to_device(images.test, images, device.torch_device))
         records = [
             compare_logits(
                 trained, logits[name], reference_name="PyTorch, fake-quantized", candidate_name=name

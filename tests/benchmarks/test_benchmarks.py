@@ -1,20 +1,16 @@
-import json
-
 import numpy as np
 import pytest
 
-from benchmarks.accuracy import top1, wilson_interval
-from benchmarks.environment import describe_environment
 from benchmarks.fidelity import compare_logits
-from benchmarks.latency import measure_latency
 from benchmarks.model_file import open_model
-from benchmarks.records import ModelRecord, Results, read_results, write_results
+from benchmarks.records import ModelRecord, Results
 from benchmarks.report import render_report
+from benchmarks.running_weights import running_weights
 from benchmarks.size import size_record
-from benchmarks.sparsity import layer_weights, sparsity_of, total_sparsity
-from benchmarks.suite import add_accuracy, describe_model
+from benchmarks.sparsity import sparsity_of, total_sparsity
+from benchmarks.suite import describe_model
 from export.artifact import write_artifact
-from export.errors import InputError, ModelpressError
+from export.errors import InputError
 from export.onnx_flavours import emit
 from tests.conftest import small_model
 
@@ -41,7 +37,7 @@ def test_size_record_adds_up_to_the_file(files):
 
 def test_sparsity_counts_exact_zeros_of_running_weights(files):
     model = small_model()
-    weights = layer_weights(open_model(files[1]).onnx_model)
+    weights = running_weights(open_model(files[1]).onnx_model)
     assert list(weights) == ["conv.weight", "fc.weight"]
     zeros = sum(int((t.dequantize() == 0).sum()) for t in model.quantized().values())
     assert total_sparsity(weights) == pytest.approx(zeros / 84)
@@ -58,22 +54,6 @@ def test_both_formats_describe_the_same_weights(files):
     assert sum(press.layers[0].grid_counts) == round(72 * (1 - press.layers[0].sparsity))
 
 
-def test_accuracy_runs_the_file(files):
-    images = np.random.default_rng(0).standard_normal((50, 2, 6, 6)).astype(np.float32)
-    record = describe_model(open_model(files[1]))
-    logits = add_accuracy(record, open_model(files[1]), images, np.zeros(50, np.int64))
-    assert record.top1 == top1(logits, np.zeros(50, np.int64)) == np.mean(logits.argmax(1) == 0)
-    assert record.top1_interval[0] <= record.top1 <= record.top1_interval[1]
-
-
-def test_wilson_interval_is_the_textbooks():
-    from scipy.stats import binomtest
-
-    for hits, n in ((0, 10), (5, 10), (913, 1000), (1000, 1000)):
-        expected = binomtest(hits, n).proportion_ci(method="wilson")
-        assert wilson_interval(hits / n, n) == pytest.approx((expected.low, expected.high), abs=1e-12)
-
-
 def test_differing_labels_count_only_where_logits_are_no_tie():
     reference = np.array([[1.0, 0.0], [1.0, 0.99995], [1.0, 0.0]], np.float32)
     candidate = np.array([[1.0, 0.0], [0.99995, 1.0], [0.0, 1.0]], np.float32)
@@ -83,56 +63,12 @@ def test_differing_labels_count_only_where_logits_are_no_tie():
     assert record.largest_difference == 1.0
 
 
-def test_latency_times_every_setting_of_every_file(files):
-    turns = []
-    measured = measure_latency(files, batches=(1, 2), threads=(1,), rounds=2, on_round=turns.append)
-    assert turns == [files[0], files[1], files[1], files[0]]
-    for records in measured.values():
-        assert [(r.batch, r.threads) for r in records] == [(1, 1), (2, 1)]
-        for r in records:
-            assert 0 < r.min_ms <= r.p50_ms <= r.p90_ms <= r.p99_ms
-            assert r.samples >= 24
-
-
-def test_a_failing_worker_is_an_error_and_not_a_gap(tmp_path):
-    (tmp_path / "bad.onnx").write_bytes(b"\x08\x08")
-    with pytest.raises(ModelpressError, match=r"bad.onnx: timing failed: .*neither"):
-        measure_latency([tmp_path / "bad.onnx"], batches=(1,), threads=(1,), rounds=1)
-
-
 @pytest.mark.parametrize("content", [b"", b"hello", b"\x08\x08"])
 def test_files_that_are_no_model_are_refused(tmp_path, content):
     path = tmp_path / "x.onnx"
     path.write_bytes(content)
     with pytest.raises(InputError, match="neither a .press artifact nor an ONNX model"):
         open_model(path)
-
-
-def test_results_survive_being_written(tmp_path, files):
-    records = [describe_model(open_model(path)) for path in files]
-    results = Results(environment=describe_environment(), models=records)
-    write_results(tmp_path / "results.json", results)
-    assert read_results(tmp_path / "results.json") == results
-    document = json.loads((tmp_path / "results.json").read_text())
-    assert document["schema_version"] == 1
-    wanted = {"name", "path", "format", "size_bytes", "sparsity", "top1", "n_images", "latency"}
-    assert wanted <= set(document["models"][0])
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("{", "the document"),
-        ('{"schema_version": 2}', "schema_version"),
-        ("[]", "the document"),
-        ('{"environment": {}, "models": []}', "models"),
-    ],
-)
-def test_files_that_are_no_results_are_refused(tmp_path, text, message):
-    path = tmp_path / "results.json"
-    path.write_text(text)
-    with pytest.raises(InputError, match=f"is no results file of schema 1: {message}"):
-        read_results(path)
 
 
 def test_report_is_one_page_that_escapes_what_it_shows(files):

@@ -5,16 +5,19 @@ import onnx
 import pytest
 
 from benchmarks.fidelity import compare_logits
-from benchmarks.latency import measure_latency
+from benchmarks.inputs import input_specs, plan_inputs
+from benchmarks.latency import Contestant, measure_latency
 from benchmarks.model_file import open_model
 from benchmarks.records import LatencyRecord, Results
 from benchmarks.report import render_report
-from benchmarks.sparsity import layer_weights, total_sparsity
+from benchmarks.running_weights import running_weights
+from benchmarks.sparsity import total_sparsity
 from benchmarks.suite import describe_model
 from export.artifact import write_artifact
 from export.errors import InputError, ModelError
 from export.onnx_flavours import emit
 from tests.conftest import small_model
+from tests.export.foreign_onnx import NODE, foreign, saved
 
 
 @pytest.fixture
@@ -39,20 +42,18 @@ def test_tensors_in_other_files_are_not_followed(tmp_path):
 
 
 def test_sparsity_is_unknown_where_no_weights_are_found(tmp_path):
-    node, info = onnx.helper.make_node, onnx.helper.make_tensor_value_info
-    arrays = {"q": np.zeros((4, 3), np.int8), "s": np.float32(0.1), "z": np.int8(0)}
-    graph = onnx.helper.make_graph(
-        [node("DequantizeLinear", ["q", "s", "z"], ["w"]), node("MatMul", ["x", "w"], ["y"])],
-        "g",
-        [info("x", 1, ["N", 4])],
-        [info("y", 1, ["N", 3])],
-        [onnx.numpy_helper.from_array(np.asarray(a), n) for n, a in arrays.items()],
-    )
-    model = onnx.helper.make_model(graph, ir_version=8, opset_imports=[onnx.helper.make_opsetid("", 13)])
-    onnx.save(model, tmp_path / "qdq.onnx")
-    record = describe_model(open_model(tmp_path / "qdq.onnx"))
+    nodes = [NODE("Transpose", ["x"], ["t"]), NODE("MatMul", ["x", "t"], ["y"])]
+    path = saved(foreign(nodes, {}, y=("N", "N")), tmp_path / "no-weights.onnx")
+    record = describe_model(open_model(path))
     assert record.sparsity is None
     assert "0.00 %" not in render_report([Results(environment={}, models=[record])])
+
+
+def test_sparsity_is_that_of_dequantized_weights(tmp_path):
+    arrays = {"q": np.int8([[0, 1], [2, 0], [0, 0], [3, 4]]), "s": np.float32(0.1), "z": np.int8(0)}
+    nodes = [NODE("DequantizeLinear", list(arrays), ["w"]), NODE("MatMul", ["x", "w"], ["y"])]
+    path = saved(foreign(nodes, arrays, y=("N", 2)), tmp_path / "dequantized.onnx")
+    assert describe_model(open_model(path)).sparsity == 0.5
 
 
 def test_weights_in_constant_nodes_count(tmp_path):
@@ -61,7 +62,7 @@ def test_weights_in_constant_nodes_count(tmp_path):
     model.graph.node.insert(0, onnx.helper.make_node("Constant", [], [weight.name], value=weight))
     del model.graph.initializer[0]
     onnx.save(model, tmp_path / "c.onnx")
-    expected = total_sparsity(layer_weights(emit(small_model(), flavour="float")))
+    expected = total_sparsity(running_weights(emit(small_model(), flavour="float")))
     assert describe_model(open_model(tmp_path / "c.onnx")).sparsity == expected
 
 
@@ -87,7 +88,8 @@ def test_a_folder_named_like_ours_is_not_imported(artifact, tmp_path, monkeypatc
     (tmp_path / "benchmarks").mkdir()
     (tmp_path / "benchmarks" / "__init__.py").write_text("raise RuntimeError('foreign')")
     monkeypatch.chdir(tmp_path)
-    assert measure_latency([artifact], batches=(1,), threads=(1,), rounds=1)
+    plan = plan_inputs("m", input_specs(open_model(artifact).onnx_model), {}, (1,))
+    assert measure_latency([Contestant(artifact, plan)], threads=(1,), rounds=1)
 
 
 def test_names_with_mathematics_are_drawn_as_they_are(artifact):

@@ -1,0 +1,124 @@
+"""Who makes and who uses which tensor of an ONNX graph."""
+
+from collections import defaultdict
+
+import onnx
+
+ONNX_DOMAINS = ("", "ai.onnx")
+# operators whose result is another one at every call, even on constants
+_RANDOM = frozenset(
+    {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
+)
+
+
+class GraphIndex:
+    """The main graph of a model, by tensor name.
+
+    Attributes:
+        nodes: In graph order; the numbers below count in this list.
+        stored: Initializers by name.
+        overridable: Initializers that are inputs of the graph too: a caller may replace them.
+        producers: Number of the node that makes a tensor.
+        consumers: Numbers of the nodes that use it, nested graphs included, in graph order.
+        outputs: Names of the graph's outputs.
+
+    Example:
+        >>> w = onnx.helper.make_tensor("w", onnx.TensorProto.FLOAT, [1], [2.0])
+        >>> nodes = [onnx.helper.make_node("Neg", ["w"], ["v"]), onnx.helper.make_node("Mul", ["x", "v"], ["y"])]
+        >>> index = GraphIndex(onnx.helper.make_graph(nodes, "g", [], [], [w]))
+        >>> index.producers, sorted(index.constants())
+        ({'v': 0, 'y': 1}, ['v', 'w'])
+    """
+
+    def __init__(self, graph: onnx.GraphProto) -> None:
+        self.nodes = list(graph.node)
+        self.stored = {tensor.name: tensor for tensor in graph.initializer}
+        self.overridable = {value.name for value in graph.input if value.name in self.stored}
+        self.outputs = [value.name for value in graph.output]
+        self.producers = {name: k for k, node in enumerate(self.nodes) for name in node.output if name}
+        self.consumers: defaultdict[str, list[int]] = defaultdict(list)
+        for k, node in enumerate(self.nodes):
+            for name in {*node.input, *_captured(node)} - {""}:
+                self.consumers[name].append(k)
+
+    def producer(self, name: str) -> onnx.NodeProto | None:
+        """The node that makes a tensor; None for inputs and initializers."""
+        return self.nodes[self.producers[name]] if name in self.producers else None
+
+    def users(self, name: str) -> list[onnx.NodeProto]:
+        """The nodes that use a tensor."""
+        return [self.nodes[k] for k in self.consumers.get(name, ())]
+
+    def constants(self, *, overridable: bool = True) -> set[str]:
+        """Tensors whose value is known from the file alone: initializers, and what is computed from them only.
+
+        Args:
+            overridable: Count initializers that are graph inputs too; the values a caller may replace.
+        """
+        known = set(self.stored) - (set() if overridable else self.overridable)
+        for node in self.nodes:  # in topological order, as the format demands
+            if node.op_type not in _RANDOM and all(n in known for n in _needs(node)):
+                known.update(name for name in node.output if name)
+        return known
+
+    def by_dataflow(self) -> list[onnx.NodeProto]:
+        """The nodes that the outputs depend on, each after what it uses.
+
+        Files list parallel branches in any order; this one follows from the graph alone.
+        """
+        ordered: list[int] = []
+        seen: set[int] = set()
+        pending = [(k, False) for k in self._makers(self.outputs)]
+        while pending:
+            number, complete = pending.pop()
+            if complete:
+                ordered.append(number)
+            elif number not in seen:
+                seen.add(number)
+                pending.append((number, True))
+                pending += [(k, False) for k in self._makers(_needs(self.nodes[number]))]
+        return [self.nodes[k] for k in ordered]
+
+    def _makers(self, names: list[str]) -> list[int]:
+        """Numbers of the nodes that make these tensors, last first: to be taken from the end."""
+        return [self.producers[name] for name in reversed(names) if name in self.producers]
+
+    def ancestors(self, names: list[str]) -> tuple[list[int], list[str]]:
+        """The nodes that tensors are computed by, in graph order, and the initializers these start from."""
+        pending, seen = list(names), set(names)
+        needed: set[int] = set()
+        while pending:
+            name = pending.pop()
+            if name not in self.producers or self.producers[name] in needed:
+                continue
+            needed.add(self.producers[name])
+            fresh = set(_needs(self.nodes[self.producers[name]])) - seen
+            seen |= fresh
+            pending += fresh
+        return sorted(needed), [name for name in self.stored if name in seen]
+
+
+def _needs(node: onnx.NodeProto) -> list[str]:
+    return [name for name in (*node.input, *_captured(node)) if name]
+
+
+def _captured(node: onnx.NodeProto) -> set[str]:
+    """Names that nested graphs use and do not make themselves."""
+    names: set[str] = set()
+    for attribute in node.attribute:
+        for graph in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+            made = {t.name for t in graph.initializer} | {v.name for v in graph.input}
+            made |= {name for inner in graph.node for name in inner.output}
+            used = {name for inner in graph.node for name in _needs(inner)} | {v.name for v in graph.output}
+            names |= used - made
+    return names
+
+
+def attribute_of(node: onnx.NodeProto, name: str, default: int) -> int:
+    """An integer attribute of a node.
+
+    Example:
+        >>> attribute_of(onnx.helper.make_node("Gemm", ["x", "w"], ["y"], transB=1), "transB", 0)
+        1
+    """
+    return next((int(a.i) for a in node.attribute if a.name == name), default)

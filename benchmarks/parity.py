@@ -1,0 +1,233 @@
+"""The parity chain: every way to the same numbers, compared with the one before it.
+
+PyTorch's fake-quantized network = integer codes = decoded file = ONNX Runtime without optimisations ≈ with them,
+and every further file against the first. A link that does not hold is reported, with the first layer that differs.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+
+from benchmarks.fidelity import compare_logits
+from benchmarks.first_difference import TOLERANCE, first_differing_layer, unoptimised_session
+from benchmarks.inputs import InputSpec, check_takes_images, input_specs
+from benchmarks.model_file import ModelFile
+from benchmarks.records import ParityStep
+from benchmarks.weight_parity import compare_codes, compare_weights, not_comparable
+from export.errors import InputError, ModelError
+from export.quantized import QuantizedModel
+
+FloatArray = npt.NDArray[np.float32]
+MOST_IMAGES = 256
+_BATCH, _RANDOM_IMAGES, _EXPOSED_IMAGES = 64, 32, 4
+_SEED = 0
+_ROUNDING = ("QuantizeLinear", "DynamicQuantizeLinear")
+_ROUNDS = "activations are rounded to integers, where sums that differ in the last bit may end a step apart"
+
+
+def parity_chain(
+    models: Sequence[ModelFile],
+    images: FloatArray | None,
+    *,
+    torch_logits: FloatArray | None = None,
+    frozen: QuantizedModel | None = None,
+) -> list[ParityStep]:
+    """Compare all that ought to be the same network.
+
+    The reference of the files is the first artifact among them, or else the first file.
+
+    Args:
+        models: At least one.
+        images: Network input, shape ``(n, ...)``, of which the first 256 are used; None for random numbers.
+        torch_logits: Shape ``(n, classes)``, of the network in PyTorch on these images.
+        frozen: What was packed into the artifact.
+
+    Raises:
+        ValueError: There are no models, or fewer or more logits than images.
+
+    Returns:
+        One step per link, those about weights first. Files that cannot be compared make steps with
+        ``n_compared == 0``, whose detail says why.
+    """
+    if not models:
+        raise ValueError("the parity chain needs at least one model")
+    if torch_logits is not None and (images is None or len(torch_logits) != len(images)):
+        raise ValueError("logits of PyTorch need the images that they belong to")
+    runs = _runs(models, images)
+    first = next((run for run in runs if run.model.artifact), runs[0])
+    others = [run for run in runs if run is not first]
+    steps = []
+    if frozen is not None and first.model.artifact:
+        steps.append(compare_codes(frozen, first.model.quantized_model(), candidate=first.name))
+    steps += [_weights_against_first(first, other) for other in others]
+    if torch_logits is not None:
+        steps.append(_against_torch(torch_logits[:MOST_IMAGES], first))
+    steps += [_optimised_against_plain(run) for run in (first, *others)]
+    return steps + [_against_first(first, other) for other in others]
+
+
+def _runs(models: Sequence[ModelFile], images: FloatArray | None) -> list["_Run"]:
+    """Files by their names, or by their paths where names repeat."""
+    names = Counter(model.path.name for model in models)
+    return [_Run(m, m.path.name if names[m.path.name] == 1 else str(m.path), images) for m in models]
+
+
+def _weights_against_first(first: "_Run", other: "_Run") -> ParityStep:
+    try:
+        return compare_weights(
+            first.model.onnx_model, other.model.onnx_model, reference=first.name, candidate=other.name
+        )
+    except InputError as error:
+        return not_comparable("weights", first.name, other.name, str(error))
+
+
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """One file on the images, with and without optimisations.
+
+    Attributes:
+        name: What the report calls it.
+        given: Images; None for random numbers.
+    """
+
+    model: ModelFile
+    name: str
+    given: FloatArray | None
+    _logits: dict[bool, FloatArray] = field(default_factory=dict)
+
+    @cached_property
+    def spec(self) -> InputSpec:
+        """Its only input.
+
+        Raises:
+            InputError: It has several, or none.
+        """
+        specs = input_specs(self.model.onnx_model)
+        if len(specs) != 1:
+            raise InputError(f"{self.name} has {len(specs)} inputs; images are one")
+        return specs[0]
+
+    @cached_property
+    def images(self) -> FloatArray:
+        """Network input, shape ``(n, ...)``.
+
+        Raises:
+            InputError: There are none, they do not fit, or random numbers would not do.
+        """
+        if self.given is not None:
+            if not len(self.given):
+                raise InputError("there are no images")
+            check_takes_images([self.spec], self.given.shape[1:])
+            return self.given[:MOST_IMAGES]
+        shape = (self.spec.shape or ("",))[1:]
+        if self.spec.dtype != "float32" or self.spec.shape is None or any(isinstance(n, str) for n in shape):
+            raise InputError(f"random numbers do not suit {self.spec}")
+        size = (_RANDOM_IMAGES, *(int(n) for n in shape))
+        return np.random.default_rng(_SEED).standard_normal(size).astype(np.float32)
+
+    def logits(self, *, optimised: bool) -> FloatArray:
+        """First output, one row per image.
+
+        Raises:
+            InputError: The model does not run, or its output has no row per image.
+        """
+        if optimised not in self._logits:
+            session = self.model.session() if optimised else unoptimised_session(self.model.onnx_model)
+            self._logits[optimised] = run_images(session, self.images, batch=self.fixed_batch or _BATCH)
+        return self._logits[optimised]
+
+    @property
+    def fixed_batch(self) -> int | None:
+        """The only batch size it takes; None for any."""
+        axis = self.spec.shape[0] if self.spec.shape else ""
+        return axis if isinstance(axis, int) else None
+
+
+def run_images(session: ort.InferenceSession, images: FloatArray, *, batch: int) -> FloatArray:
+    """First output of a model for all images, in batches of exactly `batch`, the last filled up.
+
+    Raises:
+        InputError: The model does not take them, or gives no row per image.
+    """
+    feed, parts = session.get_inputs()[0].name, []
+    for start in range(0, len(images), batch):
+        part = images[np.arange(start, start + batch) % len(images)]
+        try:
+            output = session.run(None, {feed: part})[0]
+        except Exception as error:  # onnxruntime's exception classes share no public base
+            raise InputError(f"ONNX Runtime rejects images of shape {part.shape}: {error}") from error
+        if np.ndim(output) < 1 or len(output) != batch:
+            raise InputError(f"the output has shape {np.shape(output)} for {batch} images")
+        parts.append(np.asarray(output, np.float32))
+    return np.concatenate(parts)[: len(images)]
+
+
+def _against_torch(logits: FloatArray, run: _Run) -> ParityStep:
+    name = "PyTorch, fake-quantized"
+    try:
+        return _compare(logits, run.logits(optimised=True), name, run.name)
+    except InputError as error:
+        return not_comparable("logits", name, run.name, str(error))
+
+
+def _optimised_against_plain(run: _Run) -> ParityStep:
+    plain = f"{run.name}, optimisations off"
+    try:
+        step = _compare(run.logits(optimised=False), run.logits(optimised=True), plain, run.name)
+    except InputError as error:
+        return not_comparable("logits", plain, run.name, str(error))
+    if step.n_compared and any(n.op_type in _ROUNDING for n in run.model.onnx_model.graph.node):
+        step = step.model_copy(update={"detail": f"{step.detail}; {_ROUNDS}"})
+    return step
+
+
+def _against_first(first: _Run, other: _Run) -> ParityStep:
+    try:
+        if first.images.shape != other.images.shape:
+            raise InputError(f"inputs of shape {first.images.shape[1:]} and {other.images.shape[1:]}")
+        expected, actual = first.logits(optimised=True), other.logits(optimised=True)
+        step = _compare(expected, actual, first.name, other.name)
+        far = (step.largest_difference or 0.0) > TOLERANCE * float(np.abs(expected).max(initial=0))
+        if step.n_compared and (far or not step.equal):
+            step = step.model_copy(update={"first_difference": _first_layer(first, other)})
+    except InputError as error:
+        return not_comparable("logits", first.name, other.name, str(error))
+    return step
+
+
+def _first_layer(first: _Run, other: _Run) -> str:
+    n = first.fixed_batch or other.fixed_batch or _EXPOSED_IMAGES
+    few = first.images[np.arange(n) % len(first.images)]
+    return first_differing_layer(first.model.onnx_model, other.model.onnx_model, few)
+
+
+def _compare(expected: FloatArray, actual: FloatArray, reference: str, candidate: str) -> ParityStep:
+    if expected.shape != actual.shape:
+        return not_comparable(
+            "logits", reference, candidate, f"outputs of shape {expected.shape} and {actual.shape}"
+        )
+    rows = len(expected)
+    try:
+        record = compare_logits(
+            expected.reshape(rows, -1),
+            actual.reshape(rows, -1),
+            reference_name=reference,
+            candidate_name=candidate,
+        )
+    except ModelError as error:
+        return not_comparable("logits", reference, candidate, str(error))
+    return ParityStep(
+        reference=reference,
+        candidate=candidate,
+        what="logits",
+        n_compared=rows,
+        equal=record.differing_labels == 0,
+        largest_difference=record.largest_difference,
+        label_agreement=record.label_agreement,
+        detail=f"labels of {record.differing_labels} images differ, ties left out",
+    )

@@ -1,0 +1,285 @@
+"""Results as rows of text, ready to be printed, for the terminal, Markdown and the HTML page alike."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+
+from benchmarks.records import (
+    FusionAudit,
+    LatencyRecord,
+    ModelRecord,
+    NodeAudit,
+    PairedTest,
+    ParityStep,
+    ProfileRecord,
+    Results,
+    SizeRecord,
+    VerdictRecord,
+)
+
+Row = dict[str, str]
+NONE = "–"
+_COLUMNS = {"path": "file", "bytes": "bytes", "ratio": "smaller", "sparsity": "zeros", "top1": "top-1"}
+_SIGNIFICANT = 0.05
+
+
+def markdown_table(rows: Iterable[Row], headings: dict[str, str]) -> str:
+    """Rows as Markdown: `headings` maps the keys of each row to column titles; the first column is text.
+
+    Example:
+        >>> print(markdown_table([{"a": "x|y", "b": "1"}], {"a": "name", "b": "number"}))
+        | name | number |
+        | --- | ---: |
+        | x\\|y | 1 |
+    """
+    lines = [list(headings.values()), ["---", *["---:"] * (len(headings) - 1)]]
+    lines += [[row[key] for key in headings] for row in rows]
+    return "\n".join(f"| {' | '.join(map(_markdown_cell, line))} |" for line in lines)
+
+
+def _markdown_cell(text: str) -> str:
+    """No text ends its cell, its line, or begins a tag."""
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+
+
+def thread_count(threads: int) -> str:
+    """In words.
+
+    Example:
+        >>> thread_count(1), thread_count(4)
+        ('1 thread', '4 threads')
+    """
+    return f"{threads} thread{'s' * (threads > 1)}"
+
+
+def headline_latency(model: ModelRecord) -> LatencyRecord | None:
+    """The setting that tables show: smallest batch, fewest threads."""
+    return min(model.latency, key=lambda record: (record.batch, record.threads), default=None)
+
+
+def latency_label(results: Results) -> str:
+    """What the latency column of `file_rows` holds."""
+    record = headline_latency(results.models[0])
+    return f"p50, batch {record.batch}, {thread_count(record.threads)}" if record else "p50"
+
+
+def table_headings(results: Results) -> dict[str, str]:
+    """The keys of `file_rows` that short tables show, with their column titles; the verdict where there is one."""
+    judged = {"verdict": "latency ratio"} if any(model.verdicts for model in results.models) else {}
+    return {**_COLUMNS, "p50": latency_label(results), **judged}
+
+
+def file_rows(results: Results) -> list[Row]:
+    """The table of files; the first file is the baseline."""
+    baseline = results.models[0]
+    return [_file_row(model, baseline) for model in results.models]
+
+
+def _file_row(model: ModelRecord, baseline: ModelRecord) -> Row:
+    latency = headline_latency(model)
+    verdict = None if latency is None else verdict_at(model, latency)
+    return {
+        "path": model.path,
+        "kind": model.flavour or model.format,
+        "bytes": f"{model.size_bytes:,}",
+        "ratio": f"{baseline.size_bytes / model.size_bytes:.1f}x",
+        "sparsity": percent(model.sparsity, digits=2),
+        "top1": with_interval(model.top1, model.top1_interval),
+        "top5": with_interval(model.top5, model.top5_interval),
+        "paired": NONE if model.paired is None else _paired(model.paired),
+        "p50": NONE if latency is None else f"{latency.p50_ms:.2f} ms",
+        "p99": NONE if latency is None else f"{latency.p99_ms:.2f} ms",
+        **_judgement(verdict),
+        **loading_row(model),
+    }
+
+
+def _judgement(verdict: VerdictRecord | None) -> Row:
+    """In one text, and in its parts."""
+    if verdict is None:
+        return {"verdict": NONE, "judgement": "", "judged_ratio": ""}
+    return {
+        "verdict": verdict_text(verdict),
+        "judgement": verdict.verdict,
+        "judged_ratio": ratio_text(verdict),
+    }
+
+
+def percent(fraction: float | None, *, digits: int) -> str:
+    """A fraction in percent; a dash for None.
+
+    Example:
+        >>> percent(0.69338, digits=1), percent(None, digits=1)
+        ('69.3 %', '–')
+    """
+    return NONE if fraction is None else f"{100 * fraction:.{digits}f} %"
+
+
+def with_interval(fraction: float | None, interval: tuple[float, float] | None) -> str:
+    """A fraction in percent with half the width of its interval.
+
+    Example:
+        >>> with_interval(0.9, (0.88, 0.91))
+        '90.00 ± 1.50 %'
+    """
+    if fraction is None or interval is None:
+        return NONE
+    low, high = interval
+    return f"{100 * fraction:.2f} ± {50 * (high - low):.2f} %"
+
+
+def _paired(test: PairedTest) -> str:
+    """What McNemar's test counted, and whether it shows a difference."""
+    counts = f"−{test.n_only_baseline:,} +{test.n_only_this:,}, p = {_p_value(test.p_value)}"
+    if test.p_value >= _SIGNIFICANT:
+        return f"{counts}: no difference shown"
+    return f"{counts}: {'worse' if test.n_only_baseline > test.n_only_this else 'better'}"
+
+
+def _p_value(p: float) -> str:
+    return "1" if p >= 1 else f"{p:.2f}" if p >= 0.01 else f"{p:.1e}"
+
+
+def ratio_text(verdict: VerdictRecord) -> str:
+    """The ratio with its interval, where it has one."""
+    if verdict.ratio_interval is None:
+        return f"{verdict.ratio:.2f}"
+    low, high = verdict.ratio_interval
+    return f"{verdict.ratio:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def verdict_text(verdict: VerdictRecord) -> str:
+    """Ratio, interval and verdict."""
+    return f"{ratio_text(verdict)} {verdict.verdict}"
+
+
+def verdict_at(model: ModelRecord, latency: LatencyRecord) -> VerdictRecord | None:
+    """The verdict at one setting; None for the baseline, and where it did not run that."""
+    setting = (latency.batch, latency.threads)
+    return next((verdict for verdict in model.verdicts if (verdict.batch, verdict.threads) == setting), None)
+
+
+def latency_rows(results: Results) -> Iterator[Row]:
+    """One row per file, batch size and thread count, milliseconds; dashes for what was not recorded."""
+    for model in results.models:
+        for record in model.latency:
+            verdict = verdict_at(model, record)
+            rate = record.images_per_second
+            yield {
+                "path": model.path,
+                "batch": str(record.batch),
+                "threads": str(record.threads),
+                "min": f"{record.min_ms:.3f}",
+                "p50": f"{record.p50_ms:.3f}",
+                "p90": f"{record.p90_ms:.3f}",
+                "p95": milliseconds(record.p95_ms, digits=3),
+                "p99": f"{record.p99_ms:.3f}",
+                "mean": _mean(record),
+                "throughput": NONE if rate is None else f"{rate:,.0f}",
+                "samples": f"{record.samples:,}",
+                **_judgement(verdict),
+            }
+
+
+def _mean(record: LatencyRecord) -> str:
+    if record.mean_ms is None or record.mean_interval_ms is None:
+        return milliseconds(record.mean_ms, digits=3)
+    low, high = record.mean_interval_ms
+    return f"{record.mean_ms:.3f} ± {(high - low) / 2:.3f}"
+
+
+def milliseconds(value: float | None, *, digits: int) -> str:
+    """A number without its unit; a dash for None."""
+    return NONE if value is None else f"{value:.{digits}f}"
+
+
+def loading_row(model: ModelRecord) -> Row:
+    """From the file to the first result, and the memory it takes; units where they are not all milliseconds."""
+    memory, times = model.peak_memory_bytes, (model.session_ms, model.first_inference_ms)
+    together = None if None in times else sum(time for time in times if time is not None)
+    return {
+        "session": milliseconds(model.session_ms, digits=2),
+        "first": milliseconds(model.first_inference_ms, digits=2),
+        "load": NONE if together is None else f"{together:.1f} ms",
+        "load_ratio": NONE if model.session_ratio is None else f"{model.session_ratio:.2f}x",
+        "memory": NONE if memory is None else f"{memory / 1e6:.1f} MB",
+    }
+
+
+def parity_row(step: ParityStep) -> Row:
+    """One link of the chain; whether it holds in words."""
+    compared = step.n_compared > 0
+    return {
+        "candidate": step.candidate,
+        "reference": step.reference,
+        "what": step.what,
+        "compared": f"{step.n_compared:,}" if compared else NONE,
+        "equal": ("yes" if step.equal else "no") if compared else "not comparable",
+        "difference": NONE if step.largest_difference is None else f"{step.largest_difference:.1e}",
+        "labels": percent(step.label_agreement, digits=2),
+        "layer": step.first_difference or NONE,
+        "detail": step.detail,
+    }
+
+
+def profile_rows(profile: ProfileRecord) -> list[Row]:
+    """One row per file of a benchmark profile."""
+    return [
+        {
+            "path": entry.path,
+            "p50": f"{entry.p50_ms:.3f} ms",
+            "p90": f"{entry.p90_ms:.3f} ms",
+            "rate": f"{entry.inferences_per_second:,.0f}",
+            "top1": with_interval(entry.top1, entry.top1_interval),
+        }
+        for entry in profile.models
+    ]
+
+
+def operator_rows(audit: FusionAudit) -> list[Row]:
+    """How many nodes of every operator there are in the file and after optimisation."""
+    return [
+        {
+            "op": op,
+            "emitted": f"{audit.emitted.get(op, 0):,}",
+            "optimised": f"{audit.optimised.get(op, 0):,}",
+        }
+        for op in dict.fromkeys([*audit.emitted, *audit.optimised])
+    ]
+
+
+def obstacle_rows(audit: FusionAudit) -> list[Row]:
+    """What the audit has to say about single nodes; those of which it says the same in one row."""
+    groups: defaultdict[tuple[str, str, str, str], list[NodeAudit]] = defaultdict(list)
+    for node in audit.nodes:
+        if node.reason:
+            groups[node.op, node.runs_as, node.reason, node.remedy].append(node)
+    return [
+        {
+            "nodes": ", ".join(node.node for node in nodes),
+            "count": f"{len(nodes):,}",
+            "op": op,
+            "runs_as": runs_as,
+            "reason": reason,
+            "remedy": remedy or NONE,
+        }
+        for (op, runs_as, reason, remedy), nodes in groups.items()
+    ]
+
+
+def size_rows(size: SizeRecord, total: int) -> list[Row]:
+    """Where the bytes of an artifact are; they add up to the whole file."""
+    parts = {
+        "weight codes (payload)": size.payload,
+        "code tables": size.tables,
+        "scales, offsets, folded batch norm factors": size.scales,
+        "tensor headers": size.headers,
+        "float tensors (biases, layers kept in float)": size.float_tensors,
+        "graph": size.graph,
+        "tensor directory": size.directory,
+        "file and chunk headers": size.frame,
+        "whole file": total,
+    }
+    return [
+        {"part": part, "bytes": f"{value:,}", "share": percent(value / total, digits=1)}
+        for part, value in parts.items()
+    ]
