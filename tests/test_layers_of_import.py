@@ -4,6 +4,7 @@ import pkgutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 import benchmarks
@@ -50,6 +51,7 @@ def artifact(tmp_path_factory):
     path = tmp_path_factory.mktemp("artifact") / "model.press"
     write_artifact(path, small_model())
     write_onnx(path.with_name("foreign.onnx"), small_model(), flavour="float")
+    np.save(path.with_name("inputs.npy"), np.random.default_rng(0).random((4, 2, 6, 6), np.float32))
     return path
 
 
@@ -62,6 +64,12 @@ def artifact(tmp_path_factory):
         ["unpack", "{file}", "-o", "{folder}/unpacked.onnx", "--overwrite"],
         ["unpack", "{file}", "-o", "{folder}/unpacked.npz", "--overwrite"],
         ["onnx", "{file}", "-o", "{folder}/model.onnx", "--overwrite"],
+        [
+            *("onnx", "{file}", "-o", "{folder}/model.onnx", "--overwrite"),
+            *("--flavour", "int8-sparse", "--calibration-data", "{folder}/inputs.npy"),
+        ],
+        ["bench", "runtime"],
+        ["bundle", "{file}", "-o", "{folder}/handoff", "--overwrite"],
         ["bench", "{file}", "--batch", "1", "2", "--threads", "1", "--rounds", "1"],
         ["study", "sparse-regression", "-o", "{folder}/study", "--overwrite"],
     ],
@@ -85,6 +93,7 @@ def test_help_imports_nothing_heavy():
         "quantize",
         "pack",
         "onnx",
+        "bundle",
         "bench",
         "inspect",
         "verify",

@@ -24,7 +24,8 @@ from benchmarks.single_stream import (
 )
 from benchmarks.suite import add_accuracies, add_audits, add_latency, describe_model, named, plan_all
 from export.errors import InputError
-from toolkit.data.image_set import ImageSet, load_image_set, normalised
+from toolkit.data.image_set import ImageSet, normalised
+from toolkit.data.measured_set import MeasuredSet
 from toolkit.training.progress import Progress
 
 PROFILES = (MLPERF_TINY,)
@@ -35,16 +36,14 @@ class BenchPlan:
     """What is measured.
 
     Attributes:
-        dataset: Name of the data set; None for the one that the first file names, where it can be had.
-        data_dir: Its folder.
+        data: What accuracy is measured on.
         batches: Batch sizes of the latency.
         threads: Thread counts of the latency.
         rounds: How often the files take turns.
         inputs: ``.npy`` files by input name.
     """
 
-    dataset: str | None = None
-    data_dir: str | None = None
+    data: MeasuredSet = field(default_factory=MeasuredSet)
     batches: tuple[int, ...] = (1, 8, 64)
     threads: tuple[int, ...] = (1, 2)
     rounds: int = 5
@@ -108,7 +107,6 @@ class _Bench:
         if len({path.resolve() for path in paths}) < len(paths):
             raise InputError("a file is given twice; give each one once")
         self.paths, self.plan, self.progress = list(paths), plan, progress
-        self.asked_for_data = plan.dataset is not None or plan.data_dir is not None
         self.notes: list[str] = []
         self.parity: list[ParityStep] = []
         self.environment = describe_environment()  # before our own work counts as load
@@ -130,28 +128,14 @@ class _Bench:
         Raises:
             InputError: A data set was asked for, and is missing, empty or does not fit a file.
         """
-        plan = self.plan
-        name = plan.dataset or self.models[0].metadata.get("modelpress.dataset")
-        if name is None and plan.data_dir is not None:
-            raise InputError(
-                f"{self.paths[0]} does not say what it was trained on: name the data set (--dataset cifar10)"
-            )
-        if name is None or (name == "cifar10" and not self.asked_for_data):
-            self.note("accuracy is not measured: no data set given (--dataset, --data-dir)")
-            return None
-        try:
-            images = load_image_set(name, folder=plan.data_dir, test_only=True)
-            self._check_fit(images)
-        except InputError as error:
-            if self.asked_for_data:
-                raise
-            self.note(f"accuracy is not measured: {error}")
-            return None
-        return images
+        return self.plan.data.load(
+            self.paths[0],
+            self.models[0].metadata.get("modelpress.dataset"),
+            check=self._check_fit,
+            without=lambda why: self.note(f"accuracy is not measured: {why}"),
+        )
 
     def _check_fit(self, images: ImageSet) -> None:
-        if not len(images.test):
-            raise InputError(f"the data set {images.name} holds no test images")
         for model in self.models:
             with named(model.path):
                 check_takes_images(input_specs(model.onnx_model), images.test.images.shape[1:])
@@ -187,7 +171,7 @@ class _Bench:
                 on_model=lambda record: self.progress.advance(record.path),
             )
         except InputError as error:
-            if self.asked_for_data:
+            if self.plan.data.is_asked_for:
                 raise
             self.note(f"accuracy is not measured further: {error}")
         finally:

@@ -4,7 +4,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ from toolkit.bundle_claims import (
     logits_of,
     write_samples,
 )
-from toolkit.data.image_set import ImageSet, load_image_set
+from toolkit.data.measured_set import MeasuredSet
 from toolkit.file_commands import verification
 from toolkit.model_card import model_card
 from toolkit.output_folder import check_output_file, file_facts, read_manifest
@@ -61,8 +61,7 @@ class BundleRequest:
     Attributes:
         flavour: Name of what `write_model` writes, as recorded.
         write_model: Writes `model.onnx` of a decoded artifact to a path.
-        dataset: Name of the data set to measure on; None for the one that the model names.
-        data_dir: Folder of the data set.
+        data: What accuracy and samples come from.
         license: SPDX expression of the model's licence.
         n_samples: Test images to hand over.
         archive: Write a `.zip` beside the folder.
@@ -70,8 +69,7 @@ class BundleRequest:
 
     flavour: str
     write_model: WriteModel
-    dataset: str | None = None
-    data_dir: str | None = None
+    data: MeasuredSet = field(default_factory=MeasuredSet)
     license: str = UNSPECIFIED
     n_samples: int = 20
     archive: bool = True
@@ -161,7 +159,12 @@ def _fill(folder: Path, artifact: Path, name: str, request: BundleRequest, progr
     serialised = (folder / ONNX).read_bytes()
     session = open_session(serialised)
     metadata = dict(sorted(session.get_modelmeta().custom_metadata_map.items()))
-    images = _test_images(request, metadata.get("modelpress.dataset"), progress)
+    images = request.data.load(
+        artifact,
+        metadata.get("modelpress.dataset"),
+        check=lambda images: None,
+        without=lambda why: progress.note(f"no accuracy is claimed and there are no samples: {why}"),
+    )
     contract = contract_of(session, metadata, images, progress)
     accuracy, samples = None, None
     if images is not None:
@@ -195,23 +198,6 @@ def _fill(folder: Path, artifact: Path, name: str, request: BundleRequest, progr
     seal_folder(folder, manifest)
     _checked(folder, "the new bundle")
     return manifest
-
-
-def _test_images(request: BundleRequest, trained_on: str | None, progress: Progress) -> ImageSet | None:
-    """The data set asked for; else the one the model names, if it can be had without asking for more."""
-    name = request.dataset or trained_on
-    if name is None or (request.dataset is None and name == "cifar10" and request.data_dir is None):
-        if request.data_dir is not None:
-            raise InputError("the model does not name its data set: give --dataset with --data-dir")
-        progress.note("no accuracy is claimed and there are no samples: no data set given (--data-dir)")
-        return None
-    try:
-        return load_image_set(name, folder=request.data_dir, test_only=True)
-    except InputError as error:
-        if request.dataset is not None or request.data_dir is not None:
-            raise
-        progress.note(f"no accuracy is claimed and there are no samples: {error}")
-        return None
 
 
 def run_beside(artifact: Path) -> dict[str, Any]:

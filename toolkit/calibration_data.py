@@ -12,7 +12,7 @@ from numpy.lib.npyio import NpzFile
 
 from export.calibration import pixel_normalisation
 from export.errors import InputError
-from toolkit.data.image_set import load_image_set, normalised
+from toolkit.data.image_set import ImageSet, load_image_set, normalised
 
 Inputs = npt.NDArray[np.float32]
 _Number = TypeVar("_Number", np.uint8, np.float32)
@@ -63,13 +63,23 @@ def load_calibration(
     return _training_images(name or "cifar10", folder, n_images, metadata)
 
 
+def training_inputs(images: ImageSet, n_images: int, metadata: Mapping[str, str]) -> Inputs:
+    """Training images as the network takes them, chosen at random (seeded) where there are more than asked for.
+
+    Args:
+        images: The data set.
+        n_images: How many at most.
+        metadata: The model's ``metadata_props``; what they say of mean and standard deviation counts.
+    """
+    mean, std = pixel_normalisation(metadata) or (images.mean, images.std)
+    return normalised(_chosen(images.train.images, n_images), tuple(mean), tuple(std))
+
+
 def _training_images(name: str, folder: str | None, n_images: int, metadata: Mapping[str, str]) -> Inputs:
     images = load_image_set(name, folder=folder)
     if not len(images.train):
         raise InputError(f"{name} has no training images in {folder}")
-    chosen = _chosen(images.train.images, n_images)
-    mean, std = pixel_normalisation(metadata) or (images.mean, images.std)
-    return normalised(chosen, tuple(mean), tuple(std))
+    return training_inputs(images, n_images, metadata)
 
 
 def _chosen(arrays: npt.NDArray[_Number], n_images: int) -> npt.NDArray[_Number]:

@@ -107,6 +107,7 @@ def files(
     from toolkit.bench_files import BenchPlan, bench_files, bench_profile, parse_inputs
     from toolkit.bench_tables import show_bench
     from toolkit.console import TerminalProgress
+    from toolkit.data.measured_set import MeasuredSet
     from toolkit.output_folder import check_output_file
 
     if output is not None:
@@ -116,8 +117,7 @@ def files(
             f"--profile {profile} fixes batch size, threads and inputs: leave out --batch, --threads and --input"
         )
     plan = BenchPlan(
-        dataset=dataset,
-        data_dir=None if data_dir is None else str(data_dir),
+        data=MeasuredSet(dataset, None if data_dir is None else str(data_dir)),
         batches=_numbers("--batch", "1 8 64" if batch is None else batch),
         threads=_numbers("--threads", "1 2" if threads is None else threads),
         rounds=rounds,

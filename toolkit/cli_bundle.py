@@ -61,6 +61,7 @@ def bundle(
     """
     from toolkit.bundle_command import BundleRequest, archive_path, make_bundle
     from toolkit.console import TerminalProgress
+    from toolkit.data.measured_set import MeasuredSet
     from toolkit.onnx_command import write_flavour
 
     wanted = flavour_request(
@@ -74,8 +75,7 @@ def bundle(
     request = BundleRequest(
         flavour=flavour,
         write_model=partial(write_flavour, request=wanted),
-        dataset=dataset,
-        data_dir=None if data_dir is None else str(data_dir),
+        data=MeasuredSet(dataset, None if data_dir is None else str(data_dir)),
         license=license_,
         n_samples=samples,
         archive=archive,

@@ -226,14 +226,14 @@ def show_results(results: "Results", folder: Path | None, *, as_json: bool) -> N
 
     print_table("", file_rows(results), table_headings(results))
     if folder is not None:
-        for name, what in (
+        for pattern, what in (
             ("model.press", "artifact"),
-            ("model-float.onnx", "ONNX"),
+            ("model-*.onnx", "ONNX"),
             ("report.html", "report"),
             ("results.json", "results"),
         ):
-            if (folder / name).is_file():
-                typer.echo(f"{what:>9}  {folder / name}", err=True)
+            for path in sorted(folder.glob(pattern)):
+                typer.echo(f"{what:>9}  {path}", err=True)
     emit_json(results.model_dump(mode="json"), as_json=as_json)
 
 

@@ -23,13 +23,18 @@ from benchmarks.records import FidelityRecord, Results, read_results, write_resu
 from benchmarks.report import write_report
 from benchmarks.suite import add_accuracies, add_audits, add_latency, describe_model
 from export.artifact import read_artifact, write_artifact
+from export.calibration import CalibrationMethod, CalibrationOptions
 from export.errors import InputError, ModelError
-from export.onnx_flavours import write_onnx
+from export.graph import metadata
+from export.onnx_flavours import FLAVOURS, prepare, write_emission, write_onnx
+from export.quantized import QuantizedModel
+from toolkit.calibration_data import training_inputs
 from toolkit.compression import CHECKPOINT, PRUNED_NETWORK, compress
 from toolkit.data.batches import to_device
 from toolkit.data.image_set import ImageSet, normalised
 from toolkit.device import Device, device_of
 from toolkit.network_file import NetworkState, save_network
+from toolkit.onnx_command import calibrated_ranges
 from toolkit.output_folder import (
     MANIFEST,
     check_no_folder,
@@ -106,10 +111,7 @@ def run_pipeline(
         size = write_artifact(output / PRESS, freeze_stage(quantized), effort=recipe.pack.effort)
         progress.note(f"{PRESS}: {size:,} bytes, decodes bit-exactly")
     with run.stage("onnx"):
-        packed = read_artifact(output / PRESS)
-        for flavour in recipe.onnx:
-            size = write_onnx(output / f"model-{flavour}.onnx", packed, flavour=flavour)
-            progress.note(f"model-{flavour}.onnx: {size:,} bytes, checked")
+        run.write_flavours(read_artifact(output / PRESS), images)
     with run.stage("bench"):
         results = run.measure(quantized, images, device)
     with run.stage("report"):
@@ -235,6 +237,20 @@ class _Run:
             resume=self.resume,
         )
 
+    def write_flavours(self, packed: QuantizedModel, images: ImageSet) -> None:
+        """Every ONNX model that the recipe asks for; training images calibrate the integer ones."""
+        options, ranges = self.recipe.calibrate, None
+        if any(FLAVOURS[flavour].integer for flavour in self.recipe.onnx):
+            inputs = training_inputs(images, options.images, metadata(packed.graph))
+            rule = CalibrationOptions(method=CalibrationMethod(options.method), percentile=options.percentile)
+            ranges = calibrated_ranges(packed, inputs, rule)
+            self.progress.note(f"{len(ranges)} activations calibrated on {len(inputs):,} training images")
+        for flavour in self.recipe.onnx:
+            name = _onnx_name(flavour)
+            emission = prepare(packed, flavour=flavour, ranges=ranges, reduce_range=options.reduce_range)
+            size = write_emission(self.output / name, emission)
+            self.progress.note(f"{name}: {size:,} bytes, checked")
+
     def report_validation(self, name: str, state: NetworkState, images: ImageSet, device: Device) -> None:
         """Measure and tell the accuracy on the held-out split."""
         fraction = validation_top1(state.compressed(), images, device)
@@ -295,13 +311,14 @@ class _Run:
         """PyTorch's fake-quantized network against every file that holds it.
 
         Raises:
-            ModelError: An ONNX file holds other weights than the artifact.
+            ModelError: A float ONNX file holds other weights than the artifact.
         """
         files = {model.path.name: model for model in models}
-        packed = files[PRESS]
-        differing = tensors_that_differ(packed.quantized_model(), files["model-float.onnx"].onnx_model)
-        if differing:
-            raise ModelError(f"model-float.onnx differs from {PRESS} in {', '.join(differing)}")
+        packed = files[PRESS].quantized_model()
+        for name in (_onnx_name(flavour) for flavour in self.recipe.onnx if not FLAVOURS[flavour].integer):
+            differing = tensors_that_differ(packed, files[name].onnx_model)
+            if differing:
+                raise ModelError(f"{name} differs from {PRESS} in {', '.join(differing)}")
         records = [
             compare_logits(
                 trained, logits[name], reference_name="PyTorch, fake-quantized", candidate_name=name
@@ -346,7 +363,11 @@ def _same_recipe(earlier: Any, recipe: Recipe) -> bool:
 
 def _outputs(recipe: Recipe) -> list[str]:
     """The files that hold the compressed model."""
-    return [PRESS, *(f"model-{flavour}.onnx" for flavour in recipe.onnx)]
+    return [PRESS, *map(_onnx_name, recipe.onnx)]
+
+
+def _onnx_name(flavour: str) -> str:
+    return f"model-{flavour}.onnx"
 
 
 def _counts(images: ImageSet) -> str:

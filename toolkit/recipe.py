@@ -25,6 +25,9 @@ Compile = Literal["auto", "on", "off"]
 LayerBits = dict[str, Bits | Literal["float"]]
 
 
+Flavour = Literal["float", "weight-only", "sparse", "int8", "int8-sparse"]
+
+
 class _Options(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
@@ -189,6 +192,19 @@ class PackOptions(_Options):
     """Scales and biases in float16 if that costs no accuracy on the validation images."""
 
 
+class CalibrateOptions(_Options):
+    """Ranges of the activations, for the integer flavours of the ONNX model; measured on training images."""
+
+    method: Literal["min-max", "percentile", "mse", "entropy"] = "min-max"
+    """How a range is chosen from the values seen."""
+    percentile: Annotated[float, Field(gt=50, le=100)] = 99.99
+    """Of the values each bound covers, for percentile."""
+    images: PositiveInt = 512
+    """How many images, at most."""
+    reduce_range: bool = False
+    """Weights of 7 bits, for x86 processors without VNNI."""
+
+
 class BenchOptions(_Options):
     """What is measured."""
 
@@ -226,8 +242,9 @@ class Recipe(_Options):
     finetune: TrainingOptions = TrainingOptions(epochs=6, batch=64, lr=0.03, padding=2)
     quantize: QuantizeOptions = QuantizeOptions()
     pack: PackOptions = PackOptions()
-    onnx: Annotated[tuple[Literal["float"], ...], Field(min_length=1)] = ("float",)
-    """Flavours written."""
+    onnx: Annotated[tuple[Flavour, ...], Field(min_length=1)] = ("float", "sparse", "int8-sparse")
+    """Flavours written: float, weight-only, sparse, int8, int8-sparse."""
+    calibrate: CalibrateOptions = CalibrateOptions()
     bench: BenchOptions = BenchOptions()
     run: RunOptions = RunOptions()
 

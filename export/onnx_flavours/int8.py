@@ -15,6 +15,7 @@ import numpy.typing as npt
 import onnx
 
 from export.batch_norm_folding import fold_batch_norm
+from export.constant_identities import without_constant_identities
 from export.errors import ModelError
 from export.graph import opset_of, with_initializers
 from export.onnx_flavours.int8_graph import QdqWriter, Range
@@ -50,7 +51,7 @@ def activations_to_calibrate(model: QuantizedModel) -> list[str]:
     Raises:
         ModelError: The model's opset is too old, or nothing in it computes in integers.
     """
-    return _regions(fold_batch_norm(model)).quantized
+    return _regions(_simplified(model)).quantized
 
 
 def plan(
@@ -71,7 +72,7 @@ def plan(
         ModelError: The opset is older than 13, nothing in the graph computes in integers, or a range is missing
             or impossible.
     """
-    folded = fold_batch_norm(model)
+    folded = _simplified(model)
     regions = _regions(folded)
     _check_ranges(regions, ranges)
     limit = REDUCED_LIMIT if reduce_range else INT8_LIMIT
@@ -83,6 +84,10 @@ def emit(plan: Int8Plan) -> onnx.ModelProto:
     """The model with its int8 weights stored one byte each."""
     weights = {name: weight.codes() for name, weight in plan.weights.items()}
     return with_initializers(plan.graph, {**plan.tensors, **weights})
+
+
+def _simplified(model: QuantizedModel) -> QuantizedModel:
+    return fold_batch_norm(without_constant_identities(model))
 
 
 def _regions(model: QuantizedModel) -> Regions:

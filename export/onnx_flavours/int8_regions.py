@@ -304,11 +304,17 @@ class _Finder:
     def _explain(self) -> None:
         found = self.found
         in_integers = {*found.weighted, *found.arithmetic, *found.moving, *found.merged, *found.bias_adds}
+        in_float: defaultdict[tuple[str, str], list[onnx.NodeProto]] = defaultdict(list)
         for place, node in enumerate(self.nodes):
             if place not in in_integers and node.op_type != "Constant":
-                found.notes.append(f"{_title(node)} stays in float: {self._reason(place, node)}")
+                in_float[_kind(node), self._reason(place, node)].append(node)
             elif place in found.weighted and self.tails[place] in self.kept.intersection(found.quantized):
                 found.notes.append(f"{self.tails[place]}: is read as float, but carries eight bits")
+        for (kind, reason), nodes in in_float.items():
+            title = f"{kind} {_name(nodes[0])} stays"
+            if len(nodes) > 1:
+                title = f"{len(nodes)} {kind} ({_name(nodes[0])} and others) stay"
+            found.notes.append(f"{title} in float: {reason}")
 
     def _reason(self, place: int, node: onnx.NodeProto) -> str:
         if node.op_type == "BatchNormalization":
@@ -349,6 +355,9 @@ def _is_standard(node: onnx.NodeProto) -> bool:
     return node.domain in ("", "ai.onnx")
 
 
-def _title(node: onnx.NodeProto) -> str:
-    kind = node.op_type if _is_standard(node) else f"{node.domain}:{node.op_type}"
-    return f"{kind} {node.name or ', '.join(node.output)}"
+def _kind(node: onnx.NodeProto) -> str:
+    return node.op_type if _is_standard(node) else f"{node.domain}:{node.op_type}"
+
+
+def _name(node: onnx.NodeProto) -> str:
+    return node.name or ", ".join(node.output)

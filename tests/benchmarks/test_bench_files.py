@@ -19,7 +19,9 @@ from tests.conftest import small_model
 from tests.export.foreign_onnx import INFO, NODE, foreign, saved
 from toolkit import bench_files
 from toolkit.bench_files import BenchPlan, parse_inputs
+from toolkit.data import measured_set
 from toolkit.data.image_set import ImageSet, Split
+from toolkit.data.measured_set import MeasuredSet
 from toolkit.training.progress import Silent
 
 QUICK = ["--batch", "1", "--threads", "1", "--rounds", "1"]
@@ -120,7 +122,7 @@ def test_options_that_do_not_fit_are_one_line(folder, call, options, message):
 
 def test_a_model_of_other_classes_is_refused_where_the_data_set_was_asked_for(folder):
     paths = [folder / "images.onnx", folder / "six.onnx"]
-    plan = BenchPlan(dataset="digits", batches=(1,), threads=(1,), rounds=1)
+    plan = BenchPlan(data=MeasuredSet("digits"), batches=(1,), threads=(1,), rounds=1)
     with pytest.raises(InputError, match=r"six.onnx: the model gives 6 logits, the data set has 10 classes"):
         bench_files.bench_files(paths, plan, Silent())
 
@@ -137,9 +139,9 @@ def test_a_model_of_other_classes_is_noted_where_it_was_not(folder):
 def test_an_empty_data_set_is_refused(folder, monkeypatch):
     nothing = Split(np.zeros((0, 3, 32, 32), np.uint8), np.zeros(0, np.int64))
     empty = ImageSet("digits", ("a", "b"), nothing, nothing, nothing, (0.5,) * 3, (0.5,) * 3, False)
-    monkeypatch.setattr(bench_files, "load_image_set", lambda name, **options: empty)
+    monkeypatch.setattr(measured_set, "load_image_set", lambda name, **options: empty)
     with pytest.raises(InputError, match="the data set digits holds no test images"):
-        bench_files.bench_files([folder / "images.onnx"], BenchPlan(dataset="digits"), Silent())
+        bench_files.bench_files([folder / "images.onnx"], BenchPlan(data=MeasuredSet("digits")), Silent())
 
 
 def test_the_profile_runs_200_samples_one_at_a_time(folder, call):

@@ -10,6 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from export.calibration import calibrate
+from export.constant_identities import without_constant_identities
 from export.errors import ModelError
 from export.graph import INPUT, GraphBuilder, metadata, with_initializers
 from export.onnx_flavours import int8
@@ -247,7 +248,7 @@ def test_zero_is_exact_and_the_range_is_covered():
 @pytest.mark.parametrize("projection", [True, False])
 def test_every_node_of_a_residual_network_runs_in_integers(projection):
     model = residual_network(projection=projection)
-    assert planned(model).notes == []
+    assert planned(model).notes == ["y: is read as float, but carries eight bits"]
     expected = {
         "QLinearConv": 6 if projection else 5,
         "QLinearAdd": 2,
@@ -565,3 +566,46 @@ def test_weights_that_are_not_finite_are_refused(name):
     tensors[name].flat[0] = np.nan
     with pytest.raises(ModelError, match=rf"{name}: the (weight|bias) holds NaN"):
         int8.plan(replace(model, tensors=tensors), ranges)
+
+
+def test_a_bias_behind_an_identity_is_still_a_bias():
+    rng = np.random.default_rng(0)
+    tensors = {"w": random_weight(rng, 4, 4, 1, 1), "b": rng.standard_normal(4).astype(np.float32)}
+    model = chain(
+        [
+            NODE("Identity", ["b"], ["b1"]),
+            NODE("Identity", ["b1"], ["b2"]),
+            NODE("Conv", ["x", "w", "b2"], ["c"]),
+            NODE("Relu", ["c"], ["r"]),
+            NODE("Conv", ["r", "w", "b1"], ["y"]),
+        ],
+        tensors,
+        (4, 6, 6),
+    )
+    assert check_int8(model)["QLinearConv"] == 2
+    assert planned(model).notes == ["y: is read as float, but carries eight bits"]
+
+
+def test_an_identity_that_makes_an_output_stays():
+    rng = np.random.default_rng(0)
+    tensors = {"w": random_weight(rng, 4, 4, 1, 1), "b": rng.standard_normal(4).astype(np.float32)}
+    nodes = [NODE("Identity", ["b"], ["b1"]), NODE("Conv", ["x", "w", "b1"], ["y"])]
+    model = chain(nodes, tensors, (4, 6, 6), outputs=("y", "b1"))
+    assert [node.op_type for node in without_constant_identities(model).graph.graph.node] == [
+        "Identity",
+        "Conv",
+    ]
+    assert without_constant_identities(small_model()).graph == small_model().graph
+
+
+def test_operators_that_stay_in_float_for_one_reason_share_a_note():
+    rng = np.random.default_rng(0)
+    tensors = {"w": random_weight(rng, 4, 4, 1, 1)}
+    nodes = [
+        NODE("Conv", ["x", "w"], ["c"]),
+        NODE("Erf", ["c"], ["d"]),
+        NODE("Erf", ["d"], ["e"]),
+        NODE("Erf", ["e"], ["y"]),
+    ]
+    notes = planned(chain(nodes, tensors, (4, 6, 6))).notes
+    assert "3 Erf (d and others) stay in float: there is no integer kernel for it here" in notes

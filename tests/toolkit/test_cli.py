@@ -11,6 +11,7 @@ from tests.conftest import QUICK, ROOT, modelpress, one_line, small_model
 from toolkit import cli
 from toolkit.models.resnet_cifar import ResNetCifar
 
+FLAVOURS = ("float", "sparse", "int8-sparse")  # of the default recipe
 RECIPE = str(ROOT / "recipes" / "resnet20-cifar10.yaml")
 
 
@@ -28,7 +29,7 @@ def test_a_run_leaves_every_file_it_promises(finished):
     names = {path.name for path in finished.iterdir()}
     assert names == {
         "model.press",
-        "model-float.onnx",
+        *(f"model-{flavour}.onnx" for flavour in FLAVOURS),
         "dense-float.onnx",
         "dense.safetensors",
         "checkpoint.safetensors",
@@ -44,24 +45,31 @@ def test_a_run_leaves_every_file_it_promises(finished):
 
 def test_results_are_those_of_the_files(finished):
     results = read_results(finished / "results.json")
-    assert [model.path for model in results.models] == ["dense-float.onnx", "model.press", "model-float.onnx"]
+    files = ["model.press", *(f"model-{flavour}.onnx" for flavour in FLAVOURS)]
+    assert [model.path for model in results.models] == ["dense-float.onnx", *files]
     for model in results.models:
         assert model.size_bytes == (finished / model.path).stat().st_size
         assert model.n_images == 359
         assert len(model.latency) == 1
-    dense, packed, emitted = results.models
+    dense, packed, emitted, sparse, integer = results.models
     judged = results.parameters["validation_top1"]
     assert (results.parameters["precision"] == "float16") == (judged["float16"] >= judged["float32"])
     page = (finished / "report.html").read_text()
     assert f"Scales and biases are in {results.parameters['precision']}; validation accuracy" in page
     assert dense.sparsity == 0
-    assert packed.sparsity == emitted.sparsity == pytest.approx(187_835 / 270_896)
-    assert packed.top1 == emitted.top1
+    for model in (packed, emitted, sparse):
+        assert model.sparsity == pytest.approx(187_835 / 270_896)
+        assert model.top1 == packed.top1
+    assert integer.sparsity >= packed.sparsity
     assert packed.size_bytes < 70_000
-    assert [f.candidate for f in results.fidelity] == ["model.press", "model-float.onnx"]
-    for record in results.fidelity:
+    assert sparse.size_bytes < integer.size_bytes < 108_000
+    assert [f.candidate for f in results.fidelity] == files
+    for record in results.fidelity[:-1]:
         assert record.differing_labels == 0
         assert record.largest_difference < 1e-3
+    steps = {(step.candidate, step.what): step for step in results.parity}
+    assert steps["model-sparse.onnx", "weights"].equal
+    assert "21 of 21 Conv compute in int8" in " ".join(integer.audit.summary)
     assert len(results.training["finetune"]) == 1
 
 
