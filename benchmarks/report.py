@@ -1,202 +1,321 @@
-"""Results as one HTML file that needs no network."""
+"""Results as one HTML file that needs no network, or as Markdown tables."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import yaml
 
-from benchmarks import plots
-from benchmarks.records import LatencyRecord, ModelRecord, Results, SizeRecord
+from benchmarks import comparison
+from benchmarks.comparison import Run, as_text, headline_model
+from benchmarks.records import FusionAudit, LatencyRecord, ModelRecord, Results
+from benchmarks.report_figures import (
+    histograms,
+    latency_figures,
+    size_figures,
+    sparsity_figures,
+    trade_off_figures,
+    training_figures,
+)
+from benchmarks.report_tables import (
+    NONE,
+    Row,
+    file_rows,
+    headline_latency,
+    latency_label,
+    latency_rows,
+    loading_row,
+    markdown_table,
+    obstacle_rows,
+    operator_rows,
+    parity_row,
+    parity_summary,
+    percent,
+    profile_rows,
+    size_rows,
+    table_headings,
+    verdict_at,
+    verdict_text,
+)
 from export.atomic_file import write_atomically
 
-_HIDDEN = "–"
+__all__ = [
+    "file_rows",
+    "latency_rows",
+    "markdown_table",
+    "render_markdown",
+    "render_report",
+    "table_headings",
+    "write_report",
+]
+
+_MOST_IN_TITLE = 3
 
 
-_COLUMNS = {"path": "file", "bytes": "bytes", "ratio": "smaller", "sparsity": "zeros", "top1": "top-1"}
+def write_report(path: Path, results: Sequence[Results], names: Sequence[str] = ()) -> None:
+    """Render one run, or several side by side: Markdown tables for ``.md``, else an HTML page.
 
-
-def write_report(path: Path, results: list[Results]) -> None:
-    """Render one or several runs, one below the other: Markdown tables for ``.md``, else an HTML page."""
-    render = render_markdown if path.suffix == ".md" else render_report
-    write_atomically(path, render(results).encode())
-
-
-def render_markdown(results: list[Results]) -> str:
-    """One table of files per run, for a README."""
-    return "\n".join(map(_markdown_table, results))
-
-
-def markdown_table(rows: Iterable[dict[str, str]], headings: dict[str, str]) -> str:
-    """Rows as Markdown: `headings` maps the keys of each row to column titles; the first column is text.
-
-    Example:
-        >>> print(markdown_table([{"a": "x", "b": "1"}], {"a": "name", "b": "number"}))
-        | name | number |
-        | --- | ---: |
-        | x | 1 |
+    Args:
+        path: Written whole or not at all.
+        results: At least one.
+        names: What the runs are called, all different; numbers where left out.
     """
-    lines = [headings.values(), ["---", *["---:"] * (len(headings) - 1)]]
-    lines += [[row[key] for key in headings] for row in rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    render = render_markdown if path.suffix == ".md" else render_report
+    write_atomically(path, render(results, names).encode())
 
 
-def _markdown_table(results: Results) -> str:
-    table = markdown_table(file_rows(results), table_headings(results))
-    versions = results.environment.get("versions", {})
-    where = f"{results.environment.get('cpu', '')}, onnxruntime {versions.get('onnxruntime', '')}"
-    return f"{_title(results)} ({where}):\n\n{table}\n"
+def render_markdown(results: Sequence[Results], names: Sequence[str] = ()) -> str:
+    """The comparison of the runs where there are several, and one table of files per run."""
+    runs = _runs(results, names)
+    parts = [_markdown_run(run, named=len(runs) > 1) for run in runs]
+    if len(runs) > 1:
+        warnings = "".join(f"\n{warning}\n" for warning in comparison.warnings(runs))
+        table = markdown_table(comparison.comparison_rows(runs), comparison.HEADINGS)
+        parts.insert(0, f"{len(runs)} runs beside {runs[0].name}:\n\n{table}\n{warnings}")
+    return "\n".join(parts)
 
 
-def render_report(results: list[Results]) -> str:
+def _markdown_run(run: Run, *, named: bool) -> str:
+    table = markdown_table(file_rows(run.results), table_headings(run.results))
+    versions = run.results.environment.get("versions", {})
+    where = f"{run.results.environment.get('cpu', '')}, onnxruntime {versions.get('onnxruntime', '')}"
+    return f"{f'{run.name}: ' * named}{_title(run.results)} ({where}):\n\n{table}\n"
+
+
+def render_report(results: Sequence[Results], names: Sequence[str] = ()) -> str:
     """The page as text; the same results give the same page."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("benchmarks", "."),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
+        lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    runs = [_run_view(result) for result in results]
-    return environment.get_template("report.html.j2").render(runs=runs, title=runs[0]["title"])
-
-
-def headline_latency(model: ModelRecord) -> LatencyRecord | None:
-    """The setting that tables show: smallest batch, fewest threads."""
-    return min(model.latency, key=lambda record: (record.batch, record.threads), default=None)
-
-
-def file_rows(results: Results) -> list[dict[str, str]]:
-    """The table of files, ready to print; the first file is the baseline."""
-    baseline = results.models[0]
-    return [_file_row(model, baseline) for model in results.models]
-
-
-def table_headings(results: Results) -> dict[str, str]:
-    """The keys of `file_rows` that short tables show, with their column titles."""
-    return {**_COLUMNS, "p50": latency_label(results)}
-
-
-def latency_label(results: Results) -> str:
-    """What the latency column of `file_rows` holds."""
-    record = headline_latency(results.models[0])
-    return (
-        f"p50, batch {record.batch}, {record.threads} thread{'s' * (record.threads > 1)}" if record else "p50"
+    runs = _runs(results, names)
+    several = len(runs) > 1
+    views = [{"name": run.name if several else "", **_run_view(run.results)} for run in runs]
+    page = environment.get_template("report.html.j2").render(
+        title=", ".join(run.name for run in runs) if several else views[0]["title"],
+        comparison=_comparison_view(runs) if several else None,
+        runs=views,
     )
+    return page.lstrip()
 
 
-def _file_row(model: ModelRecord, baseline: ModelRecord) -> dict[str, str]:
-    latency = headline_latency(model)
+def _runs(results: Sequence[Results], names: Sequence[str]) -> list[Run]:
+    chosen = names or [f"run {k}" for k in range(1, len(results) + 1)]
+    return [Run(name, result) for name, result in zip(chosen, results, strict=True)]
+
+
+def _comparison_view(runs: Sequence[Run]) -> dict[str, Any]:
+    columns = {"key": "key", **{str(k): run.name for k, run in enumerate(runs)}}
     return {
-        "path": model.path,
-        "bytes": f"{model.size_bytes:,}",
-        "ratio": f"{baseline.size_bytes / model.size_bytes:.1f}x",
-        "sparsity": _HIDDEN if model.sparsity is None else f"{100 * model.sparsity:.2f} %",
-        "top1": _accuracy(model),
-        "p50": _HIDDEN if latency is None else f"{latency.p50_ms:.2f} ms",
-        "p99": _HIDDEN if latency is None else f"{latency.p99_ms:.2f} ms",
+        "headings": comparison.HEADINGS,
+        "rows": comparison.comparison_rows(runs),
+        "warnings": comparison.warnings(runs),
+        "columns": columns,
+        "machine": comparison.machine_rows(runs),
+        "recipe": comparison.recipe_rows(runs),
     }
 
 
-def _accuracy(model: ModelRecord) -> str:
-    """Accuracy with half the width of its 95 % interval."""
-    if model.top1 is None or model.top1_interval is None:
-        return _HIDDEN
-    low, high = model.top1_interval
-    return f"{100 * model.top1:.2f} ± {50 * (high - low):.2f} %"
-
-
 def _run_view(results: Results) -> dict[str, Any]:
-    baseline, packed = results.models[0], _packed(results)
-    images = f"{baseline.n_images:,}" if baseline.n_images else ""
+    packed = headline_model(results)
     return {
         "title": _title(results),
-        "subtitle": f"{results.environment.get('date', '')} · {results.environment.get('cpu', '')}",
-        "cards": list(_cards(baseline, packed)),
+        "subtitle": " · ".join(_subtitle(results)),
+        "about": packed.path,
+        "cards": list(_cards(results, packed)),
+        "notes": results.notes,
         "files": file_rows(results),
-        "latency_label": latency_label(results),
-        "n_images": images,
-        "figures": list(_figures(results, packed)),
-        "size_rows": _size_rows(packed.size, packed.size_bytes) if packed.size else [],
+        "file_headings": _file_headings(results),
+        "n_images": f"{results.models[0].n_images:,}" if results.models[0].n_images else "",
+        "trade_offs": list(trade_off_figures(results)),
+        "size_figures": list(size_figures(results.models, packed)),
+        "size_rows": size_rows(packed.size, packed.size_bytes) if packed.size else [],
         "precision": _precision(results),
-        "fidelity": results.fidelity,
-        "layers": packed.layers if packed.size else [],
-        "histograms": [
-            {"name": layer.name, "svg": plots.weight_histogram(layer)}
-            for layer in packed.layers
-            if layer.bin_counts
+        "latency_figures": list(latency_figures(results.models)),
+        "latency": list(latency_rows(results)),
+        "loading": [
+            {"path": model.path, **loading_row(model)}
+            for model in results.models
+            if model.session_ms is not None
         ],
-        "latency": list(_latency_rows(results)),
-        "environment": [(key, _plain(value)) for key, value in results.environment.items()],
+        "profile": _profile_view(results),
+        "sparsity_figures": list(sparsity_figures(results.models)),
+        "audits": list(_audit_views(results.models)),
+        "parity": list(map(parity_row, results.parity)),
+        "parity_summary": list(parity_summary(results.parity)),
+        "fidelity": results.fidelity,
+        "layers": list(_layer_rows(packed)),
+        "histograms": list(histograms(packed)),
+        "training": list(training_figures(results)),
+        "environment": _facts(results),
         "recipe": yaml.safe_dump(results.recipe, sort_keys=False) if results.recipe else "",
     }
 
 
-def _packed(results: Results) -> ModelRecord:
-    """The model the page is about: the first artifact, or else the last file."""
-    return next((model for model in results.models if model.format == "press"), results.models[-1])
-
-
 def _title(results: Results) -> str:
-    if not results.recipe:
-        return "Benchmark of " + ", ".join(model.path for model in results.models)
-    recipe, sparsity = results.recipe, _packed(results).sparsity
+    recipe = results.recipe
+    if not recipe:
+        names = [model.path for model in results.models]
+        if len(names) > _MOST_IN_TITLE:
+            return f"Benchmark of {names[0]} and {len(names) - 1} other files"
+        return f"Benchmark of {', '.join(names)}"
+    sparsity = headline_model(results).sparsity
     zeros = "" if sparsity is None else f"{100 * sparsity:.1f} % zeros, "
     return f"{recipe['model']['arch']} on {recipe['data']['dataset']}: {zeros}{recipe['quantize']['bits']}-bit weights"
 
 
-def _cards(baseline: ModelRecord, packed: ModelRecord) -> Iterator[dict[str, str]]:
+def _subtitle(results: Results) -> Iterator[str]:
+    environment = results.environment
+    yield from (str(environment[key]) for key in ("date", "cpu") if environment.get(key))
+    if results.dataset:
+        images = results.dataset.get("test_images")
+        yield f"{results.dataset.get('name')}" + (f", {images:,} test images" if images else "")
+
+
+def _cards(results: Results, packed: ModelRecord) -> Iterator[Row]:
+    baseline = results.models[0]
     yield {
         "label": "size",
         "value": f"{packed.size_bytes:,} B",
-        "detail": f"{baseline.size_bytes / packed.size_bytes:.1f}x smaller than {baseline.size_bytes:,} B",
+        "detail": f"{baseline.size_bytes / packed.size_bytes:.1f}x smaller than {baseline.size_bytes:,} B"
+        if packed is not baseline
+        else "on disk",
     }
     if packed.top1 is not None and baseline.top1 is not None:
+        change = (
+            f"{100 * (packed.top1 - baseline.top1):+.2f} points against {percent(baseline.top1, digits=2)}"
+        )
         yield {
             "label": "top-1 accuracy",
-            "value": f"{100 * packed.top1:.2f} %",
-            "detail": f"{100 * (packed.top1 - baseline.top1):+.2f} points against {100 * baseline.top1:.2f} %",
+            "value": percent(packed.top1, digits=2),
+            "detail": change if packed is not baseline else f"of {packed.n_images:,} test images",
         }
     if packed.sparsity is not None:
         yield {
             "label": "weights that are 0",
-            "value": f"{100 * packed.sparsity:.1f} %",
+            "value": percent(packed.sparsity, digits=1),
             "detail": f"of {sum(layer.weights for layer in packed.layers):,}",
         }
-    latency, reference = headline_latency(packed), headline_latency(baseline)
-    if latency is not None and reference is not None:
+    yield from _latency_cards(results, packed)
+
+
+def _latency_cards(results: Results, packed: ModelRecord) -> Iterator[Row]:
+    latency, reference = headline_latency(packed), headline_latency(results.models[0])
+    if latency is None or reference is None:
+        return
+    yield {
+        "label": f"latency, batch {latency.batch}",
+        "value": f"{latency.p50_ms:.2f} ms",
+        "detail": _beside_baseline(results, packed, latency, reference),
+    }
+    judged = [(v, model) for model in results.models if (v := verdict_at(model, latency)) is not None]
+    best, fastest = min(judged, key=lambda pair: pair[0].ratio, default=(None, packed))
+    if best is not None and fastest is not packed and best.verdict == "faster":
+        yield {"label": "fastest, latency", "value": f"{best.ratio:.2f}x", "detail": fastest.path}
+
+
+def _beside_baseline(
+    results: Results, packed: ModelRecord, latency: LatencyRecord, reference: LatencyRecord
+) -> str:
+    if packed is results.models[0]:
+        return "median"
+    verdict = verdict_at(packed, latency)
+    if verdict is not None:
+        return f"{verdict_text(verdict)}, against {reference.p50_ms:.2f} ms"
+    if (latency.batch, latency.threads) != (reference.batch, reference.threads):
+        return f"median; the baseline ran batch {reference.batch}"
+    return f"{latency.p50_ms / reference.p50_ms:.2f}x of {reference.p50_ms:.2f} ms (medians)"
+
+
+def _file_headings(results: Results) -> dict[str, str]:
+    """Columns of the table of files, without those that nothing was measured for."""
+    headings = {
+        "path": "file",
+        "bytes": "bytes",
+        "ratio": "smaller by",
+        "sparsity": "zeros",
+        "top1": "top-1",
+        "paired": "paired test",
+        "verdict": "latency ratio",
+        "p50": latency_label(results).replace("batch ", "batch\N{NO-BREAK SPACE}"),
+        "load": "load + first call",
+        "memory": "peak memory",
+        "top5": "top-5",
+    }
+    rows = file_rows(results)
+    return {
+        key: title
+        for key, title in headings.items()
+        if key == "path" or any(row[key] != NONE for row in rows)
+    }
+
+
+def _profile_view(results: Results) -> dict[str, Any] | None:
+    profile = results.profile
+    if profile is None:
+        return None
+    return {
+        "name": profile.name,
+        "label": profile.label,
+        "described": f"{profile.n_samples:,} samples, {profile.batch} at a time, {profile.threads} thread"
+        f"{'s' * (profile.threads > 1)}, {profile.passes} passes; {profile.images}",
+        "rows": profile_rows(profile),
+    }
+
+
+def _audit_views(models: Sequence[ModelRecord]) -> Iterator[dict[str, Any]]:
+    """One view for all files of which the runtime makes the same."""
+    groups: list[list[tuple[str, FusionAudit]]] = []
+    for model in models:
+        audit = model.audit
+        if audit is None:
+            continue
+        same = (group for group in groups if _runs_alike(group[0][1], audit))
+        group = next(same, None)
+        if group is None:
+            groups.append([(model.path, audit)])
+        else:
+            group.append((model.path, audit))
+    for group in groups:
+        first = group[0][1]
         yield {
-            "label": f"latency, batch {latency.batch}",
-            "value": f"{latency.p50_ms:.2f} ms",
-            "detail": f"{latency.p50_ms / reference.p50_ms:.2f}x of {reference.p50_ms:.2f} ms (medians)",
+            "files": [path for path, _ in group],
+            "summary": first.summary,
+            "obstacles": obstacle_rows(first),
+            "operators": operator_rows([audit for _, audit in group]),
+            "operator_headings": {
+                "op": "operator",
+                **{str(k): path for k, (path, _) in enumerate(group)},
+                "optimised": "as it runs",
+            },
         }
 
 
-def _figures(results: Results, packed: ModelRecord) -> Iterator[dict[str, str]]:
-    if packed.size is not None and packed.size.ladder:
+def _runs_alike(left: FusionAudit, right: FusionAudit) -> bool:
+    return (
+        left.summary == right.summary
+        and left.optimised == right.optimised
+        and obstacle_rows(left) == obstacle_rows(right)
+    )
+
+
+def _layer_rows(model: ModelRecord) -> Iterator[Row]:
+    for layer in model.layers:
+        parts = {name: f"{layer.parts.get(name, 0):,}" for name in ("payload", "tables", "scales", "header")}
         yield {
-            "title": "Size ladder",
-            "svg": plots.size_ladder(packed.size.ladder),
-            "caption": "The quantized weights in every form: bare arrays, encodings with scales and tables of each "
-            "tensor's own, general compressors on the bare codes, and as this file stores them. Every bar was decoded "
-            "again and compared bit for bit.",
+            "name": layer.name.removesuffix(".weight"),
+            "shape": " × ".join(map(str, layer.shape)),
+            "sparsity": percent(layer.sparsity, digits=1),
+            "bits": str(layer.bits or "float"),
+            "encoding": layer.encoding or NONE,
+            "bytes": NONE if layer.stored_bytes is None else f"{layer.stored_bytes:,}",
+            **parts,
         }
-    if packed.sparsity is not None:
-        yield {
-            "title": "Sparsity per layer",
-            "svg": plots.sparsity_per_layer(packed.layers, packed.sparsity),
-            "caption": packed.path,
-        }
-    if all(model.latency for model in results.models):
-        yield {
-            "title": "Latency",
-            "svg": plots.latency_bars(results.models),
-            "caption": "Median per image; whiskers reach the 90th percentile.",
-        }
-    for stage, epochs in results.training.items():
-        if epochs:
-            yield {"title": f"Training: {stage}", "svg": plots.training_curve(epochs, stage), "caption": ""}
 
 
 def _precision(results: Results) -> str:
@@ -208,40 +327,7 @@ def _precision(results: Results) -> str:
     return f"Scales and biases are in {results.parameters['precision']}; validation accuracy {measured}."
 
 
-def _size_rows(size: SizeRecord, total: int) -> list[dict[str, str]]:
-    parts = {
-        "weight codes (payload)": size.payload,
-        "code tables": size.tables,
-        "scales, offsets, folded batch norm factors": size.scales,
-        "tensor headers": size.headers,
-        "float tensors (biases, layers kept in float)": size.float_tensors,
-        "graph": size.graph,
-        "tensor directory": size.directory,
-        "file and chunk headers": size.frame,
-        "whole file": total,
-    }
-    return [
-        {"part": part, "bytes": f"{value:,}", "share": f"{100 * value / total:.1f} %"}
-        for part, value in parts.items()
-    ]
-
-
-def _latency_rows(results: Results) -> Iterator[dict[str, str]]:
-    for model in results.models:
-        for record in model.latency:
-            yield {
-                "path": model.path,
-                "batch": str(record.batch),
-                "threads": str(record.threads),
-                "min": f"{record.min_ms:.3f}",
-                "p50": f"{record.p50_ms:.3f}",
-                "p90": f"{record.p90_ms:.3f}",
-                "p99": f"{record.p99_ms:.3f}",
-                "samples": f"{record.samples:,}",
-            }
-
-
-def _plain(value: object) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {item}" for key, item in value.items())
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+def _facts(results: Results) -> list[tuple[str, str]]:
+    """Machine, versions and data, name by name."""
+    facts = {**results.environment, **({"data set": results.dataset} if results.dataset else {})}
+    return [(key.replace("_", " "), as_text(value)) for key, value in facts.items()]

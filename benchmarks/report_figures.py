@@ -43,13 +43,17 @@ def trade_off_figures(results: Results) -> Iterator[ReportFigure]:
     yield ReportFigure(
         "Accuracy against size",
         plots.accuracy_against(points, "bytes on disk (logarithmic)", logarithmic=True),
-        "Vertical lines: 95 % interval of each accuracy alone; the paired test above is sharper. Left and up is better.",
-        _listing("Accuracy against file size", [(m.path, f"{percent(m.top1, digits=2)}, {m.size_bytes:,} bytes") for m in models]),
+        "Lines: 95 % interval of each accuracy alone; the paired test above is sharper. Left and up is better.",
+        _listing(
+            "Accuracy against file size",
+            [(m.path, f"{percent(m.top1, digits=2)}, {m.size_bytes:,} bytes") for m in models],
+        ),
         key,
     )
     against_latency = _accuracy_against_latency(results, models, labels)
     if against_latency:
-        yield ReportFigure(*against_latency, key)
+        title, svg, caption, alt = against_latency
+        yield ReportFigure(title, svg, caption + " Numbers as in accuracy against size." * bool(key), alt)
 
 
 def _accuracy_against_latency(
@@ -60,7 +64,9 @@ def _accuracy_against_latency(
         return None
     where = f"batch {setting.batch}, {thread_count(setting.threads)}"
     verdicts = [verdict_at(model, setting) for model in models]
-    judged = all(v is not None or model is results.models[0] for v, model in zip(verdicts, models, strict=True))
+    judged = all(
+        v is not None or model is results.models[0] for v, model in zip(verdicts, models, strict=True)
+    )
     points, values = [], []
     for label, model, verdict in zip(labels, models, verdicts, strict=True):
         latency = headline_latency(model)
@@ -117,14 +123,14 @@ def latency_figures(models: Sequence[ModelRecord]) -> Iterator[ReportFigure]:
     yield ReportFigure(
         f"Latency, {where}",
         plots.latency_bars(list(models), setting.batch, setting.threads),
-        "Median per image; whiskers reach the 90th percentile. Grey is the baseline.",
+        "Median per image, written at the right; whiskers reach the 90th percentile. Grey is the baseline.",
         f"Median latency of every file at {where}; the figures are in the table of latencies",
     )
     if any(model.verdicts for model in models):
         yield ReportFigure(
             "Faster or slower than the baseline",
             plots.latency_ratios(list(models)),
-            "Ratio of medians within rounds; lines are 95 % intervals over rounds.",
+            "Left of 1 is faster. Ratio of medians within rounds; lines are 95 % intervals over rounds.",
             "Latency ratio of every file at every setting; the figures are in the table of latencies",
         )
 
@@ -173,4 +179,6 @@ def _layer_in_words(layer: LayerRecord) -> str:
     width = "floating point" if layer.bits is None else f"{layer.bits} bits"
     if layer.bits is not None and not layer.grid:
         width += ", a scale per channel"
+    if not layer.sparsity:
+        return f"{width}; none of {layer.weights:,} weights is 0"
     return f"{width}; {percent(layer.sparsity, digits=1)} of {layer.weights:,} weights are 0 and not drawn"

@@ -1,7 +1,7 @@
 """Results as rows of text, ready to be printed, for the terminal, Markdown and the HTML page alike."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from benchmarks.records import (
     FusionAudit,
@@ -79,13 +79,12 @@ def _file_row(model: ModelRecord, baseline: ModelRecord) -> Row:
     verdict = None if latency is None else verdict_at(model, latency)
     return {
         "path": model.path,
-        "kind": model.flavour or model.format,
         "bytes": f"{model.size_bytes:,}",
         "ratio": f"{baseline.size_bytes / model.size_bytes:.1f}x",
         "sparsity": percent(model.sparsity, digits=2),
         "top1": with_interval(model.top1, model.top1_interval),
         "top5": with_interval(model.top5, model.top5_interval),
-        "paired": NONE if model.paired is None else _paired(model.paired),
+        **_paired(model.paired),
         "p50": NONE if latency is None else f"{latency.p50_ms:.2f} ms",
         "p99": NONE if latency is None else f"{latency.p99_ms:.2f} ms",
         **_judgement(verdict),
@@ -127,12 +126,14 @@ def with_interval(fraction: float | None, interval: tuple[float, float] | None) 
     return f"{100 * fraction:.2f} ± {50 * (high - low):.2f} %"
 
 
-def _paired(test: PairedTest) -> str:
-    """What McNemar's test counted, and whether it shows a difference."""
+def _paired(test: PairedTest | None) -> Row:
+    """Whether McNemar's test shows a difference, and what it counted."""
+    if test is None:
+        return {"paired": NONE, "paired_counts": ""}
+    direction = "worse" if test.n_only_baseline > test.n_only_this else "better"
+    shown = direction if test.p_value < _SIGNIFICANT else "same"
     counts = f"−{test.n_only_baseline:,} +{test.n_only_this:,}, p = {_p_value(test.p_value)}"
-    if test.p_value >= _SIGNIFICANT:
-        return f"{counts}: no difference shown"
-    return f"{counts}: {'worse' if test.n_only_baseline > test.n_only_this else 'better'}"
+    return {"paired": shown, "paired_counts": counts}
 
 
 def _p_value(p: float) -> str:
@@ -221,6 +222,20 @@ def parity_row(step: ParityStep) -> Row:
     }
 
 
+def parity_summary(steps: Sequence[ParityStep]) -> Iterator[str]:
+    """One sentence for everything that was compared: how much of it is equal, and what is not."""
+    for what in dict.fromkeys(step.what for step in steps):
+        compared = [step for step in steps if step.what == what and step.n_compared]
+        missing = sum(step.what == what for step in steps) - len(compared)
+        differing = [f"{step.candidate} from {step.reference}" for step in compared if not step.equal]
+        parts = [f"{what}: {len(compared) - len(differing)} of {len(compared)} comparisons equal"]
+        if differing:
+            parts.append(f"different are {', '.join(differing)}")
+        if missing:
+            parts.append(f"{missing} not comparable")
+        yield "; ".join(parts)
+
+
 def profile_rows(profile: ProfileRecord) -> list[Row]:
     """One row per file of a benchmark profile."""
     return [
@@ -235,16 +250,25 @@ def profile_rows(profile: ProfileRecord) -> list[Row]:
     ]
 
 
-def operator_rows(audit: FusionAudit) -> list[Row]:
-    """How many nodes of every operator there are in the file and after optimisation."""
+def operator_rows(audits: Sequence[FusionAudit]) -> list[Row]:
+    """How many nodes of every operator there are in files (``0``, ``1`` and so on) and after optimisation.
+
+    The optimised graphs of all of them are the same.
+    """
+    optimised = audits[0].optimised
+    names = dict.fromkeys([*(op for audit in audits for op in audit.emitted), *optimised])
     return [
         {
             "op": op,
-            "emitted": f"{audit.emitted.get(op, 0):,}",
-            "optimised": f"{audit.optimised.get(op, 0):,}",
+            **{str(k): _count(audit.emitted, op) for k, audit in enumerate(audits)},
+            "optimised": _count(optimised, op),
         }
-        for op in dict.fromkeys([*audit.emitted, *audit.optimised])
+        for op in names
     ]
+
+
+def _count(counts: dict[str, int], op: str) -> str:
+    return f"{counts[op]:,}" if op in counts else NONE
 
 
 def obstacle_rows(audit: FusionAudit) -> list[Row]:

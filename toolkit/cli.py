@@ -587,7 +587,11 @@ def unpack(
 @app.command(rich_help_panel="Measurements")
 def report(
     results: Annotated[
-        list[Path], typer.Argument(metavar="RESULTS", help="results.json of one or several runs; the first is what the others are beside.")
+        list[Path],
+        typer.Argument(
+            metavar="RESULTS",
+            help="results.json of one or several runs; the first is what the others are beside.",
+        ),
     ],
     output: Path = output_file("HTML page, or Markdown tables with the suffix .md.", "report.html"),
     overwrite: Overwrite = False,
