@@ -280,14 +280,23 @@ def shortened(name: str, most: int = 26) -> str:
 
 
 def weight_histogram(layer: LayerRecord) -> str:
-    """How often each code of the grid is used, codes above and weights below; a plain histogram for other layers."""
+    """How often each code of the grid is used, codes above and weights below; a plain histogram for float layers.
+
+    With a scale per channel a code has as many values as there are channels: codes alone are drawn.
+    """
 
     def draw(axes: Axes) -> None:
+        axes.set_xlabel("weight")
         if len(layer.grid) > 1:
             _draw_codes(axes, layer)
+        elif layer.grid_counts:
+            lowest = _lowest_code(layer)
+            edges = [code + lowest - 0.5 for code in range(len(layer.grid_counts) + 1)]
+            axes.stairs(layer.grid_counts, edges, fill=True, color=BLUE)
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.set_xlabel("code (one scale per channel)")
         else:
             axes.stairs(layer.bin_counts, layer.bin_edges, fill=True, color=GREY)
-        axes.set_xlabel("weight")
         axes.set_ylabel("nonzero weights")
 
     return svg(draw, width=3.4, height=2.3)
@@ -302,7 +311,7 @@ def _draw_codes(axes: Axes, layer: LayerRecord) -> None:
     else:
         edges = [grid[0] - step / 2, *(value + step / 2 for value in grid)]
         axes.stairs(layer.grid_counts, edges, fill=True, color=BLUE)
-    lowest = -(len(grid) // 2) if len(grid) % 2 else 0
+    lowest = _lowest_code(layer)
     every = 1 if len(grid) <= 16 else len(grid) // 8
     shown = [k for k in range(len(grid)) if (k + lowest) % every == 0]
     above = axes.secondary_xaxis("top")
@@ -310,6 +319,12 @@ def _draw_codes(axes: Axes, layer: LayerRecord) -> None:
     above.tick_params(length=2, pad=1)
     above.spines["top"].set_visible(False)
     above.set_xlabel("code", fontsize=8)
+
+
+def _lowest_code(layer: LayerRecord) -> int:
+    """Signed codes are odd in number, unsigned ones even."""
+    n_codes = len(layer.grid_counts)
+    return -(n_codes // 2) if n_codes % 2 else 0
 
 
 def svg(draw: Any, *, width: float = 4.3, height: float = 3.2) -> str:

@@ -93,7 +93,7 @@ class LayerRecord(_Record):
         bin_counts: Nonzero weights per bin.
         grid: Values that codes stand for before batch norm is folded in; empty for float layers and for those
             with a scale per channel.
-        grid_counts: Nonzero weights per value of `grid`.
+        grid_counts: Nonzero weights per code, from the lowest on; empty for float layers.
     """
 
     name: str

@@ -64,11 +64,11 @@ def _ladder(stored: list[TensorUsage]) -> dict[str, int]:
 
 
 def _grid_use(tensor: QuantizedTensor) -> tuple[list[float], list[int]]:
-    """Grid values of a per-tensor scale and how many nonzero weights sit on each; empty per channel."""
-    if np.ndim(tensor.scale):
-        return [], []
+    """Grid values, none where every channel has its own, and how many nonzero weights sit on each code."""
     low, high = tensor.code_range
+    counts = np.bincount(tensor.codes[tensor.nonzero].astype(np.int64) - low, minlength=high - low + 1)
+    if np.ndim(tensor.scale):
+        return [], counts.tolist()
     codes = np.arange(low, high + 1)
     values = codes * float(tensor.scale) + (0.0 if tensor.offset is None else float(tensor.offset))
-    counts = np.bincount(tensor.codes[tensor.nonzero].astype(np.int64) - low, minlength=high - low + 1)
     return values.tolist(), counts.tolist()
