@@ -2,6 +2,7 @@
 
 import ast
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -565,3 +566,20 @@ def test_twenty_real_images_are_classified_right(cifar10_folder, real_checkpoint
     assert [entry["top"][0]["label"] for entry in found] == named
     assert sorted(named) == sorted(CLASS_NAMES * 2)
     assert failures(target, data_dir=data) == []
+
+
+@pytest.mark.parametrize("script", ["run.py", "verify.py"])
+def test_a_reader_that_has_seen_enough_is_no_error(script, handoff):
+    images = sorted(str(path) for path in (handoff / "samples").glob("*.png")) if script == "run.py" else []
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, str(handoff / script), *images],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(writer)
+    assert done.stderr == ""
+    assert done.returncode == 1
