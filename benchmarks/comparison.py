@@ -1,5 +1,6 @@
 """Several runs side by side: what their files weigh, how right and how fast they are, and what differs between them."""
 
+import os.path
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -67,7 +68,7 @@ def run_names(paths: Sequence[Path]) -> list[str]:
         >>> run_names([Path("x/a/results.json"), Path("y/a/results.json")])
         ['x/a/results.json', 'y/a/results.json']
     """
-    resolved = [path.resolve() for path in paths]
+    resolved = [Path(os.path.realpath(path)) for path in paths]  # unlike resolve, takes links in a circle
     twice = [str(path) for path, n in Counter(resolved).items() if n > 1]
     if twice:
         raise InputError(f"{twice[0]} is given twice; give each results file once")
@@ -192,7 +193,7 @@ def recipe_rows(runs: Sequence[Run]) -> list[Row]:
 
 
 def _machine(environment: dict[str, Any]) -> dict[str, str]:
-    versions = environment.get("versions", {})
+    versions = mapping(environment.get("versions"))
     return {
         **{key: as_text(environment[key]) for key in _MACHINE if key in environment},
         **{key: str(versions[key]) for key in _VERSIONS if key in versions},
@@ -215,6 +216,16 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
             yield from _flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", as_text(value)
+
+
+def mapping(value: object) -> dict[str, Any]:
+    """A part of a results file that is free in form, where it has names in it; nothing where it has not.
+
+    Example:
+        >>> mapping({"a": 1}), mapping(None)
+        ({'a': 1}, {})
+    """
+    return value if isinstance(value, dict) else {}
 
 
 def as_text(value: object) -> str:

@@ -71,11 +71,12 @@ def _layers(model: onnx.ModelProto) -> list[tuple[str, str, str]]:
     constant = index.constants()
     found = []
     for node in index.by_dataflow():
-        if node.op_type in _LEFT_OUT or not node.output or node.output[0] in constant:
+        output = next(filter(None, node.output), "")
+        if node.op_type in _LEFT_OUT or not output or output in constant:
             continue
         weights = [node.input[k] for k in WEIGHTED.get(node.op_type, ()) if k < len(node.input)]
-        named = next((name for name in weights if name in constant), node.name or node.output[0])
-        found.append((node.op_type, named, node.output[0]))
+        named = next((name for name in weights if name in constant), node.name or output)
+        found.append((node.op_type, named, output))
     return found
 
 
@@ -91,4 +92,6 @@ def _activations(
         values = session.run(names, {session.get_inputs()[0].name: images})
     except Exception as error:  # as above
         raise InputError(f"ONNX Runtime rejects images of shape {images.shape}: {error}") from error
-    return [np.asarray(value, np.float64) for value in values]
+    if not all(isinstance(value, np.ndarray) and value.dtype.kind in "biuf" for value in values):
+        raise InputError("some activations are no arrays of numbers")
+    return [value.astype(np.float64) for value in values]

@@ -8,6 +8,7 @@ would time a network on something that it never sees.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -89,7 +90,7 @@ def input_specs(model: onnx.ModelProto) -> list[InputSpec]:
     """The inputs a caller must give, in graph order: initializers listed among them have a value already.
 
     Raises:
-        InputError: There is none, or one is no tensor of numbers.
+        InputError: There is none, or one is no tensor of numbers, or can hold none.
     """
     stored = {tensor.name for tensor in model.graph.initializer}
     specs = [_spec(info) for info in model.graph.input if info.name not in stored]
@@ -107,7 +108,13 @@ def _spec(info: onnx.ValueInfoProto) -> InputSpec:
     dtype = str(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type).name)
     if not kind.HasField("shape"):
         return InputSpec(info.name, dtype, None)
-    return InputSpec(info.name, dtype, tuple(map(_axis, kind.shape.dim)))
+    spec = InputSpec(info.name, dtype, tuple(map(_axis, kind.shape.dim)))
+    if 0 in (spec.shape or ()):
+        raise InputError(
+            f"input {spec} has an axis of length 0, so there is nothing to run; in the file, give the axis its length, "
+            "or a name if any length will do"
+        )
+    return spec
 
 
 def _axis(dim: onnx.TensorShapeProto.Dimension) -> int | str:
@@ -254,10 +261,13 @@ def _fits(shape: tuple[int, ...], declared: tuple[int | str, ...]) -> bool:
 
 def _read_array(path: Path) -> Array:
     try:
-        array = np.load(path, allow_pickle=False)
+        with path.open("rb") as file:
+            array = np.load(file, allow_pickle=False)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (ValueError, EOFError) as error:
+    except MemoryError as error:
+        raise InputError(f"{path}: declares more numbers than the memory can hold; is it damaged?") from error
+    except (ValueError, EOFError, OverflowError, BadZipFile) as error:
         raise InputError(f"{path}: is no .npy file of numbers: {error}") from error
     if not isinstance(array, np.ndarray):
         raise InputError(f"{path}: holds several arrays; expected one, as numpy.save writes it")

@@ -70,7 +70,7 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
         for batch in sorted(feeds):
             call = guarded(partial(session.run, None, _arrays(feeds[batch])), f"batch {batch}")
             settings.append([batch, n_threads, time_calls(call)])
-        del session  # two at a time would count twice in memory
+        del session, call  # the call holds its session, and two of them would count twice in memory
     highest = highest_memory()
     return {
         "session_ns": session_ns,

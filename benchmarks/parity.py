@@ -25,6 +25,7 @@ from export.quantized import QuantizedModel
 FloatArray = npt.NDArray[np.float32]
 MOST_IMAGES = 256
 _BATCH, _RANDOM_IMAGES, _EXPOSED_IMAGES = 64, 32, 4
+_BATCH_BYTES = 1 << 24  # of input: 64 images of 256 by 256
 _SEED = 0
 _ROUNDING = ("QuantizeLinear", "DynamicQuantizeLinear")
 _ROUNDS = "activations are rounded to integers, where sums that differ in the last bit may end a step apart"
@@ -131,15 +132,23 @@ class _Run:
         return np.random.default_rng(_SEED).standard_normal(size).astype(np.float32)
 
     def logits(self, *, optimised: bool) -> FloatArray:
-        """First output, one row per image.
+        """All outputs beside each other, one row per image.
 
         Raises:
-            InputError: The model does not run, or its output has no row per image.
+            InputError: The model does not run, or an output has no row of numbers per image.
         """
         if optimised not in self._logits:
             session = self.model.session() if optimised else unoptimised_session(self.model.onnx_model)
-            self._logits[optimised] = run_images(session, self.images, batch=self.fixed_batch or _BATCH)
+            batch = self.fixed_batch or _batch_that_fits(self.images)
+            self._logits[optimised] = run_images(session, self.images, batch=batch)
         return self._logits[optimised]
+
+    @property
+    def gives_logits(self) -> bool:
+        """Whether its only output is a table of at least two columns, so that the largest entry is a label."""
+        outputs = self.model.onnx_model.graph.output
+        logits = self.logits(optimised=True)
+        return len(outputs) == 1 and logits.ndim == 2 and logits.shape[1] > 1
 
     @property
     def fixed_batch(self) -> int | None:
@@ -149,28 +158,50 @@ class _Run:
 
 
 def run_images(session: ort.InferenceSession, images: FloatArray, *, batch: int) -> FloatArray:
-    """First output of a model for all images, in batches of exactly `batch`, the last filled up.
+    """Outputs of a model for all images, in batches of exactly `batch`, the last filled up.
+
+    Returns:
+        The only output as it is; several ones flattened, beside each other.
 
     Raises:
-        InputError: The model does not take them, or gives no row per image.
+        InputError: The model does not take them, or gives no row of numbers per image.
     """
     feed, parts = session.get_inputs()[0].name, []
     for start in range(0, len(images), batch):
         part = images[np.arange(start, start + batch) % len(images)]
         try:
-            output = session.run(None, {feed: part})[0]
+            outputs = session.run(None, {feed: part})
         except Exception as error:  # onnxruntime's exception classes share no public base
             raise InputError(f"ONNX Runtime rejects images of shape {part.shape}: {error}") from error
-        if np.ndim(output) < 1 or len(output) != batch:
-            raise InputError(f"the output has shape {np.shape(output)} for {batch} images")
-        parts.append(np.asarray(output, np.float32))
+        rows = [_rows_of(output, batch) for output in outputs]
+        parts.append(
+            rows[0] if len(rows) == 1 else np.concatenate([r.reshape(batch, -1) for r in rows], axis=1)
+        )
     return np.concatenate(parts)[: len(images)]
+
+
+def _rows_of(output: object, batch: int) -> FloatArray:
+    """One output as numbers.
+
+    Raises:
+        InputError: It holds text, or is no array with a row per image.
+    """
+    if not isinstance(output, np.ndarray) or output.dtype.kind not in "biuf":
+        raise InputError("an output is no array of numbers")
+    if output.ndim < 1 or len(output) != batch:
+        raise InputError(f"an output has shape {output.shape} for {batch} images")
+    return np.asarray(output, np.float32)
+
+
+def _batch_that_fits(images: FloatArray) -> int:
+    """So many images at a time that activations of large ones do not fill the memory."""
+    return max(1, min(_BATCH, len(images), _BATCH_BYTES // max(int(images[0].nbytes), 1)))
 
 
 def _against_torch(logits: FloatArray, run: _Run) -> ParityStep:
     name = "PyTorch, fake-quantized"
     try:
-        return _compare(logits, run.logits(optimised=True), name, run.name)
+        return _compare(logits, run.logits(optimised=True), name, run)
     except InputError as error:
         return not_comparable("logits", name, run.name, str(error))
 
@@ -178,7 +209,7 @@ def _against_torch(logits: FloatArray, run: _Run) -> ParityStep:
 def _optimised_against_plain(run: _Run) -> ParityStep:
     plain = f"{run.name}, optimisations off"
     try:
-        step = _compare(run.logits(optimised=False), run.logits(optimised=True), plain, run.name)
+        step = _compare(run.logits(optimised=False), run.logits(optimised=True), plain, run)
     except InputError as error:
         return not_comparable("logits", plain, run.name, str(error))
     if step.n_compared and any(n.op_type in _ROUNDING for n in run.model.onnx_model.graph.node):
@@ -191,7 +222,7 @@ def _against_first(first: _Run, other: _Run) -> ParityStep:
         if first.images.shape != other.images.shape:
             raise InputError(f"inputs of shape {first.images.shape[1:]} and {other.images.shape[1:]}")
         expected, actual = first.logits(optimised=True), other.logits(optimised=True)
-        step = _compare(expected, actual, first.name, other.name)
+        step = _compare(expected, actual, first.name, other)
         far = (step.largest_difference or 0.0) > TOLERANCE * float(np.abs(expected).max(initial=0))
         if step.n_compared and (far or not step.equal):
             step = step.model_copy(update={"first_difference": _first_layer(first, other)})
@@ -201,12 +232,18 @@ def _against_first(first: _Run, other: _Run) -> ParityStep:
 
 
 def _first_layer(first: _Run, other: _Run) -> str:
+    """Empty where the activations cannot be had: the outputs have been compared all the same."""
     n = first.fixed_batch or other.fixed_batch or _EXPOSED_IMAGES
     few = first.images[np.arange(n) % len(first.images)]
-    return first_differing_layer(first.model.onnx_model, other.model.onnx_model, few)
+    try:
+        return first_differing_layer(first.model.onnx_model, other.model.onnx_model, few)
+    except InputError:
+        return ""
 
 
-def _compare(expected: FloatArray, actual: FloatArray, reference: str, candidate: str) -> ParityStep:
+def _compare(expected: FloatArray, actual: FloatArray, reference: str, run: _Run) -> ParityStep:
+    """Outputs of a run beside others: by labels where they are logits, else within `TOLERANCE` of the largest."""
+    candidate = run.name
     if expected.shape != actual.shape:
         return not_comparable(
             "logits", reference, candidate, f"outputs of shape {expected.shape} and {actual.shape}"
@@ -221,13 +258,17 @@ def _compare(expected: FloatArray, actual: FloatArray, reference: str, candidate
         )
     except ModelError as error:
         return not_comparable("logits", reference, candidate, str(error))
+    close = record.largest_difference <= TOLERANCE * float(np.abs(expected).max(initial=0))
+    by_label = run.gives_logits
     return ParityStep(
         reference=reference,
         candidate=candidate,
-        what="logits",
+        what="logits" if by_label else "outputs",
         n_compared=rows,
-        equal=record.differing_labels == 0,
+        equal=record.differing_labels == 0 if by_label else close,
         largest_difference=record.largest_difference,
-        label_agreement=record.label_agreement,
-        detail=f"labels of {record.differing_labels} images differ, ties left out",
+        label_agreement=record.label_agreement if by_label else None,
+        detail=f"labels of {record.differing_labels} images differ, ties left out"
+        if by_label
+        else f"no logits: equal within {TOLERANCE:g} of the largest",
     )

@@ -7,15 +7,25 @@ their defaults, and what is written again is schema 2.
 """
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from export.atomic_file import write_atomically
 from export.errors import InputError
 
 SCHEMA_VERSION: Literal[2] = 2
 VerdictName = Literal["faster", "same", "slower", "undecided"]
+
+
+def _in_utf8(value: object) -> object:
+    """File names may hold bytes that are not UTF-8, JSON may not: they become escape sequences."""
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
+
+
+_Text = Annotated[str, BeforeValidator(_in_utf8)]
+_Count = Annotated[int, Field(gt=0)]
+_Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class _Record(BaseModel):
@@ -33,15 +43,15 @@ class LatencyRecord(_Record):
         rounds: Fresh processes; 0 where it was not recorded.
     """
 
-    batch: int
-    threads: int
-    p50_ms: float
-    p90_ms: float
-    p99_ms: float
-    min_ms: float
-    samples: int
-    p95_ms: float | None = None
-    mean_ms: float | None = None
+    batch: _Count
+    threads: _Count
+    p50_ms: _Positive
+    p90_ms: _Positive
+    p99_ms: _Positive
+    min_ms: _Positive
+    samples: _Count
+    p95_ms: _Positive | None = None
+    mean_ms: _Positive | None = None
     mean_interval_ms: tuple[float, float] | None = None
     images_per_second: float | None = None
     rounds: int = 0
@@ -57,11 +67,11 @@ class VerdictRecord(_Record):
         verdict: "same" where no difference beyond 2 % is shown; "undecided" where the interval is too wide for that.
     """
 
-    batch: int
-    threads: int
-    ratio: float
+    batch: _Count
+    threads: _Count
+    ratio: _Positive
     ratio_interval: tuple[float, float] | None
-    min_ratio: float
+    min_ratio: _Positive
     rounds: int
     verdict: VerdictName
 
@@ -196,15 +206,15 @@ class ParityStep(_Record):
         detail: In words: unit and meaning of the difference, or why the two cannot be compared.
     """
 
-    reference: str
-    candidate: str
+    reference: _Text
+    candidate: _Text
     what: str
     n_compared: int
     equal: bool
     largest_difference: float | None = None
     label_agreement: float | None = None
     first_difference: str = ""
-    detail: str = ""
+    detail: _Text = ""
 
 
 class ModelRecord(_Record):
@@ -220,15 +230,16 @@ class ModelRecord(_Record):
         paired: Against the baseline; None for the baseline itself.
         session_ms: From the file's path to a session ready to run, first time in a process; median over rounds.
         first_inference_ms: The call after that, at the smallest batch size; median over rounds.
-        session_ratio: Session creation and first inference together, over the baseline's.
+        session_ratio: Session creation and first inference together, over the baseline's; None where their smallest
+            batch sizes differ.
         peak_memory_bytes: Highest resident memory beyond that of the process before it opened the file, over all batch
             sizes and rounds; None where unknown.
         verdicts: Against the baseline, where both ran that batch size; empty for the baseline itself.
         audit: What ONNX Runtime made of the graph; None where it was not asked.
     """
 
-    name: str
-    path: str
+    name: _Text
+    path: _Text
     format: Literal["press", "onnx"]
     size_bytes: int = Field(gt=0)
     sparsity: float | None
@@ -260,10 +271,10 @@ class ProfileEntry(_Record):
         top1: Of the images of one pass; None without a data set.
     """
 
-    path: str
-    p50_ms: float
-    p90_ms: float
-    inferences_per_second: float
+    path: _Text
+    p50_ms: _Positive
+    p90_ms: _Positive
+    inferences_per_second: _Positive
     top1: float | None = None
     top1_interval: tuple[float, float] | None = None
 
@@ -312,7 +323,7 @@ class Results(_Record):
     fidelity: list[FidelityRecord] = []
     profile: ProfileRecord | None = None
     parity: list[ParityStep] = []
-    notes: list[str] = []
+    notes: list[_Text] = []
 
     @field_validator("schema_version")
     @classmethod

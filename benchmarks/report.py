@@ -8,7 +8,7 @@ import jinja2
 import yaml
 
 from benchmarks import comparison
-from benchmarks.comparison import Run, as_text, headline_model
+from benchmarks.comparison import Run, as_text, headline_model, mapping
 from benchmarks.records import FusionAudit, LatencyRecord, ModelRecord, Results
 from benchmarks.report_figures import (
     histograms,
@@ -78,7 +78,7 @@ def render_markdown(results: Sequence[Results], names: Sequence[str] = ()) -> st
 
 def _markdown_run(run: Run, *, named: bool) -> str:
     table = markdown_table(file_rows(run.results), table_headings(run.results))
-    versions = run.results.environment.get("versions", {})
+    versions = mapping(run.results.environment.get("versions"))
     where = f"{run.results.environment.get('cpu', '')}, onnxruntime {versions.get('onnxruntime', '')}"
     return f"{f'{run.name}: ' * named}{_title(run.results)} ({where}):\n\n{table}\n"
 
@@ -159,14 +159,16 @@ def _run_view(results: Results) -> dict[str, Any]:
 
 def _title(results: Results) -> str:
     recipe = results.recipe
-    if not recipe:
+    wanted = {"model": "arch", "data": "dataset", "quantize": "bits"}
+    arch, dataset, bits = (mapping(recipe.get(part)).get(key) for part, key in wanted.items())
+    if None in (arch, dataset, bits):
         names = [model.path for model in results.models]
         if len(names) > _MOST_IN_TITLE:
             return f"Benchmark of {names[0]} and {len(names) - 1} other files"
         return f"Benchmark of {', '.join(names)}"
     sparsity = headline_model(results).sparsity
     zeros = "" if sparsity is None else f"{100 * sparsity:.1f} % zeros, "
-    return f"{recipe['model']['arch']} on {recipe['data']['dataset']}: {zeros}{recipe['quantize']['bits']}-bit weights"
+    return f"{arch} on {dataset}: {zeros}{bits}-bit weights"
 
 
 def _subtitle(results: Results) -> Iterator[str]:
@@ -174,7 +176,9 @@ def _subtitle(results: Results) -> Iterator[str]:
     yield from (str(environment[key]) for key in ("date", "cpu") if environment.get(key))
     if results.dataset:
         images = results.dataset.get("test_images")
-        yield f"{results.dataset.get('name')}" + (f", {images:,} test images" if images else "")
+        yield f"{results.dataset.get('name')}" + (
+            f", {images:,} test images" if isinstance(images, int) else ""
+        )
 
 
 def _cards(results: Results, packed: ModelRecord) -> Iterator[Row]:
@@ -320,11 +324,13 @@ def _layer_rows(model: ModelRecord) -> Iterator[Row]:
 
 def _precision(results: Results) -> str:
     """What rounding scales and biases costs, in a sentence; empty where it was not judged."""
-    accuracy = results.parameters.get("validation_top1", {})
-    if not accuracy:
+    precision = results.parameters.get("precision")
+    accuracy = mapping(results.parameters.get("validation_top1"))
+    fractions = {name: fraction for name, fraction in accuracy.items() if isinstance(fraction, int | float)}
+    if precision is None or not fractions:
         return ""
-    measured = ", ".join(f"{100 * fraction:.2f} % in {name}" for name, fraction in accuracy.items())
-    return f"Scales and biases are in {results.parameters['precision']}; validation accuracy {measured}."
+    measured = ", ".join(f"{100 * fraction:.2f} % in {name}" for name, fraction in fractions.items())
+    return f"Scales and biases are in {precision}; validation accuracy {measured}."
 
 
 def _facts(results: Results) -> list[tuple[str, str]]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from benchmarks import plots
 from benchmarks.records import LayerRecord, ModelRecord, Results
-from benchmarks.report_tables import headline_latency, percent, thread_count, verdict_at
+from benchmarks.report_tables import headline_latency, latency_at, percent, thread_count, verdict_at
 
 _MOST_LABELS, _LONGEST_LABEL = 8, 24
 _MOST_HISTOGRAMS = 80
@@ -60,7 +60,8 @@ def _accuracy_against_latency(
     results: Results, models: Sequence[ModelRecord], labels: Sequence[str]
 ) -> tuple[str, str, str, str] | None:
     setting = headline_latency(results.models[0])
-    if setting is None or not all(model.latency for model in models):
+    latencies = [record for model in models if (record := latency_at(model, setting)) is not None]
+    if setting is None or len(latencies) < len(models):
         return None
     where = f"batch {setting.batch}, {thread_count(setting.threads)}"
     verdicts = [verdict_at(model, setting) for model in models]
@@ -68,9 +69,8 @@ def _accuracy_against_latency(
         v is not None or model is results.models[0] for v, model in zip(verdicts, models, strict=True)
     )
     points, values = [], []
-    for label, model, verdict in zip(labels, models, verdicts, strict=True):
-        latency = headline_latency(model)
-        x = (1.0 if verdict is None else verdict.ratio) if judged else latency.p50_ms if latency else 0.0
+    for label, model, latency, verdict in zip(labels, models, latencies, verdicts, strict=True):
+        x = (1.0 if verdict is None else verdict.ratio) if judged else latency.p50_ms
         interval = verdict.ratio_interval if judged and verdict else None
         points.append(plots.Point(label, x, model.top1 or 0.0, model.top1_interval, interval))
         values.append((model.path, f"{percent(model.top1, digits=2)}, {x:.2f}{'x' if judged else ' ms'}"))
@@ -153,7 +153,10 @@ def sparsity_figures(models: Sequence[ModelRecord]) -> Iterator[ReportFigure]:
 
 def training_figures(results: Results) -> Iterator[ReportFigure]:
     """Loss and accuracy over epochs, stage by stage."""
-    for stage, epochs in results.training.items():
+    for stage, recorded in results.training.items():
+        epochs = [
+            epoch for epoch in recorded if _is_number(epoch.get("epoch")) and _is_number(epoch.get("loss"))
+        ]
         if epochs:
             yield ReportFigure(
                 f"Training: {stage}",
@@ -161,6 +164,10 @@ def training_figures(results: Results) -> Iterator[ReportFigure]:
                 "",
                 f"Training loss over {len(epochs)} epochs, from {epochs[0]['loss']:.3f} to {epochs[-1]['loss']:.3f}",
             )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float)
 
 
 def histograms(model: ModelRecord) -> Iterator[ReportFigure]:

@@ -56,6 +56,14 @@ def headline_latency(model: ModelRecord) -> LatencyRecord | None:
     return min(model.latency, key=lambda record: (record.batch, record.threads), default=None)
 
 
+def latency_at(model: ModelRecord, setting: LatencyRecord | None) -> LatencyRecord | None:
+    """What a model took at the batch size and thread count of another record; None where it did not run that."""
+    if setting is None:
+        return None
+    wanted = (setting.batch, setting.threads)
+    return next((record for record in model.latency if (record.batch, record.threads) == wanted), None)
+
+
 def latency_label(results: Results) -> str:
     """What the latency column of `file_rows` holds."""
     record = headline_latency(results.models[0])
@@ -69,13 +77,13 @@ def table_headings(results: Results) -> dict[str, str]:
 
 
 def file_rows(results: Results) -> list[Row]:
-    """The table of files; the first file is the baseline."""
+    """The table of files; the first file is the baseline, and all latencies are at its smallest setting."""
     baseline = results.models[0]
     return [_file_row(model, baseline) for model in results.models]
 
 
 def _file_row(model: ModelRecord, baseline: ModelRecord) -> Row:
-    latency = headline_latency(model)
+    latency = latency_at(model, headline_latency(baseline))
     verdict = None if latency is None else verdict_at(model, latency)
     return {
         "path": model.path,

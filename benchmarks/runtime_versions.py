@@ -1,5 +1,6 @@
 """Do files give the same answers in other versions of ONNX Runtime? Each version gets an environment of its own."""
 
+import re
 import subprocess
 import sys
 import tempfile
@@ -11,10 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.fidelity import compare_logits
+from benchmarks.model_file import is_artifact
 from export.errors import InputError, ModelError
 from export.runtime import open_session, run_batched
 
 _NUMPY_2_SINCE = (1, 19)  # earlier wheels were built for NumPy 1
+_VERSION = re.compile(r"(\d+)\.(\d+)(\.\d+)*((a|b|rc|\.post|\.dev)\d+)*", re.ASCII)
 _INSTALL_TIMEOUT_S, _RUN_TIMEOUT_S = 900, 300
 _WORKER = """
 import sys
@@ -68,15 +71,17 @@ def check_versions(
         on_step: Told what was done: once per version and once per version and file.
 
     Raises:
-        InputError: A file does not run in the installed version, or a version cannot be installed.
+        InputError: A file cannot be read or does not run in the installed version, or a version is none or cannot be
+            installed.
     """
-    expected = {path: run_batched(open_session(path.read_bytes()), images, batch=64) for path in paths}
+    parsed = parsed_versions(versions)
+    expected = {path: run_batched(open_session(onnx_bytes(path)), images, batch=64) for path in paths}
     checks = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         np.save(folder / "images.npy", images)
-        for version in versions:
-            python = _environment(folder / version, version)
+        for version, release in parsed.items():
+            python = _environment(folder / version, version, release)
             on_step(f"onnxruntime {version}")
             for path in paths:
                 checks.append(_check(python, version, path, folder, expected[path]))
@@ -84,14 +89,45 @@ def check_versions(
     return checks
 
 
-def _environment(folder: Path, version: str) -> Path:
-    """The interpreter of a fresh environment that holds this version."""
+def parsed_versions(versions: list[str]) -> dict[str, tuple[int, int]]:
+    """Major and minor number by version, each version once.
+
+    Raises:
+        InputError: There is none, or a text is no version.
+
+    Example:
+        >>> parsed_versions(["1.15.1", "1.23.0rc1"])
+        {'1.15.1': (1, 15), '1.23.0rc1': (1, 23)}
+    """
+    if not versions:
+        raise InputError("no version of ONNX Runtime is named; expected for example 1.15.1")
+    found = {}
+    for version in versions:
+        match = _VERSION.fullmatch(version)
+        if match is None:
+            raise InputError(f"{version!r} is no version of ONNX Runtime; expected for example 1.15.1")
+        found[version] = (int(match[1]), int(match[2]))
+    return found
+
+
+def onnx_bytes(path: Path) -> bytes:
+    """What an ONNX file holds.
+
+    Raises:
+        InputError: It cannot be read, or is an artifact.
+    """
+    if is_artifact(path):
+        raise InputError(f"{path}: is an artifact; expected an ONNX file, as modelpress onnx writes it")
     try:
-        parsed = tuple(int(part) for part in version.split(".")[:2])
-    except ValueError as error:
-        raise InputError(f"{version!r} is no version of ONNX Runtime; expected for example 1.15.1") from error
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _environment(folder: Path, version: str, release: tuple[int, int]) -> Path:
+    """The interpreter of a fresh environment that holds this version."""
     python = folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
-    packages = [f"onnxruntime=={version}", *(["numpy<2"] if parsed < _NUMPY_2_SINCE else [])]
+    packages = [f"onnxruntime=={version}", *(["numpy<2"] if release < _NUMPY_2_SINCE else [])]
     _call([sys.executable, "-m", "venv", str(folder)], version)
     _call([str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *packages], version)
     return python

@@ -147,7 +147,7 @@ def stream(job: dict[str, Any]) -> dict[str, Any]:
     """
     images = np.load(job["samples"], allow_pickle=False)
     start_runtime()
-    session = load_session(Path(job["path"]), threads=1)
+    session = load_session(Path(job["path"]), threads=1, spinning=False)
     name = single_input(session).name
     calls = [
         guarded(partial(session.run, None, {name: images[i : i + 1]}), f"image {i}")

@@ -74,7 +74,7 @@ def add_accuracies(
     for record, model in zip(records, models, strict=True):
         with named(model.path):
             logits = classify(model.session(), images)
-            _check_classes(logits, n_classes)
+            check_classes(logits, n_classes)
         found.append(logits)
         n = len(labels)
         record.n_images, record.top1, record.top5 = n, top1(logits, labels), top5(logits, labels)
@@ -86,7 +86,12 @@ def add_accuracies(
     return found
 
 
-def _check_classes(logits: Logits, n_classes: int) -> None:
+def check_classes(logits: Logits, n_classes: int) -> None:
+    """A model must give one logit for each class of the data set.
+
+    Raises:
+        InputError: It does not.
+    """
     if logits.shape[1] != n_classes:
         raise InputError(
             f"the model gives {logits.shape[1]} logits, the data set has {n_classes} classes; "
@@ -145,11 +150,12 @@ def add_latency(
     contestants = [Contestant(model.path, plan) for model, plan in zip(models, plans, strict=True)]
     measured = measure_latency(contestants, threads=threads, rounds=rounds, on_round=on_round)
     reference = Loading.of(measured[0])
-    for position, (record, turns) in enumerate(zip(records, measured, strict=True)):
+    for position, (record, plan, turns) in enumerate(zip(records, plans, measured, strict=True)):
         loading = Loading.of(turns)
         record.latency = latency_records(turns)
         record.session_ms, record.first_inference_ms = loading.session_ms, loading.first_inference_ms
-        record.session_ratio = loading.ratio_to(reference)
+        if min(plan.feeds) == min(plans[0].feeds):  # a first inference of more images is no slower loading
+            record.session_ratio = loading.ratio_to(reference)
         record.peak_memory_bytes = loading.peak_memory_bytes
         record.verdicts = _verdicts(measured[0], turns) if position else []
     return [plan.note for plan in plans if plan.note]

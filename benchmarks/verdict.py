@@ -7,7 +7,7 @@ from statistics import mean, median, stdev
 from benchmarks.records import VerdictName, VerdictRecord
 
 FASTER_BELOW, SLOWER_ABOVE = 0.98, 1.02  # a difference within 2 % is of no use to anybody
-SAME_WITHIN = (0.8, 1.25)  # an interval that reaches further cannot tell "same"
+SAME_WITHIN = (0.9, 1.11)  # an interval that reaches further cannot tell "same"
 _MIN_ROUNDS = 3
 _CONFIDENCE = 0.95
 
@@ -47,7 +47,8 @@ def compare_rounds(
 
     - *undecided*: fewer than three rounds;
     - *faster*: the interval lies below 0.98; *slower*: above 1.02;
-    - *same*: it lies within 0.8 to 1.25, so that no difference beyond 2 % is shown and none beyond that is likely;
+    - *same*: it lies within 0.9 to 1.11: no difference beyond 2 % is shown. It is no proof that there is none: what
+      the interval still leaves possible is as much as its ends say;
     - *undecided*: it is wider. More rounds, or a quieter machine, narrow it.
 
     Args:
@@ -79,7 +80,7 @@ def verdict_of(interval: Interval | None) -> VerdictName:
     """The rule of `compare_rounds`, on the interval of the ratio.
 
     Example:
-        >>> [verdict_of(i) for i in [(0.4, 0.5), (0.97, 1.01), (1.03, 1.2), (0.7, 1.4), None]]
+        >>> [verdict_of(i) for i in [(0.4, 0.5), (0.97, 1.01), (1.03, 1.2), (0.85, 1.1), None]]
         ['faster', 'same', 'slower', 'undecided', 'undecided']
     """
     if interval is None:

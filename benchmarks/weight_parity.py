@@ -60,6 +60,8 @@ def compare_weights(
         InputError: Weights cannot be evaluated.
     """
     left, right = _oriented_weights(expected), _oriented_weights(actual)
+    if not left or not right:
+        return not_comparable("weights", reference, candidate, f"{_summary(left)} beside {_summary(right)}")
     pairs = _pairs(left, right)
     if pairs is None:
         why = f"{_summary(left)} beside {_summary(right)}, and shapes differ"

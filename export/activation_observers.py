@@ -59,10 +59,8 @@ class Histogram:
             return
         nonzero = values[values != 0]
         self.zeros += values.size - nonzero.size
-        places = (
-            (nonzero - np.float32(self.low)) * np.float32(len(self.counts) / (self.high - self.low))
-        ).astype(np.int32)
-        np.clip(places, 0, len(self.counts) - 1, out=places)
+        share = (nonzero.astype(np.float64) - self.low) / (self.high - self.low)
+        places = np.clip(share * len(self.counts), 0, len(self.counts) - 1).astype(np.int32)
         self.counts += np.bincount(places, minlength=len(self.counts))
 
     @property
@@ -136,6 +134,10 @@ def entropy_range(histogram: Histogram) -> Range:
 def _divergence(counts: Floats, n_kept: int, levels: int) -> float:
     """Of the first bins, with all beyond put into the last one, from the same bins merged into few levels."""
     kept = counts[:n_kept]
+    if kept.sum() < counts.sum() / 2:
+        return (
+            np.inf
+        )  # most values would be clipped: where all are, both distributions are one bin, and equal
     reference = kept.copy()
     reference[-1] += counts[n_kept:].sum()
     level = np.arange(n_kept) * levels // n_kept

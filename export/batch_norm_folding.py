@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from export.graph import graphs_of
+from export.graph import graphs_of, names_in
 from export.lazy_tensors import spec_of
 from export.quantized import QuantizedModel, QuantizedTensor, Tensor, dense_array
 
@@ -31,13 +31,14 @@ def fold_batch_norm(model: QuantizedModel) -> QuantizedModel:
     uses = _uses(graph)
     producers = {name: node for node in graph.graph.node for name in node.output}
     tensors: dict[str, Tensor] = dict(model.tensors)
+    taken = names_in(graph)
     kept = []
     for node in graph.graph.node:
         conv = producers.get(node.input[0]) if node.input else None
         if conv is None or not _is_foldable(node, conv, tensors, uses):
             kept.append(node)
             continue
-        _fold(node, conv, tensors)
+        _fold(node, conv, tensors, taken)
         conv.output[0] = node.output[0]
         producers[node.output[0]] = conv
     copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in kept]
@@ -84,7 +85,7 @@ def _counts_outputs(weight: Tensor) -> bool:
     return not isinstance(weight, QuantizedTensor) or weight.channel_axis == 0
 
 
-def _fold(norm: onnx.NodeProto, conv: onnx.NodeProto, tensors: dict[str, Tensor]) -> None:
+def _fold(norm: onnx.NodeProto, conv: onnx.NodeProto, tensors: dict[str, Tensor], taken: set[str]) -> None:
     gamma, beta, mean, variance = (np.asarray(dense_array(tensors[n]), np.float64) for n in norm.input[1:])
     epsilon = next((a.f for a in norm.attribute if a.name == "epsilon"), _DEFAULT_EPSILON)
     factor = gamma / np.sqrt(variance + epsilon)
@@ -92,11 +93,19 @@ def _fold(norm: onnx.NodeProto, conv: onnx.NodeProto, tensors: dict[str, Tensor]
     bias = (beta + factor * (before - mean)).astype(np.float32)
     tensors[conv.input[1]] = _scaled(tensors[conv.input[1]], factor.astype(np.float32))
     name = norm.input[2]  # beta's: it is no longer needed, unless it serves another node as well
-    while name in tensors and not np.array_equal(dense_array(tensors[name]), bias):
+    while not _is_free(name, bias, tensors, taken):
         name += ".folded"
     tensors[name] = bias
     del conv.input[2:]
     conv.input.append(name)
+
+
+def _is_free(
+    name: str, bias: npt.NDArray[np.float32], tensors: Mapping[str, Tensor], taken: set[str]
+) -> bool:
+    if name in tensors:
+        return np.array_equal(dense_array(tensors[name]), bias)
+    return name not in taken
 
 
 def _scaled(weight: Tensor, factor: npt.NDArray[np.float32]) -> Tensor:

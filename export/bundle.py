@@ -129,7 +129,11 @@ def open_bundle(path: Path, *, max_bytes: int = DEFAULT_MAX_BYTES) -> Bundle:
             added or taken away since it was made.
     """
     path = Path(path)
-    if path.is_dir():
+    try:
+        is_folder = path.is_dir()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    if is_folder:
         return Bundle(path, _in_folder(path, max_bytes), None)
     try:
         archive = zipfile.ZipFile(path)
@@ -256,10 +260,17 @@ def check_target(target: Path, *, overwrite: bool) -> None:
     """Make sure that a bundle may take this place, before the work for it starts.
 
     Raises:
-        InputError: Something is there that is not to be replaced.
+        InputError: Something is there that is not to be replaced, or the path cannot be looked at.
     """
     if not target.name:
         raise InputError(f"{target} cannot be replaced; --output names a folder of its own")
+    try:
+        _check_free(target, overwrite=overwrite)
+    except OSError as error:  # too long a name, a folder that may not be entered
+        raise InputError(f"{target}: cannot be used: {error.strerror}; choose another --output") from error
+
+
+def _check_free(target: Path, *, overwrite: bool) -> None:
     if target.is_symlink() or (target.exists() and not target.is_dir()):
         raise InputError(f"{target} is there and no folder; choose another --output")
     if not target.is_dir() or not any(target.iterdir()):
@@ -277,10 +288,12 @@ def check_target(target: Path, *, overwrite: bool) -> None:
 
 
 def _strangers(folder: Path) -> list[str]:
-    """What lies in a folder beside the files that its own manifest lists."""
-    listed = {MANIFEST, SUMS}
+    """What lies in a folder beside the files of a bundle: everything, where there is no bundle."""
+    listed: set[str] = set()
     with suppress(InputError, OSError):
-        listed |= set(parse_manifest((folder / MANIFEST).read_bytes(), str(folder)).files)
+        manifest = parse_manifest((folder / MANIFEST).read_bytes(), str(folder))
+        if (folder / SUMS).is_file():
+            listed = {MANIFEST, SUMS, *manifest.files}
     found = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
     return sorted({path.relative_to(folder).as_posix() for path in found} - listed)
 

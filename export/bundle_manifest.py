@@ -6,10 +6,12 @@ accuracies, milliseconds per call for latencies. All names of files are relative
 """
 
 import hashlib
+import json
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from export.bundle_files.verify import MAX_BATCH, MAX_THREADS
 from export.errors import InputError
 
 SCHEMA_VERSION: Literal[1] = 1
@@ -18,7 +20,7 @@ Digest = Field(pattern="^[0-9a-f]{64}$")
 
 
 class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 class FileFacts(_Record):
@@ -87,8 +89,8 @@ class LatencyClaim(_Record):
         machine: Processor, cores, system and version of ONNX Runtime, in words.
     """
 
-    batch: int = Field(gt=0)
-    threads: int = Field(gt=0)
+    batch: int = Field(ge=1, le=MAX_BATCH)
+    threads: int = Field(ge=1, le=MAX_THREADS)
     p50_ms: float = Field(gt=0)
     p90_ms: float = Field(gt=0)
     samples: int = Field(gt=0)
@@ -191,13 +193,20 @@ def parse_manifest(data: bytes, where: str) -> Manifest:
     """Undo `Manifest.to_bytes`; `where` names the bundle in messages.
 
     Raises:
-        InputError: This is no manifest, or one of a newer schema.
+        InputError: This is no manifest, one of a newer schema, or it holds NaN or infinity, which JSON does not know.
     """
+    wrong = f"{where}: {MANIFEST} is no bundle manifest of schema {SCHEMA_VERSION}"
     try:
-        return Manifest.model_validate_json(data)
+        manifest = Manifest.model_validate_json(data)
+        json.loads(data, parse_constant=_no_constant)
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"])) or "the document"
-        raise InputError(
-            f"{where}: {MANIFEST} is no bundle manifest of schema {SCHEMA_VERSION}: {field}: {first['msg']}"
-        ) from error
+        raise InputError(f"{wrong}: {field}: {first['msg']}") from error
+    except ValueError as error:
+        raise InputError(f"{wrong}: {error}") from error
+    return manifest
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number in JSON")

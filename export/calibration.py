@@ -102,11 +102,13 @@ def calibrate(
     check_inputs(model.graph, list(model.tensors), inputs)
     session = open_decoded(_observed(model, activations))
     input_name = session.get_inputs()[0].name
+    batch = _fixed_batch(session.get_inputs()[0].shape, len(inputs)) or options.batch
+    last = len(inputs) - len(inputs) % batch if batch != options.batch else len(inputs)
 
     def batches() -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
-        for start in range(0, len(inputs), options.batch):
-            values = run_named(session, inputs[start : start + options.batch])
-            values[input_name] = inputs[start : start + options.batch]
+        for start in range(0, last, batch):
+            values = run_named(session, inputs[start : start + batch])
+            values[input_name] = inputs[start : start + batch]
             for name in activations:
                 if values[name].size:
                     yield name, _checked(name, values[name])
@@ -122,6 +124,22 @@ def calibrate(
     for name, values in batches():
         histograms[name].add(values)
     return {name: _chosen(histogram, options) for name, histogram in histograms.items()}
+
+
+def _fixed_batch(shape: Sequence[int | str | None], n_inputs: int) -> int | None:
+    """The only batch that a model takes; None for any. Inputs that fill none are left out.
+
+    Raises:
+        InputError: There are fewer inputs than one batch.
+    """
+    batch = shape[0] if shape else None
+    if not isinstance(batch, int) or batch < 1:
+        return None
+    if n_inputs < batch:
+        raise InputError(
+            f"the model takes {batch} inputs at a time; {n_inputs} calibration inputs are too few"
+        )
+    return batch
 
 
 def _chosen(histogram: Histogram, options: CalibrationOptions) -> Range:
@@ -223,9 +241,9 @@ def pixel_normalisation(metadata: Mapping[str, str]) -> tuple[list[float], list[
     try:
         stated = json.loads(text)
         mean, std = [float(v) for v in stated["mean"]], [float(v) for v in stated["std"]]
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise InputError(f"the model's metadata {INPUT_METADATA} are damaged: {text[:100]!r}") from error
-    if not mean or len(mean) != len(std) or min(std) <= 0:
+    if not mean or len(mean) != len(std) or not np.isfinite(mean + std).all() or min(std) <= 0:
         raise InputError(f"the model's metadata {INPUT_METADATA} are damaged: mean {mean}, std {std}")
     return mean, std
 

@@ -144,8 +144,12 @@ def check_self_contained(graph: onnx.ModelProto) -> None:
 
 
 def has_external_data(model: onnx.ModelProto) -> bool:
-    """Whether any tensor of the model lies in another file."""
-    stored = (tensor for _, part in graphs_of(model) for tensor in part.initializer)
+    """Whether any tensor of the model, sparse ones included, lies in another file."""
+    stored: list[onnx.TensorProto] = []
+    for _, part in graphs_of(model):
+        stored += part.initializer
+        for sparse in part.sparse_initializer:
+            stored += (sparse.values, sparse.indices)
     return any(t.data_location == TensorProto.EXTERNAL for t in (*stored, *_tensors_of(model)))
 
 

@@ -101,6 +101,7 @@ def sparse_model() -> QuantizedModel:
 
 # The command line, in this process. Rounds of latency are cut short.
 QUICK = ["--set", "bench.batch=[1]", "--set", "bench.threads=[1]", "--set", "bench.rounds=1"]
+QUICK += ["--set", "onnx=[float]"]
 
 
 def modelpress(monkeypatch, *arguments):

@@ -1,5 +1,6 @@
 """`modelpress bench FILE…`: measure any models against each other; nothing here needs torch."""
 
+import os.path
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.accuracy import classify
 from benchmarks.environment import busy_note, describe_environment, usable_cores
 from benchmarks.inputs import check_takes_images, input_specs
 from benchmarks.latency import session_settings
@@ -22,7 +24,15 @@ from benchmarks.single_stream import (
     measure_profile,
     random_samples,
 )
-from benchmarks.suite import add_accuracies, add_audits, add_latency, describe_model, named, plan_all
+from benchmarks.suite import (
+    add_accuracies,
+    add_audits,
+    add_latency,
+    check_classes,
+    describe_model,
+    named,
+    plan_all,
+)
 from export.errors import InputError
 from toolkit.data.image_set import ImageSet, normalised
 from toolkit.data.measured_set import MeasuredSet
@@ -81,7 +91,7 @@ def bench_profile(paths: Sequence[Path], plan: BenchPlan, progress: Progress) ->
         ModelpressError: A file cannot be timed.
     """
     bench = _Bench(paths, plan, progress)
-    images = bench.test_images()
+    images = bench.test_images(classes=True)
     samples = bench.profile_samples(images)
     bench.note(busy_note(bench.environment))
     progress.start("single stream", plan.rounds * len(bench.paths))
@@ -104,7 +114,7 @@ class _Bench:
     """The files of one benchmark, opened and described, and what is found out about them."""
 
     def __init__(self, paths: Sequence[Path], plan: BenchPlan, progress: Progress) -> None:
-        if len({path.resolve() for path in paths}) < len(paths):
+        if len(set(map(os.path.realpath, paths))) < len(paths):
             raise InputError("a file is given twice; give each one once")
         self.paths, self.plan, self.progress = list(paths), plan, progress
         self.notes: list[str] = []
@@ -122,8 +132,11 @@ class _Bench:
             self.notes.append(text)
             self.progress.note(text)
 
-    def test_images(self) -> ImageSet | None:
+    def test_images(self, *, classes: bool = False) -> ImageSet | None:
         """The data set asked for; else the one that the first file names, where it can be had and fits all files.
+
+        Args:
+            classes: Whether to classify one image with every file, to see that each knows the classes of the data set.
 
         Raises:
             InputError: A data set was asked for, and is missing, empty or does not fit a file.
@@ -131,7 +144,7 @@ class _Bench:
         return self.plan.data.load(
             self.paths[0],
             self.models[0].metadata.get("modelpress.dataset"),
-            check=self._check_fit,
+            check=self._check_classes if classes else self._check_fit,
             without=lambda why: self.note(f"accuracy is not measured: {why}"),
         )
 
@@ -139,6 +152,13 @@ class _Bench:
         for model in self.models:
             with named(model.path):
                 check_takes_images(input_specs(model.onnx_model), images.test.images.shape[1:])
+
+    def _check_classes(self, images: ImageSet) -> None:
+        self._check_fit(images)
+        image = normalised(images.test.images[:1], images.mean, images.std)
+        for model in self.models:
+            with named(model.path):
+                check_classes(classify(model.session(), image), len(images.class_names))
 
     def examine(self, pixels: npt.NDArray[np.float32] | None) -> None:
         """What the runtime makes of every graph, and whether the files hold the same network.

@@ -23,6 +23,7 @@ from export.bundle_manifest import (
     Sample,
     SampleClaim,
 )
+from export.calibration import INPUT_METADATA, pixel_normalisation
 from export.errors import InputError
 from export.png_file import encode_png
 from export.quantized import QuantizedModel, QuantizedTensor
@@ -83,13 +84,14 @@ def _input_rule(metadata: dict[str, str]) -> tuple[Normalisation | None, list[st
     Raises:
         InputError: They are there in another form.
     """
+    stated = pixel_normalisation(metadata)
     try:
-        rule = json.loads(metadata.get("modelpress.input", "null"))
         labels = [str(label) for label in json.loads(metadata.get("modelpress.classes", "[]"))]
-        if rule is None:
+        if stated is None:
             return None, labels, ""
-        return Normalisation(scale=_SCALE, mean=rule["mean"], std=rule["std"]), labels, str(rule["layout"])
-    except (ValueError, KeyError, TypeError) as error:
+        layout = str(json.loads(metadata[INPUT_METADATA])["layout"])
+        return Normalisation(scale=_SCALE, mean=stated[0], std=stated[1]), labels, layout
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(
             f"the model's metadata on its input are not as modelpress writes them: {error}"
         ) from error

@@ -83,18 +83,21 @@ def make_bundle(artifact: Path, target: Path, request: BundleRequest, progress: 
         InputError: Artifact, data set or target are not usable.
         ModelError: The finished bundle does not hold what it claims.
     """
-    archive = archive_path(target)
     check_target(target, overwrite=request.overwrite)
+    archive = archive_path(target)
     if request.archive:
         check_output_file(archive, overwrite=request.overwrite)
-    elif archive.exists():
+    elif _exists(archive):
         progress.note(f"{archive} is there already and stays as it is: it belongs to another bundle")
     if request.license == UNSPECIFIED:
         progress.note("the licence is recorded as unspecified (--license SPDX)")
     with ExitStack() as stack:
         file = stack.enter_context(atomic_writer(archive)) if request.archive else None
         folder = stack.enter_context(staged_folder(target, overwrite=request.overwrite))
-        manifest = _fill(folder, artifact, target.name, request, progress)
+        try:
+            manifest = _fill(folder, artifact, target.name, request, progress)
+        except OSError as error:  # or it would count as one of the archive
+            raise InputError(f"{target}: cannot be written: {error.strerror or error}") from error
         if file is not None:
             write_archive(file, folder, name=target.name)
     return manifest
@@ -110,9 +113,16 @@ def archive_path(target: Path) -> Path:
     return target.with_name(f"{target.name}.zip")
 
 
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # too long a name, for one
+        return False
+
+
 def is_bundle(path: Path) -> bool:
     """Whether a path given to `verify` means a bundle: a folder or a `.zip`."""
-    return path.is_dir() or path.suffix.lower() == ".zip"
+    return path.suffix.lower() == ".zip" or (_exists(path) and path.is_dir())
 
 
 def verify_bundle(path: Path) -> dict[str, str]:
@@ -136,13 +146,13 @@ def verify_bundle(path: Path) -> dict[str, str]:
 
 
 def _checked(folder: Path, shown_as: str) -> dict[str, str]:
-    """What `verify.py` finds, without what it does not judge.
+    """What `verify.py` finds, without what it does not judge; nothing is timed.
 
     Raises:
         ModelError: A check fails.
     """
     steps = {}
-    for finding in verify.findings(folder, None, None):
+    for finding in verify.findings(folder, None, timed=False):
         if finding.holds is False:
             raise ModelError(f"{shown_as}: {finding.check}: {finding.detail}")
         if finding.holds:

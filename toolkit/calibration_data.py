@@ -1,7 +1,5 @@
 """Images that the ranges of activations are measured on: from a file, or the training images of a data set."""
 
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -50,7 +48,7 @@ def load_calibration(
         raise InputError(
             f"{n_images} calibration images are too few; expected 1 or more, e.g. {DEFAULT_IMAGES}"
         )
-    if path is not None and not path.is_dir():
+    if path is not None and not _is_folder(path):
         return _chosen(_prepared(path, _read(path), metadata), n_images)
     folder = data_dir if path is None else str(path)
     name = dataset or metadata.get(_DATASET_METADATA)
@@ -89,6 +87,13 @@ def _chosen(arrays: npt.NDArray[_Number], n_images: int) -> npt.NDArray[_Number]
     return arrays[np.sort(index)]
 
 
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError as error:  # too long a name, for one
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+
+
 def _read(path: Path) -> npt.NDArray[np.generic]:
     """The array of a file.
 
@@ -101,9 +106,17 @@ def _read(path: Path) -> npt.NDArray[np.generic]:
             return loaded if isinstance(loaded, np.ndarray) else _only_array(path, loaded)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except InputError:
+        raise
+    except MemoryError as error:
+        raise InputError(f"{path}: its arrays, as their headers claim, do not fit into memory") from error
+    except ValueError as error:  # not in NumPy's words, which advise to load pickled objects
         raise InputError(
-            f"{path}: is no NumPy file of plain numbers; write it with numpy.save: {error}"
+            f"{path}: is no NumPy file of plain numbers, or damaged; write it with numpy.save"
+        ) from error
+    except Exception as error:  # zipfile and its decompressors raise whatever damaged data lead to
+        raise InputError(
+            f"{path}: is no NumPy file that can be read: {error}; write it with numpy.save"
         ) from error
 
 

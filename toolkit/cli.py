@@ -614,15 +614,17 @@ def main() -> None:
         app(args=join_number_lists(sys.argv[1:]), prog_name="modelpress")
     except ModelpressError as error:
         sys.exit(f"modelpress: error: {' '.join(str(error).split())}")
-    except KeyboardInterrupt:
-        typer.echo("modelpress: stopped", err=True)
-        sys.exit(130)
+    except SystemExit as stop:
+        if stop.code == _INTERRUPTED:  # typer has turned the interrupt into this
+            typer.echo("modelpress: stopped", err=True)
+        raise
     except Interrupted as error:
         how = "with the same command" if sys.argv[1:2] == ["study"] else "with --resume"
         typer.echo(f"modelpress: {error}; continue {how}", err=True)
-        sys.exit(130)
+        sys.exit(_INTERRUPTED)
 
 
+_INTERRUPTED = 130  # exit code, as of shells: 128 + SIGINT
 _NUMBER_LISTS = ("--batch", "--threads")
 
 

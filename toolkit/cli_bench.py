@@ -125,9 +125,9 @@ def files(
     )
     measure = bench_files if profile is None else bench_profile
     results = measure(paths, plan, TerminalProgress())
+    show_bench(results)  # before anything is written: a full disk takes no figures away
     if output is not None:
         write_results(output, results)
-    show_bench(results)
     emit_json(results.model_dump(mode="json"), as_json=as_json)
 
 
@@ -178,9 +178,9 @@ def coding(
     if output is not None:
         check_output_file(output, overwrite=overwrite)
     facts = measure_coding(path, n_symbols=symbols, rounds=rounds, progress=TerminalProgress())
+    show_coding(facts)
     if output is not None:
         write_json(output, facts)
-    show_coding(facts)
     emit_json(facts, as_json=as_json)
 
 
@@ -204,9 +204,9 @@ def scaling(
     if output is not None:
         check_output_file(output, overwrite=overwrite)
     facts = measure_scaling(_numbers("--weights", weights), effort, TerminalProgress())
+    show_scaling(facts)
     if output is not None:
         write_json(output, facts)
-    show_scaling(facts)
     emit_json(facts, as_json=as_json)
 
 
@@ -257,9 +257,9 @@ def training(
         rounds=rounds,
         progress=TerminalProgress(),
     )
+    show_training(facts)
     if output is not None:
         write_json(output, facts)
-    show_training(facts)
     emit_json(facts, as_json=as_json)
 
 

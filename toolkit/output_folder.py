@@ -3,6 +3,8 @@
 import hashlib
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -44,13 +46,24 @@ def state_path(output: Path) -> Path:
     return output.with_name(f".{output.stem}.state.safetensors")
 
 
+@contextmanager
+def _looking_at(path: Path) -> Iterator[None]:
+    """Whether a path exists cannot be told where its name is too long or its folder may not be entered."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{path}: cannot be used: {error.strerror}; choose another --output") from error
+
+
 def check_no_folder(path: Path) -> None:
     """Refuse the path of a folder where a file will be written.
 
     Raises:
-        InputError: It is one.
+        InputError: It is one, or no file can have this name.
     """
-    if path.is_dir() or not path.name:
+    with _looking_at(path):
+        is_folder = path.is_dir()
+    if is_folder or not path.name:
         raise InputError(f"{path} is a folder; --output names a file")
 
 
@@ -61,7 +74,9 @@ def check_output_file(path: Path, *, overwrite: bool) -> None:
         InputError: It exists and `overwrite` is not given, or its folder is not writable.
     """
     check_no_folder(path)
-    if path.exists() and not overwrite:
+    with _looking_at(path):
+        exists = path.exists()
+    if exists and not overwrite:
         raise InputError(f"{path} exists; pass --overwrite to replace it, or choose another --output")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -79,7 +94,8 @@ def check_network_output(path: Path, *, overwrite: bool, resume: bool) -> None:
     if path.suffix != ".safetensors":
         raise InputError(f"{path}: a network file ends in .safetensors")
     _check_one_intention(overwrite=overwrite, resume=resume)
-    unfinished = state_path(path).is_file()
+    with _looking_at(path):
+        unfinished = state_path(path).is_file()
     check_output_file(path, overwrite=overwrite or (resume and unfinished))
     if unfinished and not (overwrite or resume):
         raise InputError(

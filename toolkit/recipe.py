@@ -249,6 +249,12 @@ class Recipe(_Options):
     run: RunOptions = RunOptions()
 
     @model_validator(mode="after")
+    def _flavours_are_distinct(self) -> "Recipe":
+        if len(set(self.onnx)) < len(self.onnx):
+            raise ValueError(f"onnx names a flavour twice: {', '.join(self.onnx)}; name each once")
+        return self
+
+    @model_validator(mode="after")
     def _penalty_needs_training(self) -> "Recipe":
         if self.prune.by_penalty and self.sparsify.epochs == 0:
             raise ValueError(

@@ -9,7 +9,8 @@ import onnxruntime as ort
 
 from benchmarks.environment import describe_environment
 from benchmarks.runtime_probe import probe_runtime
-from benchmarks.runtime_versions import check_versions
+from benchmarks.runtime_versions import check_versions, onnx_bytes, parsed_versions
+from benchmarks.suite import named
 from export.errors import InputError
 from export.runtime import open_session, single_input
 from toolkit.console import CONSOLE, print_table
@@ -68,16 +69,24 @@ def versions_of(paths: list[Path], versions: list[str], progress: Progress) -> d
     """Files in several versions of ONNX Runtime, beside the installed one, on seeded random inputs.
 
     Raises:
-        InputError: A file does not run, its input has several dynamic axes, or a version cannot be installed.
+        InputError: A file cannot be read or does not run, its input has several dynamic axes, or a version is none or
+            cannot be installed.
     """
-    shapes = {tuple(single_input(open_session(path.read_bytes())).shape[1:]) for path in paths}
+    parsed_versions(versions)
+    shapes = set()
+    for path in paths:
+        data = onnx_bytes(path)
+        with named(path):
+            shapes.add(tuple(single_input(open_session(data)).shape[1:]))
     if len(shapes) != 1 or not all(isinstance(size, int) for shape in shapes for size in shape):
         raise InputError("the files must have one input shape, with the batch as the only dynamic axis")
     shape = (_RANDOM_INPUTS, *shapes.pop())
     images = np.random.default_rng(0).standard_normal(shape, np.float32)
     progress.start("versions", len(versions) * (1 + len(paths)))
-    checks = check_versions(paths, versions, images, on_step=progress.advance)
-    progress.finish()
+    try:
+        checks = check_versions(paths, versions, images, on_step=progress.advance)
+    finally:
+        progress.finish()
     return {
         "reference": ort.__version__,
         "inputs": _RANDOM_INPUTS,

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import sys
 import warnings
@@ -71,7 +72,7 @@ class Model:
             data = (folder / "model.onnx").read_bytes()
         except OSError as error:
             raise Problem(f"{error.filename}: cannot be read: {error.strerror}") from error
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise Problem(f"{folder / 'manifest.json'} is damaged: {error}") from error
         needed("numpy")  # before onnxruntime, which says less clearly that it is missing
         runtime = needed("onnxruntime")
@@ -131,15 +132,19 @@ def inputs_of(path: Path, contract: dict[str, Any]) -> Iterator[tuple[str, Any]]
 
 def read_array(path: Path) -> Any:
     """The array of an ``.npy`` file; nothing in it is executed."""
+    numpy = needed("numpy")
     try:
-        return needed("numpy").load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        array = numpy.load(path, allow_pickle=False)
+    except Exception as error:  # a damaged header may lead to any, to one that claims too much memory too
         raise Problem(f"{path}: cannot be read as an array: {error}") from error
+    if not isinstance(array, numpy.ndarray):
+        raise Problem(f"{path}: cannot be read as an array: it is an archive of several")
+    return array
 
 
 def image_size(contract: dict[str, Any]) -> tuple[int, int, int]:
     """Channels, height and width of the model's input; only for models whose manifest says how to fill it."""
-    if contract["normalisation"] is None:
+    if contract["normalisation"] is None or len(contract["input_shape"]) != 4:
         raise Problem(
             "the manifest does not say how images become input; give an .npy file of float32, shape "
             f"{tuple(contract['input_shape'][1:])}"
@@ -190,11 +195,16 @@ def fitted_image(image: Any, contract: dict[str, Any], name: str) -> Any:
     channels, height, width = image_size(contract)
     if image.mode[0] in "IF":
         raise Problem(f"{name}: has pixels of mode {image.mode}; expected 8 bits per colour")
+    if channels not in (1, 3):
+        raise Problem(
+            f"{name}: the model takes {channels} channels, images are converted to 1 or 3; give an .npy file of "
+            f"shape {(height, width, channels)}"
+        )
     pillow = needed("PIL.Image", "pillow")
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
         image = pillow.alpha_composite(pillow.new("RGBA", image.size, "white"), image)
-    image = image.convert({1: "L", 3: "RGB"}[channels])
+    image = image.convert("L" if channels == 1 else "RGB")
     if image.size != (width, height):
         ratio = max(width / image.width, height / image.height)
         size = (max(width, round(image.width * ratio)), max(height, round(image.height * ratio)))
@@ -202,9 +212,23 @@ def fitted_image(image: Any, contract: dict[str, Any], name: str) -> Any:
             f"{name}: {image.width}x{image.height} resized to {size[0]}x{size[1]}, cropped to {width}x{height}",
             file=sys.stderr,
         )
-        left, top = (size[0] - width) // 2, (size[1] - height) // 2
-        image = image.resize(size, pillow.BILINEAR).crop((left, top, left + width, top + height))
+        image = centre_of_resized(image, size, (width, height))
     return needed("numpy").asarray(image).reshape(height, width, channels)
+
+
+def centre_of_resized(image: Any, size: tuple[int, int], crop: tuple[int, int]) -> Any:
+    """The centre, of size `crop`, of an image resized to `size`; all else, which may be huge, is not computed."""
+    spans, reached = [], []
+    for old, new, kept in zip(image.size, size, crop):  # along x, along y
+        first = (new - kept) // 2
+        span = (first * old / new, (first + kept) * old / new)
+        reach = math.ceil(old / new) + 1  # of the bilinear filter, in pixels of the image
+        spans.append(span)
+        reached.append((max(0, math.floor(span[0]) - reach), min(old, math.ceil(span[1]) + reach)))
+    (left, right), (top, bottom) = reached
+    box = (spans[0][0] - left, spans[1][0] - top, spans[0][1] - left, spans[1][1] - top)
+    bilinear = needed("PIL.Image", "pillow").BILINEAR
+    return image.crop((left, top, right, bottom)).resize(crop, bilinear, box=box)
 
 
 def needed(module: str, package: str = "") -> Any:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
 import os
 import platform
 import statistics
@@ -29,6 +30,7 @@ MANIFEST, SUMS = "manifest.json", "SHA256SUMS"
 ACCURACY_TOLERANCE = 0.001  # 0.1 points
 PROBABILITY_TOLERANCE = 0.02  # processors may round integer products differently
 LATENCY_FACTOR = 3.0
+MAX_BATCH, MAX_THREADS = 1024, 1024  # more than that is not run, whatever is claimed
 _CIFAR_RECORD = 1 + 3 * 32 * 32  # label, then R, G, B planes
 _WARM_UP, _MIN_CALLS, _MAX_SECONDS = 2, 10, 1.0
 
@@ -63,15 +65,18 @@ def main(arguments: list[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     good = True
-    for finding in findings(Path(__file__).resolve().parent, options.data_dir, options.latency):
+    folder = Path(__file__).resolve().parent
+    for finding in findings(folder, options.data_dir, factor=options.latency):
         print(finding, flush=True)
         good = good and finding.holds is not False
     print("all checks hold" if good else "this bundle does not hold what it claims")
     return 0 if good else 1
 
 
-def findings(folder: Path, data_dir: Path | None, factor: float | None) -> Iterator[Finding]:
-    """Every check of a bundle, in order; `factor` is that of the latency, None to show it only."""
+def findings(
+    folder: Path, data_dir: Path | None, *, factor: float | None = None, timed: bool = True
+) -> Iterator[Finding]:
+    """Every check of a bundle, in order, that of the latency only if `timed`; without `factor` it is not judged."""
     bundle = BundleFolder(folder)
     yield finding("files", bundle.check_files)
     yield finding("manifest", bundle.load)
@@ -80,7 +85,8 @@ def findings(folder: Path, data_dir: Path | None, factor: float | None) -> Itera
     yield finding("input and output", bundle.check_contract)
     yield finding("samples", bundle.check_samples)
     yield finding("accuracy", lambda: bundle.check_accuracy(data_dir))
-    yield finding("latency", lambda: bundle.check_latency(factor))
+    if timed:
+        yield finding("latency", lambda: bundle.check_latency(factor))
 
 
 def finding(check: str, measure: Callable[[], tuple[bool | None, str]]) -> Finding:
@@ -105,7 +111,7 @@ class BundleFolder:
 
     def check_files(self) -> tuple[bool | None, str]:
         """The files are those of the manifest, byte for byte, and so is `SHA256SUMS`."""
-        listed = json.loads((self.folder / MANIFEST).read_bytes())["files"]
+        listed = parse_manifest((self.folder / MANIFEST).read_bytes())["files"]
         present = set(files_below(self.folder))
         digests = {}
         for name in sorted({*listed, MANIFEST}):
@@ -127,7 +133,7 @@ class BundleFolder:
         """The manifest is of a known schema and the model loads."""
         import onnxruntime
 
-        manifest = json.loads((self.folder / MANIFEST).read_bytes())
+        manifest = parse_manifest((self.folder / MANIFEST).read_bytes())
         if manifest["kind"] != "modelpress bundle" or manifest["schema_version"] != 1:
             raise Failed("is no manifest of schema 1; use the verify.py that came with it")
         self.manifest = manifest
@@ -167,21 +173,22 @@ class BundleFolder:
         claim = self.manifest["claims"]["samples"]
         if claim is None:
             return None, "the bundle has none"
-        right = 0
+        right, shape = 0, shape_of(self.session.get_inputs()[0])[1:]
         for sample in claim["images"]:
             if sample["file"] not in self.manifest["files"]:
                 raise Failed(f"{sample['file']} is not listed")
-            pixels = read_png(self.folder / sample["file"])  # (C, H, W)
+            pixels = read_png(self.folder / sample["file"], shape)  # (C, H, W)
             probabilities = softmax(self.logits(pixels[None])[0])
             top = int(probabilities.argmax())
             if top != sample["predicted"]:
                 raise Failed(f"{sample['file']} is classified as {top}, claimed is {sample['predicted']}")
-            if abs(float(probabilities[top]) - sample["probability"]) > PROBABILITY_TOLERANCE:
+            difference = abs(float(probabilities[top]) - sample["probability"])
+            if not difference <= PROBABILITY_TOLERANCE:  # so that NaN fails
                 raise Failed(
                     f"{sample['file']}: probability {probabilities[top]:.4f}, claimed {sample['probability']:.4f}"
                 )
             right += top == sample["label"]
-        if abs(right / len(claim["images"]) - claim["agreement"]) > 1e-9:
+        if not abs(right / len(claim["images"]) - claim["agreement"]) <= 1e-9:
             raise Failed(
                 f"{right} of {len(claim['images'])} have their label, claimed {claim['agreement']:.2%}"
             )
@@ -195,7 +202,7 @@ class BundleFolder:
         words = f"claimed {claim['top1']:.2%} of {claim['n_images']:,} test images of {claim['dataset']}"
         if not claim["interval"][0] <= claim["top1"] <= claim["interval"][1]:
             raise Failed(f"{words}, outside its own interval")
-        if abs(claim["top1"] * claim["n_images"] - round(claim["top1"] * claim["n_images"])) > 1e-6:
+        if not abs(claim["top1"] * claim["n_images"] - round(claim["top1"] * claim["n_images"])) <= 1e-6:
             raise Failed(f"{words}, which is no whole number of images")
         if data_dir is None:
             return None, f"{words}; not measured, give --data-dir DIR"
@@ -209,7 +216,7 @@ class BundleFolder:
             for i in range(0, len(labels), 250)
         )
         measured = right / len(labels)
-        if len(labels) != claim["n_images"] or abs(measured - claim["top1"]) > ACCURACY_TOLERANCE:
+        if len(labels) != claim["n_images"] or not abs(measured - claim["top1"]) <= ACCURACY_TOLERANCE:
             raise Failed(f"{words}; measured {measured:.2%} of {len(labels):,}")
         return True, f"{words}; measured {measured:.2%}"
 
@@ -219,6 +226,9 @@ class BundleFolder:
         import onnxruntime
 
         claim, node = self.manifest["claims"]["latency"], self.session.get_inputs()[0]
+        for key, most in (("batch", MAX_BATCH), ("threads", MAX_THREADS)):
+            if not isinstance(claim[key], int) or not 1 <= claim[key] <= most:
+                raise Failed(f"{key} is {claim[key]}; expected 1 to {most}")
         session = open_session((self.folder / "model.onnx").read_bytes(), threads=claim["threads"])
         shape = [claim["batch"], *node.shape[1:]]
         feed = {node.name: numpy.random.default_rng(0).standard_normal(shape, numpy.float32)}
@@ -230,7 +240,7 @@ class BundleFolder:
         )
         if factor is None:
             return None, words
-        if measured > factor * claim["p50_ms"]:
+        if not measured <= factor * claim["p50_ms"]:
             raise Failed(f"{words}: more than {factor:g} times the claim")
         return True, f"{words}: within {factor:g} times the claim"
 
@@ -248,6 +258,20 @@ class BundleFolder:
         return numpy.concatenate(
             [self.session.run(None, {node.name: batch * factor + shift})[0] for batch in batches]
         )
+
+
+def parse_manifest(data: bytes) -> dict[str, Any]:
+    """The document; NaN and infinity are no numbers in JSON, and no claim could be judged by them."""
+    document: dict[str, Any] = json.loads(data, parse_float=finite, parse_constant=finite)
+    return document
+
+
+def finite(text: str) -> float:
+    """The number that a text stands for."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise Failed(f"{MANIFEST} holds {text}; expected finite numbers")
+    return value
 
 
 def files_below(folder: Path) -> Iterator[str]:
@@ -307,26 +331,36 @@ def softmax(logits: Any) -> Any:
     return exponentials / exponentials.sum()
 
 
-def read_png(path: Path) -> Any:
-    """A PNG file as the samples are written: 8 bits, grey or RGB, no row filters; uint8 of shape ``(C, H, W)``."""
+def read_png(path: Path, shape: list[int | str]) -> Any:
+    """A PNG file as the samples are written: 8 bits, grey or RGB, no row filters; uint8 of shape ``(C, H, W)``.
+
+    A file of another shape than expected fails before it is unpacked: a few bytes may claim to be gigabytes.
+    """
     import numpy
 
     data = path.read_bytes()
     if data[:8] != b"\x89PNG\r\n\x1a\n":
         raise Failed(f"{path.name} is no PNG file")
-    header, packed, at = b"", b"", 8
+    header, parts, at = b"", [], 8
     while at + 12 <= len(data):
         (size,), kind = struct.unpack(">I", data[at : at + 4]), data[at + 4 : at + 8]
         content = data[at + 8 : at + 8 + size]
-        header, packed = (content, packed) if kind == b"IHDR" else (header, packed)
-        packed += content if kind == b"IDAT" else b""
+        if kind == b"IHDR":
+            header = content
+        elif kind == b"IDAT":
+            parts.append(content)
         at += 12 + size
     width, height, depth, colour, *rest = struct.unpack(">IIBBBBB", header)
     channels = {0: 1, 2: 3}.get(colour, 0)
     if depth != 8 or not channels or any(rest):
         raise Failed(f"{path.name} is no PNG file as samples are written: 8 bits, grey or RGB")
+    if [channels, height, width] != list(shape) or not height * width:
+        raise Failed(f"{path.name} has shape {[channels, height, width]}, the model takes {list(shape)}")
     n_bytes = height * (1 + width * channels)
-    rows = numpy.frombuffer(zlib.decompressobj().decompress(packed, n_bytes), numpy.uint8).reshape(height, -1)
+    unpacked = zlib.decompressobj().decompress(b"".join(parts), n_bytes)
+    if len(unpacked) != n_bytes:
+        raise Failed(f"{path.name} is truncated")
+    rows = numpy.frombuffer(unpacked, numpy.uint8).reshape(height, -1)
     if rows[:, 0].any():
         raise Failed(f"{path.name} uses row filters")
     return rows[:, 1:].reshape(height, width, channels).transpose(2, 0, 1)

@@ -96,7 +96,8 @@ def prepare(
 
 
 def _labelled(emission: Emission, flavour: str) -> Emission:
-    """The flavour's name in the metadata of its own graph."""
+    """The flavour's name in the metadata of its own graph, which is checked."""
+    check_graph(emission.model)
     emission.model.graph.metadata_props.add(key=FLAVOUR_METADATA, value=flavour)
     return emission
 

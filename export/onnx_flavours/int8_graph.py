@@ -19,6 +19,7 @@ from export.quantized import QuantizedModel, QuantizedTensor, dense_array
 
 Range = tuple[float, float]
 _LEVELS = 255  # steps of an unsigned byte
+_SMALLEST_UNIT = float(np.finfo(np.float32).tiny)  # of biases: smaller products are 0 in float32
 _BIAS_LIMIT = 2.0**30  # half of int32 is left to the sums of products
 _SEPARATE_WEIGHTS_IR = 4
 _SMALLEST_SPAN = 2.0**-80
@@ -231,8 +232,8 @@ class QdqWriter:
     def _write_bias(self, name: str, use: WeightUse, input_scale: np.float32) -> str:
         """The bias as int32 in units of weight scale times input scale, which is what the kernels add."""
         weight = self._int8_of[use.weight]
-        unit = weight.scale * input_scale
-        codes = np.rint(self._bias(name).astype(np.float64) / unit.astype(np.float64)).astype(np.int32)
+        unit = np.maximum(weight.scale.astype(np.float64) * float(input_scale), _SMALLEST_UNIT)
+        codes = np.rint(self._bias(name).astype(np.float64) / unit).astype(np.int32)
         factors = [self._constant("s", weight.scale), self._constant("s", np.asarray(input_scale))]
         scale = self._add("Mul", factors, self._fresh("u"))  # folded at load; stored, it takes more bytes
         return self._add("DequantizeLinear", [self._constant("b", codes), scale], self._fresh("c"), axis=0)

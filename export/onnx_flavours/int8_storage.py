@@ -6,8 +6,6 @@ compute the bytes from them at load: small in the file, fast when it runs, the s
 
 from collections.abc import Mapping
 
-import numpy as np
-
 from export.calibration import ActivationRanges
 from export.onnx_flavours.emission import Emission, narrow_codes_note
 from export.onnx_flavours.int8 import Int8Plan, plan
@@ -55,7 +53,7 @@ def _with_bytes(planned: Int8Plan, weights: Mapping[str, Int8Weight]) -> Quantiz
 
 
 def _stored(source: QuantizedTensor, weight: Int8Weight) -> StoredWeight:
-    addend = weight.addend if np.any(weight.addend) else None
+    addend = None if source.offset is None else weight.addend
     return StoredWeight(
         weight.name, source, weight.multiplier, addend, channel_axis=weight.channel_axis, integer=True
     )

@@ -121,7 +121,8 @@ def _from_grid(name: str, source: QuantizedTensor, axis: int, limit: int, least:
     natural = chosen * np.abs(factor)
     scale = _positive(np.maximum(natural, least))
     multiplier, addend = step / chosen, start / chosen
-    if np.any(natural < least) or np.any(factor <= 0):
+    smallest = np.maximum(least, np.finfo(np.float32).tiny)  # a channel of less runs on another scale
+    if np.any(natural < smallest) or np.any(factor <= 0):
         multiplier, addend = multiplier * chosen * factor / scale, addend * chosen * factor / scale
     return Int8Weight(name, source, np.float32(multiplier), np.float32(addend), scale, axis)
 

@@ -289,7 +289,7 @@ def _times_factor(nodes: ConstantNodes, value: str, weight: StoredWeight, kept: 
 def _shaped_value(nodes: ConstantNodes, codes: str, weight: StoredWeight, kept: Callable[[], str]) -> str:
     """What codes in the weight's shape are worth, 0 where they are not kept."""
     value = _affine(nodes, codes, weight)
-    if weight.n_nonzero < weight.n_weights and weight.addend is not None:
+    if weight.n_nonzero < weight.n_weights and weight.tensor.offset is not None:
         value = nodes.node("Where", kept(), value, nodes.constant(0, np.float32))
     return _times_factor(nodes, value, weight, kept)
 

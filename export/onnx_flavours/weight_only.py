@@ -28,7 +28,13 @@ def self_expanding_sparse(model: QuantizedModel) -> Emission:
 
 def _stored(model: QuantizedModel, *, flavour: str, sparse: bool) -> Emission:
     inputs = {value.name for value in model.graph.graph.input}  # such a weight cannot be computed by a node
-    weights = [StoredWeight.of(name, t) for name, t in model.quantized().items() if name not in inputs]
+    quantized = {name: tensor for name, tensor in model.quantized().items() if tensor.codes.size}
+    weights = [StoredWeight.of(name, tensor) for name, tensor in quantized.items() if name not in inputs]
     made = store_weights(model, weights, flavour=flavour, sparse=sparse)
-    narrow = narrow_codes_note((weight.tensor for weight in weights), becomes="float")
-    return Emission(made.model, (*narrow, *made.notes))
+    notes = narrow_codes_note((weight.tensor for weight in weights), becomes="float")
+    if len(weights) < len(quantized):
+        notes.append(
+            f"{len(quantized) - len(weights)} weights are inputs of the graph and stay float: take them out of its "
+            "inputs, which also lets the runtime fold them"
+        )
+    return Emission(made.model, (*notes, *made.notes))

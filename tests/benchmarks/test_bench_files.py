@@ -1,6 +1,7 @@
 """`modelpress bench FILE…`: what is measured, what is said, what is refused."""
 
 import json
+import os
 import re
 
 import numpy as np
@@ -170,6 +171,20 @@ def test_the_profile_of_a_model_without_data_is_latency_only(folder):
     assert profile.models[0].top1 is None
 
 
+def test_the_profile_refuses_other_classes_before_anything_is_timed(folder, monkeypatch):
+    paths = [folder / "images.onnx", folder / "six.onnx"]
+    monkeypatch.setattr(bench_files, "measure_profile", None)
+    with pytest.raises(InputError, match=r"six.onnx: the model gives 6 logits, the data set has 10 classes"):
+        bench_files.bench_profile(paths, BenchPlan(data=MeasuredSet("digits"), rounds=1), Silent())
+
+
+def test_the_profile_of_a_file_of_other_classes_is_latency_only_where_no_data_set_was_asked_for(folder):
+    paths = [folder / "images.onnx", folder / "six.onnx"]
+    results = bench_files.bench_profile(paths, BenchPlan(rounds=1), Silent())
+    assert [entry.top1 for entry in results.profile.models] == [None, None]
+    assert any("six.onnx: the model gives 6 logits" in note for note in results.notes)
+
+
 def test_the_profile_refuses_what_does_not_run_one_at_a_time(tmp_path):
     nodes = [NODE("Identity", ["x"], ["y"])]
     path = saved(foreign(nodes, {}, x=(4, 3), y=(4, 3)), tmp_path / "four.onnx")
@@ -192,6 +207,17 @@ def test_a_data_set_without_200_balanced_images_is_refused(labels, n_classes, me
         balanced_choice(labels, n_classes)
 
 
+def test_the_figures_are_shown_where_they_cannot_be_written(folder, call, tmp_path, monkeypatch):
+    def full_disk(path, results):
+        raise InputError(f"{path}: cannot be written: No space left on device")
+
+    monkeypatch.setattr("benchmarks.records.write_results", full_disk)
+    code, _, err = call("bench", folder / "small.onnx", *QUICK, "-o", tmp_path / "results.json")
+    assert code == 1
+    assert "Latency: milliseconds per batch" in err
+    assert "No space left on device" in err
+
+
 def test_names_of_inputs_may_hold_colons():
     assert {name: path.name for name, path in parse_inputs(["a:0/b=c=d.npy"]).items()} == {"a:0/b": "c=d.npy"}
 
@@ -199,3 +225,10 @@ def test_names_of_inputs_may_hold_colons():
 def test_a_file_given_twice_is_refused(folder):
     with pytest.raises(InputError, match="given twice"):
         bench_files.bench_files([folder / "six.onnx"] * 2, BenchPlan(), Silent())
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a privilege there")
+def test_links_in_a_circle_are_refused(tmp_path):
+    (tmp_path / "loop.onnx").symlink_to("loop.onnx")
+    with pytest.raises(InputError, match=r"loop.onnx: cannot be read"):
+        bench_files.bench_files([tmp_path / "loop.onnx"], BenchPlan(), Silent())

@@ -245,3 +245,37 @@ def test_a_step_of_logits_says_what_comparing_them_says(put):
     record = compare_logits(expected, actual, reference_name="a", candidate_name="b")
     assert step.largest_difference == pytest.approx(record.largest_difference, rel=1e-4)
     assert step.label_agreement == record.label_agreement
+
+
+def regressor(factor, *, n_outputs=1):
+    """A model of one column per output, the last of which is scaled."""
+    inputs = [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["N", 3])]
+    names = [f"y{k}" for k in range(n_outputs)]
+    outputs = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["N", 1]) for name in names]
+    nodes = [onnx.helper.make_node("MatMul", ["x", f"w{k}"], [name]) for k, name in enumerate(names)]
+    weights = [np.full((3, 1), factor if k == n_outputs - 1 else 1, np.float32) for k in range(n_outputs)]
+    tensors = [onnx.numpy_helper.from_array(w, f"w{k}") for k, w in enumerate(weights)]
+    graph = onnx.helper.make_graph(nodes, "regressor", inputs, outputs, tensors)
+    return onnx.helper.make_model(graph, ir_version=8, opset_imports=[onnx.helper.make_opsetid("", 13)])
+
+
+@pytest.mark.parametrize("n_outputs", [1, 2])
+def test_outputs_that_are_no_logits_are_compared_by_value(n_outputs, put):
+    models = [put(f"{f}.onnx", regressor(f, n_outputs=n_outputs)) for f in (1, 1.00001, 9)]
+    steps = {
+        s.candidate: s for s in parity_chain(models, None) if s.what == "outputs" and s.reference == "1.onnx"
+    }
+    assert {name: step.equal for name, step in steps.items()} == {"1.00001.onnx": True, "9.onnx": False}
+    assert all(step.label_agreement is None for step in steps.values())
+    assert "no logits: equal within 0.001 of the largest" in steps["9.onnx"].detail
+
+
+def test_models_without_weights_have_none_that_are_equal(put):
+    model = regressor(1)
+    model.graph.node[0].CopyFrom(onnx.helper.make_node("ReduceSum", ["x"], ["y0"], keepdims=0))
+    del model.graph.initializer[:], model.graph.output[0].type.tensor_type.shape.dim[:]
+    weights = [
+        s for s in parity_chain([put("a.onnx", model), put("b.onnx", model)], None) if s.what == "weights"
+    ]
+    assert [step.n_compared for step in weights] == [0]
+    assert "0 layers with 0 weights" in weights[0].detail

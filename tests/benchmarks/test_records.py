@@ -6,9 +6,10 @@ import pytest
 
 from benchmarks.environment import busy_note, describe_environment
 from benchmarks.model_file import open_model
-from benchmarks.records import PairedTest, Results, VerdictRecord, read_results, write_results
+from benchmarks.records import ModelRecord, PairedTest, Results, VerdictRecord, read_results, write_results
 from benchmarks.report import render_markdown, render_report
 from benchmarks.suite import describe_model
+from benchmarks.verdict import verdict_of
 from export.artifact import write_artifact
 from export.errors import InputError
 from tests.conftest import ROOT, small_model
@@ -58,6 +59,29 @@ def test_results_in_the_repository_are_still_read(path):
     results = read_results(path)
     assert results.models[0].latency
     assert results.models[0].top1 is not None
+
+
+@pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.stem)
+def test_verdicts_in_the_repository_follow_the_rule(path):
+    for model in read_results(path).models:
+        assert [v.verdict for v in model.verdicts] == [verdict_of(v.ratio_interval) for v in model.verdicts]
+
+
+def test_file_names_that_are_not_utf8_are_escaped(tmp_path, record):
+    name = b"caf\xe9.onnx".decode("utf-8", "surrogateescape")
+    facts = record.model_dump() | {"path": name}
+    written = Results(environment={}, models=[ModelRecord(**facts)], notes=[f"{name}: a note"])
+    write_results(tmp_path / "results.json", written)
+    assert read_results(tmp_path / "results.json").models[0].path == "caf\\udce9.onnx"
+
+
+@pytest.mark.parametrize(("field", "value"), [("p50_ms", 0), ("p50_ms", -1), ("batch", 0), ("threads", 0)])
+def test_latencies_that_cannot_be_are_refused(tmp_path, field, value):
+    document = json.loads(V1)
+    document["models"][0]["latency"][0][field] = value
+    (tmp_path / "results.json").write_text(json.dumps(document))
+    with pytest.raises(InputError, match=rf"models.0.latency.0.{field}: Input should be greater than 0"):
+        read_results(tmp_path / "results.json")
 
 
 def test_there_are_results_in_the_repository():

@@ -1,5 +1,6 @@
 """The report: one page or Markdown tables, of one run or several side by side."""
 
+import os
 import re
 
 import pytest
@@ -27,6 +28,7 @@ from benchmarks.records import (
 )
 from benchmarks.report import render_markdown, render_report
 from benchmarks.report_figures import trade_off_figures
+from benchmarks.report_tables import file_rows
 from export.errors import InputError
 from tests.conftest import ROOT, one_line
 
@@ -282,8 +284,33 @@ def test_results_of_schema_1_are_reported():
 def test_files_that_ran_other_batch_sizes_stand_side_by_side():
     fixed = model("fixed.onnx", 10, p50=1.0)
     fixed.latency = [latency(3.0, batch=4)]
-    results = Results(environment={}, models=[model("m.onnx", 9, p50=1.0), fixed])
+    results = Results(environment={}, models=[model("m.onnx", 9, top1=0.9, p50=1.0), fixed])
     assert "fixed.onnx" in render_report([results])
+    assert [row["p50"] for row in file_rows(results)] == ["1.00 ms", "–"]
+    fixed.top1 = 0.8
+    assert [figure.title for figure in trade_off_figures(results)] == ["Accuracy against size"]
+
+
+@pytest.mark.parametrize(
+    "lacking",
+    [
+        {"recipe": {"a": 1}},
+        {"recipe": {"model": "net", "data": None, "quantize": {"bits": 2}}},
+        {"training": {"finetune": [{"epoch": 1}, {"epoch": 2, "loss": None}]}},
+        {"parameters": {"validation_top1": {"float32": 0.5}}},
+        {"parameters": {"validation_top1": ["float32"], "precision": "float32"}},
+        {"environment": {"versions": None}},
+        {"environment": {"versions": "new"}},
+        {"dataset": {"test_images": "many"}},
+    ],
+    ids=str,
+)
+def test_parts_that_are_free_in_form_may_lack_anything(lacking):
+    bare = model("model.press", 9)
+    bare.layers = []
+    runs = [Results(**{"environment": {}, "models": [bare], **facts}) for facts in (lacking, {})]
+    assert "Benchmark of model.press" in render_report(runs)
+    assert "Benchmark of model.press" in render_markdown(runs)
 
 
 def test_markdown_has_the_columns_of_the_readme():
@@ -363,6 +390,13 @@ def test_runs_are_named_by_what_tells_them_apart(tmp_path):
     assert run_names([a, twin]) == [str(a), str(twin)]
     with pytest.raises(InputError, match="given twice"):
         run_names([a, a.parent / ".." / "a" / "results.json"])
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a privilege there")
+def test_links_in_a_circle_have_a_name(tmp_path):
+    (tmp_path / "a.json").symlink_to("b.json")
+    (tmp_path / "b.json").symlink_to("a.json")
+    assert len(set(run_names([tmp_path / "a.json", tmp_path / "b.json"]))) == 2
 
 
 def test_the_command_compares_runs(tmp_path, call):

@@ -1,3 +1,4 @@
+import re
 import sys
 from pathlib import Path
 
@@ -7,9 +8,12 @@ import pytest
 from benchmarks import runtime_versions
 from benchmarks.runtime_probe import installed_version, probe_runtime
 from benchmarks.runtime_versions import check_versions
+from export.artifact import write_artifact
 from export.errors import InputError
 from export.onnx_flavours import FLAVOURS, emit
 from tests.conftest import small_model
+from toolkit.runtime_command import versions_of
+from toolkit.training.progress import Silent
 
 
 def test_the_installed_runtime_does_what_the_capability_table_says():
@@ -36,7 +40,9 @@ def test_an_older_runtime_is_expected_to_lack_what_came_later(monkeypatch):
 @pytest.fixture
 def this_environment(monkeypatch):
     """Stands for a freshly installed version: the one the tests run in."""
-    monkeypatch.setattr(runtime_versions, "_environment", lambda folder, version: Path(sys.executable))
+    monkeypatch.setattr(
+        runtime_versions, "_environment", lambda folder, version, release: Path(sys.executable)
+    )
 
 
 def written(folder, flavour="float"):
@@ -66,5 +72,28 @@ def test_a_version_that_cannot_load_a_file_is_told_with_its_message(tmp_path, th
 
 def test_a_version_that_does_not_exist_is_refused(tmp_path):
     images = np.zeros((1, 2, 6, 6), np.float32)
-    with pytest.raises(InputError, match="'newest' is no version of ONNX Runtime"):
-        check_versions([written(tmp_path)], ["newest"], images)
+    for version in ("newest", "1", "1.15/../..", "1.15.1 onnx", "１.2"):
+        with pytest.raises(InputError, match=f"'{version}' is no version of ONNX Runtime"):
+            check_versions([written(tmp_path)], [version], images)
+    with pytest.raises(InputError, match="no version of ONNX Runtime is named"):
+        check_versions([written(tmp_path)], [], images)
+
+
+def test_a_malformed_version_is_refused_before_anything_is_installed(tmp_path, monkeypatch):
+    monkeypatch.setattr(runtime_versions, "_environment", None)
+    with pytest.raises(InputError, match="'newest' is no version"):
+        versions_of([written(tmp_path)], ["1.20.0", "newest"], Silent())
+
+
+def test_what_is_no_onnx_file_is_refused_by_name(tmp_path):
+    write_artifact(tmp_path / "model.press", small_model())
+    (tmp_path / "bad.onnx").write_bytes(b"\x08\x08")
+    for name, message in (
+        ("missing.onnx", "cannot be read"),
+        ("", "cannot be read"),
+        ("model.press", "is an artifact; expected an ONNX file"),
+        ("bad.onnx", "ONNX Runtime cannot load the model"),
+    ):
+        path = tmp_path / name
+        with pytest.raises(InputError, match=re.escape(f"{path}: {message}")):
+            versions_of([path], ["1.20.0"], Silent())

@@ -7,6 +7,7 @@ import stat
 import zipfile
 
 import numpy as np
+import onnx
 import pytest
 
 from export import bundle as bundle_module
@@ -21,6 +22,7 @@ from export.bundle import (
 )
 from export.bundle_manifest import Manifest, parse_manifest
 from export.errors import InputError
+from export.graph import has_external_data
 from export.png_file import encode_png
 
 FACTS = {
@@ -169,6 +171,30 @@ def test_a_newer_manifest_is_refused():
         parse_manifest(json.dumps(document).encode(), "x")
     with pytest.raises(InputError, match="schema 1"):
         parse_manifest(b"\xff{", "x")
+
+
+@pytest.mark.parametrize("field", ["p50_ms", "recipe"])
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])
+def test_a_manifest_with_numbers_that_are_not_finite_is_refused(field, number):
+    latency = {**FACTS["claims"]["latency"], "p50_ms": "P50"}
+    document = {**FACTS, "files": {}, "recipe": {"x": "RECIPE"}}
+    text = json.dumps({**document, "claims": {**FACTS["claims"], "latency": latency}})
+    values = {"p50_ms": "1.5", "recipe": "2"}
+    for good in (True, False):
+        values[field] = values[field] if good else number
+        filled = text.replace('"P50"', values["p50_ms"]).replace('"RECIPE"', values["recipe"]).encode()
+        if good:
+            parse_manifest(filled, "x")
+    with pytest.raises(InputError, match="schema 1"):
+        parse_manifest(filled, "x")
+
+
+@pytest.mark.parametrize("field", ["batch", "threads"])
+@pytest.mark.parametrize("value", [0, 1025, 200_000])
+def test_a_latency_is_claimed_within_bounds(field, value):
+    claims = {**FACTS["claims"], "latency": {**FACTS["claims"]["latency"], field: value}}
+    with pytest.raises(InputError, match=f"claims.latency.{field}"):
+        parse_manifest(json.dumps({**FACTS, "claims": claims, "files": {}}).encode(), "x")
 
 
 def test_a_file_that_is_no_part_of_the_bundle_cannot_be_read(folder):
@@ -349,6 +375,40 @@ def test_what_is_no_bundle_is_never_replaced(folder, tmp_path):
     for name in ("file", "link"):
         with pytest.raises(InputError, match="is there and no folder"):
             check_target(tmp_path / name, overwrite=True)
+
+
+@pytest.mark.parametrize("missing", ["SHA256SUMS", "manifest.json"])
+def test_a_folder_without_manifest_or_sums_is_no_bundle_to_replace(folder, missing):
+    (folder / missing).unlink()
+    with pytest.raises(InputError, match="which is no part of a bundle"):
+        check_target(folder, overwrite=True)
+
+
+def test_a_folder_with_somebody_elses_manifest_is_never_replaced(tmp_path):
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "manifest.json").write_text('{"name": "my web site"}')
+    with pytest.raises(InputError, match=r"manifest.json, which is no part of a bundle"):
+        check_target(tmp_path / "site", overwrite=True)
+
+
+def test_names_too_long_for_a_file_system_are_refused(tmp_path):
+    with pytest.raises(InputError, match="too long"):
+        check_target(tmp_path / ("n" * 300), overwrite=False)
+    with pytest.raises(InputError, match="too long"):
+        open_bundle(tmp_path / ("n" * 300))
+
+
+@pytest.mark.parametrize("part", ["values", "indices"])
+def test_sparse_weights_in_another_file_are_seen_in_every_graph(part):
+    for nested in (False, True):
+        inner = onnx.GraphProto()
+        getattr(inner.sparse_initializer.add(), part).data_location = onnx.TensorProto.EXTERNAL
+        model = onnx.ModelProto()
+        if nested:
+            model.graph.node.append(onnx.helper.make_node("If", ["c"], ["y"], then_branch=inner))
+        else:
+            model.graph.CopyFrom(inner)
+        assert has_external_data(model)
 
 
 def test_png_files_are_read_back_by_another_program():

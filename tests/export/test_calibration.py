@@ -171,3 +171,21 @@ def test_an_unknown_activation_is_named():
 def test_impossible_options_are_refused(options):
     with pytest.raises(InputError, match="expected"):
         CalibrationOptions(**options)
+
+
+def test_values_far_from_zero_keep_their_range_under_entropy():
+    builder = GraphBuilder("positive", (4,))
+    model = builder.finish(builder.relu(INPUT), n_outputs=4, metadata={})
+    inputs = np.random.default_rng(0).uniform(0.2, 0.8, (200, 4)).astype(np.float32)
+    ranges = calibrate(model, ["logits"], inputs, CalibrationOptions(method=CalibrationMethod.ENTROPY))
+    assert ranges["logits"][1] > 0.7
+
+
+def test_a_model_of_a_fixed_batch_is_calibrated_in_its_batches():
+    builder = GraphBuilder("relu", (2,))
+    model = builder.finish(builder.relu(INPUT), n_outputs=2, metadata={})
+    model.graph.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 4
+    inputs = np.arange(20, dtype=np.float32).reshape(10, 2)
+    assert calibrate(model, ["logits"], inputs) == {"logits": (0.0, 15.0)}
+    with pytest.raises(InputError, match="takes 4 inputs at a time; 3 calibration inputs are too few"):
+        calibrate(model, ["logits"], inputs[:3])

@@ -248,7 +248,7 @@ def test_zero_is_exact_and_the_range_is_covered():
 @pytest.mark.parametrize("projection", [True, False])
 def test_every_node_of_a_residual_network_runs_in_integers(projection):
     model = residual_network(projection=projection)
-    assert planned(model).notes == ["y: is read as float, but carries eight bits"]
+    assert planned(model).notes == []
     expected = {
         "QLinearConv": 6 if projection else 5,
         "QLinearAdd": 2,
@@ -609,3 +609,39 @@ def test_operators_that_stay_in_float_for_one_reason_share_a_note():
     ]
     notes = planned(chain(nodes, tensors, (4, 6, 6))).notes
     assert "3 Erf (d and others) stay in float: there is no integer kernel for it here" in notes
+
+
+def test_a_channel_of_almost_no_weight_stays_almost_silent():
+    rng = np.random.default_rng(0)
+    builder = GraphBuilder("dead", (3, 8, 8))
+    factor = np.array([1, 1, 1, 1e-39], np.float32)
+    weight = replace(quantized((4, 3, 3, 3), flags="o", seed=1), channel_scale=factor)
+    x = builder.conv("c", INPUT, weight, np.zeros(4, np.float32), stride=1, padding=1)
+    second = builder.conv(
+        "d", builder.relu(x), random_weight(rng, 4, 4, 1, 1), np.zeros(4, np.float32), stride=1, padding=0
+    )
+    model = builder.finish(second, n_outputs=4, metadata={})
+    del model.graph.graph.output[0].type.tensor_type.shape.dim[:]
+    plan = planned(model)
+    dead = next(w for w in plan.weights.values() if isinstance(w.source, QuantizedTensor))
+    assert np.abs(dead.codes()[3] * dead.scale[3]).max() < 1e-30
+    assert np.abs(dead.codes()[:3]).max() > 60
+
+
+def test_a_name_made_by_folding_is_no_activation():
+    rng = np.random.default_rng(0)
+    ones = np.ones(4, np.float32)
+    tensors = {
+        "w": random_weight(rng, 4, 4, 1, 1),
+        "v": random_weight(rng, 4, 4, 1, 1),
+        "be": ones,
+        "g": 2 * ones,
+        "z": 0 * ones,
+    }
+    nodes = [
+        NODE("Conv", ["x", "w"], ["c"]),
+        NODE("BatchNormalization", ["c", "g", "be", "z", "g"], ["be.folded"]),
+        NODE("Conv", ["be.folded", "v", "be"], ["d"]),
+        NODE("BatchNormalization", ["d", "g", "be", "be", "g"], ["y"]),
+    ]
+    check_int8(chain(nodes, tensors, (4, 6, 6)))

@@ -121,11 +121,9 @@ def test_sparse_weights_take_one_bit_each_and_the_codes_of_the_nonzeros():
 
 
 def test_a_dense_tensor_stays_dense_in_the_sparse_flavour():
-    sizes = [
-        emit(bare_model({"w": quantized((64, 64), flags="o")}), flavour=f).ByteSize()
-        for f in ("sparse", "weight-only")
-    ]
-    assert sizes[0] == sizes[1]
+    model = bare_model({"w": quantized((64, 64), flags="o")})
+    sparse, dense = (prepare(model, flavour=f).model for f in ("sparse", "weight-only"))
+    assert sparse.graph.graph == dense.graph.graph
 
 
 @pytest.mark.parametrize(("flavour", "flags", "unpacked"), [("weight-only", "o", 4), ("sparse", "os", 8)])
@@ -218,3 +216,32 @@ def test_many_weights_come_with_a_warning(monkeypatch):
     narrow, note = prepare(bare_model({"w": quantized((4, 4))}), flavour="sparse").notes
     assert "codes of 4 bits become float at load" in narrow
     assert "16 weights are expanded whenever the model is loaded" in note
+
+
+def test_exact_zeros_survive_on_a_grid_that_starts_at_zero():
+    codes = np.tile(np.array([0, 1, 2, 3, 4, 6, 7, 8], np.uint8), (4, 8))
+    support = np.ones(codes.shape, np.bool_)
+    support[:, ::10] = False
+    tensor = QuantizedTensor(
+        codes * support, bits=4, scale=np.float32(0.1), offset=np.float32(0), support=support
+    )
+    weight = StoredWeight("w", tensor, np.float32(10), None, integer=True)
+    assert weight.zero_symbol == 5
+    model = bare_model({"w": tensor}, dtype=np.int8)
+    (found,) = running(store_weights(model, [weight], flavour="int8-sparse", sparse=True).model)
+    np.testing.assert_array_equal(found, (codes * support * 10).astype(np.int8))
+
+
+def test_empty_tensors_are_written_as_they_are():
+    tensors = {"none": quantized((4, 0)), "w": quantized((4, 4))}
+    for flavour in ("weight-only", "sparse"):
+        empty, full = running(prepare(bare_model(tensors), flavour=flavour).model)
+        assert empty.shape == (4, 0)
+        assert full.tobytes() == tensors["w"].dequantize().tobytes()
+
+
+def test_weights_that_are_inputs_are_told():
+    model = bare_model({"w": quantized((2, 3))})
+    model.graph.graph.input.append(helper.make_tensor_value_info("w", TensorProto.FLOAT, [2, 3]))
+    del model.graph.graph.output[1]
+    assert "1 weights are inputs of the graph and stay float" in prepare(model, flavour="sparse").notes[-1]

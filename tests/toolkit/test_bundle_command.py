@@ -1,14 +1,18 @@
 """`modelpress bundle`: what is handed over runs alone, and tells when it is not what it claims to be."""
 
 import ast
+import hashlib
 import json
 import os
 import shutil
+import struct
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from export import bundle_files
@@ -115,7 +119,7 @@ def manifest_of(folder):
 
 
 def failures(folder, *, data_dir=None, factor=None):
-    found = list(verify.findings(folder, data_dir, factor))
+    found = list(verify.findings(folder, data_dir, factor=factor))
     return [finding.check for finding in found if finding.holds is False]
 
 
@@ -264,6 +268,106 @@ def test_a_changed_claim_is_found(handoff, inputs, claim):
     assert "files" not in found
 
 
+def seal(folder, manifest):
+    """Make the checksums fit whatever is in a folder."""
+    for name, facts in manifest["files"].items():
+        data = (folder / name).read_bytes()
+        facts.update(size_bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
+    data = json.dumps(manifest).encode()
+    (folder / "manifest.json").write_bytes(data)
+    digests = {name: facts["sha256"] for name, facts in manifest["files"].items()}
+    digests["manifest.json"] = hashlib.sha256(data).hexdigest()
+    (folder / "SHA256SUMS").write_text("".join(f"{digests[name]}  {name}\n" for name in sorted(digests)))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("threads", 200_000), ("batch", 10**6), ("batch", 0), ("batch", "1")]
+)
+def test_a_latency_out_of_bounds_is_not_measured(handoff, monkeypatch, key, value):
+    manifest = manifest_of(handoff)
+    manifest["claims"]["latency"][key] = value
+    seal(handoff, manifest)
+    bundle = verify.BundleFolder(handoff)
+    bundle.load()
+    monkeypatch.setattr(verify, "open_session", None)  # none is opened
+    with pytest.raises(verify.Failed, match=f"{key} is {value}; expected 1 to 1024"):
+        bundle.check_latency(None)
+
+
+NUMBERS = {"latency": ("latency", "p50_ms"), "samples": ("samples", "images", 0, "probability")}
+
+
+@pytest.mark.parametrize("claim", NUMBERS)
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "1e999"])
+def test_claims_that_are_not_finite_do_not_hold(handoff, claim, value):
+    manifest = manifest_of(handoff)
+    changed(manifest["claims"], NUMBERS[claim], float(value))
+    seal(handoff, manifest)
+    text = (handoff / "manifest.json").read_text()
+    (handoff / "manifest.json").write_text(text.replace("Infinity", value))
+    found = {finding.check: finding.detail for finding in verify.findings(handoff, None, factor=3.0)}
+    assert found["manifest"] == f"manifest.json holds {value}; expected finite numbers"
+    assert "latency" not in found
+
+
+@pytest.mark.parametrize("claim", NUMBERS)
+def test_no_comparison_with_nan_holds(handoff, claim):
+    bundle = verify.BundleFolder(handoff)
+    bundle.load()
+    changed(bundle.manifest["claims"], NUMBERS[claim], float("nan"))
+    check = {"latency": lambda: bundle.check_latency(3.0), "samples": bundle.check_samples}[claim]
+    with pytest.raises(verify.Failed):
+        check()
+
+
+def test_verify_of_a_bundle_times_nothing(handoff, call, monkeypatch):
+    monkeypatch.setattr(verify, "median_ms", None)
+    code, _, err = call("verify", handoff)
+    assert code == 0, err
+
+
+def png(width, height, content):
+    """An RGB file whose header may claim another size than its content has."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(content)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+def test_a_sample_of_another_size_is_not_unpacked(handoff, tmp_path, monkeypatch):
+    path = tmp_path / "image.png"
+    path.write_bytes(png(32, 32, bytes(32 * 97) + bytes(10**6)))
+    assert verify.read_png(path, [3, 32, 32]).shape == (3, 32, 32)  # and what follows is not
+    path.write_bytes(png(32, 32, bytes(100)))
+    with pytest.raises(verify.Failed, match="truncated"):
+        verify.read_png(path, [3, 32, 32])
+    path.write_bytes(png(1 << 20, 1 << 20, bytes(100)))
+    manifest = manifest_of(handoff)
+    shutil.copy(path, handoff / manifest["claims"]["samples"]["images"][0]["file"])
+    seal(handoff, manifest)
+    bundle = verify.BundleFolder(handoff)
+    bundle.load()
+    monkeypatch.setattr(verify, "zlib", None)
+    with pytest.raises(verify.Failed, match=r"the model takes \[3, 32, 32\]"):
+        bundle.check_samples()
+
+
+def test_a_model_with_sparse_weights_in_another_file_is_refused(handoff, call):
+    model = onnx.load(handoff / "model.onnx")
+    sparse = model.graph.sparse_initializer.add(dims=[4])
+    sparse.values.CopyFrom(onnx.TensorProto(name="leak", data_type=1, dims=[1], data_location=1))
+    sparse.values.external_data.add(key="location", value="secret.bin")
+    sparse.indices.CopyFrom(onnx.numpy_helper.from_array(np.array([0], np.int64)))
+    (handoff / "model.onnx").write_bytes(model.SerializeToString())
+    seal(handoff, manifest_of(handoff))
+    code, _, err = call("verify", handoff)
+    assert code == 1
+    assert "another file" in one_line(err)
+
+
 def test_the_verifier_fails_by_its_exit_code_and_says_where(handoff):
     (handoff / "model.press").write_bytes(b"other")
     done = run_alone(handoff / "verify.py")
@@ -350,6 +454,42 @@ def test_other_sizes_are_resized_and_cropped_to_the_centre_and_it_says_so(handof
     assert "wide.png: 96x64 resized to 48x32, cropped to 32x32" in err
 
 
+def test_resizing_computes_the_centre_only_and_gives_the_same():
+    rng = np.random.default_rng(4)
+    for width, height in ((50, 90), (90, 50), (20, 7), (500, 33), (31, 1000)):
+        image = Image.fromarray(rng.integers(0, 256, (height, width, 3), np.uint8))
+        ratio = max(32 / width, 32 / height)
+        size = (max(32, round(width * ratio)), max(32, round(height * ratio)))
+        left, top = (size[0] - 32) // 2, (size[1] - 32) // 2
+        expected = image.resize(size, Image.BILINEAR).crop((left, top, left + 32, top + 32))
+        found = run.centre_of_resized(image, size, (32, 32))
+        difference = np.asarray(found).astype(int) - np.asarray(expected).astype(int)
+        assert np.abs(difference).max() <= 1, (width, height)
+
+
+def test_a_very_thin_image_needs_no_more_memory_than_it_has_itself(handoff, tmp_path, capsys, monkeypatch):
+    Image.new("RGB", (1, 900_000), "white").save(tmp_path / "thin.png")
+    Image.new("RGB", (32, 32), "white").save(tmp_path / "white.png")
+    resized = []
+    resize = Image.Image.resize
+    monkeypatch.setattr(
+        Image.Image, "resize", lambda *args, **kw: resized.append(args[1]) or resize(*args, **kw)
+    )
+    code, found, _ = classified(capsys, handoff, tmp_path / "thin.png", tmp_path / "white.png")
+    assert code == 0
+    assert found[0]["top"] == found[1]["top"]
+    assert resized == [(32, 32)]
+
+
+def test_an_image_for_a_model_of_other_channels_is_one_line(handoff, tmp_path, capsys):
+    manifest = manifest_of(handoff)
+    manifest["contract"]["input_shape"] = ["N", 4, 32, 32]
+    (handoff / "manifest.json").write_text(json.dumps(manifest))
+    code, _, err = classified(capsys, handoff, next((handoff / "samples").iterdir()))
+    assert code == 1
+    assert "the model takes 4 channels" in one_line(err)
+
+
 def test_bad_input_to_the_runner_is_one_line(handoff, tmp_path, capsys):
     (tmp_path / "text.png").write_text("no image")
     np.save(tmp_path / "doubles.npy", np.zeros((3, 32, 32)))
@@ -357,6 +497,9 @@ def test_bad_input_to_the_runner_is_one_line(handoff, tmp_path, capsys):
     np.save(tmp_path / "planes.npy", np.zeros((3, 32, 32), np.uint8))
     np.save(tmp_path / "pickled.npy", np.array([{}], object), allow_pickle=True)
     (tmp_path / "cut.npy").write_bytes((tmp_path / "doubles.npy").read_bytes()[:300])
+    with (tmp_path / "huge.npy").open("wb") as file:
+        header = {"descr": "|u1", "fortran_order": False, "shape": (10**15, 3)}
+        np.lib.format.write_array_header_1_0(file, header)
     Image.fromarray(np.zeros((32, 32), np.uint16)).save(tmp_path / "deep.png")
     good = (handoff / manifest_of(handoff)["claims"]["samples"]["images"][0]["file"]).read_bytes()
     (tmp_path / "cut.png").write_bytes(good[:600])
@@ -371,6 +514,7 @@ def test_bad_input_to_the_runner_is_one_line(handoff, tmp_path, capsys):
         "planes.npy": "expected (H, W), (H, W, 3) or (H, W, 4)",
         "pickled.npy": "cannot be read as an array",
         "cut.npy": "cannot be read as an array",
+        "huge.npy": "cannot be read as an array",
     }.items():
         code, _, err = classified(capsys, handoff, tmp_path / name)
         assert code == 1
@@ -475,6 +619,49 @@ def test_a_bundle_that_fails_leaves_nothing(inputs, tmp_path, call):
         assert message in err.splitlines()[-1]
         assert not list((tmp_path / "out").glob("*"))
         assert not list((tmp_path / "out").glob(".*"))
+
+
+def test_a_target_that_can_be_no_bundle_is_one_line(inputs, tmp_path, call, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for target, message in {
+        ".": "a folder of its own",
+        "/": "a folder of its own",
+        "n" * 300: "too long",
+    }.items():
+        for more in ([], ["--no-zip"]):
+            code, _, err = call("bundle", inputs / "model.press", "-o", target, *more)
+            assert code == 1
+            assert message in one_line(err)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_name_too_long_for_the_archive_or_the_file_to_verify_is_one_line(inputs, tmp_path, call):
+    for arguments in (
+        ("bundle", inputs / "model.press", "-o", tmp_path / ("n" * 253)),
+        ("verify", "n" * 300),
+    ):
+        code, _, err = call(*arguments)
+        assert code == 1
+        assert "too long" in one_line(err)
+
+
+def test_a_folder_that_cannot_be_filled_is_named_and_not_its_archive(inputs, tmp_path, call, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(bundle_command, "seal_folder", full)
+    code, _, err = call("bundle", inputs / "model.press", "-o", tmp_path / "h")
+    assert code == 1
+    assert f"{tmp_path / 'h'}: cannot be written: No space left" in err.splitlines()[-1]
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_input_rule_that_is_not_finite_is_refused(tmp_path, call):
+    rule = json.dumps({**INPUT_RULE, "std": [float("nan")] * 3})
+    write_artifact(tmp_path / "a.press", classifier({**METADATA, "modelpress.input": rule}))
+    code, _, err = call("bundle", tmp_path / "a.press", "-o", tmp_path / "h", "--no-zip")
+    assert code == 1
+    assert "metadata modelpress.input are damaged" in err.splitlines()[-1]
 
 
 def test_the_recipe_of_the_run_is_taken_along_without_local_paths(inputs, tmp_path):

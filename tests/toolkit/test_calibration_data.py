@@ -1,4 +1,6 @@
+import io
 import json
+import zipfile
 
 import numpy as np
 import pytest
@@ -98,6 +100,76 @@ def test_a_file_of_another_kind_is_refused(tmp_path, content):
     path.write_bytes(content)
     with pytest.raises(InputError, match=r"data\.npy: "):
         load_calibration(path, metadata=METADATA)
+
+
+def test_a_text_file_is_refused_without_advice_to_load_pickles(tmp_path):
+    path = tmp_path / "text.npy"
+    path.write_text("1 2 3")
+    with pytest.raises(InputError, match="no NumPy file") as refusal:
+        load_calibration(path, metadata=METADATA)
+    assert "pickle" not in str(refusal.value)
+
+
+def header(shape):
+    """An `.npy` file without its data."""
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
+    return file.getvalue()
+
+
+def archived(content, *, at=(), method=zipfile.ZIP_STORED):
+    """An `.npz` file with bytes of its headers changed: offset in the local one and in that of the directory."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", method) as archive:
+        archive.writestr("images.npy", content)
+    data = bytearray(file.getvalue())
+    for local, central, value in at:
+        data[local] = value
+        data[data.find(b"PK\x01\x02") + central] = value
+    return data
+
+
+def damaged_lzma():
+    data = archived(np.random.default_rng(3).bytes(500), method=zipfile.ZIP_LZMA)
+    data[49:100] = b"\xff" * 51
+    return data
+
+
+HOSTILE = {
+    "header of a huge array": header((10**13, 3, 32, 32)),
+    "header of a huge array in an archive": archived(header((10**13, 3, 32, 32))),
+    "encrypted": archived(b"content", at=[(6, 8, 1)]),
+    "unknown method": archived(b"content", at=[(8, 10, 97)]),
+    "damaged LZMA": damaged_lzma(),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_hostile_files_are_refused(tmp_path, kind):
+    (tmp_path / "data.npz").write_bytes(HOSTILE[kind])
+    with pytest.raises(InputError, match=r"data\.npz: "):
+        load_calibration(tmp_path / "data.npz", metadata=METADATA)
+
+
+def test_a_name_too_long_for_a_file_system_is_refused(tmp_path):
+    with pytest.raises(InputError, match="too long"):
+        load_calibration(tmp_path / ("n" * 300), metadata=METADATA)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "[" * 100_000,
+        '{"mean": [NaN], "std": [1]}',
+        '{"mean": [0], "std": [NaN]}',
+        '{"mean": [0], "std": [1e999]}',
+        f'{{"mean": [1{"0" * 400}], "std": [1]}}',
+    ],
+)
+def test_damaged_metadata_are_refused(tmp_path, rule):
+    np.save(tmp_path / "images.npy", PIXELS)
+    with pytest.raises(InputError, match="modelpress.input are damaged"):
+        load_calibration(tmp_path / "images.npy", metadata={"modelpress.input": rule})
 
 
 def test_several_arrays_are_refused(tmp_path):

@@ -12,6 +12,8 @@ from toolkit import cli
 from toolkit.models.resnet_cifar import ResNetCifar
 
 FLAVOURS = ("float", "sparse", "int8-sparse")  # of the default recipe
+ALL_FLAVOURS = f"onnx=[{', '.join(FLAVOURS)}]"
+SHORT = ["--epochs", 1, "--set", "train.epochs=1", "--device", "cpu", *QUICK, "--set", ALL_FLAVOURS]
 RECIPE = str(ROOT / "recipes" / "resnet20-cifar10.yaml")
 
 
@@ -20,8 +22,7 @@ def finished(tmp_path_factory):
     """The default run, with one epoch of each training."""
     folder = tmp_path_factory.mktemp("run") / "out"
     with pytest.MonkeyPatch.context() as monkeypatch:
-        arguments = ["run", "-o", folder, "--epochs", 1, "--set", "train.epochs=1", "--device", "cpu", *QUICK]
-        assert modelpress(monkeypatch, *arguments) == 0
+        assert modelpress(monkeypatch, "run", "-o", folder, *SHORT) == 0
     return folder
 
 
@@ -69,7 +70,7 @@ def test_results_are_those_of_the_files(finished):
         assert record.largest_difference < 1e-3
     steps = {(step.candidate, step.what): step for step in results.parity}
     assert steps["model-sparse.onnx", "weights"].equal
-    assert "21 of 21 Conv compute in int8" in " ".join(integer.audit.summary)
+    assert "21 of 21 Conv compute on integers" in " ".join(integer.audit.summary)
     assert len(results.training["finetune"]) == 1
 
 
@@ -164,20 +165,19 @@ def test_bench_and_report_read_what_run_wrote(finished, tmp_path, call):
     assert [record["batch"] for record in measured[0]["latency"]] == [1, 2]
     code, _, err = call("report", tmp_path / "r.json", finished / "results.json", "-o", tmp_path / "r.html")
     assert code == 0, err
-    assert (tmp_path / "r.html").read_text().count("<h1>") == 2
+    assert (tmp_path / "r.html").read_text().count("<h1>") == 3  # the comparison, and each run
 
 
 def test_resuming_a_complete_run_does_nothing_and_other_recipes_are_refused(finished, call):
     before = (finished / "model.press").stat().st_mtime_ns
-    same = ["--epochs", 1, "--set", "train.epochs=1", "--device", "cpu", *QUICK]
-    code, _, err = call("run", "-o", finished, *same, "--resume")
+    code, _, err = call("run", "-o", finished, *SHORT, "--resume")
     assert code == 0
     assert "complete already" in err
     assert (finished / "model.press").stat().st_mtime_ns == before
     code, _, err = call("run", "-o", finished, "--resume")
     assert code == 1
     assert "holds a run of another recipe" in err
-    code, _, err = call("run", "-o", finished, *same, "--resume", "--overwrite")
+    code, _, err = call("run", "-o", finished, *SHORT, "--resume", "--overwrite")
     assert code == 1
     assert "give one of them" in err
 
@@ -411,3 +411,13 @@ def test_a_pattern_that_does_not_fit_a_layer_is_refused_before_training(tmp_path
     code, _, err = call("run", "-o", tmp_path / "out", "--device", "cpu", *settings)
     assert code == 1
     assert "head_conv.0.conv has 3 input channels, which 4 does not divide" in err.splitlines()[-1]
+
+
+def test_an_interrupt_is_told(call, monkeypatch, tmp_path):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("toolkit.file_commands.inspection", interrupted)
+    code, _, err = call("inspect", tmp_path / "a.press")
+    assert code == 130
+    assert one_line(err).strip() == "modelpress: stopped"

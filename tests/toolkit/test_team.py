@@ -55,6 +55,8 @@ def test_a_whole_run_started_by_torchrun_writes_one_result(tmp_path):
         "bench.batch=[1]",
         "--set",
         "bench.rounds=1",
+        "--set",
+        "onnx=[float]",
     ]
     done = torchrun("-m", "toolkit.cli", "run", "-o", str(tmp_path / "run"), *short)
     assert done.returncode == 0, done.stderr[-3000:]
