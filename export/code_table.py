@@ -146,6 +146,12 @@ class CodeTable:
         return by_codeword[_reversed_bits(self.width)]
 
     @cached_property
+    def entries(self) -> list[int]:
+        """`single` for look-ups one by one."""
+        entries: list[int] = self.single.tolist()
+        return entries
+
+    @cached_property
     def multi(self) -> npt.NDArray[np.uint64]:
         """For every window: up to four whole symbols of 8 bits, then 8 bits total length, then their number.
 

@@ -17,7 +17,13 @@ import numpy.typing as npt
 from export.byte_parts import PartReader
 from export.code_table import CodeTable
 from export.errors import DamagedArtifact
-from export.symbol_runs_numpy import decode_lanes_in_step, decode_stream, encode_lane
+from export.symbol_runs_numpy import (
+    SHORT_RUN,
+    decode_lanes_in_step,
+    decode_short_run,
+    decode_stream,
+    encode_lane,
+)
 from export.varint import unpack_varint
 
 LANE_SYMBOLS = 1 << 14
@@ -265,6 +271,9 @@ class RunReader:
 
     def _take_numpy(self, table: CodeTable, count: int) -> SymbolArray:
         stream = self.padded[: self.end]
+        if count <= SHORT_RUN:
+            short, self.position = decode_short_run(stream, table.entries, self.position, count)
+            return np.array(short, table.symbol_dtype)
         if count <= LANE_SYMBOLS:
             symbols, self.position = decode_stream(stream, table.single, self.position, count)
             return symbols.astype(table.symbol_dtype)

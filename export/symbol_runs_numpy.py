@@ -24,6 +24,37 @@ def encode_lane(
     return np.frombuffer(pack_codewords(words, bits), np.uint8), int(bits.sum()) - shift
 
 
+SHORT_RUN = 700  # symbols; below, one look-up after the other is faster than many array operations
+
+
+def decode_short_run(
+    stream: UInt8Array, entries: list[int], position: int, count: int
+) -> tuple[list[int], int]:
+    """What `decode_stream` does, symbol by symbol.
+
+    Args:
+        stream: Without padding.
+        entries: `CodeTable.entries`.
+        position: The bit to start at.
+        count: Number of symbols.
+
+    Raises:
+        DamagedArtifact: The stream ends before the last symbol.
+    """
+    width = len(entries).bit_length() - 1
+    first_byte, bit = divmod(position, 8)
+    n_bytes = (bit + count * width + 7) // 8
+    bits = int.from_bytes(stream[first_byte : first_byte + n_bytes].tobytes(), "little") >> bit
+    mask, done, symbols = len(entries) - 1, 0, []
+    for _ in range(count):
+        entry = entries[bits >> done & mask]
+        symbols.append(entry & 0xFFFF)
+        done += entry >> 16
+    if position + done > 8 * stream.size:
+        raise DamagedArtifact("bit stream ends inside its last symbol")
+    return symbols, position + done
+
+
 _BLOCK_BYTES = 1 << 14  # the tables of one block stay in the cache
 _DOUBLINGS = 6
 
