@@ -102,8 +102,9 @@ def calibrate(
     check_inputs(model.graph, list(model.tensors), inputs)
     session = open_decoded(_observed(model, activations))
     input_name = session.get_inputs()[0].name
-    batch = _fixed_batch(session.get_inputs()[0].shape, len(inputs)) or options.batch
-    last = len(inputs) - len(inputs) % batch if batch != options.batch else len(inputs)
+    fixed = _fixed_batch(session.get_inputs()[0].shape, len(inputs))
+    batch = fixed or options.batch
+    last = len(inputs) - len(inputs) % fixed if fixed else len(inputs)
 
     def batches() -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
         for start in range(0, last, batch):

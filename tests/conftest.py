@@ -10,7 +10,8 @@ import onnxruntime as ort
 import pytest
 from hypothesis import HealthCheck, settings
 
-from export.graph import INPUT, GraphBuilder
+from export.graph import INPUT, GraphBuilder, with_initializers
+from export.onnx_flavours.int8 import Int8Plan
 from export.quantized import QuantizedModel, QuantizedTensor
 
 settings.register_profile(
@@ -50,6 +51,12 @@ def optimised(tmp_path):
         return onnx.load(tmp_path / "optimised.onnx")
 
     return optimise
+
+
+def with_int8_weights(plan: Int8Plan) -> onnx.ModelProto:
+    """A planned int8 model with a byte for every weight."""
+    weights = {name: weight.codes() for name, weight in plan.weights.items()}
+    return with_initializers(plan.graph, {**plan.tensors, **weights})
 
 
 def small_model() -> QuantizedModel:

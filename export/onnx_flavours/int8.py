@@ -17,13 +17,13 @@ import onnx
 from export.batch_norm_folding import fold_batch_norm
 from export.constant_identities import without_constant_identities
 from export.errors import ModelError
-from export.graph import opset_of, with_initializers
+from export.graph import opset_of
 from export.onnx_flavours.int8_graph import QdqWriter, Range
 from export.onnx_flavours.int8_regions import Regions, find_regions
 from export.onnx_flavours.int8_weights import INT8_LIMIT, REDUCED_LIMIT, Int8Weight
 from export.quantized import QuantizedModel
 
-__all__ = ["Int8Plan", "Int8Weight", "activations_to_calibrate", "emit", "plan"]
+__all__ = ["Int8Plan", "Int8Weight", "activations_to_calibrate", "plan"]
 
 MIN_OPSET = 13  # the first with a scale per channel
 
@@ -80,12 +80,6 @@ def plan(
     return Int8Plan(writer.write(), writer.weights, writer.tensors, regions.notes)
 
 
-def emit(plan: Int8Plan) -> onnx.ModelProto:
-    """The model with its int8 weights stored one byte each."""
-    weights = {name: weight.codes() for name, weight in plan.weights.items()}
-    return with_initializers(plan.graph, {**plan.tensors, **weights})
-
-
 def _simplified(model: QuantizedModel) -> QuantizedModel:
     return fold_batch_norm(without_constant_identities(model))
 
@@ -99,10 +93,9 @@ def _regions(model: QuantizedModel) -> Regions:
         )
     regions = find_regions(model)
     if not regions.weighted:
-        found = [note for note in regions.notes if note.startswith(("Conv ", "Gemm ", "MatMul "))]
         raise ModelError(
             "nothing in the graph can be computed in int8: "
-            f"{found[0] if found else 'there is no Conv, Gemm or MatMul with a constant weight'}; "
+            f"{regions.obstacle or 'there is no Conv, Gemm or MatMul with a constant weight'}; "
             "take flavour float or weight-only"
         )
     return regions

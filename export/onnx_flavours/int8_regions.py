@@ -77,6 +77,7 @@ class Regions:
         quantized: Activations with a range of their own, in the order of the graph.
         moved: Outputs of moving nodes, and the activation whose range they share.
         notes: What stays in float, and why.
+        obstacle: The first of these that is about a Conv, Gemm or MatMul; empty if none is.
     """
 
     weighted: dict[int, WeightUse] = field(default_factory=dict)
@@ -87,6 +88,7 @@ class Regions:
     quantized: list[str] = field(default_factory=list)
     moved: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    obstacle: str = ""
 
 
 def find_regions(model: QuantizedModel) -> Regions:
@@ -314,7 +316,10 @@ class _Finder:
             title = f"{kind} {_name(nodes[0])} stays"
             if len(nodes) > 1:
                 title = f"{len(nodes)} {kind} ({_name(nodes[0])} and others) stay"
-            found.notes.append(f"{title} in float: {reason}")
+            note = f"{title} in float: {reason}"
+            found.notes.append(note)
+            if kind in _WEIGHTED:
+                found.obstacle = found.obstacle or note
 
     def _reason(self, place: int, node: onnx.NodeProto) -> str:
         if node.op_type == "BatchNormalization":

@@ -189,3 +189,11 @@ def test_a_model_of_a_fixed_batch_is_calibrated_in_its_batches():
     assert calibrate(model, ["logits"], inputs) == {"logits": (0.0, 15.0)}
     with pytest.raises(InputError, match="takes 4 inputs at a time; 3 calibration inputs are too few"):
         calibrate(model, ["logits"], inputs[:3])
+
+
+def test_a_fixed_batch_of_the_usual_size_leaves_the_rest_out_too():
+    builder = GraphBuilder("relu", (2,))
+    model = builder.finish(builder.relu(INPUT), n_outputs=2, metadata={})
+    model.graph.graph.input[0].type.tensor_type.shape.dim[0].dim_value = CalibrationOptions().batch
+    inputs = np.arange(80, dtype=np.float32).reshape(40, 2)
+    assert calibrate(model, ["logits"], inputs) == {"logits": (0.0, 63.0)}

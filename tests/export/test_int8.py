@@ -19,7 +19,7 @@ from export.onnx_flavours.int8_weights import int8_weight
 from export.post_training import PostTraining, quantize_weight
 from export.quantized import QuantizedModel, QuantizedTensor, dense_array
 from export.runtime import open_session
-from tests.conftest import small_model
+from tests.conftest import small_model, with_int8_weights
 from tests.samples import quantized, quantized_samples
 
 NODE = helper.make_node
@@ -80,7 +80,7 @@ def optimised_operators(onnx_model):
 def check_int8(model):
     """Emit, check, run; every output near the float one. Returns the operators that run."""
     images = images_for(model)
-    emitted = int8.emit(planned(model, images))
+    emitted = with_int8_weights(planned(model, images))
     onnx.checker.check_model(emitted, full_check=True)
     for found, expected in zip(
         outputs_of(emitted, images), outputs_of(float_model(model), images), strict=True
@@ -226,7 +226,7 @@ def test_a_weight_far_smaller_than_its_bias_does_not_overflow_the_bias():
     made = planned(model, images)
     biases = [t for t in made.tensors.values() if t.dtype == np.int32]
     assert len(biases) == 1
-    (found,) = outputs_of(int8.emit(made), images)
+    (found,) = outputs_of(with_int8_weights(made), images)
     np.testing.assert_allclose(found[:, 1:], np.broadcast_to([[[50]], [[-20]]], found[:, 1:].shape), atol=0.3)
 
 
@@ -267,13 +267,13 @@ def test_seven_bits_give_nearly_the_same_logits():
     model = residual_network(projection=True)
     images = images_for(model)
     (expected,) = outputs_of(float_model(model), images)
-    (found,) = outputs_of(int8.emit(planned(model, images, reduce_range=True)), images)
+    (found,) = outputs_of(with_int8_weights(planned(model, images, reduce_range=True)), images)
     np.testing.assert_allclose(found, expected, atol=0.05 * np.abs(expected).max())
 
 
 def test_metadata_names_and_versions_of_the_graph_are_kept():
     model = residual_network(projection=True)
-    emitted = int8.emit(planned(model))
+    emitted = with_int8_weights(planned(model))
     assert metadata(emitted) == {"author": "somebody"}
     assert (emitted.ir_version, emitted.opset_import[0].version) == (8, 13)
     made = {name for node in emitted.graph.node for name in node.output}
@@ -283,7 +283,7 @@ def test_metadata_names_and_versions_of_the_graph_are_kept():
 
 
 def test_equal_scalars_are_stored_once():
-    emitted = int8.emit(planned(residual_network(projection=True)))
+    emitted = with_int8_weights(planned(residual_network(projection=True)))
     stored = [(t.data_type, tuple(t.dims), t.raw_data) for t in emitted.graph.initializer if not t.dims]
     assert len(stored) == len(set(stored))
 
@@ -478,7 +478,7 @@ def test_a_graph_inside_a_node_reads_what_it_read():
     model.graph.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 4
     images = images_for(model, n=4)
     (expected,) = outputs_of(float_model(model), images)
-    (found,) = outputs_of(int8.emit(planned(model, images)), images)
+    (found,) = outputs_of(with_int8_weights(planned(model, images)), images)
     np.testing.assert_allclose(found, expected, atol=0.03 * np.abs(expected).max())
 
 
@@ -516,7 +516,7 @@ def test_no_dequantized_activation_is_left_unread():
         NODE("Tanh", ["x"], ["z"]),
     ]
     model = chain(nodes, W, SHAPE, outputs=("y", "z"))
-    emitted = int8.emit(planned(model))
+    emitted = with_int8_weights(planned(model))
     read = {name for node in emitted.graph.node for name in node.input} | {"y", "z"}
     assert [node.output[0] for node in emitted.graph.node if node.output[0] not in read] == []
     assert check_int8(model)["QLinearConv"] == 2
@@ -645,3 +645,16 @@ def test_a_name_made_by_folding_is_no_activation():
         NODE("BatchNormalization", ["d", "g", "be", "be", "g"], ["y"]),
     ]
     check_int8(chain(nodes, tensors, (4, 6, 6)))
+
+
+def test_a_model_whose_convolutions_all_stay_in_float_says_why():
+    rng = np.random.default_rng(0)
+    tensors = {"w": random_weight(rng, 4, 4, 1, 1).astype(np.float64)}
+    nodes = [
+        NODE("Cast", ["x"], ["d"], to=TensorProto.DOUBLE),
+        NODE("Conv", ["d", "w"], ["c"]),
+        NODE("Conv", ["c", "w"], ["e"]),
+        NODE("Cast", ["e"], ["y"], to=TensorProto.FLOAT),
+    ]
+    with pytest.raises(ModelError, match=r"2 Conv \(c and others\) stay in float: its weight is not float32"):
+        int8.activations_to_calibrate(chain(nodes, tensors, (4, 6, 6)))

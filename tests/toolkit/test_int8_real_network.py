@@ -10,6 +10,7 @@ from export.onnx_flavours import int8
 from export.post_training import PostTraining, quantize_weight
 from export.quantized import QuantizedModel, dense_array
 from export.runtime import open_session, run_batched
+from tests.conftest import with_int8_weights
 from tests.export.test_int8 import optimised_operators
 from toolkit.calibration_data import load_calibration
 from toolkit.data.cifar10 import load_cifar10
@@ -57,7 +58,7 @@ def test_every_layer_computes_in_integers_in_less_than_293_kilobytes(model, inpu
     names = int8.activations_to_calibrate(model)
     planned = int8.plan(model, calibrate(model, names, inputs[:32]))
     assert planned.notes == []
-    emitted = int8.emit(planned)
+    emitted = with_int8_weights(planned)
     assert len(emitted.SerializeToString()) < 293_000
     operators = optimised_operators(emitted)
     del operators["Transpose"]  # of integers, to the layout of the kernels
@@ -88,7 +89,7 @@ def test_logits_are_nearer_to_float_than_those_of_the_runtimes_own_quantization(
     )
     assert "bytes" in capsys.readouterr().out
     peer = (tmp_path / "peer.onnx").read_bytes()
-    ours = int8.emit(
+    ours = with_int8_weights(
         int8.plan(model, calibrate(model, int8.activations_to_calibrate(model), inputs))
     ).SerializeToString()
     assert len(ours) < len(peer)
@@ -102,5 +103,5 @@ def test_labels_hardly_change(model, inputs, images, method):
     expected = logits_of(float_bytes(model), images)
     options = CalibrationOptions(method=method)
     ranges = calibrate(model, int8.activations_to_calibrate(model), inputs[:48], options)
-    found = logits_of(int8.emit(int8.plan(model, ranges)).SerializeToString(), images)
+    found = logits_of(with_int8_weights(int8.plan(model, ranges)).SerializeToString(), images)
     assert np.mean(found.argmax(axis=1) == expected.argmax(axis=1)) > 0.98
