@@ -6,9 +6,9 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from benchmarks.records import PairedTest
-from export.errors import InputError
-from export.runtime import run_batched, single_input
+from modelpress.benchmarks.records import PairedTest
+from modelpress.export.errors import InputError
+from modelpress.export.runtime import run_batched, single_input
 
 _Z95 = 1.959963984540054  # two-sided 95 % quantile of the normal distribution
 _BATCH = 256

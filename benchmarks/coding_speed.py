@@ -15,22 +15,22 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.optional import optional_module
-from export import symbol_runs
-from export.artifact import read_artifact, write_artifact
-from export.byte_parts import PartReader
-from export.code_table import CodeTable, Counts
-from export.effort import EFFORTS
-from export.encodings import mixed_contexts
-from export.encodings.file_state import FileState
-from export.encodings.grid import grid_of, spec_of
-from export.encodings.levels import levels_of
-from export.encodings.slab_coder import count_levels
-from export.errors import InputError, ModelError
-from export.onnx_flavours import write_onnx
-from export.quantized import QuantizedModel, QuantizedTensor
-from export.runtime import open_decoded, open_session
-from export.symbol_runs import RunReader, RunWriter
+from modelpress.benchmarks.optional import optional_module
+from modelpress.export import symbol_runs
+from modelpress.export.artifact import read_artifact, write_artifact
+from modelpress.export.byte_parts import PartReader
+from modelpress.export.code_table import CodeTable, Counts
+from modelpress.export.effort import EFFORTS
+from modelpress.export.encodings import mixed_contexts
+from modelpress.export.encodings.file_state import FileState
+from modelpress.export.encodings.grid import grid_of, spec_of
+from modelpress.export.encodings.levels import levels_of
+from modelpress.export.encodings.slab_coder import count_levels
+from modelpress.export.errors import InputError, ModelError
+from modelpress.export.onnx_flavours import write_onnx
+from modelpress.export.quantized import QuantizedModel, QuantizedTensor
+from modelpress.export.runtime import open_decoded, open_session
+from modelpress.export.symbol_runs import RunReader, RunWriter
 
 _SEED = 0
 _T = TypeVar("_T")

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.records import LatencyRecord, ModelRecord, Results
-from benchmarks.report_tables import (
+from modelpress.benchmarks.records import LatencyRecord, ModelRecord, Results
+from modelpress.benchmarks.report_tables import (
     NONE,
     Row,
     headline_latency,
@@ -18,7 +18,7 @@ from benchmarks.report_tables import (
     verdict_text,
     with_interval,
 )
-from export.errors import InputError
+from modelpress.export.errors import InputError
 
 HEADINGS = {
     "path": "run / file",

@@ -4,11 +4,11 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from benchmarks.graph_index import GraphIndex
-from benchmarks.records import FidelityRecord
-from benchmarks.running_weights import constant_tensors
-from export.errors import ModelError
-from export.quantized import QuantizedModel, dense_array
+from modelpress.benchmarks.graph_index import GraphIndex
+from modelpress.benchmarks.records import FidelityRecord
+from modelpress.benchmarks.running_weights import constant_tensors
+from modelpress.export.errors import ModelError
+from modelpress.export.quantized import QuantizedModel, dense_array
 
 TIE = 1e-4  # logits closer than this are a tie: either label is right
 

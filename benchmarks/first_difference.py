@@ -5,10 +5,10 @@ import numpy.typing as npt
 import onnx
 import onnxruntime as ort
 
-from benchmarks.graph_index import GraphIndex
-from benchmarks.running_weights import WEIGHTED
-from export.errors import InputError
-from export.runtime import PROVIDER
+from modelpress.benchmarks.graph_index import GraphIndex
+from modelpress.benchmarks.running_weights import WEIGHTED
+from modelpress.export.errors import InputError
+from modelpress.export.runtime import PROVIDER
 
 TOLERANCE = 1e-3  # of a layer's largest activation
 # what a quantized form of a graph has besides, or may leave out: rectifiers vanish where quantizing clips as much

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 import onnx
 
-from benchmarks.fusion_reasons import Diagnosis, Finding, quantization_parameters
-from benchmarks.graph_index import ONNX_DOMAINS
-from benchmarks.optimised_graph import (
+from modelpress.benchmarks.fusion_reasons import Diagnosis, Finding, quantization_parameters
+from modelpress.benchmarks.graph_index import ONNX_DOMAINS
+from modelpress.benchmarks.optimised_graph import (
     FOLDED,
     REMOVED,
     Fate,
@@ -20,8 +20,8 @@ from benchmarks.optimised_graph import (
     operator_name,
     optimised_graph,
 )
-from benchmarks.records import FusionAudit, NodeAudit
-from benchmarks.running_weights import WEIGHTED
+from modelpress.benchmarks.records import FusionAudit, NodeAudit
+from modelpress.benchmarks.running_weights import WEIGHTED
 
 COMPUTE = frozenset(
     {"Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Sub", "Mul", "Div", "Sum", "Concat", "Pad", "Resize"}

@@ -8,9 +8,9 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto
 
-from benchmarks.graph_index import GraphIndex, attribute_of
-from benchmarks.optimised_graph import Fate
-from benchmarks.running_weights import WEIGHTED, channel_axis, constant_tensors
+from modelpress.benchmarks.graph_index import GraphIndex, attribute_of
+from modelpress.benchmarks.optimised_graph import Fate
+from modelpress.benchmarks.running_weights import WEIGHTED, channel_axis, constant_tensors
 
 _ACTIVATIONS = ("Relu", "Clip")
 _WITH_INTEGER_FORM = frozenset(

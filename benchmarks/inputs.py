@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from export.errors import InputError
+from modelpress.export.errors import InputError
 
 UNNAMED = "?"  # a dynamic axis without a name
 _SEED = 0

@@ -4,7 +4,7 @@ What would make such figures lie, and what is done about it:
 
 - *A machine that drifts* (clock, temperature, neighbours): models take turns, round by round, each round starting with
   another one; verdicts compare within a round.
-- *What is measured beside it*: every turn is a process of its own (`benchmarks.latency_worker`), so caches of the
+- *What is measured beside it*: every turn is a process of its own (`latency_worker`), so caches of the
   runtime, thread pools and the heap are never shared, and batch sizes are timed in ascending order.
 - *Threads*: the session's own count, one inter-operator thread; idle threads sleep instead of spinning, so that a
   machine with other work is not judged by who spins. Nothing is pinned to cores or memory nodes: workers
@@ -24,11 +24,11 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.inputs import InputPlan
-from benchmarks.records import LatencyRecord
-from benchmarks.verdict import mean_interval
-from benchmarks.worker import run_worker
-from export.runtime import PROVIDER
+from modelpress.benchmarks.inputs import InputPlan
+from modelpress.benchmarks.records import LatencyRecord
+from modelpress.benchmarks.verdict import mean_interval
+from modelpress.benchmarks.worker import run_worker
+from modelpress.export.runtime import PROVIDER
 
 Setting = tuple[int, int]  # batch, threads
 
@@ -106,7 +106,7 @@ def measure_latency(
 def _take_turn(contestant: Contestant, threads: Sequence[int]) -> Turn:
     feeds = {batch: [asdict(feed) for feed in feeds] for batch, feeds in contestant.plan.feeds.items()}
     job = {"path": str(contestant.path), "threads": list(dict.fromkeys(threads)), "feeds": feeds}
-    found = run_worker("benchmarks.latency_worker", contestant.path, job)
+    found = run_worker("modelpress.benchmarks.latency_worker", contestant.path, job)
     return Turn(
         found["session_ns"],
         found["first_inference_ns"],

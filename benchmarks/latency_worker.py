@@ -1,4 +1,4 @@
-"""The process that times one file once: ``python -P -m benchmarks.latency_worker JOB``.
+"""The process that times one file once: ``python -P -m modelpress.benchmarks.latency_worker JOB``.
 
 In this order, so that nothing measured later can lend speed or memory to what is measured earlier:
 
@@ -23,11 +23,11 @@ from typing import Any
 
 from onnx import TensorProto, helper
 
-from benchmarks.inputs import Array, Feed
-from benchmarks.memory import highest_memory
-from benchmarks.model_file import load_session
-from export.errors import InputError, ModelpressError
-from export.runtime import open_session
+from modelpress.benchmarks.inputs import Array, Feed
+from modelpress.benchmarks.memory import highest_memory
+from modelpress.benchmarks.model_file import load_session
+from modelpress.export.errors import InputError, ModelpressError
+from modelpress.export.runtime import open_session
 
 _WARM_UP_CALLS, _WARM_UP_SECONDS = 2, 0.1  # the clock of the processor rises, memory patterns are planned
 _MIN_CALLS, _MIN_SECONDS = 12, 0.25  # timed per batch size and thread count

@@ -8,13 +8,13 @@ import onnx
 import onnxruntime as ort
 from google.protobuf.message import DecodeError
 
-from export.artifact import Artifact, TensorUsage, open_artifact, read_artifact
-from export.artifact_frame import MAGIC
-from export.errors import InputError
-from export.graph import has_external_data, metadata
-from export.onnx_flavours import emit
-from export.quantized import QuantizedModel
-from export.runtime import open_decoded, open_session
+from modelpress.export.artifact import Artifact, TensorUsage, open_artifact, read_artifact
+from modelpress.export.artifact_frame import MAGIC
+from modelpress.export.errors import InputError
+from modelpress.export.graph import has_external_data, metadata
+from modelpress.export.onnx_flavours import emit
+from modelpress.export.quantized import QuantizedModel
+from modelpress.export.runtime import open_decoded, open_session
 
 
 @dataclass(frozen=True)

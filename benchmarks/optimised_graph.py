@@ -12,9 +12,9 @@ import onnx
 import onnxruntime as ort
 from google.protobuf.message import DecodeError
 
-from benchmarks.graph_index import GraphIndex
-from export.errors import InputError
-from export.runtime import PROVIDER
+from modelpress.benchmarks.graph_index import GraphIndex
+from modelpress.export.errors import InputError
+from modelpress.export.runtime import PROVIDER
 
 FOLDED, REMOVED = "folded", "removed"
 

@@ -13,14 +13,14 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from benchmarks.fidelity import compare_logits
-from benchmarks.first_difference import TOLERANCE, first_differing_layer, unoptimised_session
-from benchmarks.inputs import InputSpec, check_takes_images, input_specs
-from benchmarks.model_file import ModelFile
-from benchmarks.records import ParityStep
-from benchmarks.weight_parity import compare_codes, compare_weights, not_comparable
-from export.errors import InputError, ModelError
-from export.quantized import QuantizedModel
+from modelpress.benchmarks.fidelity import compare_logits
+from modelpress.benchmarks.first_difference import TOLERANCE, first_differing_layer, unoptimised_session
+from modelpress.benchmarks.inputs import InputSpec, check_takes_images, input_specs
+from modelpress.benchmarks.model_file import ModelFile
+from modelpress.benchmarks.records import ParityStep
+from modelpress.benchmarks.weight_parity import compare_codes, compare_weights, not_comparable
+from modelpress.export.errors import InputError, ModelError
+from modelpress.export.quantized import QuantizedModel
 
 FloatArray = npt.NDArray[np.float32]
 MOST_IMAGES = 256

@@ -12,8 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, MaxNLocator, NullLocator
 
-from benchmarks.label_placement import place_labels
-from benchmarks.records import LayerRecord, ModelRecord
+from modelpress.benchmarks.label_placement import place_labels
+from modelpress.benchmarks.records import LayerRecord, ModelRecord
 
 # Okabe and Ito 2008, "Color Universal Design"
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#8A8F98"

@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
-from export.atomic_file import write_atomically
-from export.errors import InputError
+from modelpress.export.atomic_file import write_atomically
+from modelpress.export.errors import InputError
 
 SCHEMA_VERSION: Literal[2] = 2
 VerdictName = Literal["faster", "same", "slower", "undecided"]
@@ -58,7 +58,7 @@ class LatencyRecord(_Record):
 
 
 class VerdictRecord(_Record):
-    """Latency of one model beside the baseline's, at one batch size and thread count; the rule: `benchmarks.verdict`.
+    """Latency of one model beside the baseline's, at one batch size and thread count; the rule: `verdict`.
 
     Attributes:
         ratio: Geometric mean over rounds of the ratio of medians within a round; below 1 is faster.

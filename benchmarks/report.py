@@ -7,10 +7,10 @@ from typing import Any
 import jinja2
 import yaml
 
-from benchmarks import comparison
-from benchmarks.comparison import Run, as_text, headline_model, mapping
-from benchmarks.records import FusionAudit, LatencyRecord, ModelRecord, Results
-from benchmarks.report_figures import (
+from modelpress.benchmarks import comparison
+from modelpress.benchmarks.comparison import Run, as_text, headline_model, mapping
+from modelpress.benchmarks.records import FusionAudit, LatencyRecord, ModelRecord, Results
+from modelpress.benchmarks.report_figures import (
     histograms,
     latency_figures,
     size_figures,
@@ -18,7 +18,7 @@ from benchmarks.report_figures import (
     trade_off_figures,
     training_figures,
 )
-from benchmarks.report_tables import (
+from modelpress.benchmarks.report_tables import (
     NONE,
     Row,
     file_rows,
@@ -38,7 +38,7 @@ from benchmarks.report_tables import (
     verdict_at,
     verdict_text,
 )
-from export.atomic_file import write_atomically
+from modelpress.export.atomic_file import write_atomically
 
 __all__ = [
     "file_rows",
@@ -86,7 +86,7 @@ def _markdown_run(run: Run, *, named: bool) -> str:
 def render_report(results: Sequence[Results], names: Sequence[str] = ()) -> str:
     """The page as text; the same results give the same page."""
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("benchmarks", "."),
+        loader=jinja2.PackageLoader("modelpress.benchmarks", "."),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

@@ -3,9 +3,15 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from benchmarks import plots
-from benchmarks.records import LayerRecord, ModelRecord, Results
-from benchmarks.report_tables import headline_latency, latency_at, percent, thread_count, verdict_at
+from modelpress.benchmarks import plots
+from modelpress.benchmarks.records import LayerRecord, ModelRecord, Results
+from modelpress.benchmarks.report_tables import (
+    headline_latency,
+    latency_at,
+    percent,
+    thread_count,
+    verdict_at,
+)
 
 _MOST_LABELS, _LONGEST_LABEL = 8, 24
 _MOST_HISTOGRAMS = 80

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
-from benchmarks.records import (
+from modelpress.benchmarks.records import (
     FusionAudit,
     LatencyRecord,
     ModelRecord,

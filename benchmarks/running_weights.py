@@ -10,9 +10,9 @@ import onnxruntime as ort
 from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
-from benchmarks.graph_index import ONNX_DOMAINS, GraphIndex, attribute_of
-from export.errors import InputError
-from export.graph import constants, initializers
+from modelpress.benchmarks.graph_index import ONNX_DOMAINS, GraphIndex, attribute_of
+from modelpress.export.errors import InputError
+from modelpress.export.graph import constants, initializers
 
 Array = npt.NDArray[np.generic]
 

@@ -1,4 +1,4 @@
-"""Does the installed ONNX Runtime do what `export.capabilities` says?"""
+"""Does the installed ONNX Runtime do what `modelpress.export.capabilities` says?"""
 
 import tempfile
 from dataclasses import dataclass
@@ -9,8 +9,8 @@ import numpy.typing as npt
 import onnx
 import onnxruntime as ort
 
-from export.capabilities import CAPABILITIES, Capability
-from export.runtime import PROVIDER
+from modelpress.export.capabilities import CAPABILITIES, Capability
+from modelpress.export.runtime import PROVIDER
 
 _TOLERANCE = (
     0.4  # of outputs up to 20; the integer rows round 18 inputs by 0.015 and the output by 0.1 at most

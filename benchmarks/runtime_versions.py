@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.fidelity import compare_logits
-from benchmarks.model_file import is_artifact
-from export.errors import InputError, ModelError
-from export.runtime import open_session, run_batched
+from modelpress.benchmarks.fidelity import compare_logits
+from modelpress.benchmarks.model_file import is_artifact
+from modelpress.export.errors import InputError, ModelError
+from modelpress.export.runtime import open_session, run_batched
 
 _NUMPY_2_SINCE = (1, 19)  # earlier wheels were built for NumPy 1
 _VERSION = re.compile(r"(\d+)\.(\d+)(\.\d+)*((a|b|rc|\.post|\.dev)\d+)*", re.ASCII)

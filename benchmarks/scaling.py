@@ -2,7 +2,7 @@
 
 Each measurement runs in a process of its own, whose highest resident memory the operating system records:
 
-    python -m benchmarks.scaling encode 1000000 default
+    python -m modelpress.benchmarks.scaling encode 1000000 default
 """
 
 import json
@@ -19,11 +19,11 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from benchmarks.memory import highest_memory
-from export.artifact import open_artifact, write_artifact
-from export.effort import EFFORTS, Effort
-from export.errors import ModelError
-from export.quantized import QuantizedModel, QuantizedTensor
+from modelpress.benchmarks.memory import highest_memory
+from modelpress.export.artifact import open_artifact, write_artifact
+from modelpress.export.effort import EFFORTS, Effort
+from modelpress.export.errors import ModelError
+from modelpress.export.quantized import QuantizedModel, QuantizedTensor
 
 _T = TypeVar("_T")
 _SEED = 0
@@ -88,7 +88,7 @@ def measure(direction: str, n_weights: int, effort: Effort) -> ScalePoint:
         ModelError: The process failed.
     """
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.scaling", direction, str(n_weights), effort],
+        [sys.executable, "-m", "modelpress.benchmarks.scaling", direction, str(n_weights), effort],
         capture_output=True,
         text=True,
         check=False,
@@ -127,7 +127,7 @@ def _decode(folder: Path, n_weights: int, effort: Effort) -> ScalePoint:
     """The artifact is written by another process, so that this one's memory shows only the decoding."""
     path = folder / "model.press"
     script = (
-        "import sys; from pathlib import Path; from benchmarks.scaling import _write, synthetic_weight; "
+        "import sys; from pathlib import Path; from modelpress.benchmarks.scaling import _write, synthetic_weight; "
         "_write(Path(sys.argv[1]), synthetic_weight(int(sys.argv[2])), sys.argv[3])"
     )
     small = folder / "small"

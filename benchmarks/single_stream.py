@@ -18,13 +18,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.accuracy import wilson_interval
-from benchmarks.latency_worker import guarded, main, start_runtime, timed
-from benchmarks.model_file import load_session
-from benchmarks.records import ProfileEntry, ProfileRecord
-from benchmarks.worker import run_worker
-from export.errors import InputError
-from export.runtime import single_input
+from modelpress.benchmarks.accuracy import wilson_interval
+from modelpress.benchmarks.latency_worker import guarded, main, start_runtime, timed
+from modelpress.benchmarks.model_file import load_session
+from modelpress.benchmarks.records import ProfileEntry, ProfileRecord
+from modelpress.benchmarks.worker import run_worker
+from modelpress.export.errors import InputError
+from modelpress.export.runtime import single_input
 
 MLPERF_TINY = "mlperf-tiny"
 LABEL = "not an official MLPerf result"
@@ -109,7 +109,7 @@ def measure_profile(
             first = turn % len(order)
             for index in order[first:] + order[:first]:
                 job = {"path": str(paths[index]), "samples": str(file)}
-                found[index].append(run_worker("benchmarks.single_stream", paths[index], job))
+                found[index].append(run_worker("modelpress.benchmarks.single_stream", paths[index], job))
                 on_pass(paths[index])
     return ProfileRecord(
         name=MLPERF_TINY,

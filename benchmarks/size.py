@@ -5,12 +5,12 @@ from collections import Counter
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.records import LayerRecord, SizeRecord
-from benchmarks.size_ladder import size_ladder, total_ladder
-from benchmarks.sparsity import sparsity_of
-from export.artifact import Artifact, TensorUsage
-from export.quantized import QuantizedTensor, dense_array
-from export.symbol_runs import compiled_runs
+from modelpress.benchmarks.records import LayerRecord, SizeRecord
+from modelpress.benchmarks.size_ladder import size_ladder, total_ladder
+from modelpress.benchmarks.sparsity import sparsity_of
+from modelpress.export.artifact import Artifact, TensorUsage
+from modelpress.export.quantized import QuantizedTensor, dense_array
+from modelpress.export.symbol_runs import compiled_runs
 
 _BINS = 41
 

@@ -11,23 +11,30 @@ from types import MappingProxyType
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.optional import optional_module
-from export.byte_parts import PartReader, PartWriter
-from export.code_table import Counts
-from export.csr import Csr, csr_from_dense, csr_to_dense
-from export.encodings import HUFFMAN_IDS, PACKED, encoding_by_id, huffman_blob, mixed_contexts, packed
-from export.encodings import MIXED as MIXED_CONTEXTS
-from export.encodings.bitmap import BitmapCoder
-from export.encodings.dense import DenseCoder
-from export.encodings.file_state import FileState
-from export.encodings.gaps import GapCoder
-from export.encodings.grid import grid_of, spec_of
-from export.encodings.huffman_blob import NO_SHARED
-from export.encodings.kernel_mask import KernelMaskCoder
-from export.encodings.levels import Levels, levels_of
-from export.encodings.slab_coder import SlabCoder, count_levels
-from export.errors import ModelError
-from export.quantized import QuantizedTensor
+from modelpress.benchmarks.optional import optional_module
+from modelpress.export.byte_parts import PartReader, PartWriter
+from modelpress.export.code_table import Counts
+from modelpress.export.csr import Csr, csr_from_dense, csr_to_dense
+from modelpress.export.encodings import (
+    HUFFMAN_IDS,
+    PACKED,
+    encoding_by_id,
+    huffman_blob,
+    mixed_contexts,
+    packed,
+)
+from modelpress.export.encodings import MIXED as MIXED_CONTEXTS
+from modelpress.export.encodings.bitmap import BitmapCoder
+from modelpress.export.encodings.dense import DenseCoder
+from modelpress.export.encodings.file_state import FileState
+from modelpress.export.encodings.gaps import GapCoder
+from modelpress.export.encodings.grid import grid_of, spec_of
+from modelpress.export.encodings.huffman_blob import NO_SHARED
+from modelpress.export.encodings.kernel_mask import KernelMaskCoder
+from modelpress.export.encodings.levels import Levels, levels_of
+from modelpress.export.encodings.slab_coder import SlabCoder, count_levels
+from modelpress.export.errors import ModelError
+from modelpress.export.quantized import QuantizedTensor
 
 _CODERS: Mapping[str, type[SlabCoder]] = MappingProxyType(
     {

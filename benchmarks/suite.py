@@ -7,18 +7,27 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.accuracy import Labels, Logits, classify, is_right, paired_test, top1, top5, wilson_interval
-from benchmarks.fusion import fusion_audit
-from benchmarks.inputs import InputPlan, check_names, input_specs, plan_inputs
-from benchmarks.latency import Contestant, Loading, Turn, latency_records, measure_latency
-from benchmarks.model_file import ModelFile
-from benchmarks.records import ModelRecord, VerdictRecord
-from benchmarks.running_weights import running_weights
-from benchmarks.size import layer_record, size_record
-from benchmarks.sparsity import total_sparsity
-from benchmarks.verdict import compare_rounds
-from export.errors import InputError
-from export.onnx_flavours import FLAVOUR_METADATA
+from modelpress.benchmarks.accuracy import (
+    Labels,
+    Logits,
+    classify,
+    is_right,
+    paired_test,
+    top1,
+    top5,
+    wilson_interval,
+)
+from modelpress.benchmarks.fusion import fusion_audit
+from modelpress.benchmarks.inputs import InputPlan, check_names, input_specs, plan_inputs
+from modelpress.benchmarks.latency import Contestant, Loading, Turn, latency_records, measure_latency
+from modelpress.benchmarks.model_file import ModelFile
+from modelpress.benchmarks.records import ModelRecord, VerdictRecord
+from modelpress.benchmarks.running_weights import running_weights
+from modelpress.benchmarks.size import layer_record, size_record
+from modelpress.benchmarks.sparsity import total_sparsity
+from modelpress.benchmarks.verdict import compare_rounds
+from modelpress.export.errors import InputError
+from modelpress.export.onnx_flavours import FLAVOUR_METADATA
 
 
 def describe_model(model: ModelFile, *, shown_as: str = "") -> ModelRecord:

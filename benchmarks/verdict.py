@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from math import exp, log, sqrt
 from statistics import mean, median, stdev
 
-from benchmarks.records import VerdictName, VerdictRecord
+from modelpress.benchmarks.records import VerdictName, VerdictRecord
 
 FASTER_BELOW, SLOWER_ABOVE = 0.98, 1.02  # a difference within 2 % is of no use to anybody
 SAME_WITHIN = (0.9, 1.11)  # an interval that reaches further cannot tell "same"

@@ -6,11 +6,11 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from benchmarks.fidelity import same_values
-from benchmarks.graph_index import GraphIndex
-from benchmarks.records import ParityStep
-from benchmarks.running_weights import Array, channel_axis, running_weights, weight_steps
-from export.quantized import QuantizedModel, QuantizedTensor
+from modelpress.benchmarks.fidelity import same_values
+from modelpress.benchmarks.graph_index import GraphIndex
+from modelpress.benchmarks.records import ParityStep
+from modelpress.benchmarks.running_weights import Array, channel_axis, running_weights, weight_steps
+from modelpress.export.quantized import QuantizedModel, QuantizedTensor
 
 
 def compare_codes(frozen: QuantizedModel, packed: QuantizedModel, *, candidate: str) -> ParityStep:

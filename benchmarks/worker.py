@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from export.errors import ModelpressError
+from modelpress.export.errors import ModelpressError
 
 TIMEOUT_S = 600
 

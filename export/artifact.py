@@ -17,7 +17,7 @@ import numpy.typing as npt
 import onnx
 from google.protobuf.message import DecodeError
 
-from export.artifact_frame import (
+from modelpress.export.artifact_frame import (
     CHUNK,
     DATA,
     DIRECTORY,
@@ -34,21 +34,21 @@ from export.artifact_frame import (
     read_frame,
     seal,
 )
-from export.atomic_file import atomic_writer
-from export.blocks import blocks
-from export.byte_parts import PartReader
-from export.code_table import CodeTable
-from export.effort import Effort, Plan, plan_file
-from export.encodings import decode_blob, encoding_by_id
-from export.encodings.file_state import FileState
-from export.encodings.grid import spec_of as spec_of_quantized
-from export.encodings.huffman_blob import Group
-from export.encodings.spec import DTYPES, MAX_DIMENSIONS, MAX_ELEMENTS, TensorSpec
-from export.errors import ArtifactError, ChecksumMismatch, DamagedArtifact, InputError, ModelError
-from export.graph import check_self_contained
-from export.lazy_tensors import LazyTensors
-from export.quantized import QuantizedModel, QuantizedTensor, Tensor, tensors_equal
-from export.tensor_directory import (
+from modelpress.export.atomic_file import atomic_writer
+from modelpress.export.blocks import blocks
+from modelpress.export.byte_parts import PartReader
+from modelpress.export.code_table import CodeTable
+from modelpress.export.effort import Effort, Plan, plan_file
+from modelpress.export.encodings import decode_blob, encoding_by_id
+from modelpress.export.encodings.file_state import FileState
+from modelpress.export.encodings.grid import spec_of as spec_of_quantized
+from modelpress.export.encodings.huffman_blob import Group
+from modelpress.export.encodings.spec import DTYPES, MAX_DIMENSIONS, MAX_ELEMENTS, TensorSpec
+from modelpress.export.errors import ArtifactError, ChecksumMismatch, DamagedArtifact, InputError, ModelError
+from modelpress.export.graph import check_self_contained
+from modelpress.export.lazy_tensors import LazyTensors
+from modelpress.export.quantized import QuantizedModel, QuantizedTensor, Tensor, tensors_equal
+from modelpress.export.tensor_directory import (
     MAX_TENSORS,
     TensorRecord,
     check_names,
@@ -242,7 +242,7 @@ def write_artifact(
     Args:
         path: Of the new file.
         model: What to pack.
-        effort: ``fast``, ``default`` or ``max``, see `export.effort`.
+        effort: ``fast``, ``default`` or ``max``, see `modelpress.export.effort`.
         on_tensor: Called with a tensor's name whenever one of `passes` is done with it.
 
     Raises:

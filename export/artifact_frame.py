@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO
 
-from export.byte_parts import PartReader
-from export.errors import (
+from modelpress.export.byte_parts import PartReader
+from modelpress.export.errors import (
     ChecksumMismatch,
     DamagedArtifact,
     ModelError,

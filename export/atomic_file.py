@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from export.errors import InputError
+from modelpress.export.errors import InputError
 
 
 def write_atomically(path: Path, data: bytes) -> None:

@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from export.graph import graphs_of, names_in
-from export.lazy_tensors import spec_of
-from export.quantized import QuantizedModel, QuantizedTensor, Tensor, dense_array
+from modelpress.export.graph import graphs_of, names_in
+from modelpress.export.lazy_tensors import spec_of
+from modelpress.export.quantized import QuantizedModel, QuantizedTensor, Tensor, dense_array
 
 _DEFAULT_EPSILON = 1e-5  # of the operator
 

@@ -6,7 +6,7 @@ Bit ``k`` of a stream is bit ``k % 8`` of byte ``k // 8``. Unused bits of the la
 import numpy as np
 import numpy.typing as npt
 
-from export.errors import DamagedArtifact
+from modelpress.export.errors import DamagedArtifact
 
 UInt8Array = npt.NDArray[np.uint8]
 IntArray = npt.NDArray[np.integer]

@@ -18,8 +18,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-from export.bundle_manifest import MANIFEST, SUMS, FileFacts, Manifest, parse_manifest
-from export.errors import InputError
+from modelpress.export.bundle_manifest import MANIFEST, SUMS, FileFacts, Manifest, parse_manifest
+from modelpress.export.errors import InputError
 
 DEFAULT_MAX_BYTES = 4 << 30  # of all files together
 MAX_FILES = 10_000

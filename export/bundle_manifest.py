@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from export.bundle_files.verify import MAX_BATCH, MAX_THREADS
-from export.errors import InputError
+from modelpress.export.bundle_files.verify import MAX_BATCH, MAX_THREADS
+from modelpress.export.errors import InputError
 
 SCHEMA_VERSION: Literal[1] = 1
 MANIFEST, SUMS = "manifest.json", "SHA256SUMS"

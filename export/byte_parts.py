@@ -9,7 +9,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Literal
 
-from export.errors import DamagedArtifact
+from modelpress.export.errors import DamagedArtifact
 
 Part = Literal["header", "scales", "tables", "payload"]
 PARTS: tuple[Part, ...] = ("header", "scales", "tables", "payload")

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper
 
-from export.activation_observers import (
+from modelpress.export.activation_observers import (
     Extremes,
     Histogram,
     Range,
@@ -18,10 +18,10 @@ from export.activation_observers import (
     least_error_range,
     percentile_range,
 )
-from export.errors import InputError, ModelError
-from export.graph import metadata
-from export.quantized import QuantizedModel
-from export.runtime import open_decoded, run_named
+from modelpress.export.errors import InputError, ModelError
+from modelpress.export.graph import metadata
+from modelpress.export.quantized import QuantizedModel
+from modelpress.export.runtime import open_decoded, run_named
 
 Inputs = npt.NDArray[np.float32]
 ActivationRanges = dict[str, Range]  # activation -> its lowest and highest value, 0 among them
@@ -92,7 +92,7 @@ def calibrate(
         ModelError: An activation is no float tensor, or is not finite on these inputs.
 
     Example:
-        >>> from export.graph import INPUT, GraphBuilder
+        >>> from modelpress.export.graph import INPUT, GraphBuilder
         >>> builder = GraphBuilder("relu", (2,))
         >>> model = builder.finish(builder.relu(INPUT), n_outputs=2, metadata={})
         >>> calibrate(model, ["images", "logits"], np.array([[-1.0, 2.0], [0.5, 0.0]], np.float32))

@@ -1,7 +1,7 @@
 """What ONNX Runtime's CPU provider does with each way of writing a weight down, and since when.
 
 The table decides what the flavours emit. It is not taken on trust: every row comes with a small model, which
-`benchmarks.runtime_probe` runs in the installed version.
+`modelpress.benchmarks.runtime_probe` runs in the installed version.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,7 +12,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from export.graph import IR_VERSION
+from modelpress.export.graph import IR_VERSION
 
 Version = tuple[int, int]
 _NEWEST_IR = 10  # 4-bit types need it; 2-bit types one more

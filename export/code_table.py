@@ -9,9 +9,9 @@ from functools import cache, cached_property
 import numpy as np
 import numpy.typing as npt
 
-from export.byte_parts import PartReader
-from export.errors import DamagedArtifact
-from export.huffman import (
+from modelpress.export.byte_parts import PartReader
+from modelpress.export.errors import DamagedArtifact
+from modelpress.export.huffman import (
     LengthArray,
     canonical_codewords,
     check_code_lengths,
@@ -19,7 +19,7 @@ from export.huffman import (
     pack_code_lengths,
     unpack_code_lengths,
 )
-from export.varint import pack_varint, unpack_varint, unzigzag, zigzag
+from modelpress.export.varint import pack_varint, unpack_varint, unzigzag, zigzag
 
 MAX_LENGTH = 12  # bits of a codeword that this writer uses: the look-up tables stay in the fastest cache
 MAX_ALPHABET = 1 << 10

@@ -2,8 +2,8 @@
 
 import onnx
 
-from export.graph import graphs_of
-from export.quantized import QuantizedModel
+from modelpress.export.graph import graphs_of
+from modelpress.export.quantized import QuantizedModel
 
 
 def without_constant_identities(model: QuantizedModel) -> QuantizedModel:

@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from export import context_mixing_kernels as kernels
-from export.errors import DamagedArtifact
+from modelpress.export import context_mixing_kernels as kernels
+from modelpress.export.errors import DamagedArtifact
 
 MAX_LEVEL = 256
 

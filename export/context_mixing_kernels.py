@@ -1,4 +1,4 @@
-"""The loops of `export.context_mixing`, written so that they run as plain Python and compiled alike.
+"""The loops of `modelpress.export.context_mixing`, written so that they run as plain Python and compiled alike.
 
 Every function takes sequences of integers (lists, or arrays where compiled) and works with integers alone,
 within 64 bits, so that all machines agree on every bit. FORMAT.md, "Context mixing", is their specification.

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from export.errors import DamagedArtifact
+from modelpress.export.errors import DamagedArtifact
 
 
 @dataclass(frozen=True)

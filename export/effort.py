@@ -13,8 +13,8 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from export.byte_parts import PartWriter
-from export.encodings import (
+from modelpress.export.byte_parts import PartWriter
+from modelpress.export.encodings import (
     BFLOAT16,
     BYTE_PLANES,
     CODED_PLANES,
@@ -31,14 +31,14 @@ from export.encodings import (
     packed,
     raw,
 )
-from export.encodings.bitmap import BitmapCoder
-from export.encodings.choice import Choice, choose, choose_alone
-from export.encodings.dense import DenseCoder
-from export.encodings.file_state import FileState
-from export.encodings.grid import spec_of
-from export.encodings.huffman_blob import NO_SHARED, HuffmanPlan
-from export.encodings.slab_coder import SlabCoder
-from export.quantized import QuantizedTensor, Tensor
+from modelpress.export.encodings.bitmap import BitmapCoder
+from modelpress.export.encodings.choice import Choice, choose, choose_alone
+from modelpress.export.encodings.dense import DenseCoder
+from modelpress.export.encodings.file_state import FileState
+from modelpress.export.encodings.grid import spec_of
+from modelpress.export.encodings.huffman_blob import NO_SHARED, HuffmanPlan
+from modelpress.export.encodings.slab_coder import SlabCoder
+from modelpress.export.quantized import QuantizedTensor, Tensor
 
 Effort = Literal["fast", "default", "max"]
 EFFORTS: tuple[Effort, ...] = get_args(Effort)

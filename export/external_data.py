@@ -6,7 +6,7 @@ Source: https://onnx.ai/onnx/repo-docs/ExternalData.html
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from export.errors import InputError
+from modelpress.export.errors import InputError
 
 MAX_ENTRIES = 16
 

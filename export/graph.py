@@ -9,8 +9,8 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from export.errors import InputError, ModelError
-from export.quantized import QuantizedModel, Tensor
+from modelpress.export.errors import InputError, ModelError
+from modelpress.export.quantized import QuantizedModel, Tensor
 
 # Opset 13 with IR version 8 loads in every onnxruntime since 1.15.
 OPSET, IR_VERSION = 13, 8

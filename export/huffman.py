@@ -11,8 +11,8 @@ its stored length is 1 but its codeword is empty, so the stream has no bytes at 
 import numpy as np
 import numpy.typing as npt
 
-from export.bitstream import check_stream_end, pack_fixed_width
-from export.errors import DamagedArtifact
+from modelpress.export.bitstream import check_stream_end, pack_fixed_width
+from modelpress.export.errors import DamagedArtifact
 
 MAX_CODEWORD_BITS = 15  # FORMAT.md, "Code tables": a length is stored in 4 bits
 _TWO_LENGTHS = tuple(bytes([byte & 15, byte >> 4]) for byte in range(256))

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from export.encodings.spec import DTYPES, TensorSpec
-from export.errors import ModelError
-from export.quantized import Tensor
+from modelpress.export.encodings.spec import DTYPES, TensorSpec
+from modelpress.export.errors import ModelError
+from modelpress.export.quantized import Tensor
 
 _ONNX_TYPES = {dtype: onnx_type for onnx_type, dtype in DTYPES.items()}
 

@@ -5,7 +5,7 @@ import os
 import stat
 from pathlib import Path
 
-from export.errors import InputError
+from modelpress.export.errors import InputError
 
 
 class MappedFile:

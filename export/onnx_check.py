@@ -3,10 +3,10 @@
 import onnx
 from onnx import helper
 
-from export.errors import ModelError
-from export.graph import with_initializers
-from export.lazy_tensors import spec_of
-from export.quantized import QuantizedModel, dense_array
+from modelpress.export.errors import ModelError
+from modelpress.export.graph import with_initializers
+from modelpress.export.lazy_tensors import spec_of
+from modelpress.export.quantized import QuantizedModel, dense_array
 
 _MAX_ELEMENTS_IN_FULL = 1024  # shapes, axes and the like, whose values shape inference reads
 _SEPARATE_WEIGHTS_IR = 4

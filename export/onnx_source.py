@@ -15,14 +15,21 @@ import numpy.typing as npt
 import onnx
 from onnx import numpy_helper
 
-from export.encodings.spec import DTYPES, TensorSpec
-from export.errors import InputError, ModelError
-from export.external_data import external_file, external_range
-from export.graph import graphs_of, has_external_data
-from export.lazy_tensors import LazyTensors
-from export.mapped_file import MappedFile
-from export.onnx_tensor_scan import StoredTensor, check_type, parse_shell, scan_constant, scan_tensor, text
-from export.protobuf_wire import LENGTH_DELIMITED, Field
+from modelpress.export.encodings.spec import DTYPES, TensorSpec
+from modelpress.export.errors import InputError, ModelError
+from modelpress.export.external_data import external_file, external_range
+from modelpress.export.graph import graphs_of, has_external_data
+from modelpress.export.lazy_tensors import LazyTensors
+from modelpress.export.mapped_file import MappedFile
+from modelpress.export.onnx_tensor_scan import (
+    StoredTensor,
+    check_type,
+    parse_shell,
+    scan_constant,
+    scan_tensor,
+    text,
+)
+from modelpress.export.protobuf_wire import LENGTH_DELIMITED, Field
 
 Array = npt.NDArray[np.generic]
 MAX_CONSTANT_ELEMENTS = 64  # smaller Constant nodes stay where they are

@@ -6,11 +6,11 @@ from typing import IO
 import numpy as np
 from onnx import TensorProto
 
-from export.encodings.spec import DTYPES, TensorSpec
-from export.errors import ModelError
-from export.lazy_tensors import spec_of
-from export.protobuf_wire import Field, fields, length_prefix
-from export.quantized import QuantizedModel, Tensor, dense_array
+from modelpress.export.encodings.spec import DTYPES, TensorSpec
+from modelpress.export.errors import ModelError
+from modelpress.export.lazy_tensors import spec_of
+from modelpress.export.protobuf_wire import Field, fields, length_prefix
+from modelpress.export.quantized import QuantizedModel, Tensor, dense_array
 
 MAX_ONNX_BYTES = (1 << 31) - 1  # protobuf's limit for one message
 _MODEL_GRAPH, _GRAPH_INITIALIZER, _TENSOR_RAW_DATA = 7, 5, 9
@@ -19,7 +19,7 @@ _MODEL_GRAPH, _GRAPH_INITIALIZER, _TENSOR_RAW_DATA = 7, 5, 9
 def write_onnx_stream(file: IO[bytes], model: QuantizedModel) -> int:
     """Write the model with dense weights; returns the number of bytes.
 
-    The graph is not checked here, see `export.onnx_check`. The bytes are those of
+    The graph is not checked here, see `modelpress.export.onnx_check`. The bytes are those of
     ``with_initializers(...).SerializeToString(deterministic=True)``.
 
     Args:

@@ -12,10 +12,10 @@ import onnx
 from google.protobuf.message import DecodeError, Message
 from onnx import TensorProto
 
-from export.encodings.spec import DTYPES, MAX_DIMENSIONS, MAX_ELEMENTS, TensorSpec
-from export.errors import InputError, ModelError
-from export.external_data import MAX_ENTRIES
-from export.protobuf_wire import LENGTH_DELIMITED, Field, fields
+from modelpress.export.encodings.spec import DTYPES, MAX_DIMENSIONS, MAX_ELEMENTS, TensorSpec
+from modelpress.export.errors import InputError, ModelError
+from modelpress.export.external_data import MAX_ENTRIES
+from modelpress.export.protobuf_wire import LENGTH_DELIMITED, Field, fields
 
 # A graph without weights beyond this is no graph that a runtime would finish loading
 MAX_SHELL_BYTES = 64 << 20

@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from export.encodings.spec import TensorSpec
-from export.errors import InputError, ModelError
-from export.lazy_tensors import LazyTensors
-from export.onnx_check import check_graph
-from export.onnx_source import OnnxTensors, open_onnx
-from export.post_training import PostTraining, quantize_weight
-from export.quantized import QuantizedModel, QuantizedTensor, Tensor
-from export.weight_axes import weight_axes
+from modelpress.export.encodings.spec import TensorSpec
+from modelpress.export.errors import InputError, ModelError
+from modelpress.export.lazy_tensors import LazyTensors
+from modelpress.export.onnx_check import check_graph
+from modelpress.export.onnx_source import OnnxTensors, open_onnx
+from modelpress.export.post_training import PostTraining, quantize_weight
+from modelpress.export.quantized import QuantizedModel, QuantizedTensor, Tensor
+from modelpress.export.weight_axes import weight_axes
 
 
 @dataclass(frozen=True)

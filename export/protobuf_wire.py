@@ -6,8 +6,8 @@ Source: https://protobuf.dev/programming-guides/encoding/
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from export.errors import InputError
-from export.varint import pack_varint
+from modelpress.export.errors import InputError
+from modelpress.export.varint import pack_varint
 
 VARINT, FIXED64, LENGTH_DELIMITED, FIXED32 = 0, 1, 2, 5
 _FIXED_BYTES = {FIXED64: 8, FIXED32: 4}

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from export.errors import DamagedArtifact
+from modelpress.export.errors import DamagedArtifact
 
 _AT_ONCE = 1 << 18  # symbols
 

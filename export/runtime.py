@@ -5,8 +5,8 @@ import numpy.typing as npt
 import onnx
 import onnxruntime as ort
 
-from export.errors import InputError
-from export.quantized import QuantizedModel, dense_array
+from modelpress.export.errors import InputError
+from modelpress.export.quantized import QuantizedModel, dense_array
 
 PROVIDER = "CPUExecutionProvider"
 _HANDED_OVER_FROM = 1024  # bytes; smaller tensors travel inside the graph

@@ -14,17 +14,17 @@ from types import ModuleType
 import numpy as np
 import numpy.typing as npt
 
-from export.byte_parts import PartReader
-from export.code_table import CodeTable
-from export.errors import DamagedArtifact
-from export.symbol_runs_numpy import (
+from modelpress.export.byte_parts import PartReader
+from modelpress.export.code_table import CodeTable
+from modelpress.export.errors import DamagedArtifact
+from modelpress.export.symbol_runs_numpy import (
     SHORT_RUN,
     decode_lanes_in_step,
     decode_short_run,
     decode_stream,
     encode_lane,
 )
-from export.varint import unpack_varint
+from modelpress.export.varint import unpack_varint
 
 LANE_SYMBOLS = 1 << 14
 PADDING_BYTES = 1 << 15  # more than LANE_SYMBOLS codewords of 15 bits: no look-up leaves the buffer
@@ -48,7 +48,7 @@ _FAULTS = {
 def compiled_runs() -> ModuleType | None:
     """The compiled functions, or None where the extra `fast` is missing or has no place for its cache."""
     try:
-        from export import symbol_runs_compiled
+        from modelpress.export import symbol_runs_compiled
     except (ImportError, RuntimeError):
         return None
     return symbol_runs_compiled

@@ -3,9 +3,9 @@
 import numpy as np
 import numpy.typing as npt
 
-from export.bitstream import pack_codewords, windows_at_every_bit
-from export.code_table import CodeTable
-from export.errors import DamagedArtifact
+from modelpress.export.bitstream import pack_codewords, windows_at_every_bit
+from modelpress.export.code_table import CodeTable
+from modelpress.export.errors import DamagedArtifact
 
 UInt8Array = npt.NDArray[np.uint8]
 

@@ -5,9 +5,9 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from export.byte_parts import PartReader
-from export.encodings.spec import DTYPES, MAX_DIMENSIONS, MAX_ELEMENTS, TensorSpec
-from export.errors import DamagedArtifact, ModelError
+from modelpress.export.byte_parts import PartReader
+from modelpress.export.encodings.spec import DTYPES, MAX_DIMENSIONS, MAX_ELEMENTS, TensorSpec
+from modelpress.export.errors import DamagedArtifact, ModelError
 
 # Limits of version 1; FORMAT.md states each beside its field
 MAX_TENSORS = 1 << 16
@@ -19,7 +19,7 @@ class TensorRecord:
     """One line of the directory.
 
     Attributes:
-        encoding: Id of the encoding, see `export.encodings`.
+        encoding: Id of the encoding, see `modelpress.export.encodings`.
         crc32: Of the blob.
         n_bytes: Length of the blob.
     """

@@ -1,7 +1,7 @@
 """Integers in as few bytes as they need: seven bits a byte, low bits first, the top bit set if more follow (LEB128)."""
 
-from export.byte_parts import Part, PartReader
-from export.errors import DamagedArtifact
+from modelpress.export.byte_parts import Part, PartReader
+from modelpress.export.errors import DamagedArtifact
 
 _MAX_BYTES = 9  # 63 bits
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import onnx
 from onnx import TensorProto
 
-from export.lazy_tensors import LazyTensors
+from modelpress.export.lazy_tensors import LazyTensors
 
 _FLOAT_TYPES = (TensorProto.FLOAT, TensorProto.FLOAT16)
 

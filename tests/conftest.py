@@ -10,9 +10,9 @@ import onnxruntime as ort
 import pytest
 from hypothesis import HealthCheck, settings
 
-from export.graph import INPUT, GraphBuilder, with_initializers
-from export.onnx_flavours.int8 import Int8Plan
-from export.quantized import QuantizedModel, QuantizedTensor
+from modelpress.export.graph import INPUT, GraphBuilder, with_initializers
+from modelpress.export.onnx_flavours.int8 import Int8Plan
+from modelpress.export.quantized import QuantizedModel, QuantizedTensor
 
 settings.register_profile(
     "default", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
@@ -113,7 +113,7 @@ QUICK += ["--set", "onnx=[float]"]
 
 def modelpress(monkeypatch, *arguments):
     """Run a command; returns its exit code."""
-    from toolkit import cli
+    from modelpress.toolkit import cli
 
     monkeypatch.setattr("sys.argv", ["modelpress", *map(str, arguments)])
     try:

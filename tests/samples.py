@@ -5,11 +5,11 @@ from functools import cache
 import numpy as np
 import onnx
 
-from export.code_table import CodeTable
-from export.encodings import HUFFMAN_IDS, huffman_blob
-from export.encodings.grid import spec_of
-from export.encodings.huffman_blob import SharedGroup
-from export.quantized import QuantizedTensor
+from modelpress.export.code_table import CodeTable
+from modelpress.export.encodings import HUFFMAN_IDS, huffman_blob
+from modelpress.export.encodings.grid import spec_of
+from modelpress.export.encodings.huffman_blob import SharedGroup
+from modelpress.export.quantized import QuantizedTensor
 from tests.export.ways import every_way
 from tests.reference.press_writer import Line, Parts
 from tests.reference.version_1_0_writer import every_way_of_1_0

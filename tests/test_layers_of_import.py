@@ -7,8 +7,8 @@ import sys
 import numpy as np
 import pytest
 
-import benchmarks
-import export
+import modelpress.benchmarks
+import modelpress.export
 from tests.conftest import ROOT
 
 BLOCKER = """
@@ -32,7 +32,7 @@ def run_without(blocked, code):
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
 
 
-@pytest.mark.parametrize("package", [export, benchmarks])
+@pytest.mark.parametrize("package", [modelpress.export, modelpress.benchmarks])
 def test_every_module_imports_without_torch(package):
     names = [name for name in modules_of(package) if not name.endswith("_compiled")]  # numba's own
     assert len(names) > 5
@@ -44,8 +44,8 @@ def test_every_module_imports_without_torch(package):
 
 @pytest.fixture(scope="module")
 def artifact(tmp_path_factory):
-    from export.artifact import write_artifact
-    from export.onnx_flavours import write_onnx
+    from modelpress.export.artifact import write_artifact
+    from modelpress.export.onnx_flavours import write_onnx
     from tests.conftest import small_model
 
     path = tmp_path_factory.mktemp("artifact") / "model.press"
@@ -76,14 +76,14 @@ def artifact(tmp_path_factory):
 )
 def test_commands_on_files_work_without_torch(artifact, arguments):
     filled = [a.format(file=artifact, folder=artifact.parent) for a in arguments]
-    code = f"sys.argv[1:] = {filled!r}\nfrom toolkit.cli import main\nmain()"
+    code = f"sys.argv[1:] = {filled!r}\nfrom modelpress.toolkit.cli import main\nmain()"
     done = run_without(TRAINING_STACK, code)
     assert done.returncode == 0, done.stderr
 
 
 def test_help_imports_nothing_heavy():
     heavy = ("torch", "numpy", "onnx", "onnxruntime", "matplotlib", "scipy", "pydantic")
-    code = 'sys.argv[1:] = ["--help"]\nfrom toolkit.cli import main\nmain()'
+    code = 'sys.argv[1:] = ["--help"]\nfrom modelpress.toolkit.cli import main\nmain()'
     done = run_without(heavy, code)
     assert done.returncode == 0, done.stderr
     for command in (
@@ -105,7 +105,7 @@ def test_help_imports_nothing_heavy():
 
 
 def test_training_commands_say_what_is_missing(tmp_path):
-    code = f'sys.argv[1:] = ["run", "-o", {str(tmp_path / "out")!r}]\nfrom toolkit.cli import main\nmain()'
+    code = f'sys.argv[1:] = ["run", "-o", {str(tmp_path / "out")!r}]\nfrom modelpress.toolkit.cli import main\nmain()'
     done = run_without(("torch",), code)
     assert done.returncode == 1
     assert "pip install 'modelpress[train]'" in done.stderr

@@ -8,19 +8,19 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.coding_speed import drawn_symbols, load_times, mixed_context_speed, stream_speeds
-from benchmarks.environment import describe_environment
-from benchmarks.plots import size_ladder as draw
-from benchmarks.scaling import ScalePoint, measure
-from benchmarks.size_ladder import BOUNDS, TensorLadder, size_ladder, total_ladder
-from export.artifact import open_artifact, read_artifact
-from export.atomic_file import write_atomically
-from export.effort import EFFORTS
-from export.errors import InputError
-from export.quantized import QuantizedTensor
-from export.symbol_runs import compiled_runs
-from toolkit.console import CONSOLE, print_table
-from toolkit.training.progress import Progress
+from modelpress.benchmarks.coding_speed import drawn_symbols, load_times, mixed_context_speed, stream_speeds
+from modelpress.benchmarks.environment import describe_environment
+from modelpress.benchmarks.plots import size_ladder as draw
+from modelpress.benchmarks.scaling import ScalePoint, measure
+from modelpress.benchmarks.size_ladder import BOUNDS, TensorLadder, size_ladder, total_ladder
+from modelpress.export.artifact import open_artifact, read_artifact
+from modelpress.export.atomic_file import write_atomically
+from modelpress.export.effort import EFFORTS
+from modelpress.export.errors import InputError
+from modelpress.export.quantized import QuantizedTensor
+from modelpress.export.symbol_runs import compiled_runs
+from modelpress.toolkit.console import CONSOLE, print_table
+from modelpress.toolkit.training.progress import Progress
 
 _STORED, _WHOLE = "as stored", "whole file"
 _COLUMNS = 3  # of the table: so many tensors, the largest

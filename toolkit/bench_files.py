@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.accuracy import classify
-from benchmarks.environment import busy_note, describe_environment, usable_cores
-from benchmarks.inputs import check_takes_images, input_specs
-from benchmarks.latency import session_settings
-from benchmarks.model_file import ModelFile, open_model
-from benchmarks.parity import parity_chain
-from benchmarks.records import ModelRecord, ParityStep, ProfileRecord, Results
-from benchmarks.single_stream import (
+from modelpress.benchmarks.accuracy import classify
+from modelpress.benchmarks.environment import busy_note, describe_environment, usable_cores
+from modelpress.benchmarks.inputs import check_takes_images, input_specs
+from modelpress.benchmarks.latency import session_settings
+from modelpress.benchmarks.model_file import ModelFile, open_model
+from modelpress.benchmarks.parity import parity_chain
+from modelpress.benchmarks.records import ModelRecord, ParityStep, ProfileRecord, Results
+from modelpress.benchmarks.single_stream import (
     MLPERF_TINY,
     N_SAMPLES,
     Samples,
@@ -24,7 +24,7 @@ from benchmarks.single_stream import (
     measure_profile,
     random_samples,
 )
-from benchmarks.suite import (
+from modelpress.benchmarks.suite import (
     add_accuracies,
     add_audits,
     add_latency,
@@ -33,10 +33,10 @@ from benchmarks.suite import (
     named,
     plan_all,
 )
-from export.errors import InputError
-from toolkit.data.image_set import ImageSet, normalised
-from toolkit.data.measured_set import MeasuredSet
-from toolkit.training.progress import Progress
+from modelpress.export.errors import InputError
+from modelpress.toolkit.data.image_set import ImageSet, normalised
+from modelpress.toolkit.data.measured_set import MeasuredSet
+from modelpress.toolkit.training.progress import Progress
 
 PROFILES = (MLPERF_TINY,)
 
@@ -84,7 +84,7 @@ def bench_files(paths: Sequence[Path], plan: BenchPlan, progress: Progress) -> R
 
 
 def bench_profile(paths: Sequence[Path], plan: BenchPlan, progress: Progress) -> Results:
-    """The single-stream measurement of `benchmarks.single_stream`, beside size and sparsity.
+    """The single-stream measurement of `modelpress.benchmarks.single_stream`, beside size and sparsity.
 
     Raises:
         InputError: As `bench_files`; or a model does not run one image at a time.

@@ -1,7 +1,7 @@
 """What `modelpress bench` prints: files, what runs in integers, latencies, loading and, if asked for, a profile."""
 
-from benchmarks.records import ProfileRecord, Results
-from benchmarks.report_tables import (
+from modelpress.benchmarks.records import ProfileRecord, Results
+from modelpress.benchmarks.report_tables import (
     file_rows,
     latency_rows,
     loading_row,
@@ -9,7 +9,7 @@ from benchmarks.report_tables import (
     profile_rows,
     table_headings,
 )
-from toolkit.console import CONSOLE, print_table
+from modelpress.toolkit.console import CONSOLE, print_table
 
 _LATENCY = {
     "path": "file",

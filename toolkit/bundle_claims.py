@@ -1,4 +1,4 @@
-"""What a bundle says of its model: input and output, and everything measured; see `export.bundle_manifest`."""
+"""What a bundle says of its model: input and output, and everything measured; see `bundle_manifest`."""
 
 import json
 import re
@@ -10,11 +10,11 @@ import numpy.typing as npt
 import onnx
 import onnxruntime as ort
 
-from benchmarks.accuracy import classify, top1, wilson_interval
-from benchmarks.inputs import input_specs, plan_inputs
-from benchmarks.latency import Contestant, latency_records, measure_latency
-from export.bundle_files import verify
-from export.bundle_manifest import (
+from modelpress.benchmarks.accuracy import classify, top1, wilson_interval
+from modelpress.benchmarks.inputs import input_specs, plan_inputs
+from modelpress.benchmarks.latency import Contestant, latency_records, measure_latency
+from modelpress.export.bundle_files import verify
+from modelpress.export.bundle_manifest import (
     AccuracyClaim,
     Compression,
     Contract,
@@ -23,13 +23,13 @@ from export.bundle_manifest import (
     Sample,
     SampleClaim,
 )
-from export.calibration import INPUT_METADATA, pixel_normalisation
-from export.errors import InputError
-from export.png_file import encode_png
-from export.quantized import QuantizedModel, QuantizedTensor
-from export.runtime import single_input
-from toolkit.data.image_set import ImageSet, Split, normalised
-from toolkit.training.progress import Progress
+from modelpress.export.calibration import INPUT_METADATA, pixel_normalisation
+from modelpress.export.errors import InputError
+from modelpress.export.png_file import encode_png
+from modelpress.export.quantized import QuantizedModel, QuantizedTensor
+from modelpress.export.runtime import single_input
+from modelpress.toolkit.data.image_set import ImageSet, Split, normalised
+from modelpress.toolkit.training.progress import Progress
 
 ROUNDS = 3  # of the latency
 _SAMPLE_SEED = 0

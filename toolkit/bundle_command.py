@@ -11,12 +11,12 @@ from typing import Any
 import onnx
 import onnxruntime as ort
 
-from benchmarks.environment import describe_environment
-from benchmarks.model_file import open_model
-from export import bundle_files
-from export.artifact import open_artifact
-from export.atomic_file import atomic_writer
-from export.bundle import (
+from modelpress.benchmarks.environment import describe_environment
+from modelpress.benchmarks.model_file import open_model
+from modelpress.export import bundle_files
+from modelpress.export.artifact import open_artifact
+from modelpress.export.atomic_file import atomic_writer
+from modelpress.export.bundle import (
     check_target,
     facts_of_files,
     open_bundle,
@@ -24,12 +24,12 @@ from export.bundle import (
     staged_folder,
     write_archive,
 )
-from export.bundle_files import verify
-from export.bundle_manifest import AccuracyClaim, Claims, Manifest
-from export.errors import InputError, ModelError
-from export.quantized import QuantizedModel
-from export.runtime import open_session
-from toolkit.bundle_claims import (
+from modelpress.export.bundle_files import verify
+from modelpress.export.bundle_manifest import AccuracyClaim, Claims, Manifest
+from modelpress.export.errors import InputError, ModelError
+from modelpress.export.quantized import QuantizedModel
+from modelpress.export.runtime import open_session
+from modelpress.toolkit.bundle_claims import (
     accuracy_claim,
     choose_samples,
     compression_of,
@@ -38,11 +38,11 @@ from toolkit.bundle_claims import (
     logits_of,
     write_samples,
 )
-from toolkit.data.measured_set import MeasuredSet
-from toolkit.file_commands import verification
-from toolkit.model_card import model_card
-from toolkit.output_folder import check_output_file, file_facts, read_manifest
-from toolkit.training.progress import Progress
+from modelpress.toolkit.data.measured_set import MeasuredSet
+from modelpress.toolkit.file_commands import verification
+from modelpress.toolkit.model_card import model_card
+from modelpress.toolkit.output_folder import check_output_file, file_facts, read_manifest
+from modelpress.toolkit.training.progress import Progress
 
 PRESS, ONNX, CARD, REQUIREMENTS = "model.press", "model.onnx", "MODEL_CARD.md", "requirements.txt"
 SCRIPTS = ("run.py", "verify.py")

@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib.npyio import NpzFile
 
-from export.calibration import pixel_normalisation
-from export.errors import InputError
-from toolkit.data.image_set import ImageSet, load_image_set, normalised
+from modelpress.export.calibration import pixel_normalisation
+from modelpress.export.errors import InputError
+from modelpress.toolkit.data.image_set import ImageSet, load_image_set, normalised
 
 Inputs = npt.NDArray[np.float32]
 _Number = TypeVar("_Number", np.uint8, np.float32)

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from export.errors import InputError, ModelpressError
-from toolkit.cli_bench import bench_app
-from toolkit.cli_bundle import bundle
-from toolkit.cli_options import (
+from modelpress.export.errors import InputError, ModelpressError
+from modelpress.toolkit.cli_bench import bench_app
+from modelpress.toolkit.cli_bundle import bundle
+from modelpress.toolkit.cli_options import (
     DATA,
     MEASUREMENT,
     OUTPUT,
@@ -55,15 +55,15 @@ from toolkit.cli_options import (
     recipe_option,
     show_results,
 )
-from toolkit.cli_study import study_app
-from toolkit.training.interrupt import Interrupted
+from modelpress.toolkit.cli_study import study_app
+from modelpress.toolkit.training.interrupt import Interrupted
 
 if TYPE_CHECKING:
-    from export.packing import PackOptions
-    from toolkit.data.image_set import ImageSet
-    from toolkit.device import Device
-    from toolkit.network_file import NetworkState
-    from toolkit.recipe import Recipe
+    from modelpress.export.packing import PackOptions
+    from modelpress.toolkit.data.image_set import ImageSet
+    from modelpress.toolkit.device import Device
+    from modelpress.toolkit.network_file import NetworkState
+    from modelpress.toolkit.recipe import Recipe
 
 app = typer.Typer(
     name="modelpress",
@@ -143,14 +143,14 @@ def run(
         },
     )
     if dry_run:
-        from toolkit.recipe import dump_recipe
+        from modelpress.toolkit.recipe import dump_recipe
 
         typer.echo(dump_recipe(recipe), nl=False)
         return
     need_torch(together=True)
-    from toolkit.console import TerminalProgress
-    from toolkit.pipeline import join_pipeline, run_pipeline
-    from toolkit.training.team import join_team
+    from modelpress.toolkit.console import TerminalProgress
+    from modelpress.toolkit.pipeline import join_pipeline, run_pipeline
+    from modelpress.toolkit.training.team import join_team
 
     with join_team(recipe.run.device) as team:
         if not team.first:
@@ -187,10 +187,10 @@ def train(
         },
     )
     need_torch()
-    from toolkit.console import TerminalProgress
-    from toolkit.network_file import save_network
-    from toolkit.output_folder import check_network_output, state_path
-    from toolkit.stages import check_dense, starting_network, train_stage
+    from modelpress.toolkit.console import TerminalProgress
+    from modelpress.toolkit.network_file import save_network
+    from modelpress.toolkit.output_folder import check_network_output, state_path
+    from modelpress.toolkit.stages import check_dense, starting_network, train_stage
 
     check_network_output(output, overwrite=overwrite, resume=resume)
     images, place = _images_and_device(recipe)
@@ -245,10 +245,10 @@ def prune(
         },
     )
     need_torch()
-    from toolkit.console import TerminalProgress
-    from toolkit.network_file import load_network, save_network
-    from toolkit.output_folder import check_network_output, state_path
-    from toolkit.stages import (
+    from modelpress.toolkit.console import TerminalProgress
+    from modelpress.toolkit.network_file import load_network, save_network
+    from modelpress.toolkit.output_folder import check_network_output, state_path
+    from modelpress.toolkit.stages import (
         prune_stage,
         removed_weights,
         sparsify_stage,
@@ -336,9 +336,9 @@ def sensitivity(
         {"model.checkpoint": network, **common_keys(data_dir, download, seed, device, None)},
     )
     need_torch()
-    from toolkit.console import TerminalProgress
-    from toolkit.output_folder import check_output_file, write_json
-    from toolkit.sensitivity_command import (
+    from modelpress.toolkit.console import TerminalProgress
+    from modelpress.toolkit.output_folder import check_output_file, write_json
+    from modelpress.toolkit.sensitivity_command import (
         Question,
         check_unquantized,
         parse_bits,
@@ -346,7 +346,7 @@ def sensitivity(
         run_sensitivity,
         show_sensitivity,
     )
-    from toolkit.stages import starting_network
+    from modelpress.toolkit.stages import starting_network
 
     question = Question(parse_bits(bits), None if budget is None else parse_size(budget), n_images)
     check_output_file(output, overwrite=overwrite)
@@ -392,10 +392,10 @@ def quantize(
         },
     )
     need_torch()
-    from toolkit.compression import quantize_and_finetune
-    from toolkit.console import TerminalProgress
-    from toolkit.output_folder import check_network_output
-    from toolkit.stages import starting_network, teacher_for
+    from modelpress.toolkit.compression import quantize_and_finetune
+    from modelpress.toolkit.console import TerminalProgress
+    from modelpress.toolkit.output_folder import check_network_output
+    from modelpress.toolkit.stages import starting_network, teacher_for
 
     check_network_output(output, overwrite=overwrite, resume=resume)
     images, place = _images_and_device(recipe)
@@ -436,8 +436,8 @@ def pack(
     A network file: batch norm is folded and the codes it was trained with are encoded. An ONNX model: its weights
     are quantized after training, all else is stored as it is; [b]--lossless[/] quantizes nothing.
     """
-    from toolkit.output_folder import check_output_file
-    from toolkit.pack_command import check_options_of_kind, is_onnx, pack_options
+    from modelpress.toolkit.output_folder import check_output_file
+    from modelpress.toolkit.pack_command import check_options_of_kind, is_onnx, pack_options
 
     quantization: dict[str, Any] = {
         "lossless": lossless,
@@ -459,9 +459,9 @@ def pack(
         return
     recipe = merged_recipe(config, settings, {"pack.effort": effort})
     need_torch()
-    from export.artifact import write_artifact
-    from toolkit.network_file import load_network
-    from toolkit.stages import freeze_stage
+    from modelpress.export.artifact import write_artifact
+    from modelpress.toolkit.network_file import load_network
+    from modelpress.toolkit.stages import freeze_stage
 
     check_output_file(output, overwrite=overwrite)
     frozen = freeze_stage(load_network(file, recipe.model))
@@ -484,9 +484,9 @@ def emit_onnx(
     as_json: AsJson = False,
 ) -> None:
     """Write a checked ONNX model from an artifact. Needs no torch."""
-    from export.artifact import open_artifact
-    from toolkit.onnx_command import write_flavour
-    from toolkit.output_folder import check_output_file
+    from modelpress.export.artifact import open_artifact
+    from modelpress.toolkit.onnx_command import write_flavour
+    from modelpress.toolkit.output_folder import check_output_file
 
     request = flavour_request(
         flavour,
@@ -508,7 +508,7 @@ def emit_onnx(
 @app.command(rich_help_panel="Files")
 def inspect(file: PressFile, max_decoded: MaxDecoded = 2, as_json: AsJson = False) -> None:
     """Show what an artifact holds and where its bytes are. Needs no torch."""
-    from toolkit.file_commands import inspection, show_inspection
+    from modelpress.toolkit.file_commands import inspection, show_inspection
 
     facts = inspection(file, max_decoded_bytes=max_decoded << 30)
     if not as_json:
@@ -534,8 +534,8 @@ def verify(
 
     A bundle: SHA-256 of every file, input and output, sample images; nothing in it is executed or unpacked in place.
     """
-    from toolkit.bundle_command import is_bundle, verify_bundle
-    from toolkit.file_commands import verification
+    from modelpress.toolkit.bundle_command import is_bundle, verify_bundle
+    from modelpress.toolkit.file_commands import verification
 
     if is_bundle(file):
         if against is not None:
@@ -574,8 +574,8 @@ def unpack(
     as_json: AsJson = False,
 ) -> None:
     """Decode an artifact into an ONNX model or NumPy arrays. Needs no torch."""
-    from toolkit.file_commands import unpack_file
-    from toolkit.output_folder import check_output_file
+    from modelpress.toolkit.file_commands import unpack_file
+    from modelpress.toolkit.output_folder import check_output_file
 
     target = output or Path(f"{file}.onnx" if not file.suffix else file).with_suffix(".onnx")
     check_output_file(target, overwrite=overwrite)
@@ -597,10 +597,10 @@ def report(
     overwrite: Overwrite = False,
 ) -> None:
     """Draw results as one HTML file, or as Markdown tables; several runs side by side. Needs no torch."""
-    from benchmarks.comparison import run_names
-    from benchmarks.records import read_results
-    from benchmarks.report import write_report
-    from toolkit.output_folder import check_output_file
+    from modelpress.benchmarks.comparison import run_names
+    from modelpress.benchmarks.records import read_results
+    from modelpress.benchmarks.report import write_report
+    from modelpress.toolkit.output_folder import check_output_file
 
     check_output_file(output, overwrite=overwrite)
     names = run_names(results)
@@ -650,8 +650,8 @@ def join_number_lists(arguments: Iterable[str]) -> list[str]:
 
 
 def _images_and_device(recipe: "Recipe") -> "tuple[ImageSet, Device]":
-    from toolkit.device import device_of
-    from toolkit.stages import load_images
+    from modelpress.toolkit.device import device_of
+    from modelpress.toolkit.stages import load_images
 
     place = device_of(recipe.run)
     return load_images(recipe.data), place
@@ -667,8 +667,8 @@ def _tell_training(
     as_json: bool,
 ) -> None:
     """Drop what an unfinished training needs, measure the network on the held-out split, and tell."""
-    from toolkit.output_folder import state_path
-    from toolkit.stages import validation_top1
+    from modelpress.toolkit.output_folder import state_path
+    from modelpress.toolkit.stages import validation_top1
 
     state_path(output).unlink(missing_ok=True)
     accuracy = validation_top1(trained.compressed(), images, place)
@@ -684,8 +684,8 @@ def _pack_onnx(
 ) -> None:
     from dataclasses import asdict
 
-    from toolkit.console import TerminalProgress
-    from toolkit.pack_command import pack_onnx, show_packing
+    from modelpress.toolkit.console import TerminalProgress
+    from modelpress.toolkit.pack_command import pack_onnx, show_packing
 
     report = pack_onnx(
         file, output, options, allow_external_data=external, effort=effort, progress=TerminalProgress()

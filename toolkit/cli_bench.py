@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperGroup
 
-from export.errors import InputError
-from toolkit.cli_options import (
+from modelpress.export.errors import InputError
+from modelpress.toolkit.cli_options import (
     DATA,
     MEASUREMENT,
     OUTPUT,
@@ -103,12 +103,12 @@ def files(
     Each file is timed in processes of its own, in turns; the verdict against the first is a ratio with a 95 % interval.
     Leave the machine alone meanwhile.
     """
-    from benchmarks.records import write_results
-    from toolkit.bench_files import BenchPlan, bench_files, bench_profile, parse_inputs
-    from toolkit.bench_tables import show_bench
-    from toolkit.console import TerminalProgress
-    from toolkit.data.measured_set import MeasuredSet
-    from toolkit.output_folder import check_output_file
+    from modelpress.benchmarks.records import write_results
+    from modelpress.toolkit.bench_files import BenchPlan, bench_files, bench_profile, parse_inputs
+    from modelpress.toolkit.bench_tables import show_bench
+    from modelpress.toolkit.console import TerminalProgress
+    from modelpress.toolkit.data.measured_set import MeasuredSet
+    from modelpress.toolkit.output_folder import check_output_file
 
     if output is not None:
         check_output_file(output, overwrite=overwrite)
@@ -142,9 +142,9 @@ def size(
     as_json: AsJson = False,
 ) -> None:
     """The size ladder: the same weights in every form, each decoded again; per tensor and in all. Needs no torch."""
-    from toolkit.bench_commands import draw_ladder, ladder_of, show_ladder
-    from toolkit.console import TerminalProgress
-    from toolkit.output_folder import check_output_file
+    from modelpress.toolkit.bench_commands import draw_ladder, ladder_of, show_ladder
+    from modelpress.toolkit.console import TerminalProgress
+    from modelpress.toolkit.output_folder import check_output_file
 
     if plot is not None:
         check_output_file(plot, overwrite=overwrite)
@@ -171,9 +171,9 @@ def coding(
     as_json: AsJson = False,
 ) -> None:
     """Speed of Huffman beside zstandard, of mixed contexts, and of loading into ONNX Runtime. Needs no torch."""
-    from toolkit.bench_commands import measure_coding, show_coding
-    from toolkit.console import TerminalProgress
-    from toolkit.output_folder import check_output_file, write_json
+    from modelpress.toolkit.bench_commands import measure_coding, show_coding
+    from modelpress.toolkit.console import TerminalProgress
+    from modelpress.toolkit.output_folder import check_output_file, write_json
 
     if output is not None:
         check_output_file(output, overwrite=overwrite)
@@ -197,9 +197,9 @@ def scaling(
     as_json: AsJson = False,
 ) -> None:
     """Time per weight and memory of packing and loading one tensor of growing size. Needs no torch."""
-    from toolkit.bench_commands import measure_scaling, show_scaling
-    from toolkit.console import TerminalProgress
-    from toolkit.output_folder import check_output_file, write_json
+    from modelpress.toolkit.bench_commands import measure_scaling, show_scaling
+    from modelpress.toolkit.console import TerminalProgress
+    from modelpress.toolkit.output_folder import check_output_file, write_json
 
     if output is not None:
         check_output_file(output, overwrite=overwrite)
@@ -242,10 +242,10 @@ def training(
     The recipe gives data, network and the options of SGD. Each measurement trains a fresh network in a process of its
     own for two epochs, of which the second counts; leave the machine alone meanwhile.
     """
-    from toolkit.bench_commands import show_training
-    from toolkit.console import TerminalProgress
-    from toolkit.output_folder import check_output_file, write_json
-    from toolkit.training_speed import measure_training
+    from modelpress.toolkit.bench_commands import show_training
+    from modelpress.toolkit.console import TerminalProgress
+    from modelpress.toolkit.output_folder import check_output_file, write_json
+    from modelpress.toolkit.training_speed import measure_training
 
     if output is not None:
         check_output_file(output, overwrite=overwrite)
@@ -285,9 +285,9 @@ def runtime(
 
     Without files: every row of the table that the flavours are built on is tried out. Needs no torch.
     """
-    from toolkit.console import TerminalProgress
-    from toolkit.output_folder import check_output_file, write_json
-    from toolkit.runtime_command import capabilities, show_capabilities, show_versions, versions_of
+    from modelpress.toolkit.console import TerminalProgress
+    from modelpress.toolkit.output_folder import check_output_file, write_json
+    from modelpress.toolkit.runtime_command import capabilities, show_capabilities, show_versions, versions_of
 
     if bool(paths) != (versions is not None):
         raise InputError("give both or neither: FILE… to run, and --versions to run them in")

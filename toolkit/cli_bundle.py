@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from toolkit.cli_options import (
+from modelpress.toolkit.cli_options import (
     DATA,
     OUTPUT,
     AsJson,
@@ -59,10 +59,10 @@ def bundle(
 
     [b]run.py[/] in it classifies images and [b]verify.py[/] measures the claims again, both without modelpress.
     """
-    from toolkit.bundle_command import BundleRequest, archive_path, make_bundle
-    from toolkit.console import TerminalProgress
-    from toolkit.data.measured_set import MeasuredSet
-    from toolkit.onnx_command import write_flavour
+    from modelpress.toolkit.bundle_command import BundleRequest, archive_path, make_bundle
+    from modelpress.toolkit.console import TerminalProgress
+    from modelpress.toolkit.data.measured_set import MeasuredSet
+    from modelpress.toolkit.onnx_command import write_flavour
 
     wanted = flavour_request(
         flavour,

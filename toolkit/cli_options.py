@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from export.errors import InputError
+from modelpress.export.errors import InputError
 
 if TYPE_CHECKING:
-    from benchmarks.records import Results
-    from toolkit.onnx_command import FlavourRequest
-    from toolkit.recipe import Recipe
+    from modelpress.benchmarks.records import Results
+    from modelpress.toolkit.onnx_command import FlavourRequest
+    from modelpress.toolkit.recipe import Recipe
 
 RECIPE, OUTPUT, DATA, MEASUREMENT = "Recipe", "Output", "Data", "Measurement"
 FOREIGN = "ONNX models"
@@ -157,8 +157,8 @@ def flavour_request(
     reduce_range: bool,
 ) -> "FlavourRequest":
     """The options above as one value."""
-    from export.calibration import CalibrationMethod, CalibrationOptions
-    from toolkit.onnx_command import FlavourRequest
+    from modelpress.export.calibration import CalibrationMethod, CalibrationOptions
+    from modelpress.toolkit.onnx_command import FlavourRequest
 
     options = CalibrationOptions(method=CalibrationMethod(method), percentile=percentile)
     return FlavourRequest(flavour, data, n_images, options, reduce_range)
@@ -221,8 +221,8 @@ def emit_json(value: Any, *, as_json: bool) -> None:
 
 def show_results(results: "Results", folder: Path | None, *, as_json: bool) -> None:
     """A table of all files, where they are, and JSON on stdout where asked for."""
-    from benchmarks.report import file_rows, table_headings
-    from toolkit.console import print_table
+    from modelpress.benchmarks.report import file_rows, table_headings
+    from modelpress.toolkit.console import print_table
 
     print_table("", file_rows(results), table_headings(results))
     if folder is not None:
@@ -252,7 +252,7 @@ def common_keys(
 
 def merged_recipe(config: Path | None, settings: list[str], options: dict[str, Any]) -> "Recipe":
     """The recipe file, then `--set`, then the options that were given."""
-    from toolkit.recipe import load_recipe, parse_setting
+    from modelpress.toolkit.recipe import load_recipe, parse_setting
 
     given = {key: str(v) if isinstance(v, Path) else v for key, v in options.items() if v is not None}
     return load_recipe(config, {**dict(map(parse_setting, settings)), **given})

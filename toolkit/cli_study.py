@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from export.errors import InputError
-from toolkit.cli_options import (
+from modelpress.export.errors import InputError
+from modelpress.toolkit.cli_options import (
     DATA,
     MEASUREMENT,
     OUTPUT,
@@ -73,7 +73,7 @@ def sparse_regression(
 
     Without a problem of your own: the published series, every figure beside the published one. Needs no torch.
     """
-    from toolkit.study_commands import study_own, study_reference
+    from modelpress.toolkit.study_commands import study_own, study_reference
 
     if x_file is None and y_file is None:
         if strengths or k is not None or step is not None or steps is not None:
@@ -112,7 +112,7 @@ def lasso_speed(
     as_json: AsJson = False,
 ) -> None:
     """Our lasso solvers beside scikit-learn's coordinate descent, to the same duality gap."""
-    from toolkit import study_commands
+    from modelpress.toolkit import study_commands
 
     record = study_commands.lasso_speed(
         samples=samples,
@@ -196,7 +196,7 @@ def _add_network_study(study: Literal["prune", "quantize"], what: str) -> None:
         options = {"model.checkpoint": checkpoint, **common_keys(data_dir, download, seed, device, bf16)}
         base = merged_recipe(config, [], options)
         need_torch()
-        from toolkit.studies.command import run_network_study
+        from modelpress.toolkit.studies.command import run_network_study
 
         wanted = [text.strip() for text in rows.split(",") if text.strip()] or ["all"]
         record = run_network_study(study, wanted, base, output, epochs=epochs, overwrite=overwrite)

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from export.errors import InputError
-from toolkit.layers import weight_layers
-from toolkit.quantization.learned_step import GridParameters
-from toolkit.quantization.least_error import least_error_grid
-from toolkit.quantization.quantizers import Grid, QuantizerSpec, fake_quantize, min_max_grid
+from modelpress.export.errors import InputError
+from modelpress.toolkit.layers import weight_layers
+from modelpress.toolkit.quantization.learned_step import GridParameters
+from modelpress.toolkit.quantization.least_error import least_error_grid
+from modelpress.toolkit.quantization.quantizers import Grid, QuantizerSpec, fake_quantize, min_max_grid
 
 
 class CompressedNetwork(nn.Module):

@@ -5,12 +5,12 @@ from pathlib import Path
 
 from torch import nn
 
-from toolkit.data.image_set import ImageSet
-from toolkit.device import Device
-from toolkit.network_file import NetworkState, save_network
-from toolkit.output_folder import state_path
-from toolkit.recipe import Recipe
-from toolkit.stages import (
+from modelpress.toolkit.data.image_set import ImageSet
+from modelpress.toolkit.device import Device
+from modelpress.toolkit.network_file import NetworkState, save_network
+from modelpress.toolkit.output_folder import state_path
+from modelpress.toolkit.recipe import Recipe
+from modelpress.toolkit.stages import (
     batch_norm_stage,
     half_parameters_stage,
     prune_stage,
@@ -20,7 +20,7 @@ from toolkit.stages import (
     teacher_for,
     train_stage,
 )
-from toolkit.training.progress import Progress
+from modelpress.toolkit.training.progress import Progress
 
 PRUNED_NETWORK, CHECKPOINT = "pruned.safetensors", "checkpoint.safetensors"
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from export.errors import InputError
-from toolkit.recipe import Compile, RunOptions
-from toolkit.training.team import ALONE, Team, current_team
+from modelpress.export.errors import InputError
+from modelpress.toolkit.recipe import Compile, RunOptions
+from modelpress.toolkit.training.team import ALONE, Team, current_team
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from benchmarks.plots import STYLE
-from export.atomic_file import write_atomically
+from modelpress.benchmarks.plots import STYLE
+from modelpress.export.atomic_file import write_atomically
 
 _DPI = 150
 

@@ -9,26 +9,26 @@ from typing import IO, Any
 import numpy as np
 import onnx
 
-from benchmarks.fidelity import tensors_that_differ
-from benchmarks.model_file import open_model
-from benchmarks.size_ladder import entropies
-from benchmarks.sparsity import sparsity_of
-from export.artifact import (
+from modelpress.benchmarks.fidelity import tensors_that_differ
+from modelpress.benchmarks.model_file import open_model
+from modelpress.benchmarks.size_ladder import entropies
+from modelpress.benchmarks.sparsity import sparsity_of
+from modelpress.export.artifact import (
     DEFAULT_MAX_DECODED_BYTES,
     TensorUsage,
     decode_artifact,
     encode_artifact,
     open_artifact,
 )
-from export.atomic_file import atomic_writer
-from export.byte_parts import PARTS
-from export.encodings.grid import grid_of
-from export.encodings.levels import levels_of
-from export.errors import InputError, ModelError
-from export.graph import metadata
-from export.onnx_flavours import emit, write_onnx
-from export.quantized import QuantizedModel, QuantizedTensor, Tensor
-from export.runtime import open_session, run_batched, single_input
+from modelpress.export.atomic_file import atomic_writer
+from modelpress.export.byte_parts import PARTS
+from modelpress.export.encodings.grid import grid_of
+from modelpress.export.encodings.levels import levels_of
+from modelpress.export.errors import InputError, ModelError
+from modelpress.export.graph import metadata
+from modelpress.export.onnx_flavours import emit, write_onnx
+from modelpress.export.quantized import QuantizedModel, QuantizedTensor, Tensor
+from modelpress.export.runtime import open_session, run_batched, single_input
 
 ArraysOf = Callable[[str, Tensor], Iterator[tuple[str, Any]]]  # members of an .npz for one tensor
 
@@ -78,7 +78,7 @@ def _inspected(stored: TensorUsage) -> dict[str, Any]:
 
 def show_inspection(facts: dict[str, Any]) -> None:
     """Print an inspection as tables."""
-    from toolkit.console import CONSOLE, print_table
+    from modelpress.toolkit.console import CONSOLE, print_table
 
     numbers = ("bytes", *PARTS)
     rows = [

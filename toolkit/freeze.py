@@ -13,12 +13,12 @@ import numpy.typing as npt
 import torch
 from torch import fx, nn
 
-from export.errors import ModelError
-from export.graph import INPUT, GraphBuilder
-from export.quantized import QuantizedModel, QuantizedTensor, Tensor
-from toolkit.compressed import CompressedNetwork
-from toolkit.models.resnet_cifar import PadShortcut
-from toolkit.quantization.quantizers import codes_of
+from modelpress.export.errors import ModelError
+from modelpress.export.graph import INPUT, GraphBuilder
+from modelpress.export.quantized import QuantizedModel, QuantizedTensor, Tensor
+from modelpress.toolkit.compressed import CompressedNetwork
+from modelpress.toolkit.models.resnet_cifar import PadShortcut
+from modelpress.toolkit.quantization.quantizers import codes_of
 
 FloatArray = npt.NDArray[np.float32]
 

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from torch import Tensor, nn
 
-from export.errors import InputError
+from modelpress.export.errors import InputError
 
 V = TypeVar("V")
 

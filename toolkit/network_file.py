@@ -7,14 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from export.errors import InputError
-from toolkit.compressed import CompressedNetwork
-from toolkit.data.image_set import ImageSet
-from toolkit.layers import weight_layers
-from toolkit.models.resnet_cifar import ResNetCifar, Shortcut
-from toolkit.quantization.quantizers import QuantizerSpec
-from toolkit.recipe import ModelOptions
-from toolkit.training.checkpoint import load_into, load_state, save_state
+from modelpress.export.errors import InputError
+from modelpress.toolkit.compressed import CompressedNetwork
+from modelpress.toolkit.data.image_set import ImageSet
+from modelpress.toolkit.layers import weight_layers
+from modelpress.toolkit.models.resnet_cifar import ResNetCifar, Shortcut
+from modelpress.toolkit.quantization.quantizers import QuantizerSpec
+from modelpress.toolkit.recipe import ModelOptions
+from modelpress.toolkit.training.checkpoint import load_into, load_state, save_state
 
 
 @dataclass(frozen=True)

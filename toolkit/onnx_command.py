@@ -4,13 +4,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from export.calibration import ActivationRanges, CalibrationOptions, Inputs, calibrate
-from export.errors import InputError
-from export.graph import metadata
-from export.onnx_flavours import FLAVOURS, check_flavour, prepare, write_emission
-from export.onnx_flavours.int8 import activations_to_calibrate
-from export.quantized import QuantizedModel
-from toolkit.calibration_data import DEFAULT_IMAGES, load_calibration
+from modelpress.export.calibration import ActivationRanges, CalibrationOptions, Inputs, calibrate
+from modelpress.export.errors import InputError
+from modelpress.export.graph import metadata
+from modelpress.export.onnx_flavours import FLAVOURS, check_flavour, prepare, write_emission
+from modelpress.export.onnx_flavours.int8 import activations_to_calibrate
+from modelpress.export.quantized import QuantizedModel
+from modelpress.toolkit.calibration_data import DEFAULT_IMAGES, load_calibration
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class FlavourRequest:
     """Which ONNX model is wanted.
 
     Attributes:
-        flavour: A key of `export.onnx_flavours.FLAVOURS`.
+        flavour: A key of `modelpress.export.onnx_flavours.FLAVOURS`.
         data: For integer flavours, inputs to calibrate activations on: a file or a data set's folder.
         n_images: How many of them, at most.
         options: How ranges are chosen.

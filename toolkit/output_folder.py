@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from export.atomic_file import write_atomically
-from export.errors import InputError
+from modelpress.export.atomic_file import write_atomically
+from modelpress.export.errors import InputError
 
 MANIFEST = "manifest.json"
 

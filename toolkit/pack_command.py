@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from export.artifact import PASSES, write_artifact
-from export.errors import InputError
-from export.packing import PackOptions, TensorSummary, open_for_packing
-from export.post_training import PostTraining
-from toolkit.cli_options import Effort
-from toolkit.training.progress import Progress
+from modelpress.export.artifact import PASSES, write_artifact
+from modelpress.export.errors import InputError
+from modelpress.export.packing import PackOptions, TensorSummary, open_for_packing
+from modelpress.export.post_training import PostTraining
+from modelpress.toolkit.cli_options import Effort
+from modelpress.toolkit.training.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def pack_onnx(
 
 def show_packing(report: PackReport) -> None:
     """Print a report as a table."""
-    from toolkit.console import print_table
+    from modelpress.toolkit.console import print_table
 
     row = {
         "source": f"{report.source_bytes:,}",

@@ -14,28 +14,28 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import ValidationError
 
-from benchmarks.environment import describe_environment
-from benchmarks.fidelity import compare_logits, tensors_that_differ
-from benchmarks.latency import session_settings
-from benchmarks.model_file import ModelFile, open_model
-from benchmarks.parity import parity_chain
-from benchmarks.records import FidelityRecord, Results, read_results, write_results
-from benchmarks.report import write_report
-from benchmarks.suite import add_accuracies, add_audits, add_latency, describe_model
-from export.artifact import read_artifact, write_artifact
-from export.calibration import CalibrationMethod, CalibrationOptions
-from export.errors import InputError, ModelError
-from export.graph import metadata
-from export.onnx_flavours import FLAVOURS, prepare, write_emission, write_onnx
-from export.quantized import QuantizedModel
-from toolkit.calibration_data import training_inputs
-from toolkit.compression import CHECKPOINT, PRUNED_NETWORK, compress
-from toolkit.data.batches import to_device
-from toolkit.data.image_set import ImageSet, normalised
-from toolkit.device import Device, device_of
-from toolkit.network_file import NetworkState, save_network
-from toolkit.onnx_command import calibrated_ranges
-from toolkit.output_folder import (
+from modelpress.benchmarks.environment import describe_environment
+from modelpress.benchmarks.fidelity import compare_logits, tensors_that_differ
+from modelpress.benchmarks.latency import session_settings
+from modelpress.benchmarks.model_file import ModelFile, open_model
+from modelpress.benchmarks.parity import parity_chain
+from modelpress.benchmarks.records import FidelityRecord, Results, read_results, write_results
+from modelpress.benchmarks.report import write_report
+from modelpress.benchmarks.suite import add_accuracies, add_audits, add_latency, describe_model
+from modelpress.export.artifact import read_artifact, write_artifact
+from modelpress.export.calibration import CalibrationMethod, CalibrationOptions
+from modelpress.export.errors import InputError, ModelError
+from modelpress.export.graph import metadata
+from modelpress.export.onnx_flavours import FLAVOURS, prepare, write_emission, write_onnx
+from modelpress.export.quantized import QuantizedModel
+from modelpress.toolkit.calibration_data import training_inputs
+from modelpress.toolkit.compression import CHECKPOINT, PRUNED_NETWORK, compress
+from modelpress.toolkit.data.batches import to_device
+from modelpress.toolkit.data.image_set import ImageSet, normalised
+from modelpress.toolkit.device import Device, device_of
+from modelpress.toolkit.network_file import NetworkState, save_network
+from modelpress.toolkit.onnx_command import calibrated_ranges
+from modelpress.toolkit.output_folder import (
     MANIFEST,
     check_no_folder,
     file_facts,
@@ -44,8 +44,8 @@ from toolkit.output_folder import (
     state_path,
     write_manifest,
 )
-from toolkit.recipe import Recipe
-from toolkit.stages import (
+from modelpress.toolkit.recipe import Recipe
+from modelpress.toolkit.stages import (
     TrainingStage,
     check_dense,
     check_recipe_fits,
@@ -55,8 +55,8 @@ from toolkit.stages import (
     train_stage,
     validation_top1,
 )
-from toolkit.training.evaluate import predict
-from toolkit.training.progress import Progress, Silent
+from modelpress.toolkit.training.evaluate import predict
+from modelpress.toolkit.training.progress import Progress, Silent
 
 PRESS, DENSE = "model.press", "dense-float.onnx"
 DENSE_NETWORK = "dense.safetensors"

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
-from benchmarks.environment import describe_environment
-from benchmarks.runtime_probe import probe_runtime
-from benchmarks.runtime_versions import check_versions, onnx_bytes, parsed_versions
-from benchmarks.suite import named
-from export.errors import InputError
-from export.runtime import open_session, single_input
-from toolkit.console import CONSOLE, print_table
-from toolkit.training.progress import Progress
+from modelpress.benchmarks.environment import describe_environment
+from modelpress.benchmarks.runtime_probe import probe_runtime
+from modelpress.benchmarks.runtime_versions import check_versions, onnx_bytes, parsed_versions
+from modelpress.benchmarks.suite import named
+from modelpress.export.errors import InputError
+from modelpress.export.runtime import open_session, single_input
+from modelpress.toolkit.console import CONSOLE, print_table
+from modelpress.toolkit.training.progress import Progress
 
 _RANDOM_INPUTS = 256
 

@@ -15,18 +15,18 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from export.artifact import open_artifact, write_artifact
-from export.errors import InputError
-from export.quantized import QuantizedModel
-from toolkit.data.batches import DeviceSplit
-from toolkit.data.image_set import ImageSet, Split
-from toolkit.layers import weight_layers
-from toolkit.network_file import NetworkState
-from toolkit.quantization.bit_allocation import allocate, least_budget
-from toolkit.recipe import QuantizeOptions
-from toolkit.stages import freeze_stage, quantizer_stage
-from toolkit.training.evaluate import Quality, loss_and_top1
-from toolkit.training.progress import Progress
+from modelpress.export.artifact import open_artifact, write_artifact
+from modelpress.export.errors import InputError
+from modelpress.export.quantized import QuantizedModel
+from modelpress.toolkit.data.batches import DeviceSplit
+from modelpress.toolkit.data.image_set import ImageSet, Split
+from modelpress.toolkit.layers import weight_layers
+from modelpress.toolkit.network_file import NetworkState
+from modelpress.toolkit.quantization.bit_allocation import allocate, least_budget
+from modelpress.toolkit.recipe import QuantizeOptions
+from modelpress.toolkit.stages import freeze_stage, quantizer_stage
+from modelpress.toolkit.training.evaluate import Quality, loss_and_top1
+from modelpress.toolkit.training.progress import Progress
 
 _ROUNDS = 8  # of tightening a budget that the file did not keep
 

@@ -10,14 +10,14 @@ from typing import Any
 
 import yaml
 
-from benchmarks.environment import describe_environment
-from export.errors import InputError
-from toolkit.data.batches import to_device
-from toolkit.data.image_set import ImageSet
-from toolkit.device import Device
-from toolkit.network_file import NetworkState
-from toolkit.recipe import QuantizeOptions, Recipe
-from toolkit.sensitivity import (
+from modelpress.benchmarks.environment import describe_environment
+from modelpress.export.errors import InputError
+from modelpress.toolkit.data.batches import to_device
+from modelpress.toolkit.data.image_set import ImageSet
+from modelpress.toolkit.device import Device
+from modelpress.toolkit.network_file import NetworkState
+from modelpress.toolkit.recipe import QuantizeOptions, Recipe
+from modelpress.toolkit.sensitivity import (
     Sensitivity,
     WidthFile,
     WidthFiles,
@@ -29,9 +29,9 @@ from toolkit.sensitivity import (
     propose,
     quality_with,
 )
-from toolkit.stages import half_parameters_stage
-from toolkit.training.evaluate import Quality
-from toolkit.training.progress import Progress
+from modelpress.toolkit.stages import half_parameters_stage
+from modelpress.toolkit.training.evaluate import Quality
+from modelpress.toolkit.training.progress import Progress
 
 SCHEMA_VERSION = 1
 _USUAL_BITS = 4  # of the uniform file whose size is the budget where none is given
@@ -221,7 +221,7 @@ def recipe_snippet(options: QuantizeOptions, bits: Mapping[str, int]) -> str:
 
 def show_sensitivity(record: dict[str, Any]) -> None:
     """Print two tables and the lines for the recipe."""
-    from toolkit.console import CONSOLE, print_table
+    from modelpress.toolkit.console import CONSOLE, print_table
 
     widths = [str(width) for width in record["bits"]]
     headings = {"name": "layer", "weights": "weights", **{w: f"{w} bits" for w in widths}, "bits": "use"}

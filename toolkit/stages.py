@@ -11,28 +11,35 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from benchmarks.sparsity import sparsity_of
-from export.errors import InputError
-from export.quantized import QuantizedModel
-from toolkit.compressed import CompressedNetwork
-from toolkit.data.batches import to_device
-from toolkit.data.image_set import ImageSet, load_image_set
-from toolkit.device import Device
-from toolkit.freeze import freeze
-from toolkit.layers import matching, weight_layers, without
-from toolkit.network_file import InputContract, NetworkState, load_network, new_network
-from toolkit.pruning.granularity import choose_masks
-from toolkit.pruning.proximal import ProximalStep
-from toolkit.pruning.schedule import PruningSchedule
-from toolkit.quantization.half_parameters import round_parameters_to_half
-from toolkit.quantization.quantizers import QuantizerSpec
-from toolkit.quantization.start import QuantizationStart
-from toolkit.recipe import DataOptions, PackOptions, PruneOptions, QuantizeOptions, Recipe, TrainingOptions
-from toolkit.training.batch_norm import reestimate_batch_norm
-from toolkit.training.evaluate import top1
-from toolkit.training.loop import train
-from toolkit.training.progress import Progress
-from toolkit.training.rules import TrainingRule
+from modelpress.benchmarks.sparsity import sparsity_of
+from modelpress.export.errors import InputError
+from modelpress.export.quantized import QuantizedModel
+from modelpress.toolkit.compressed import CompressedNetwork
+from modelpress.toolkit.data.batches import to_device
+from modelpress.toolkit.data.image_set import ImageSet, load_image_set
+from modelpress.toolkit.device import Device
+from modelpress.toolkit.freeze import freeze
+from modelpress.toolkit.layers import matching, weight_layers, without
+from modelpress.toolkit.network_file import InputContract, NetworkState, load_network, new_network
+from modelpress.toolkit.pruning.granularity import choose_masks
+from modelpress.toolkit.pruning.proximal import ProximalStep
+from modelpress.toolkit.pruning.schedule import PruningSchedule
+from modelpress.toolkit.quantization.half_parameters import round_parameters_to_half
+from modelpress.toolkit.quantization.quantizers import QuantizerSpec
+from modelpress.toolkit.quantization.start import QuantizationStart
+from modelpress.toolkit.recipe import (
+    DataOptions,
+    PackOptions,
+    PruneOptions,
+    QuantizeOptions,
+    Recipe,
+    TrainingOptions,
+)
+from modelpress.toolkit.training.batch_norm import reestimate_batch_norm
+from modelpress.toolkit.training.evaluate import top1
+from modelpress.toolkit.training.loop import train
+from modelpress.toolkit.training.progress import Progress
+from modelpress.toolkit.training.rules import TrainingRule
 
 IMAGE_SHAPE = (3, 32, 32)
 TrainingStage = Literal["train", "sparsify", "finetune"]

@@ -4,17 +4,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.environment import describe_environment
-from benchmarks.report import markdown_table
-from export.atomic_file import write_atomically
-from toolkit.console import CONSOLE, TerminalProgress, print_table
-from toolkit.figure_files import save_figure
-from toolkit.output_folder import check_output_file, prepare_output_folder, write_json
-from toolkit.sparse_regression import reference
-from toolkit.sparse_regression.figures import method_figure, overview_figure
-from toolkit.sparse_regression.lasso_speed import SpeedProblem, measure_lasso_speed
-from toolkit.sparse_regression.objectives import LeastSquares
-from toolkit.sparse_regression.study import (
+from modelpress.benchmarks.environment import describe_environment
+from modelpress.benchmarks.report import markdown_table
+from modelpress.export.atomic_file import write_atomically
+from modelpress.toolkit.console import CONSOLE, TerminalProgress, print_table
+from modelpress.toolkit.figure_files import save_figure
+from modelpress.toolkit.output_folder import check_output_file, prepare_output_folder, write_json
+from modelpress.toolkit.sparse_regression import reference
+from modelpress.toolkit.sparse_regression.figures import method_figure, overview_figure
+from modelpress.toolkit.sparse_regression.lasso_speed import SpeedProblem, measure_lasso_speed
+from modelpress.toolkit.sparse_regression.objectives import LeastSquares
+from modelpress.toolkit.sparse_regression.study import (
     Experiment,
     Finding,
     by_method,
@@ -23,7 +23,7 @@ from toolkit.sparse_regression.study import (
     reference_experiments,
     run_study,
 )
-from toolkit.sparse_regression.tables import load_problem
+from modelpress.toolkit.sparse_regression.tables import load_problem
 
 _SHOWN_WEIGHTS = 8  # wider tables fit no terminal; results.json has all weights
 _OWN_STEPS = 1000

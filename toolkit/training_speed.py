@@ -1,6 +1,6 @@
 """How fast networks are trained here beside a plain PyTorch loop, in one run on the same device.
 
-Each measurement is a process of its own (`toolkit.training_ways`), and only one of them is alive at a time: what one
+Each measurement is a process of its own (`training_ways`), and only one of them is alive at a time: what one
 way sets up in its process, such as the allocator, neither helps nor hinders the next. The ways take turns, and every
 one is compared with the plain loop of the same round, so that a machine that slows down favours none.
 """
@@ -16,10 +16,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from benchmarks.environment import describe_environment
-from export.errors import InputError, ModelpressError
-from toolkit.recipe import Recipe
-from toolkit.training.progress import Progress
+from modelpress.benchmarks.environment import describe_environment
+from modelpress.export.errors import InputError, ModelpressError
+from modelpress.toolkit.recipe import Recipe
+from modelpress.toolkit.training.progress import Progress
 
 SCHEMA_VERSION = 1
 
@@ -119,7 +119,7 @@ def measure_training(
 
 def _in_a_process(job: TrainingJob) -> Measurement:
     done = subprocess.run(
-        [sys.executable, "-m", "toolkit.training_ways"],
+        [sys.executable, "-m", "modelpress.toolkit.training_ways"],
         input=job.model_dump_json(),
         capture_output=True,
         text=True,

@@ -1,6 +1,6 @@
-"""One measurement of training speed; as a program, the process of its own that `toolkit.training_speed` starts:
+"""One measurement of training speed; as a program, the process of its own that `training_speed` starts:
 
-    python -m toolkit.training_ways < JOB.json
+    python -m modelpress.toolkit.training_ways < JOB.json
 
 prints the measurement as one line of JSON.
 """
@@ -10,15 +10,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from export.errors import InputError, ModelpressError
-from toolkit.data.image_set import ImageSet, load_image_set
-from toolkit.device import Device, device_of
-from toolkit.network_file import NetworkState, new_network
-from toolkit.recipe import PruneOptions, QuantizeOptions, Recipe, TrainingOptions
-from toolkit.stages import prune_stage, quantizer_stage, train_stage
-from toolkit.training.plain_loop import train_plainly
-from toolkit.training.progress import Silent
-from toolkit.training_speed import Measurement, Refusal, TrainingJob, Way
+from modelpress.export.errors import InputError, ModelpressError
+from modelpress.toolkit.data.image_set import ImageSet, load_image_set
+from modelpress.toolkit.device import Device, device_of
+from modelpress.toolkit.network_file import NetworkState, new_network
+from modelpress.toolkit.recipe import PruneOptions, QuantizeOptions, Recipe, TrainingOptions
+from modelpress.toolkit.stages import prune_stage, quantizer_stage, train_stage
+from modelpress.toolkit.training.plain_loop import train_plainly
+from modelpress.toolkit.training.progress import Silent
+from modelpress.toolkit.training_speed import Measurement, Refusal, TrainingJob, Way
 
 _EPOCHS = 2  # one to warm up, one to measure
 _IMAGES_ON_CPU = 5120

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from export.byte_parts import PartReader
-from export.encodings import (
+from modelpress.export.byte_parts import PartReader
+from modelpress.export.encodings import (
     byte_planes,
     coded_planes,
     half,
@@ -20,15 +20,15 @@ from export.encodings import (
     raw,
     version_1_0,
 )
-from export.encodings.bitmap import BitmapCoder
-from export.encodings.dense import DenseCoder
-from export.encodings.file_state import FileState
-from export.encodings.gaps import GapCoder
-from export.encodings.kernel_mask import KernelMaskCoder
-from export.encodings.slab_coder import SlabCoder
-from export.encodings.spec import TensorSpec
-from export.errors import UnsupportedVersion
-from export.quantized import Tensor
+from modelpress.export.encodings.bitmap import BitmapCoder
+from modelpress.export.encodings.dense import DenseCoder
+from modelpress.export.encodings.file_state import FileState
+from modelpress.export.encodings.gaps import GapCoder
+from modelpress.export.encodings.kernel_mask import KernelMaskCoder
+from modelpress.export.encodings.slab_coder import SlabCoder
+from modelpress.export.encodings.spec import TensorSpec
+from modelpress.export.errors import UnsupportedVersion
+from modelpress.export.quantized import Tensor
 
 
 @dataclass(frozen=True)

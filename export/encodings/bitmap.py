@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from export.encodings.levels import Levels
-from export.encodings.slab_coder import (
+from modelpress.export.encodings.levels import Levels
+from modelpress.export.encodings.slab_coder import (
     SlabCoder,
     Survey,
     Tables,
@@ -12,8 +12,8 @@ from export.encodings.slab_coder import (
     read_levels,
     write_levels,
 )
-from export.errors import DamagedArtifact
-from export.symbol_runs import RunReader, RunWriter
+from modelpress.export.errors import DamagedArtifact
+from modelpress.export.symbol_runs import RunReader, RunWriter
 
 
 class BitmapCoder(SlabCoder):

@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from export.byte_parts import PartReader, PartWriter
-from export.encodings import raw
-from export.encodings.spec import DTYPES, TensorSpec
-from export.errors import DamagedArtifact
+from modelpress.export.byte_parts import PartReader, PartWriter
+from modelpress.export.encodings import raw
+from modelpress.export.encodings.spec import DTYPES, TensorSpec
+from modelpress.export.errors import DamagedArtifact
 
 
 def encode(array: npt.NDArray[np.generic]) -> PartWriter | None:

@@ -8,8 +8,8 @@ best first; then they are fitted to the tensors that use them, and so on.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from export.code_table import CodeTable, Counts
-from export.encodings.huffman_blob import NO_SHARED, Group, HuffmanPlan, Shared, SharedGroup
+from modelpress.export.code_table import CodeTable, Counts
+from modelpress.export.encodings.huffman_blob import NO_SHARED, Group, HuffmanPlan, Shared, SharedGroup
 
 _ROUNDS = 4
 _JUDGED_TENSORS = 1024  # so many decide what is worth sharing; all may use it

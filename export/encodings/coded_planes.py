@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from export.byte_parts import PartReader, PartWriter
-from export.code_table import CodeTable, Counts
-from export.encodings.raw import check_values
-from export.encodings.slabs import read_slabs, slab_bounds, write_slabs
-from export.encodings.spec import DTYPES, TensorSpec
-from export.errors import DamagedArtifact
-from export.symbol_runs import LANE_SYMBOLS, RunReader, RunWriter
+from modelpress.export.byte_parts import PartReader, PartWriter
+from modelpress.export.code_table import CodeTable, Counts
+from modelpress.export.encodings.raw import check_values
+from modelpress.export.encodings.slabs import read_slabs, slab_bounds, write_slabs
+from modelpress.export.encodings.spec import DTYPES, TensorSpec
+from modelpress.export.errors import DamagedArtifact
+from modelpress.export.symbol_runs import LANE_SYMBOLS, RunReader, RunWriter
 
 Array = npt.NDArray[np.generic]
 _PLAIN, _CODED = 0, 1

@@ -1,7 +1,7 @@
 """All levels in one run; for tensors with few zeros."""
 
-from export.encodings.levels import Levels
-from export.encodings.slab_coder import (
+from modelpress.export.encodings.levels import Levels
+from modelpress.export.encodings.slab_coder import (
     SlabCoder,
     Survey,
     Tables,
@@ -9,7 +9,7 @@ from export.encodings.slab_coder import (
     read_levels,
     write_levels,
 )
-from export.symbol_runs import RunReader, RunWriter
+from modelpress.export.symbol_runs import RunReader, RunWriter
 
 
 class DenseCoder(SlabCoder):

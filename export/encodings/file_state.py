@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from functools import cached_property
 
-from export.context_mixing import ContextModel
-from export.encodings.huffman_blob import Group
+from modelpress.export.context_mixing import ContextModel
+from modelpress.export.encodings.huffman_blob import Group
 
 
 @dataclass

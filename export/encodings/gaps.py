@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from export.byte_parts import PartReader
-from export.code_table import Counts
-from export.encodings.levels import Levels
-from export.encodings.slab_coder import (
+from modelpress.export.byte_parts import PartReader
+from modelpress.export.code_table import Counts
+from modelpress.export.encodings.levels import Levels
+from modelpress.export.encodings.slab_coder import (
     SlabCoder,
     Survey,
     Tables,
@@ -22,16 +22,16 @@ from export.encodings.slab_coder import (
     read_levels,
     write_levels,
 )
-from export.encodings.spec import TensorSpec
-from export.errors import DamagedArtifact
-from export.relative_index import (
+from modelpress.export.encodings.spec import TensorSpec
+from modelpress.export.errors import DamagedArtifact
+from modelpress.export.relative_index import (
     check_positions,
     gap_counts,
     gaps_from_positions,
     positions_in_pieces,
 )
-from export.symbol_runs import RunReader, RunWriter
-from export.varint import pack_varint
+from modelpress.export.symbol_runs import RunReader, RunWriter
+from modelpress.export.varint import pack_varint
 
 GAP_BITS = range(1, 9)  # FORMAT.md, "gaps"
 

@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from export.blocks import blocks
-from export.byte_parts import PartReader, PartWriter
-from export.encodings.spec import DTYPES, TensorSpec
-from export.errors import DamagedArtifact, ModelError
-from export.quantized import FloatArray, QuantizedTensor, code_range
+from modelpress.export.blocks import blocks
+from modelpress.export.byte_parts import PartReader, PartWriter
+from modelpress.export.encodings.spec import DTYPES, TensorSpec
+from modelpress.export.errors import DamagedArtifact, ModelError
+from modelpress.export.quantized import FloatArray, QuantizedTensor, code_range
 
 _OFFSET, _SUPPORT, _PER_CHANNEL, _CHANNEL_SCALE = 1, 2, 4, 8
 _HALF_SCALE, _HALF_OFFSET, _HALF_CHANNEL_SCALE = 16, 32, 64

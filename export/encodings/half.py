@@ -8,11 +8,11 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from export.blocks import blocks
-from export.byte_parts import PartReader, PartWriter
-from export.encodings.grid import fits_half
-from export.encodings.spec import TensorSpec
-from export.errors import DamagedArtifact
+from modelpress.export.blocks import blocks
+from modelpress.export.byte_parts import PartReader, PartWriter
+from modelpress.export.encodings.grid import fits_half
+from modelpress.export.encodings.spec import TensorSpec
+from modelpress.export.errors import DamagedArtifact
 
 Array = npt.NDArray[np.generic]
 

@@ -9,16 +9,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from export.byte_parts import PartReader, PartWriter
-from export.code_table import CodeTable, Counts
-from export.encodings.grid import grid_bytes, grid_of, read_grid, write_grid
-from export.encodings.levels import LevelSink, levels_of
-from export.encodings.slab_coder import SlabCoder, Survey
-from export.encodings.slabs import read_slabs, slab_bounds, write_slabs
-from export.encodings.spec import TensorSpec
-from export.errors import DamagedArtifact
-from export.quantized import QuantizedTensor
-from export.symbol_runs import LANE_SYMBOLS, RunReader, RunWriter
+from modelpress.export.byte_parts import PartReader, PartWriter
+from modelpress.export.code_table import CodeTable, Counts
+from modelpress.export.encodings.grid import grid_bytes, grid_of, read_grid, write_grid
+from modelpress.export.encodings.levels import LevelSink, levels_of
+from modelpress.export.encodings.slab_coder import SlabCoder, Survey
+from modelpress.export.encodings.slabs import read_slabs, slab_bounds, write_slabs
+from modelpress.export.encodings.spec import TensorSpec
+from modelpress.export.errors import DamagedArtifact
+from modelpress.export.quantized import QuantizedTensor
+from modelpress.export.symbol_runs import LANE_SYMBOLS, RunReader, RunWriter
 
 Group = tuple[CodeTable, ...]
 _OWN = 0  # reference to tables that follow; k refers to the k-th shared group

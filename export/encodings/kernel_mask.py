@@ -13,10 +13,10 @@ from math import prod
 import numpy as np
 import numpy.typing as npt
 
-from export.byte_parts import PartReader
-from export.code_table import Counts
-from export.encodings.levels import Levels
-from export.encodings.slab_coder import (
+from modelpress.export.byte_parts import PartReader
+from modelpress.export.code_table import Counts
+from modelpress.export.encodings.levels import Levels
+from modelpress.export.encodings.slab_coder import (
     LOWEST_LEVEL,
     N_LEVELS,
     SlabCoder,
@@ -26,9 +26,9 @@ from export.encodings.slab_coder import (
     read_levels,
     write_levels,
 )
-from export.encodings.spec import TensorSpec
-from export.errors import DamagedArtifact
-from export.symbol_runs import RunReader, RunWriter, compiled_for
+from modelpress.export.encodings.spec import TensorSpec
+from modelpress.export.errors import DamagedArtifact
+from modelpress.export.symbol_runs import RunReader, RunWriter, compiled_for
 
 SLAB_ELEMENTS = 1 << 22
 MAX_TAPS = 9

@@ -10,10 +10,10 @@ from math import prod
 import numpy as np
 import numpy.typing as npt
 
-from export.encodings.grid import Grid
-from export.errors import DamagedArtifact
-from export.quantized import QuantizedTensor
-from export.symbol_runs import compiled_for
+from modelpress.export.encodings.grid import Grid
+from modelpress.export.errors import DamagedArtifact
+from modelpress.export.quantized import QuantizedTensor
+from modelpress.export.symbol_runs import compiled_for
 
 Levels = npt.NDArray[np.int16]
 
@@ -66,7 +66,7 @@ class LevelSink:
     """Collects levels and becomes the tensor.
 
     Example:
-        >>> from export.encodings.spec import TensorSpec
+        >>> from modelpress.export.encodings.spec import TensorSpec
         >>> sink = LevelSink(Grid(TensorSpec((3,), 1), 3, np.float32(0.5), None, None, False))
         >>> sink.put(0, np.array([1, 0, -2], np.int16))
         >>> sink.tensor().codes

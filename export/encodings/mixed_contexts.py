@@ -1,15 +1,15 @@
-"""Encoding 10: every level coded bit by bit under mixed, adaptive contexts; see `export.context_mixing`."""
+"""Encoding 10: every level coded bit by bit under mixed, adaptive contexts; see `modelpress.export.context_mixing`."""
 
 from math import prod
 
-from export.byte_parts import PartReader, PartWriter
-from export.encodings.file_state import FileState
-from export.encodings.grid import Grid, grid_of, read_grid, write_grid
-from export.encodings.levels import LevelSink, level_bounds, levels_of
-from export.encodings.slabs import read_slabs, write_slabs
-from export.encodings.spec import TensorSpec
-from export.errors import DamagedArtifact
-from export.quantized import QuantizedTensor
+from modelpress.export.byte_parts import PartReader, PartWriter
+from modelpress.export.encodings.file_state import FileState
+from modelpress.export.encodings.grid import Grid, grid_of, read_grid, write_grid
+from modelpress.export.encodings.levels import LevelSink, level_bounds, levels_of
+from modelpress.export.encodings.slabs import read_slabs, write_slabs
+from modelpress.export.encodings.spec import TensorSpec
+from modelpress.export.errors import DamagedArtifact
+from modelpress.export.quantized import QuantizedTensor
 
 MAX_ROW_ELEMENTS = 1 << 20  # bounds what the coder keeps for each element of a row
 _SLAB_ELEMENTS = 1 << 20  # the coder needs room for the worst case

@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from export.bitstream import pack_fixed_width, unpack_fixed_width
-from export.byte_parts import PartReader, PartWriter
-from export.encodings.grid import Grid, grid_bytes, grid_of, read_grid, write_grid
-from export.encodings.levels import LevelSink, level_bounds, levels_of
-from export.encodings.spec import TensorSpec
-from export.quantized import QuantizedTensor, Tensor
+from modelpress.export.bitstream import pack_fixed_width, unpack_fixed_width
+from modelpress.export.byte_parts import PartReader, PartWriter
+from modelpress.export.encodings.grid import Grid, grid_bytes, grid_of, read_grid, write_grid
+from modelpress.export.encodings.levels import LevelSink, level_bounds, levels_of
+from modelpress.export.encodings.spec import TensorSpec
+from modelpress.export.quantized import QuantizedTensor, Tensor
 
 _AT_ONCE = 1 << 20  # elements, a multiple of 8, so that every piece ends with a byte
 

@@ -3,10 +3,10 @@
 import numpy as np
 import numpy.typing as npt
 
-from export.blocks import blocks
-from export.byte_parts import PartReader, PartWriter
-from export.encodings.spec import DTYPES, TensorSpec
-from export.errors import DamagedArtifact
+from modelpress.export.blocks import blocks
+from modelpress.export.byte_parts import PartReader, PartWriter
+from modelpress.export.encodings.spec import DTYPES, TensorSpec
+from modelpress.export.errors import DamagedArtifact
 
 
 def encode(array: npt.NDArray[np.generic]) -> PartWriter:

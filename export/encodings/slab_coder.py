@@ -9,12 +9,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from export.byte_parts import PartReader
-from export.code_table import CodeTable, Counts
-from export.encodings.levels import Levels
-from export.encodings.spec import TensorSpec
-from export.errors import DamagedArtifact
-from export.symbol_runs import RunReader, RunWriter
+from modelpress.export.byte_parts import PartReader
+from modelpress.export.code_table import CodeTable, Counts
+from modelpress.export.encodings.levels import Levels
+from modelpress.export.encodings.spec import TensorSpec
+from modelpress.export.errors import DamagedArtifact
+from modelpress.export.symbol_runs import RunReader, RunWriter
 
 Tables = Sequence[Sequence[CodeTable]]  # per group, the tables of the group
 Survey = list[list[Counts]]  # the same shape

@@ -2,7 +2,7 @@
 
 import struct
 
-from export.byte_parts import PartReader, PartWriter
+from modelpress.export.byte_parts import PartReader, PartWriter
 
 SLAB_ELEMENTS = 1 << 24
 

@@ -6,17 +6,17 @@ Their streams have no lanes, their tables count all codes, and symbols are codes
 import numpy as np
 import numpy.typing as npt
 
-from export.bitstream import check_stream_end, unpack_fixed_width
-from export.byte_parts import PartReader
-from export.code_table import CodeTable
-from export.encodings.gaps import GAP_BITS
-from export.encodings.grid import Grid, read_grid_1_0
-from export.encodings.spec import TensorSpec
-from export.errors import DamagedArtifact
-from export.huffman import check_code_lengths, unpack_code_lengths
-from export.quantized import QuantizedTensor
-from export.relative_index import check_positions, positions_in_pieces
-from export.symbol_runs_numpy import decode_stream
+from modelpress.export.bitstream import check_stream_end, unpack_fixed_width
+from modelpress.export.byte_parts import PartReader
+from modelpress.export.code_table import CodeTable
+from modelpress.export.encodings.gaps import GAP_BITS
+from modelpress.export.encodings.grid import Grid, read_grid_1_0
+from modelpress.export.encodings.spec import TensorSpec
+from modelpress.export.errors import DamagedArtifact
+from modelpress.export.huffman import check_code_lengths, unpack_code_lengths
+from modelpress.export.quantized import QuantizedTensor
+from modelpress.export.relative_index import check_positions, positions_in_pieces
+from modelpress.export.symbol_runs_numpy import decode_stream
 
 Symbols = npt.NDArray[np.int16]
 

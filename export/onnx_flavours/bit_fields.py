@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from export.onnx_flavours.constant_nodes import ConstantNodes
+from modelpress.export.onnx_flavours.constant_nodes import ConstantNodes
 
 _IN_A_BYTE = (1, 2, 4)  # widths of which a whole number makes a byte
 

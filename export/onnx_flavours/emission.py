@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from export.quantized import MAX_BITS, QuantizedModel, QuantizedTensor
+from modelpress.export.quantized import MAX_BITS, QuantizedModel, QuantizedTensor
 
 
 @dataclass(frozen=True)

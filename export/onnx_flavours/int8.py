@@ -14,14 +14,14 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from export.batch_norm_folding import fold_batch_norm
-from export.constant_identities import without_constant_identities
-from export.errors import ModelError
-from export.graph import opset_of
-from export.onnx_flavours.int8_graph import QdqWriter, Range
-from export.onnx_flavours.int8_regions import Regions, find_regions
-from export.onnx_flavours.int8_weights import INT8_LIMIT, REDUCED_LIMIT, Int8Weight
-from export.quantized import QuantizedModel
+from modelpress.export.batch_norm_folding import fold_batch_norm
+from modelpress.export.constant_identities import without_constant_identities
+from modelpress.export.errors import ModelError
+from modelpress.export.graph import opset_of
+from modelpress.export.onnx_flavours.int8_graph import QdqWriter, Range
+from modelpress.export.onnx_flavours.int8_regions import Regions, find_regions
+from modelpress.export.onnx_flavours.int8_weights import INT8_LIMIT, REDUCED_LIMIT, Int8Weight
+from modelpress.export.quantized import QuantizedModel
 
 __all__ = ["Int8Plan", "Int8Weight", "activations_to_calibrate", "plan"]
 

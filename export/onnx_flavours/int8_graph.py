@@ -10,12 +10,12 @@ import numpy.typing as npt
 import onnx
 from onnx import helper
 
-from export.errors import ModelError
-from export.graph import constants, graphs_of, names_in
-from export.lazy_tensors import spec_of
-from export.onnx_flavours.int8_regions import Regions, WeightUse
-from export.onnx_flavours.int8_weights import Int8Weight, int8_weight
-from export.quantized import QuantizedModel, QuantizedTensor, dense_array
+from modelpress.export.errors import ModelError
+from modelpress.export.graph import constants, graphs_of, names_in
+from modelpress.export.lazy_tensors import spec_of
+from modelpress.export.onnx_flavours.int8_regions import Regions, WeightUse
+from modelpress.export.onnx_flavours.int8_weights import Int8Weight, int8_weight
+from modelpress.export.quantized import QuantizedModel, QuantizedTensor, dense_array
 
 Range = tuple[float, float]
 _LEVELS = 255  # steps of an unsigned byte

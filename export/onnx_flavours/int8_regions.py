@@ -19,9 +19,9 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto
 
-from export.graph import constants, graphs_of
-from export.lazy_tensors import spec_of
-from export.quantized import QuantizedModel, dense_array
+from modelpress.export.graph import constants, graphs_of
+from modelpress.export.lazy_tensors import spec_of
+from modelpress.export.quantized import QuantizedModel, dense_array
 
 ARITHMETIC = frozenset(
     ("Add", "Mul", "AveragePool", "GlobalAveragePool", "Concat", "Relu", "Clip", "LeakyRelu", "Sigmoid")

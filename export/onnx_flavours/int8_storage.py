@@ -6,12 +6,12 @@ compute the bytes from them at load: small in the file, fast when it runs, the s
 
 from collections.abc import Mapping
 
-from export.calibration import ActivationRanges
-from export.onnx_flavours.emission import Emission, narrow_codes_note
-from export.onnx_flavours.int8 import Int8Plan, plan
-from export.onnx_flavours.int8_weights import Int8Weight
-from export.onnx_flavours.stored_weights import StoredWeight, store_weights
-from export.quantized import QuantizedModel, QuantizedTensor
+from modelpress.export.calibration import ActivationRanges
+from modelpress.export.onnx_flavours.emission import Emission, narrow_codes_note
+from modelpress.export.onnx_flavours.int8 import Int8Plan, plan
+from modelpress.export.onnx_flavours.int8_weights import Int8Weight
+from modelpress.export.onnx_flavours.stored_weights import StoredWeight, store_weights
+from modelpress.export.quantized import QuantizedModel, QuantizedTensor
 
 _BITS = 8
 

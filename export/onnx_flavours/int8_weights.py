@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from export.quantized import QuantizedTensor, Tensor, dense_array
+from modelpress.export.quantized import QuantizedTensor, Tensor, dense_array
 
 FloatArray = npt.NDArray[np.float32]
 Wide = npt.NDArray[np.float64]

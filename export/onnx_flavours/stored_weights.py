@@ -16,12 +16,12 @@ from functools import cached_property, partial
 import numpy as np
 import numpy.typing as npt
 
-from export.errors import ModelError
-from export.graph import opset_of
-from export.onnx_flavours.bit_fields import pack_fields, unpack_fields
-from export.onnx_flavours.constant_nodes import MIN_OPSET, ConstantNodes, in_front, unused_names
-from export.onnx_flavours.emission import Emission
-from export.quantized import FloatArray, QuantizedModel, QuantizedTensor
+from modelpress.export.errors import ModelError
+from modelpress.export.graph import opset_of
+from modelpress.export.onnx_flavours.bit_fields import pack_fields, unpack_fields
+from modelpress.export.onnx_flavours.constant_nodes import MIN_OPSET, ConstantNodes, in_front, unused_names
+from modelpress.export.onnx_flavours.emission import Emission
+from modelpress.export.quantized import FloatArray, QuantizedModel, QuantizedTensor
 
 STREAM_WEIGHTS = 1 << 22  # expanding takes about 30 bytes per weight of a stream
 _MANY_WEIGHTS = 12_500_000  # 50 MB of float32: loading becomes noticeable

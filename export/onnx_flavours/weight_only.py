@@ -3,9 +3,9 @@
 Weights equal the decoded ones bit for bit, so that these models compute exactly what flavour `float` does.
 """
 
-from export.onnx_flavours.emission import Emission, narrow_codes_note
-from export.onnx_flavours.stored_weights import StoredWeight, store_weights
-from export.quantized import QuantizedModel
+from modelpress.export.onnx_flavours.emission import Emission, narrow_codes_note
+from modelpress.export.onnx_flavours.stored_weights import StoredWeight, store_weights
+from modelpress.export.quantized import QuantizedModel
 
 
 def weight_only(model: QuantizedModel) -> Emission:

@@ -8,22 +8,22 @@ import numpy as np
 import pytest
 from onnx import TensorProto
 
-from benchmarks.environment import usable_cores
-from benchmarks.records import read_results
-from benchmarks.single_stream import balanced_choice
-from export.artifact import write_artifact
-from export.errors import InputError
-from export.graph import INPUT, GraphBuilder
-from export.onnx_flavours import write_onnx
-from export.quantized import QuantizedTensor
+from modelpress.benchmarks.environment import usable_cores
+from modelpress.benchmarks.records import read_results
+from modelpress.benchmarks.single_stream import balanced_choice
+from modelpress.export.artifact import write_artifact
+from modelpress.export.errors import InputError
+from modelpress.export.graph import INPUT, GraphBuilder
+from modelpress.export.onnx_flavours import write_onnx
+from modelpress.export.quantized import QuantizedTensor
+from modelpress.toolkit import bench_files
+from modelpress.toolkit.bench_files import BenchPlan, parse_inputs
+from modelpress.toolkit.data import measured_set
+from modelpress.toolkit.data.image_set import ImageSet, Split
+from modelpress.toolkit.data.measured_set import MeasuredSet
+from modelpress.toolkit.training.progress import Silent
 from tests.conftest import small_model
 from tests.export.foreign_onnx import INFO, NODE, foreign, saved
-from toolkit import bench_files
-from toolkit.bench_files import BenchPlan, parse_inputs
-from toolkit.data import measured_set
-from toolkit.data.image_set import ImageSet, Split
-from toolkit.data.measured_set import MeasuredSet
-from toolkit.training.progress import Silent
 
 QUICK = ["--batch", "1", "--threads", "1", "--rounds", "1"]
 
@@ -211,7 +211,7 @@ def test_the_figures_are_shown_where_they_cannot_be_written(folder, call, tmp_pa
     def full_disk(path, results):
         raise InputError(f"{path}: cannot be written: No space left on device")
 
-    monkeypatch.setattr("benchmarks.records.write_results", full_disk)
+    monkeypatch.setattr("modelpress.benchmarks.records.write_results", full_disk)
     code, _, err = call("bench", folder / "small.onnx", *QUICK, "-o", tmp_path / "results.json")
     assert code == 1
     assert "Latency: milliseconds per batch" in err

@@ -1,15 +1,15 @@
 import numpy as np
 import pytest
 
-from benchmarks.fidelity import compare_logits
-from benchmarks.model_file import open_model
-from benchmarks.running_weights import running_weights
-from benchmarks.size import size_record
-from benchmarks.sparsity import sparsity_of, total_sparsity
-from benchmarks.suite import describe_model
-from export.artifact import write_artifact
-from export.errors import InputError
-from export.onnx_flavours import emit
+from modelpress.benchmarks.fidelity import compare_logits
+from modelpress.benchmarks.model_file import open_model
+from modelpress.benchmarks.running_weights import running_weights
+from modelpress.benchmarks.size import size_record
+from modelpress.benchmarks.sparsity import sparsity_of, total_sparsity
+from modelpress.benchmarks.suite import describe_model
+from modelpress.export.artifact import write_artifact
+from modelpress.export.errors import InputError
+from modelpress.export.onnx_flavours import emit
 from tests.conftest import small_model
 
 

@@ -3,14 +3,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks.coding_speed import drawn_symbols, load_times, mixed_context_speed, stream_speeds
-from benchmarks.scaling import measure, synthetic_weight
-from benchmarks.size_ladder import MIXED, size_ladder, total_ladder
-from export import symbol_runs
-from export.artifact import encode_artifact
-from export.encodings import packed
-from export.errors import InputError, ModelError
-from export.quantized import QuantizedModel
+from modelpress.benchmarks.coding_speed import drawn_symbols, load_times, mixed_context_speed, stream_speeds
+from modelpress.benchmarks.scaling import measure, synthetic_weight
+from modelpress.benchmarks.size_ladder import MIXED, size_ladder, total_ladder
+from modelpress.export import symbol_runs
+from modelpress.export.artifact import encode_artifact
+from modelpress.export.encodings import packed
+from modelpress.export.errors import InputError, ModelError
+from modelpress.export.quantized import QuantizedModel
 from tests.conftest import small_model, sparse_model
 
 ENCODINGS = ("bit-packed", "Huffman", "CSR + Huffman", "bitmap + Huffman", "kernel masks + Huffman", MIXED)

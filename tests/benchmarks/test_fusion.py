@@ -6,12 +6,12 @@ import onnxruntime
 import pytest
 from onnx import TensorProto
 
-from benchmarks.first_difference import unoptimised_session
-from benchmarks.fusion import fusion_audit
-from benchmarks.optimised_graph import optimised_graph
-from export.errors import InputError
-from export.onnx_flavours import emit
-from export.runtime import open_session
+from modelpress.benchmarks.first_difference import unoptimised_session
+from modelpress.benchmarks.fusion import fusion_audit
+from modelpress.benchmarks.optimised_graph import optimised_graph
+from modelpress.export.errors import InputError
+from modelpress.export.onnx_flavours import emit
+from modelpress.export.runtime import open_session
 from tests.benchmarks.graph_sketch import Sketch, input_of
 from tests.conftest import small_model
 

@@ -14,18 +14,25 @@ from hypothesis import strategies as st
 from onnx import TensorProto
 from scipy.stats import t
 
-from benchmarks import latency_worker, worker
-from benchmarks.inputs import Feed, InputSpec, check_names, check_takes_images, input_specs, plan_inputs
-from benchmarks.latency import Contestant, Loading, Turn, latency_records, measure_latency
-from benchmarks.latency_worker import time_calls
-from benchmarks.memory import highest_memory
-from benchmarks.model_file import load_session, open_model
-from benchmarks.suite import add_latency, describe_model
-from benchmarks.verdict import compare_rounds, mean_interval, verdict_of
-from benchmarks.worker import run_worker
-from export.artifact import write_artifact
-from export.errors import InputError, ModelpressError
-from export.onnx_flavours import emit
+from modelpress.benchmarks import latency_worker, worker
+from modelpress.benchmarks.inputs import (
+    Feed,
+    InputSpec,
+    check_names,
+    check_takes_images,
+    input_specs,
+    plan_inputs,
+)
+from modelpress.benchmarks.latency import Contestant, Loading, Turn, latency_records, measure_latency
+from modelpress.benchmarks.latency_worker import time_calls
+from modelpress.benchmarks.memory import highest_memory
+from modelpress.benchmarks.model_file import load_session, open_model
+from modelpress.benchmarks.suite import add_latency, describe_model
+from modelpress.benchmarks.verdict import compare_rounds, mean_interval, verdict_of
+from modelpress.benchmarks.worker import run_worker
+from modelpress.export.artifact import write_artifact
+from modelpress.export.errors import InputError, ModelpressError
+from modelpress.export.onnx_flavours import emit
 from tests.conftest import small_model
 from tests.export.foreign_onnx import INFO, NODE, foreign, saved
 

@@ -4,14 +4,21 @@ import json
 
 import pytest
 
-from benchmarks.environment import busy_note, describe_environment
-from benchmarks.model_file import open_model
-from benchmarks.records import ModelRecord, PairedTest, Results, VerdictRecord, read_results, write_results
-from benchmarks.report import render_markdown, render_report
-from benchmarks.suite import describe_model
-from benchmarks.verdict import verdict_of
-from export.artifact import write_artifact
-from export.errors import InputError
+from modelpress.benchmarks.environment import busy_note, describe_environment
+from modelpress.benchmarks.model_file import open_model
+from modelpress.benchmarks.records import (
+    ModelRecord,
+    PairedTest,
+    Results,
+    VerdictRecord,
+    read_results,
+    write_results,
+)
+from modelpress.benchmarks.report import render_markdown, render_report
+from modelpress.benchmarks.suite import describe_model
+from modelpress.benchmarks.verdict import verdict_of
+from modelpress.export.artifact import write_artifact
+from modelpress.export.errors import InputError
 from tests.conftest import ROOT, small_model
 
 COMMITTED = sorted((ROOT / "benchmarks" / "results").glob("resnet20-*.json"))

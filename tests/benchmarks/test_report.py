@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks import plots
-from benchmarks.comparison import HEADINGS, Run, comparison_rows, recipe_rows, run_names, warnings
-from benchmarks.label_placement import Box, place_boxes
-from benchmarks.records import (
+from modelpress.benchmarks import plots
+from modelpress.benchmarks.comparison import HEADINGS, Run, comparison_rows, recipe_rows, run_names, warnings
+from modelpress.benchmarks.label_placement import Box, place_boxes
+from modelpress.benchmarks.records import (
     FusionAudit,
     LatencyRecord,
     LayerRecord,
@@ -26,10 +26,10 @@ from benchmarks.records import (
     read_results,
     write_results,
 )
-from benchmarks.report import render_markdown, render_report
-from benchmarks.report_figures import trade_off_figures
-from benchmarks.report_tables import file_rows
-from export.errors import InputError
+from modelpress.benchmarks.report import render_markdown, render_report
+from modelpress.benchmarks.report_figures import trade_off_figures
+from modelpress.benchmarks.report_tables import file_rows
+from modelpress.export.errors import InputError
 from tests.conftest import ROOT, one_line
 
 EVIL = '<script>alert("$x_1$|")</script>'

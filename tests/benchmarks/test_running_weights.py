@@ -4,12 +4,12 @@ import pytest
 from numpy.testing import assert_array_equal
 from onnx import TensorProto
 
-from benchmarks import running_weights as module
-from benchmarks.fidelity import tensors_that_differ
-from benchmarks.running_weights import constant_tensors, running_weights, weight_steps
-from benchmarks.sparsity import total_sparsity
-from export.errors import InputError
-from export.onnx_flavours import emit
+from modelpress.benchmarks import running_weights as module
+from modelpress.benchmarks.fidelity import tensors_that_differ
+from modelpress.benchmarks.running_weights import constant_tensors, running_weights, weight_steps
+from modelpress.benchmarks.sparsity import total_sparsity
+from modelpress.export.errors import InputError
+from modelpress.export.onnx_flavours import emit
 from tests.benchmarks.graph_sketch import Sketch
 from tests.conftest import small_model, sparse_model
 

@@ -5,15 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import runtime_versions
-from benchmarks.runtime_probe import installed_version, probe_runtime
-from benchmarks.runtime_versions import check_versions
-from export.artifact import write_artifact
-from export.errors import InputError
-from export.onnx_flavours import FLAVOURS, emit
+from modelpress.benchmarks import runtime_versions
+from modelpress.benchmarks.runtime_probe import installed_version, probe_runtime
+from modelpress.benchmarks.runtime_versions import check_versions
+from modelpress.export.artifact import write_artifact
+from modelpress.export.errors import InputError
+from modelpress.export.onnx_flavours import FLAVOURS, emit
+from modelpress.toolkit.runtime_command import versions_of
+from modelpress.toolkit.training.progress import Silent
 from tests.conftest import small_model
-from toolkit.runtime_command import versions_of
-from toolkit.training.progress import Silent
 
 
 def test_the_installed_runtime_does_what_the_capability_table_says():
@@ -30,7 +30,7 @@ def test_what_a_flavour_writes_is_right_and_folded():
 
 
 def test_an_older_runtime_is_expected_to_lack_what_came_later(monkeypatch):
-    monkeypatch.setattr("benchmarks.runtime_probe.installed_version", lambda: (1, 15))
+    monkeypatch.setattr("modelpress.benchmarks.runtime_probe.installed_version", lambda: (1, 15))
     surprising = [probe.capability.name for probe in probe_runtime() if not probe.as_expected]
     assert surprising == [p.capability.name for p in probe_runtime() if p.capability.since > (1, 15)]
     assert surprising

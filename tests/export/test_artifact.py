@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export import artifact_frame, atomic_file
-from export.artifact import (
+from modelpress.export import artifact_frame, atomic_file
+from modelpress.export.artifact import (
     Artifact,
     decode_artifact,
     encode_artifact,
@@ -20,10 +20,10 @@ from export.artifact import (
     read_artifact,
     write_artifact,
 )
-from export.encodings import ENCODINGS, decode_blob
-from export.encodings.file_state import FileState
-from export.encodings.spec import TensorSpec
-from export.errors import (
+from modelpress.export.encodings import ENCODINGS, decode_blob
+from modelpress.export.encodings.file_state import FileState
+from modelpress.export.encodings.spec import TensorSpec
+from modelpress.export.errors import (
     ArtifactError,
     ChecksumMismatch,
     DamagedArtifact,
@@ -33,7 +33,7 @@ from export.errors import (
     TruncatedArtifact,
     UnsupportedVersion,
 )
-from export.quantized import QuantizedModel, QuantizedTensor, tensors_equal
+from modelpress.export.quantized import QuantizedModel, QuantizedTensor, tensors_equal
 from tests.conftest import small_model, sparse_model
 
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -147,7 +147,7 @@ def test_large_models_are_decoded_in_threads_to_the_same_tensors():
 
 def test_bytes_do_not_depend_on_the_process():
     script = (
-        "import sys; from tests.conftest import small_model; from export.artifact import encode_artifact; \
+        "import sys; from tests.conftest import small_model; from modelpress.export.artifact import encode_artifact; \
 sys.stdout.buffer.write(encode_artifact(small_model()))"
     )
     for seed, threads in (("0", "1"), ("1", "2"), ("4711", "1")):

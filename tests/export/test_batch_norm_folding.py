@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from onnx import helper
 
-from export.batch_norm_folding import fold_batch_norm
-from export.graph import with_initializers
-from export.quantized import QuantizedModel, dense_array
-from export.runtime import open_session
+from modelpress.export.batch_norm_folding import fold_batch_norm
+from modelpress.export.graph import with_initializers
+from modelpress.export.quantized import QuantizedModel, dense_array
+from modelpress.export.runtime import open_session
 from tests.export.test_int8 import chain, images_for
 from tests.samples import quantized
 

@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from export.bitstream import check_stream_end, pack_codewords, pack_fixed_width, unpack_fixed_width
-from export.errors import DamagedArtifact
+from modelpress.export.bitstream import check_stream_end, pack_codewords, pack_fixed_width, unpack_fixed_width
+from modelpress.export.errors import DamagedArtifact
 
 
 def obvious_bits(codewords, lengths):

@@ -10,8 +10,8 @@ import numpy as np
 import onnx
 import pytest
 
-from export import bundle as bundle_module
-from export.bundle import (
+from modelpress.export import bundle as bundle_module
+from modelpress.export.bundle import (
     MAX_FILES,
     check_target,
     facts_of_files,
@@ -20,10 +20,10 @@ from export.bundle import (
     staged_folder,
     write_archive,
 )
-from export.bundle_manifest import Manifest, parse_manifest
-from export.errors import InputError
-from export.graph import has_external_data
-from export.png_file import encode_png
+from modelpress.export.bundle_manifest import Manifest, parse_manifest
+from modelpress.export.errors import InputError
+from modelpress.export.graph import has_external_data
+from modelpress.export.png_file import encode_png
 
 FACTS = {
     "name": "small",

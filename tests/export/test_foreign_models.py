@@ -4,8 +4,8 @@ import numpy as np
 import onnx
 import pytest
 
-from export.errors import InputError
-from export.runtime import open_session, run_batched
+from modelpress.export.errors import InputError
+from modelpress.export.runtime import open_session, run_batched
 
 
 def model_with(*nodes, outputs=("y",), n_inputs=1):

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from export import huffman
-from export.errors import DamagedArtifact
-from export.huffman import (
+from modelpress.export import huffman
+from modelpress.export.errors import DamagedArtifact
+from modelpress.export.huffman import (
     canonical_codewords,
     check_code_lengths,
     code_lengths,

@@ -2,12 +2,12 @@ import numpy as np
 import onnx
 import pytest
 
-from benchmarks.fidelity import tensors_that_differ
-from export.artifact import decode_artifact, encode_artifact
-from export.errors import InputError, ModelError
-from export.graph import INPUT, GraphBuilder, metadata
-from export.onnx_flavours import emit
-from export.runtime import open_session, run_batched
+from modelpress.benchmarks.fidelity import tensors_that_differ
+from modelpress.export.artifact import decode_artifact, encode_artifact
+from modelpress.export.errors import InputError, ModelError
+from modelpress.export.graph import INPUT, GraphBuilder, metadata
+from modelpress.export.onnx_flavours import emit
+from modelpress.export.runtime import open_session, run_batched
 from tests.conftest import small_model
 
 

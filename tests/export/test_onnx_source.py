@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 from onnx import TensorProto, helper, numpy_helper
 
-from export import onnx_tensor_scan, protobuf_wire
-from export.errors import InputError, ModelError
-from export.onnx_source import open_onnx
-from export.packing import PackOptions, open_for_packing
-from export.protobuf_wire import length_prefix
-from export.varint import pack_varint
+from modelpress.export import onnx_tensor_scan, protobuf_wire
+from modelpress.export.errors import InputError, ModelError
+from modelpress.export.onnx_source import open_onnx
+from modelpress.export.packing import PackOptions, open_for_packing
+from modelpress.export.protobuf_wire import length_prefix
+from modelpress.export.varint import pack_varint
 from tests.export.foreign_onnx import INFO, MODELS, NODE, arrays_of, every_operator, foreign, saved
 
 

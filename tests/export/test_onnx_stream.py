@@ -8,15 +8,15 @@ import onnx
 import pytest
 from numpy.testing import assert_array_equal
 
-from export import onnx_stream
-from export.errors import ModelError
-from export.graph import with_initializers
-from export.onnx_check import check_graph
-from export.onnx_flavours import emit, write_onnx
-from export.onnx_source import open_onnx
-from export.onnx_stream import write_onnx_stream
-from export.quantized import QuantizedModel, dense_array
-from export.runtime import open_session
+from modelpress.export import onnx_stream
+from modelpress.export.errors import ModelError
+from modelpress.export.graph import with_initializers
+from modelpress.export.onnx_check import check_graph
+from modelpress.export.onnx_flavours import emit, write_onnx
+from modelpress.export.onnx_source import open_onnx
+from modelpress.export.onnx_stream import write_onnx_stream
+from modelpress.export.quantized import QuantizedModel, dense_array
+from modelpress.export.runtime import open_session
 from tests.conftest import small_model, sparse_model
 from tests.export.foreign_onnx import MODELS, arrays_of, every_operator, foreign, inputs_for, saved
 

@@ -5,10 +5,10 @@ import onnx
 import pytest
 from numpy.testing import assert_array_equal
 
-from export.errors import InputError, ModelError
-from export.packing import PackOptions, open_for_packing
-from export.post_training import PostTraining
-from export.quantized import QuantizedTensor
+from modelpress.export.errors import InputError, ModelError
+from modelpress.export.packing import PackOptions, open_for_packing
+from modelpress.export.post_training import PostTraining
+from modelpress.export.quantized import QuantizedTensor
 from tests.export.foreign_onnx import MODELS, NODE, arrays_of, embedding, every_operator, foreign, saved
 
 

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.testing import assert_array_equal
 
-from export import post_training
-from export.errors import ModelError
-from export.post_training import PostTraining, quantize_weight
-from export.quantized import QuantizedTensor
+from modelpress.export import post_training
+from modelpress.export.errors import ModelError
+from modelpress.export.post_training import PostTraining, quantize_weight
+from modelpress.export.quantized import QuantizedTensor
 
 OPTIONS = st.builds(
     PostTraining,

@@ -5,14 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from export.errors import ModelError
-from export.graph import IR_VERSION, with_initializers
-from export.onnx_flavours import emit, prepare, stored_weights
-from export.onnx_flavours.bit_fields import pack_fields
-from export.onnx_flavours.constant_nodes import unused_names
-from export.onnx_flavours.stored_weights import StoredWeight, store_weights
-from export.quantized import QuantizedModel, QuantizedTensor, dense_array
-from export.runtime import open_session, run_batched
+from modelpress.export.errors import ModelError
+from modelpress.export.graph import IR_VERSION, with_initializers
+from modelpress.export.onnx_flavours import emit, prepare, stored_weights
+from modelpress.export.onnx_flavours.bit_fields import pack_fields
+from modelpress.export.onnx_flavours.constant_nodes import unused_names
+from modelpress.export.onnx_flavours.stored_weights import StoredWeight, store_weights
+from modelpress.export.quantized import QuantizedModel, QuantizedTensor, dense_array
+from modelpress.export.runtime import open_session, run_batched
 from tests.conftest import small_model
 from tests.samples import quantized
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from export.byte_parts import PartWriter
-from export.encodings import (
+from modelpress.export.byte_parts import PartWriter
+from modelpress.export.encodings import (
     HUFFMAN_IDS,
     byte_planes,
     coded_planes,
@@ -13,10 +13,10 @@ from export.encodings import (
     packed,
     raw,
 )
-from export.encodings.file_state import FileState
-from export.encodings.grid import spec_of
-from export.encodings.huffman_blob import NO_SHARED
-from export.quantized import QuantizedTensor, Tensor
+from modelpress.export.encodings.file_state import FileState
+from modelpress.export.encodings.grid import spec_of
+from modelpress.export.encodings.huffman_blob import NO_SHARED
+from modelpress.export.quantized import QuantizedTensor, Tensor
 
 Ways = dict[str, tuple[int, PartWriter]]
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from export.artifact import encode_artifact
-from export.artifact_frame import VERSION
+from modelpress.export.artifact import encode_artifact
+from modelpress.export.artifact_frame import VERSION
+from modelpress.toolkit.file_commands import unpack_file
 from tests.conftest import small_model, sparse_model
 from tests.export.ways import every_way
-from toolkit.file_commands import unpack_file
 
 PREFIX = Path(__file__).parent / f"v{VERSION[0]}.{VERSION[1]}"
 

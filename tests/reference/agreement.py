@@ -8,10 +8,10 @@ from time import perf_counter
 import numpy as np
 import onnx
 
-from export.artifact import Artifact
-from export.encodings.spec import DTYPES
-from export.errors import ArtifactError
-from export.quantized import QuantizedTensor
+from modelpress.export.artifact import Artifact
+from modelpress.export.encodings.spec import DTYPES
+from modelpress.export.errors import ArtifactError
+from modelpress.export.quantized import QuantizedTensor
 from tests.reference.press_reference import Refused, decode, dequantized
 
 SECONDS = 2.0

@@ -6,14 +6,14 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from toolkit.compressed import CompressedNetwork
-from toolkit.data.batches import DeviceSplit
-from toolkit.device import choose_device
-from toolkit.quantization.quantizers import QuantizerSpec
-from toolkit.recipe import TrainingOptions
-from toolkit.training.loop import train
-from toolkit.training.progress import Silent
-from toolkit.training.team import join_team
+from modelpress.toolkit.compressed import CompressedNetwork
+from modelpress.toolkit.data.batches import DeviceSplit
+from modelpress.toolkit.device import choose_device
+from modelpress.toolkit.quantization.quantizers import QuantizerSpec
+from modelpress.toolkit.recipe import TrainingOptions
+from modelpress.toolkit.training.loop import train
+from modelpress.toolkit.training.progress import Silent
+from modelpress.toolkit.training.team import join_team
 
 
 def network() -> CompressedNetwork:

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from export.artifact import write_artifact
+from modelpress.export.artifact import write_artifact
 from tests.conftest import one_line, small_model, sparse_model
 
 
@@ -26,7 +26,7 @@ def test_bench_size_prints_every_form_and_draws(artifact, tmp_path, call):
 def test_bench_size_needs_quantized_tensors(tmp_path, call):
     import numpy as np
 
-    from export.quantized import QuantizedModel
+    from modelpress.export.quantized import QuantizedModel
 
     write_artifact(tmp_path / "m.press", QuantizedModel(small_model().graph, {"b": np.ones(3, np.float32)}))
     code, _, err = call("bench", "size", tmp_path / "m.press")

@@ -15,18 +15,18 @@ import numpy as np
 import onnx
 import pytest
 
-from export import bundle_files
-from export.artifact import read_artifact, write_artifact
-from export.bundle_files import run, verify
-from export.bundle_manifest import Manifest
-from export.graph import INPUT, GraphBuilder
-from export.quantized import QuantizedTensor
-from export.runtime import open_decoded, run_batched
+from modelpress.export import bundle_files
+from modelpress.export.artifact import read_artifact, write_artifact
+from modelpress.export.bundle_files import run, verify
+from modelpress.export.bundle_manifest import Manifest
+from modelpress.export.graph import INPUT, GraphBuilder
+from modelpress.export.quantized import QuantizedTensor
+from modelpress.export.runtime import open_decoded, run_batched
+from modelpress.toolkit import bundle_claims, bundle_command
+from modelpress.toolkit.bundle_claims import choose_samples
+from modelpress.toolkit.data.cifar10 import CLASS_NAMES, MEAN, STD
+from modelpress.toolkit.data.image_set import normalised
 from tests.conftest import modelpress, one_line, small_model
-from toolkit import bundle_claims, bundle_command
-from toolkit.bundle_claims import choose_samples
-from toolkit.data.cifar10 import CLASS_NAMES, MEAN, STD
-from toolkit.data.image_set import normalised
 
 Image = pytest.importorskip("PIL.Image")
 N_IMAGES = 120
@@ -47,7 +47,7 @@ sys.meta_path.insert(0, Blocker())
 sys.argv = {argv!r}
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
-OURS = ("export", "toolkit", "benchmarks", "onnx", "torch", "torchvision", "pydantic", "scipy")
+OURS = ("modelpress", "onnx", "torch", "torchvision", "pydantic", "scipy")
 
 
 def classifier(metadata):

@@ -5,10 +5,10 @@ import zipfile
 import numpy as np
 import pytest
 
-from export.errors import InputError
-from toolkit.calibration_data import load_calibration
-from toolkit.data.cifar10 import MEAN, STD, load_cifar10
-from toolkit.data.image_set import normalised
+from modelpress.export.errors import InputError
+from modelpress.toolkit.calibration_data import load_calibration
+from modelpress.toolkit.data.cifar10 import MEAN, STD, load_cifar10
+from modelpress.toolkit.data.image_set import normalised
 
 METADATA = {"modelpress.input": json.dumps({"mean": MEAN, "std": STD}), "modelpress.dataset": "cifar10"}
 PIXELS = np.random.default_rng(0).integers(0, 256, (7, 3, 5, 4), np.uint8)

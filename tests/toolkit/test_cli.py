@@ -5,11 +5,11 @@ import onnx
 import pytest
 import torch
 
-from benchmarks.records import read_results
-from export.artifact import read_artifact, write_artifact
+from modelpress.benchmarks.records import read_results
+from modelpress.export.artifact import read_artifact, write_artifact
+from modelpress.toolkit import cli
+from modelpress.toolkit.models.resnet_cifar import ResNetCifar
 from tests.conftest import QUICK, ROOT, modelpress, one_line, small_model
-from toolkit import cli
-from toolkit.models.resnet_cifar import ResNetCifar
 
 FLAVOURS = ("float", "sparse", "int8-sparse")  # of the default recipe
 ALL_FLAVOURS = f"onnx=[{', '.join(FLAVOURS)}]"
@@ -417,7 +417,7 @@ def test_an_interrupt_is_told(call, monkeypatch, tmp_path):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("toolkit.file_commands.inspection", interrupted)
+    monkeypatch.setattr("modelpress.toolkit.file_commands.inspection", interrupted)
     code, _, err = call("inspect", tmp_path / "a.press")
     assert code == 130
     assert one_line(err).strip() == "modelpress: stopped"

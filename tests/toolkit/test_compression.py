@@ -5,16 +5,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from export.errors import InputError, ModelError
-from export.onnx_flavours import emit
-from export.quantized import QuantizedTensor
-from export.runtime import open_session, run_batched
-from toolkit.compressed import CompressedNetwork
-from toolkit.freeze import freeze
-from toolkit.layers import matching, weight_layers, without
-from toolkit.models.resnet_cifar import ResNetCifar
-from toolkit.pruning.magnitude import prune_global, prune_per_layer
-from toolkit.quantization.quantizers import QuantizerSpec, codes_of, fake_quantize, min_max_grid, values_of
+from modelpress.export.errors import InputError, ModelError
+from modelpress.export.onnx_flavours import emit
+from modelpress.export.quantized import QuantizedTensor
+from modelpress.export.runtime import open_session, run_batched
+from modelpress.toolkit.compressed import CompressedNetwork
+from modelpress.toolkit.freeze import freeze
+from modelpress.toolkit.layers import matching, weight_layers, without
+from modelpress.toolkit.models.resnet_cifar import ResNetCifar
+from modelpress.toolkit.pruning.magnitude import prune_global, prune_per_layer
+from modelpress.toolkit.quantization.quantizers import (
+    QuantizerSpec,
+    codes_of,
+    fake_quantize,
+    min_max_grid,
+    values_of,
+)
 
 specs = st.builds(QuantizerSpec, st.integers(2, 8), st.booleans(), st.booleans())
 

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from export.errors import InputError
-from toolkit.data.batches import EpochPlan, n_batches, to_device
-from toolkit.data.cifar10 import load_cifar10, read_batch
-from toolkit.data.digits import load_digits
-from toolkit.data.image_set import load_image_set, normalised
+from modelpress.export.errors import InputError
+from modelpress.toolkit.data.batches import EpochPlan, n_batches, to_device
+from modelpress.toolkit.data.cifar10 import load_cifar10, read_batch
+from modelpress.toolkit.data.digits import load_digits
+from modelpress.toolkit.data.image_set import load_image_set, normalised
 
 CPU = torch.device("cpu")
 

@@ -7,15 +7,14 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from export.errors import InputError, ModelpressError
-from tests.toolkit.test_training import CPU, DIGITS, TRAIN, SignalAt, assert_same, fit, weights_of
-from toolkit.compressed import CompressedNetwork
-from toolkit.data.batches import EpochPlan, to_device
-from toolkit.network_file import NetworkState, save_network
-from toolkit.quantization.least_error import least_error_grid
-from toolkit.quantization.quantizers import QuantizerSpec
-from toolkit.quantization.start import QuantizationStart
-from toolkit.recipe import (
+from modelpress.export.errors import InputError, ModelpressError
+from modelpress.toolkit.compressed import CompressedNetwork
+from modelpress.toolkit.data.batches import EpochPlan, to_device
+from modelpress.toolkit.network_file import NetworkState, save_network
+from modelpress.toolkit.quantization.least_error import least_error_grid
+from modelpress.toolkit.quantization.quantizers import QuantizerSpec
+from modelpress.toolkit.quantization.start import QuantizationStart
+from modelpress.toolkit.recipe import (
     DataOptions,
     ModelOptions,
     PruneOptions,
@@ -23,7 +22,7 @@ from toolkit.recipe import (
     Recipe,
     TrainingOptions,
 )
-from toolkit.stages import (
+from modelpress.toolkit.stages import (
     batch_norm_stage,
     freeze_stage,
     new_network,
@@ -31,13 +30,14 @@ from toolkit.stages import (
     teacher_for,
     train_stage,
 )
-from toolkit.training.averaging import WeightAverage
-from toolkit.training.batch_norm import reestimate_batch_norm
-from toolkit.training.checkpoint import load_state
-from toolkit.training.interrupt import Interrupted
-from toolkit.training.losses import training_loss
-from toolkit.training.progress import Silent
-from toolkit.training.rules import Moment, TrainingRule
+from modelpress.toolkit.training.averaging import WeightAverage
+from modelpress.toolkit.training.batch_norm import reestimate_batch_norm
+from modelpress.toolkit.training.checkpoint import load_state
+from modelpress.toolkit.training.interrupt import Interrupted
+from modelpress.toolkit.training.losses import training_loss
+from modelpress.toolkit.training.progress import Silent
+from modelpress.toolkit.training.rules import Moment, TrainingRule
+from tests.toolkit.test_training import CPU, DIGITS, TRAIN, SignalAt, assert_same, fit, weights_of
 
 PER_EPOCH = 5  # steps
 IMAGES = replace(

@@ -9,17 +9,17 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from torch import nn
 
-from export.artifact import read_artifact, write_artifact
-from export.errors import InputError
-from toolkit.compressed import CompressedNetwork
-from toolkit.freeze import freeze
-from toolkit.layers import weight_layers
-from toolkit.models.resnet_cifar import ResNetCifar
-from toolkit.network_file import NetworkState, load_network, save_network
-from toolkit.pruning.magnitude import prune_per_layer
-from toolkit.quantization.learned_step import GridParameters
-from toolkit.quantization.least_error import least_error_grid
-from toolkit.quantization.quantizers import (
+from modelpress.export.artifact import read_artifact, write_artifact
+from modelpress.export.errors import InputError
+from modelpress.toolkit.compressed import CompressedNetwork
+from modelpress.toolkit.freeze import freeze
+from modelpress.toolkit.layers import weight_layers
+from modelpress.toolkit.models.resnet_cifar import ResNetCifar
+from modelpress.toolkit.network_file import NetworkState, load_network, save_network
+from modelpress.toolkit.pruning.magnitude import prune_per_layer
+from modelpress.toolkit.quantization.learned_step import GridParameters
+from modelpress.toolkit.quantization.least_error import least_error_grid
+from modelpress.toolkit.quantization.quantizers import (
     Grid,
     QuantizerSpec,
     codes_of,
@@ -27,8 +27,8 @@ from toolkit.quantization.quantizers import (
     min_max_grid,
     values_of,
 )
-from toolkit.recipe import ModelOptions
-from toolkit.training.checkpoint import load_state, save_state
+from modelpress.toolkit.recipe import ModelOptions
+from modelpress.toolkit.training.checkpoint import load_state, save_state
 
 KINDS = [(True, "float"), (False, "float"), (False, "integer")]  # symmetric, zero point
 LARGEST = float(np.float32(1e30))

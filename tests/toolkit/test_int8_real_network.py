@@ -3,21 +3,21 @@
 import numpy as np
 import pytest
 
-from benchmarks.peers import ort_static
-from export.calibration import CalibrationMethod, CalibrationOptions, calibrate
-from export.graph import metadata, with_initializers
-from export.onnx_flavours import int8
-from export.post_training import PostTraining, quantize_weight
-from export.quantized import QuantizedModel, dense_array
-from export.runtime import open_session, run_batched
+from modelpress.benchmarks.peers import ort_static
+from modelpress.export.calibration import CalibrationMethod, CalibrationOptions, calibrate
+from modelpress.export.graph import metadata, with_initializers
+from modelpress.export.onnx_flavours import int8
+from modelpress.export.post_training import PostTraining, quantize_weight
+from modelpress.export.quantized import QuantizedModel, dense_array
+from modelpress.export.runtime import open_session, run_batched
+from modelpress.toolkit.calibration_data import load_calibration
+from modelpress.toolkit.data.cifar10 import load_cifar10
+from modelpress.toolkit.data.image_set import normalised
+from modelpress.toolkit.network_file import load_network
+from modelpress.toolkit.recipe import ModelOptions
+from modelpress.toolkit.stages import freeze_stage
 from tests.conftest import with_int8_weights
 from tests.export.test_int8 import optimised_operators
-from toolkit.calibration_data import load_calibration
-from toolkit.data.cifar10 import load_cifar10
-from toolkit.data.image_set import normalised
-from toolkit.network_file import load_network
-from toolkit.recipe import ModelOptions
-from toolkit.stages import freeze_stage
 
 N_TEST, N_CALIBRATION = 400, 128
 

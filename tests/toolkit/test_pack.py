@@ -10,10 +10,10 @@ import pytest
 from numpy.testing import assert_array_equal
 from onnx import TensorProto, helper
 
-from export.artifact import open_artifact, read_artifact
-from export.onnx_source import open_onnx
-from export.quantized import QuantizedTensor
-from export.runtime import open_session
+from modelpress.export.artifact import open_artifact, read_artifact
+from modelpress.export.onnx_source import open_onnx
+from modelpress.export.quantized import QuantizedTensor
+from modelpress.export.runtime import open_session
 from tests.conftest import ROOT, one_line
 from tests.export.foreign_onnx import INFO, MODELS, NODE, every_operator, foreign, inputs_for, saved
 
@@ -160,8 +160,8 @@ WIDTH = 2000  # matrices of 16 MB
 MEASURED = """
 import sys
 from pathlib import Path
-from toolkit.cli import main
-import toolkit.pack_command, toolkit.file_commands
+from modelpress.toolkit.cli import main
+import modelpress.toolkit.pack_command, modelpress.toolkit.file_commands
 def peak():
     status = Path("/proc/self/status").read_text()
     return 1024 * int(status.split("VmHWM:")[1].split()[0])

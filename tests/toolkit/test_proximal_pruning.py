@@ -6,18 +6,18 @@ import torch
 from numpy.testing import assert_allclose
 from torch import nn
 
-from benchmarks.records import read_results
-from export.artifact import read_artifact
+from modelpress.benchmarks.records import read_results
+from modelpress.export.artifact import read_artifact
+from modelpress.toolkit.compressed import CompressedNetwork
+from modelpress.toolkit.layers import weight_layers
+from modelpress.toolkit.network_file import load_network
+from modelpress.toolkit.pruning.proximal import ProximalStep, penalty_at
+from modelpress.toolkit.recipe import ModelOptions, PruneOptions, TrainingOptions
+from modelpress.toolkit.sparse_regression.prox import trimmed_soft_threshold
+from modelpress.toolkit.training.interrupt import Interrupted
+from modelpress.toolkit.training.rules import Moment
 from tests.conftest import QUICK, one_line
 from tests.toolkit.test_training import SignalAt, assert_same, fit, weights_of
-from toolkit.compressed import CompressedNetwork
-from toolkit.layers import weight_layers
-from toolkit.network_file import load_network
-from toolkit.pruning.proximal import ProximalStep, penalty_at
-from toolkit.recipe import ModelOptions, PruneOptions, TrainingOptions
-from toolkit.sparse_regression.prox import trimmed_soft_threshold
-from toolkit.training.interrupt import Interrupted
-from toolkit.training.rules import Moment
 
 METHODS = ["proximal-l1", "trimmed-l1", "group-lasso"]
 OPTIONS = TrainingOptions(epochs=3, batch=32, lr=0.02, padding=2)

@@ -5,17 +5,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from export.errors import InputError
+from modelpress.export.errors import InputError
+from modelpress.toolkit.compressed import CompressedNetwork
+from modelpress.toolkit.layers import weight_layers
+from modelpress.toolkit.network_file import NetworkState
+from modelpress.toolkit.pruning.granularity import choose_masks, keep_n_of_m, pattern_of, prune_channels
+from modelpress.toolkit.pruning.magnitude import prune_below_percentile
+from modelpress.toolkit.pruning.schedule import PruningSchedule, sparsity_at
+from modelpress.toolkit.recipe import ModelOptions, PruneOptions, TrainingOptions
+from modelpress.toolkit.stages import prunable_layers, prune_stage
+from modelpress.toolkit.training.rules import Moment, TrainingRule
 from tests.toolkit.test_training import fit
-from toolkit.compressed import CompressedNetwork
-from toolkit.layers import weight_layers
-from toolkit.network_file import NetworkState
-from toolkit.pruning.granularity import choose_masks, keep_n_of_m, pattern_of, prune_channels
-from toolkit.pruning.magnitude import prune_below_percentile
-from toolkit.pruning.schedule import PruningSchedule, sparsity_at
-from toolkit.recipe import ModelOptions, PruneOptions, TrainingOptions
-from toolkit.stages import prunable_layers, prune_stage
-from toolkit.training.rules import Moment, TrainingRule
 
 METHODS = ("global-magnitude", "layer-magnitude")
 PER_EPOCH = 5  # steps of the trainings here

@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.records import read_results
+from modelpress.benchmarks.records import read_results
 from tests.conftest import ROOT
 from tests.toolkit.test_cli import QUICK, modelpress
 

@@ -2,10 +2,10 @@ import re
 
 import pytest
 
-from export.errors import InputError
+from modelpress.export.errors import InputError
+from modelpress.toolkit.recipe import Recipe, dump_recipe, load_recipe, parse_setting
+from modelpress.toolkit.studies.rows import ROWS
 from tests.conftest import ROOT
-from toolkit.recipe import Recipe, dump_recipe, load_recipe, parse_setting
-from toolkit.studies.rows import ROWS
 
 
 def test_the_defaults_are_the_recipe_without_a_file():

@@ -10,18 +10,24 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from export.artifact import write_artifact
-from export.errors import InputError
-from tests.conftest import one_line
-from toolkit.data.batches import to_device
-from toolkit.data.image_set import Split
-from toolkit.device import choose_device
-from toolkit.file_commands import inspection
-from toolkit.network_file import NetworkState, new_network, save_network
-from toolkit.quantization.bit_allocation import allocate, least_budget
-from toolkit.recipe import DataOptions, ModelOptions, QuantizeOptions, Recipe, load_recipe
-from toolkit.sensitivity import Sensitivity, WidthFile, WidthFiles, measure, measuring_images, propose
-from toolkit.sensitivity_command import (
+from modelpress.export.artifact import write_artifact
+from modelpress.export.errors import InputError
+from modelpress.toolkit.data.batches import to_device
+from modelpress.toolkit.data.image_set import Split
+from modelpress.toolkit.device import choose_device
+from modelpress.toolkit.file_commands import inspection
+from modelpress.toolkit.network_file import NetworkState, new_network, save_network
+from modelpress.toolkit.quantization.bit_allocation import allocate, least_budget
+from modelpress.toolkit.recipe import DataOptions, ModelOptions, QuantizeOptions, Recipe, load_recipe
+from modelpress.toolkit.sensitivity import (
+    Sensitivity,
+    WidthFile,
+    WidthFiles,
+    measure,
+    measuring_images,
+    propose,
+)
+from modelpress.toolkit.sensitivity_command import (
     Question,
     parse_bits,
     parse_size,
@@ -29,9 +35,10 @@ from toolkit.sensitivity_command import (
     run_sensitivity,
     show_sensitivity,
 )
-from toolkit.stages import freeze_stage, load_images, prune_stage, quantizer_stage
-from toolkit.training.evaluate import Quality
-from toolkit.training.progress import Silent
+from modelpress.toolkit.stages import freeze_stage, load_images, prune_stage, quantizer_stage
+from modelpress.toolkit.training.evaluate import Quality
+from modelpress.toolkit.training.progress import Silent
+from tests.conftest import one_line
 
 BITS = (2, 4, 8)
 
@@ -396,7 +403,9 @@ def test_an_interrupt_leaves_nothing(checkpoint, tmp_path, call, monkeypatch):
     scratch, output = tmp_path / "scratch", tmp_path / "out"
     scratch.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(scratch))
-    monkeypatch.setattr("toolkit.sensitivity.open_artifact", stopped)  # the first file has been written
+    monkeypatch.setattr(
+        "modelpress.toolkit.sensitivity.open_artifact", stopped
+    )  # the first file has been written
     code, _, err = call("sensitivity", checkpoint, *QUICKLY, "--bits", "2", "-o", output / "s.json")
     assert (code, "Traceback" in err) == (130, False)
     assert list(scratch.iterdir()) == list(output.iterdir()) == []

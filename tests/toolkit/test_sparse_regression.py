@@ -6,20 +6,25 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.linear_model import Lasso
 
-from export.errors import InputError
-from toolkit.sparse_regression.lasso_speed import OURS, SCIKIT_LEARN, SpeedProblem, measure_lasso_speed
-from toolkit.sparse_regression.objectives import LeastSquares, largest_eigenvalue
-from toolkit.sparse_regression.optimality import judge
-from toolkit.sparse_regression.penalties import L1, AtMost, GroupLasso, NoPenalty, TrimmedL1
-from toolkit.sparse_regression.prox import (
+from modelpress.export.errors import InputError
+from modelpress.toolkit.sparse_regression.lasso_speed import (
+    OURS,
+    SCIKIT_LEARN,
+    SpeedProblem,
+    measure_lasso_speed,
+)
+from modelpress.toolkit.sparse_regression.objectives import LeastSquares, largest_eigenvalue
+from modelpress.toolkit.sparse_regression.optimality import judge
+from modelpress.toolkit.sparse_regression.penalties import L1, AtMost, GroupLasso, NoPenalty, TrimmedL1
+from modelpress.toolkit.sparse_regression.prox import (
     block_soft_threshold,
     keep_largest,
     largest,
     soft_threshold,
     trimmed_soft_threshold,
 )
-from toolkit.sparse_regression.solvers import STEPS, minimise
-from toolkit.training.progress import Silent
+from modelpress.toolkit.sparse_regression.solvers import STEPS, minimise
+from modelpress.toolkit.training.progress import Silent
 
 seeds = st.integers(0, 10_000)
 
@@ -219,7 +224,7 @@ def test_the_lipschitz_constant_is_the_largest_eigenvalue(n, d, seed):
 
 
 def test_the_lipschitz_constant_of_a_large_matrix_is_bounded_from_above(monkeypatch):
-    monkeypatch.setattr("toolkit.sparse_regression.objectives._EXACT_EIGENVALUES", 10)
+    monkeypatch.setattr("modelpress.toolkit.sparse_regression.objectives._EXACT_EIGENVALUES", 10)
     for seed in range(20):
         X = np.random.default_rng(seed).standard_normal((200, 300))
         exact = np.linalg.norm(X, 2) ** 2
@@ -429,7 +434,7 @@ def test_a_penalty_that_leaves_no_weight_needs_no_step():
 
 
 def test_a_solution_that_is_not_sparse_enough_is_refused(monkeypatch):
-    monkeypatch.setattr("toolkit.sparse_regression.working_set._MOST_COLUMNS", 10)
+    monkeypatch.setattr("modelpress.toolkit.sparse_regression.working_set._MOST_COLUMNS", 10)
     problem = random_problem(11, 60, 80)
     with pytest.raises(InputError, match="not sparse enough for it, use fista"):
         minimise(problem, L1(1e-3 * problem.strongest_penalty), solver="working-set", tolerance=1e-6)

@@ -5,14 +5,13 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 
-from export.errors import InputError
-from tests.conftest import one_line
-from toolkit.figure_files import save_figure
-from toolkit.sparse_regression import reference
-from toolkit.sparse_regression.figures import overview_figure
-from toolkit.sparse_regression.objectives import LeastSquares
-from toolkit.sparse_regression.penalties import L1
-from toolkit.sparse_regression.study import (
+from modelpress.export.errors import InputError
+from modelpress.toolkit.figure_files import save_figure
+from modelpress.toolkit.sparse_regression import reference
+from modelpress.toolkit.sparse_regression.figures import overview_figure
+from modelpress.toolkit.sparse_regression.objectives import LeastSquares
+from modelpress.toolkit.sparse_regression.penalties import L1
+from modelpress.toolkit.sparse_regression.study import (
     Experiment,
     by_method,
     default_strengths,
@@ -20,9 +19,10 @@ from toolkit.sparse_regression.study import (
     reference_experiments,
     run_study,
 )
-from toolkit.sparse_regression.tables import load_problem
-from toolkit.study_commands import study_own, study_reference
-from toolkit.training.progress import Silent
+from modelpress.toolkit.sparse_regression.tables import load_problem
+from modelpress.toolkit.study_commands import study_own, study_reference
+from modelpress.toolkit.training.progress import Silent
+from tests.conftest import one_line
 
 EXPERIMENTS = reference_experiments()
 PUBLISHED = [i for i, experiment in enumerate(EXPERIMENTS) if experiment.published is not None]

@@ -10,22 +10,28 @@ import pytest
 import torch
 from torch import nn
 
-from export.errors import InputError, ModelpressError
+from modelpress.export.errors import InputError, ModelpressError
+from modelpress.toolkit.compressed import CompressedNetwork
+from modelpress.toolkit.data.batches import to_device
+from modelpress.toolkit.data.digits import load_digits
+from modelpress.toolkit.device import choose_device
+from modelpress.toolkit.layers import weight_layers
+from modelpress.toolkit.models.resnet_cifar import ResNetCifar
+from modelpress.toolkit.network_file import (
+    InputContract,
+    NetworkState,
+    load_network,
+    new_network,
+    save_network,
+)
+from modelpress.toolkit.pruning.magnitude import prune_global
+from modelpress.toolkit.quantization.quantizers import QuantizerSpec
+from modelpress.toolkit.recipe import ModelOptions, TrainingOptions
+from modelpress.toolkit.training.checkpoint import load_into, load_state, save_state
+from modelpress.toolkit.training.interrupt import Interrupted
+from modelpress.toolkit.training.loop import learning_rate_at, train
+from modelpress.toolkit.training.progress import Silent
 from tests.conftest import ROOT
-from toolkit.compressed import CompressedNetwork
-from toolkit.data.batches import to_device
-from toolkit.data.digits import load_digits
-from toolkit.device import choose_device
-from toolkit.layers import weight_layers
-from toolkit.models.resnet_cifar import ResNetCifar
-from toolkit.network_file import InputContract, NetworkState, load_network, new_network, save_network
-from toolkit.pruning.magnitude import prune_global
-from toolkit.quantization.quantizers import QuantizerSpec
-from toolkit.recipe import ModelOptions, TrainingOptions
-from toolkit.training.checkpoint import load_into, load_state, save_state
-from toolkit.training.interrupt import Interrupted
-from toolkit.training.loop import learning_rate_at, train
-from toolkit.training.progress import Silent
 
 CPU = choose_device("cpu", bf16=False)
 OPTIONS = TrainingOptions(epochs=3, batch=32, lr=0.02, padding=2)

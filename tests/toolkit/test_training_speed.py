@@ -5,16 +5,16 @@ import numpy as np
 import pytest
 import torch
 
-from export.errors import InputError
+from modelpress.export.errors import InputError
+from modelpress.toolkit import training_speed
+from modelpress.toolkit.data.batches import to_device
+from modelpress.toolkit.data.image_set import load_image_set
+from modelpress.toolkit.recipe import TrainingOptions, load_recipe
+from modelpress.toolkit.training.plain_loop import PictureDataset, train_plainly
+from modelpress.toolkit.training.progress import Silent
+from modelpress.toolkit.training_speed import Measurement, TrainingJob, Way, measure_training
+from modelpress.toolkit.training_ways import measure
 from tests.conftest import one_line
-from toolkit import training_speed
-from toolkit.data.batches import to_device
-from toolkit.data.image_set import load_image_set
-from toolkit.recipe import TrainingOptions, load_recipe
-from toolkit.training.plain_loop import PictureDataset, train_plainly
-from toolkit.training.progress import Silent
-from toolkit.training_speed import Measurement, TrainingJob, Way, measure_training
-from toolkit.training_ways import measure
 
 CPU = torch.device("cpu")
 

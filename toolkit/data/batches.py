@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from toolkit.data.image_set import ImageSet, Split, normalisation_factors
+from modelpress.toolkit.data.image_set import ImageSet, Split, normalisation_factors
 
 
 @dataclass(frozen=True)

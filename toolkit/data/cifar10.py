@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from export.errors import InputError
-from toolkit.data.image_set import ImageSet, Split
+from modelpress.export.errors import InputError
+from modelpress.toolkit.data.image_set import ImageSet, Split
 
 CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)

@@ -5,8 +5,8 @@ Source: E. Alpaydin and C. Kaynak, "Optical Recognition of Handwritten Digits", 
 
 import numpy as np
 
-from export.errors import InputError
-from toolkit.data.image_set import ImageSet, Split
+from modelpress.export.errors import InputError
+from modelpress.toolkit.data.image_set import ImageSet, Split
 
 _TEST_FRACTION = 0.2
 _SPLIT_SEED = 0  # not the recipe's seed: the test images are the same in every run

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from export.errors import InputError
+from modelpress.export.errors import InputError
 
 _SPLIT_SEED = 0  # not the recipe's seed: one stage's training images never are another's validation images
 
@@ -114,11 +114,11 @@ def load_image_set(
             raise InputError(
                 "the digits need no folder; for CIFAR-10 pass -c RECIPE or --set data.dataset=cifar10"
             )
-        from toolkit.data.digits import load_digits
+        from modelpress.toolkit.data.digits import load_digits
 
         return load_digits()
     if name == "cifar10":
-        from toolkit.data.cifar10 import load_cifar10
+        from modelpress.toolkit.data.cifar10 import load_cifar10
 
         return load_cifar10(folder, download=download, test_only=test_only)
     raise InputError(f"data set {name!r} is unknown; choose cifar10 or digits")

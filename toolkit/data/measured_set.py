@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from export.errors import InputError
-from toolkit.data.image_set import ImageSet, load_image_set
+from modelpress.export.errors import InputError
+from modelpress.toolkit.data.image_set import ImageSet, load_image_set
 
 
 @dataclass(frozen=True)

@@ -6,15 +6,15 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from export.errors import InputError
-from toolkit.pruning.magnitude import (
+from modelpress.export.errors import InputError
+from modelpress.toolkit.pruning.magnitude import (
     check_sparsity,
     prune_below_percentile,
     prune_global,
     prune_per_layer,
     ranks,
 )
-from toolkit.recipe import PruneOptions
+from modelpress.toolkit.recipe import PruneOptions
 
 Masks = dict[str, Tensor]
 _SINGLE_WEIGHTS = {

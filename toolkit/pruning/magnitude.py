@@ -9,8 +9,8 @@ from math import ceil
 import torch
 from torch import Tensor
 
-from export.errors import InputError
-from toolkit.sparse_regression.prox import largest
+from modelpress.export.errors import InputError
+from modelpress.toolkit.sparse_regression.prox import largest
 
 _ROUNDING = 1e-9  # 0.7 * 10 is above 7
 

@@ -10,14 +10,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from toolkit.recipe import PruneOptions
-from toolkit.sparse_regression.prox import (
+from modelpress.toolkit.recipe import PruneOptions
+from modelpress.toolkit.sparse_regression.prox import (
     block_soft_threshold,
     largest,
     soft_threshold,
     trimmed_soft_threshold,
 )
-from toolkit.training.rules import Moment, TrainingRule
+from modelpress.toolkit.training.rules import Moment, TrainingRule
 
 
 class ProximalStep(TrainingRule):

@@ -8,10 +8,10 @@ from collections.abc import Iterable
 
 import torch
 
-from toolkit.compressed import CompressedNetwork
-from toolkit.pruning.granularity import choose_masks
-from toolkit.recipe import PruneOptions
-from toolkit.training.rules import Moment, TrainingRule
+from modelpress.toolkit.compressed import CompressedNetwork
+from modelpress.toolkit.pruning.granularity import choose_masks
+from modelpress.toolkit.recipe import PruneOptions
+from modelpress.toolkit.training.rules import Moment, TrainingRule
 
 
 def sparsity_at(options: PruneOptions, done: float) -> float:

@@ -6,7 +6,7 @@ Source: Kellerer, Pferschy and Pisinger 2004, "Knapsack Problems", section 11.5 
 import numpy as np
 import numpy.typing as npt
 
-from export.errors import InputError
+from modelpress.export.errors import InputError
 
 BUCKET = 8  # bytes
 

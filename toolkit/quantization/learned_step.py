@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from toolkit.quantization.quantizers import Grid, QuantizerSpec, in_steps, rows_of, values_of
+from modelpress.toolkit.quantization.quantizers import Grid, QuantizerSpec, in_steps, rows_of, values_of
 
 
 class GridParameters(nn.Module):

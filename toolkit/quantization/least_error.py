@@ -11,7 +11,7 @@ the surviving weights count.
 import torch
 from torch import Tensor
 
-from toolkit.quantization.quantizers import Grid, QuantizerSpec, min_max_grid, rows_of
+from modelpress.toolkit.quantization.quantizers import Grid, QuantizerSpec, min_max_grid, rows_of
 
 _SHRINKAGE = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)  # of the range of minimum and maximum
 _ROUNDS = 24

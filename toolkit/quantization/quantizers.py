@@ -1,7 +1,7 @@
 """Uniform quantization grids and the straight-through estimator.
 
 A code ``c`` stands for ``c * scale`` (symmetric) or ``c * scale + offset`` (asymmetric), computed in float32
-by one multiplication and one addition: the very arithmetic of `export.quantized`, so that training, file
+by one multiplication and one addition: the very arithmetic of `modelpress.export.quantized`, so that training, file
 and runtime agree bit for bit.
 
 Source: Jacob et al. 2018, arXiv:1712.05877; straight-through estimator: Bengio et al. 2013, arXiv:1308.3432.
@@ -13,8 +13,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from export.errors import InputError
-from export.quantized import code_range
+from modelpress.export.errors import InputError
+from modelpress.export.quantized import code_range
 
 Range = Literal["min-max", "mse"]
 ZeroPoint = Literal["float", "integer"]

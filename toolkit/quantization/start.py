@@ -1,7 +1,7 @@
 """Quantization that sets in after some epochs of a training."""
 
-from toolkit.compressed import CompressedNetwork
-from toolkit.training.rules import Moment, TrainingRule
+from modelpress.toolkit.compressed import CompressedNetwork
+from modelpress.toolkit.training.rules import Moment, TrainingRule
 
 
 class QuantizationStart(TrainingRule):

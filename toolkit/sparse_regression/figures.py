@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from benchmarks.plots import BLUE, GREY, SERIES, STYLE
-from toolkit.sparse_regression.study import Curves, Finding, by_method
+from modelpress.benchmarks.plots import BLUE, GREY, SERIES, STYLE
+from modelpress.toolkit.sparse_regression.study import Curves, Finding, by_method
 
 _DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))  # a second sign beside the colour
 _NAMED_WEIGHTS = 12  # up to so many, every weight has a colour and a name

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.environment import describe_environment
-from export.errors import InputError
-from toolkit.sparse_regression.objectives import LeastSquares, Vector
-from toolkit.sparse_regression.optimality import judge
-from toolkit.sparse_regression.penalties import L1
-from toolkit.sparse_regression.solvers import minimise
-from toolkit.training.progress import Progress
+from modelpress.benchmarks.environment import describe_environment
+from modelpress.export.errors import InputError
+from modelpress.toolkit.sparse_regression.objectives import LeastSquares, Vector
+from modelpress.toolkit.sparse_regression.optimality import judge
+from modelpress.toolkit.sparse_regression.penalties import L1
+from modelpress.toolkit.sparse_regression.solvers import minimise
+from modelpress.toolkit.training.progress import Progress
 
 SCIKIT_LEARN = "scikit-learn, coordinate descent"
 OURS = {"FISTA on a working set": "working-set", "FISTA, restarted": "fista"}

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse.linalg import LinearOperator, eigsh
 
-from export.errors import InputError
-from toolkit.sparse_regression.prox import largest
+from modelpress.export.errors import InputError
+from modelpress.toolkit.sparse_regression.prox import largest
 
 Vector = npt.NDArray[np.float64]
 _SMALLEST_POWER, _LARGEST_POWER = 1e-200, 1e200  # of sums of squares

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from toolkit.sparse_regression.objectives import LeastSquares, Vector
-from toolkit.sparse_regression.penalties import Penalty
+from modelpress.toolkit.sparse_regression.objectives import LeastSquares, Vector
+from modelpress.toolkit.sparse_regression.penalties import Penalty
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def judge(problem: LeastSquares, penalty: Penalty, w: Vector, *, step: float = 1
 
     Example:
         >>> import numpy as np
-        >>> from toolkit.sparse_regression.penalties import L1
+        >>> from modelpress.toolkit.sparse_regression.penalties import L1
         >>> problem = LeastSquares(np.eye(2), np.array([3.0, 0.5]), weight=0.5)
         >>> judge(problem, L1(1.0), np.array([2.0, 0.0]))  # the minimiser
         Judgement(loss=0.625, objective=2.625, duality_gap=0.0, residual=0.0)

@@ -6,15 +6,15 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from export.errors import InputError
-from toolkit.sparse_regression.objectives import (
+from modelpress.export.errors import InputError
+from modelpress.toolkit.sparse_regression.objectives import (
     Vector,
     group_lengths,
     group_norm,
     l1_norm,
     trimmed_l1_norm,
 )
-from toolkit.sparse_regression.prox import (
+from modelpress.toolkit.sparse_regression.prox import (
     block_factor,
     check_k,
     keep_largest,

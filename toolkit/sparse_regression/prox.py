@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from array_api_compat import array_namespace
 
-from export.errors import InputError
+from modelpress.export.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor  # the operators never import torch themselves

@@ -6,7 +6,7 @@ the series; the rows of the proximal gradient, shown there as plots only, come f
 
 import numpy as np
 
-from toolkit.sparse_regression.objectives import LeastSquares
+from modelpress.toolkit.sparse_regression.objectives import LeastSquares
 
 PROBLEM = LeastSquares(
     np.array([[1.0, -2, -1, -1, 1], [2, -1, 2, 0, -2], [-1, 0, 2, 2, 1]]), np.array([7.0, 1, 1])

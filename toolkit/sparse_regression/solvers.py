@@ -6,12 +6,19 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from export.errors import InputError
-from toolkit.sparse_regression.objectives import LeastSquares, Vector, real_array
-from toolkit.sparse_regression.optimality import Judgement, judge
-from toolkit.sparse_regression.penalties import NoPenalty, Penalty
-from toolkit.sparse_regression.steps import Iterates, Smooth, fista, gradient_descent, ista, subgradient
-from toolkit.sparse_regression.working_set import working_set
+from modelpress.export.errors import InputError
+from modelpress.toolkit.sparse_regression.objectives import LeastSquares, Vector, real_array
+from modelpress.toolkit.sparse_regression.optimality import Judgement, judge
+from modelpress.toolkit.sparse_regression.penalties import NoPenalty, Penalty
+from modelpress.toolkit.sparse_regression.steps import (
+    Iterates,
+    Smooth,
+    fista,
+    gradient_descent,
+    ista,
+    subgradient,
+)
+from modelpress.toolkit.sparse_regression.working_set import working_set
 
 _CHECK_EVERY = 10  # iterations between looks at the run; a look costs about one iteration
 _FAR_WORSE = 10  # times the objective of the start: a sign of divergence while a run goes on
@@ -116,7 +123,7 @@ def minimise(
         InputError: An argument does not fit, or the step size is so large that the iterates diverge.
 
     Example:
-        >>> from toolkit.sparse_regression.penalties import L1
+        >>> from modelpress.toolkit.sparse_regression.penalties import L1
         >>> problem = LeastSquares(np.eye(3), np.array([3.0, 0.2, -1.0]), weight=0.5)
         >>> minimise(problem, L1(0.5), solver="fista", tolerance=1e-9).weights
         array([ 2.5,  0. , -0.5])

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from typing import Protocol
 
-from export.errors import InputError
-from toolkit.sparse_regression.objectives import Vector
-from toolkit.sparse_regression.penalties import L1, NoPenalty, Penalty
+from modelpress.export.errors import InputError
+from modelpress.toolkit.sparse_regression.objectives import Vector
+from modelpress.toolkit.sparse_regression.penalties import L1, NoPenalty, Penalty
 
 Iterates = Iterator[Vector]
 

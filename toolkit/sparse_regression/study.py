@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from toolkit.sparse_regression import reference
-from toolkit.sparse_regression.objectives import LeastSquares
-from toolkit.sparse_regression.penalties import L1, AtMost, NoPenalty, Penalty, TrimmedL1
-from toolkit.sparse_regression.solvers import Solution, Trace, minimise
-from toolkit.training.progress import Progress
+from modelpress.toolkit.sparse_regression import reference
+from modelpress.toolkit.sparse_regression.objectives import LeastSquares
+from modelpress.toolkit.sparse_regression.penalties import L1, AtMost, NoPenalty, Penalty, TrimmedL1
+from modelpress.toolkit.sparse_regression.solvers import Solution, Trace, minimise
+from modelpress.toolkit.training.progress import Progress
 
 AT_THE_OPTIMUM = 1e-9  # excess of the squared error, relative to that of w = 0
 CLOSED = 1e-6  # duality gap, relative to the objective

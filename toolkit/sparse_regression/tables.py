@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from export.errors import InputError
-from toolkit.sparse_regression.objectives import LeastSquares
+from modelpress.export.errors import InputError
+from modelpress.toolkit.sparse_regression.objectives import LeastSquares
 
 _UNREADABLE = (
     ValueError,

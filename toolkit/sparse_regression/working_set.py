@@ -14,11 +14,11 @@ from itertools import islice
 import numpy as np
 import numpy.typing as npt
 
-from export.errors import InputError
-from toolkit.sparse_regression.objectives import LeastSquares, Vector, top_eigenvalue
-from toolkit.sparse_regression.optimality import Judgement, duality_gap, judge_products
-from toolkit.sparse_regression.penalties import L1, Penalty
-from toolkit.sparse_regression.steps import fista
+from modelpress.export.errors import InputError
+from modelpress.toolkit.sparse_regression.objectives import LeastSquares, Vector, top_eigenvalue
+from modelpress.toolkit.sparse_regression.optimality import Judgement, duality_gap, judge_products
+from modelpress.toolkit.sparse_regression.penalties import L1, Penalty
+from modelpress.toolkit.sparse_regression.steps import fista
 
 _FIRST_COLUMNS = 100  # the working set's first size, and its least growth
 _GROWTH = 0.7  # at most so many columns are added, relative to the nonzero weights

@@ -5,16 +5,16 @@ import io
 from pathlib import Path
 from typing import Any
 
-from benchmarks.report import markdown_table
-from export.atomic_file import write_atomically
-from toolkit.console import CONSOLE, TerminalProgress, print_table
-from toolkit.figure_files import save_figure
-from toolkit.output_folder import prepare_output_folder, write_json
-from toolkit.recipe import Recipe
-from toolkit.studies.figures import accuracy_by_bits, accuracy_by_sparsity
-from toolkit.studies.rows import Study
-from toolkit.studies.run_row import RowRecord
-from toolkit.studies.study import plan_study, run_study, study_record
+from modelpress.benchmarks.report import markdown_table
+from modelpress.export.atomic_file import write_atomically
+from modelpress.toolkit.console import CONSOLE, TerminalProgress, print_table
+from modelpress.toolkit.figure_files import save_figure
+from modelpress.toolkit.output_folder import prepare_output_folder, write_json
+from modelpress.toolkit.recipe import Recipe
+from modelpress.toolkit.studies.figures import accuracy_by_bits, accuracy_by_sparsity
+from modelpress.toolkit.studies.rows import Study
+from modelpress.toolkit.studies.run_row import RowRecord
+from modelpress.toolkit.studies.study import plan_study, run_study, study_record
 
 _MISSING = "–"
 _HEADINGS = {

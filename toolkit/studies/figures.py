@@ -7,9 +7,9 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.plots import BLUE, GREEN, GREY, ORANGE, RED, STYLE
-from toolkit.studies.rows import ROWS
-from toolkit.studies.run_row import RowRecord
+from modelpress.benchmarks.plots import BLUE, GREEN, GREY, ORANGE, RED, STYLE
+from modelpress.toolkit.studies.rows import ROWS
+from modelpress.toolkit.studies.run_row import RowRecord
 
 _TEXT = "#333A44"
 _CLOSE_UP = 7.0  # points of accuracy below the best row

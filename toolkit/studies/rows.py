@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, Literal
 
-from export.errors import InputError
-from toolkit.recipe import Recipe, over_defaults
+from modelpress.export.errors import InputError
+from modelpress.toolkit.recipe import Recipe, over_defaults
 
 Study = Literal["prune", "quantize"]
 Kind = Literal["post-training", "reference", "improved"]

@@ -6,20 +6,20 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from benchmarks.accuracy import top1, wilson_interval
-from benchmarks.model_file import open_model
-from export.artifact import write_artifact
-from export.errors import InputError
-from export.runtime import open_session, run_batched
-from toolkit.compression import CHECKPOINT, compress
-from toolkit.data.image_set import ImageSet, normalised
-from toolkit.device import Device
-from toolkit.network_file import NetworkState
-from toolkit.output_folder import file_facts, state_path, write_json
-from toolkit.recipe import Recipe
-from toolkit.stages import freeze_stage, prunable_layers, starting_network
-from toolkit.studies.rows import Row
-from toolkit.training.progress import Progress
+from modelpress.benchmarks.accuracy import top1, wilson_interval
+from modelpress.benchmarks.model_file import open_model
+from modelpress.export.artifact import write_artifact
+from modelpress.export.errors import InputError
+from modelpress.export.runtime import open_session, run_batched
+from modelpress.toolkit.compression import CHECKPOINT, compress
+from modelpress.toolkit.data.image_set import ImageSet, normalised
+from modelpress.toolkit.device import Device
+from modelpress.toolkit.network_file import NetworkState
+from modelpress.toolkit.output_folder import file_facts, state_path, write_json
+from modelpress.toolkit.recipe import Recipe
+from modelpress.toolkit.stages import freeze_stage, prunable_layers, starting_network
+from modelpress.toolkit.studies.rows import Row
+from modelpress.toolkit.training.progress import Progress
 
 PRESS, RECORD = "model.press", "row.json"
 

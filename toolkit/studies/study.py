@@ -4,17 +4,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.environment import describe_environment
-from export.errors import InputError
-from toolkit.compression import CHECKPOINT
-from toolkit.data.image_set import load_image_set
-from toolkit.device import device_of
-from toolkit.output_folder import file_facts
-from toolkit.recipe import Recipe
-from toolkit.stages import check_dense, starting_network
-from toolkit.studies.rows import ROWS, Row, Study, choose_rows, rows_asked_for
-from toolkit.studies.run_row import RECORD, RowRecord, finished_row, forget_row, run_row
-from toolkit.training.progress import Progress
+from modelpress.benchmarks.environment import describe_environment
+from modelpress.export.errors import InputError
+from modelpress.toolkit.compression import CHECKPOINT
+from modelpress.toolkit.data.image_set import load_image_set
+from modelpress.toolkit.device import device_of
+from modelpress.toolkit.output_folder import file_facts
+from modelpress.toolkit.recipe import Recipe
+from modelpress.toolkit.stages import check_dense, starting_network
+from modelpress.toolkit.studies.rows import ROWS, Row, Study, choose_rows, rows_asked_for
+from modelpress.toolkit.studies.run_row import RECORD, RowRecord, finished_row, forget_row, run_row
+from modelpress.toolkit.training.progress import Progress
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ average over batches is that of Izmailov et al. 2018, arXiv:1803.05407, section 
 import torch
 from torch import nn
 
-from toolkit.data.batches import DeviceSplit, EpochPlan
+from modelpress.toolkit.data.batches import DeviceSplit, EpochPlan
 
 _BATCH = 250
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from toolkit.data.batches import DeviceSplit
+from modelpress.toolkit.data.batches import DeviceSplit
 
 _BATCH = 500
 

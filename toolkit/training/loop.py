@@ -15,18 +15,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from export.errors import InputError, ModelpressError
-from toolkit.data.batches import DeviceSplit, EpochPlan, n_batches
-from toolkit.device import Device
-from toolkit.recipe import TrainingOptions
-from toolkit.training.averaging import WeightAverage
-from toolkit.training.checkpoint import State, load_state, save_state
-from toolkit.training.evaluate import top1
-from toolkit.training.interrupt import Interrupted, StopRequest, stop_on_signal
-from toolkit.training.losses import training_loss
-from toolkit.training.memory import keep_freed_memory
-from toolkit.training.progress import Progress
-from toolkit.training.rules import Moment, TrainingRule
+from modelpress.export.errors import InputError, ModelpressError
+from modelpress.toolkit.data.batches import DeviceSplit, EpochPlan, n_batches
+from modelpress.toolkit.device import Device
+from modelpress.toolkit.recipe import TrainingOptions
+from modelpress.toolkit.training.averaging import WeightAverage
+from modelpress.toolkit.training.checkpoint import State, load_state, save_state
+from modelpress.toolkit.training.evaluate import top1
+from modelpress.toolkit.training.interrupt import Interrupted, StopRequest, stop_on_signal
+from modelpress.toolkit.training.losses import training_loss
+from modelpress.toolkit.training.memory import keep_freed_memory
+from modelpress.toolkit.training.progress import Progress
+from modelpress.toolkit.training.rules import Moment, TrainingRule
 
 _STEPS_BETWEEN_QUESTIONS = 8  # of processes that train together, whether one was asked to stop
 

@@ -3,7 +3,7 @@
 from torch import Tensor
 from torch.nn import functional as F
 
-from toolkit.recipe import TrainingOptions
+from modelpress.toolkit.recipe import TrainingOptions
 
 
 def training_loss(

@@ -1,4 +1,4 @@
-"""A training loop as it is usually written in PyTorch: what the speed of `toolkit.training.loop` is measured against.
+"""A training loop as it is usually written in PyTorch: what the speed of `training.loop` is measured against.
 
 Images are decoded, augmented and collected one by one by the workers of a `DataLoader`; everything is float32 in the
 default memory layout; the loss is read back after every step.
@@ -13,9 +13,9 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from export.errors import InputError
-from toolkit.data.image_set import ImageSet, Split
-from toolkit.recipe import TrainingOptions
+from modelpress.export.errors import InputError
+from modelpress.toolkit.data.image_set import ImageSet, Split
+from modelpress.toolkit.recipe import TrainingOptions
 
 
 class PictureDataset(Dataset[tuple[Tensor, int]]):

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, distributed, nn
 
-from export.errors import InputError
+from modelpress.export.errors import InputError
 
 
 @dataclass(frozen=True)
