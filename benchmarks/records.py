@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
-from modelpress.export.atomic_file import write_atomically
 from modelpress.export.errors import InputError
+from modelpress.export.files.atomic import write_atomically
 
 SCHEMA_VERSION: Literal[2] = 2
 VerdictName = Literal["faster", "same", "slower", "undecided"]

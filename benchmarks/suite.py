@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from modelpress.benchmarks.accuracy import (
+from modelpress.benchmarks.audits.fusion import fusion_audit
+from modelpress.benchmarks.measures.accuracy import (
     Labels,
     Logits,
     classify,
@@ -17,15 +18,14 @@ from modelpress.benchmarks.accuracy import (
     top5,
     wilson_interval,
 )
-from modelpress.benchmarks.fusion import fusion_audit
-from modelpress.benchmarks.inputs import InputPlan, check_names, input_specs, plan_inputs
-from modelpress.benchmarks.latency import Contestant, Loading, Turn, latency_records, measure_latency
-from modelpress.benchmarks.model_file import ModelFile
+from modelpress.benchmarks.measures.latency import Contestant, Loading, Turn, latency_records, measure_latency
+from modelpress.benchmarks.measures.size import layer_record, size_record
+from modelpress.benchmarks.measures.sparsity import total_sparsity
+from modelpress.benchmarks.measures.verdict import compare_rounds
 from modelpress.benchmarks.records import ModelRecord, VerdictRecord
-from modelpress.benchmarks.running_weights import running_weights
-from modelpress.benchmarks.size import layer_record, size_record
-from modelpress.benchmarks.sparsity import total_sparsity
-from modelpress.benchmarks.verdict import compare_rounds
+from modelpress.benchmarks.subjects.inputs import InputPlan, check_names, input_specs, plan_inputs
+from modelpress.benchmarks.subjects.model_file import ModelFile
+from modelpress.benchmarks.subjects.running_weights import running_weights
 from modelpress.export.errors import InputError
 from modelpress.export.onnx_flavours import FLAVOUR_METADATA
 

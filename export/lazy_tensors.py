@@ -5,9 +5,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from modelpress.export.encodings.spec import DTYPES, TensorSpec
 from modelpress.export.errors import ModelError
 from modelpress.export.quantized import Tensor
+from modelpress.export.tensor_spec import DTYPES, TensorSpec
 
 _ONNX_TYPES = {dtype: onnx_type for onnx_type, dtype in DTYPES.items()}
 

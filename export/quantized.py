@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from modelpress.export.blocks import blocks
 from modelpress.export.errors import ModelError
+from modelpress.export.files.blocks import blocks
 
 FloatArray = npt.NDArray[np.float32]
 MIN_BITS, MAX_BITS = 2, 8

@@ -10,7 +10,7 @@ import onnxruntime as ort
 import pytest
 from hypothesis import HealthCheck, settings
 
-from modelpress.export.graph import INPUT, GraphBuilder, with_initializers
+from modelpress.export.graphs.building import INPUT, GraphBuilder, with_initializers
 from modelpress.export.onnx_flavours.int8 import Int8Plan
 from modelpress.export.quantized import QuantizedModel, QuantizedTensor
 

@@ -16,7 +16,7 @@ from unittest import mock
 
 from rich.progress import Progress
 
-from modelpress.export import context_mixing, symbol_runs
+from modelpress.export.coding import context_mixing, symbol_runs
 from tests.reference.agreement import disagreement
 from tests.reference.press_writer import HEADER_BYTES, Parts, assemble, deflated, sealed
 from tests.samples import encoded, in_every_encoding, quantized, samples, shared_samples

@@ -5,10 +5,10 @@ from functools import cache
 import numpy as np
 import onnx
 
-from modelpress.export.code_table import CodeTable
-from modelpress.export.encodings import HUFFMAN_IDS, huffman_blob
-from modelpress.export.encodings.grid import spec_of
-from modelpress.export.encodings.huffman_blob import SharedGroup
+from modelpress.export.coding.code_table import CodeTable
+from modelpress.export.press.encodings import HUFFMAN_IDS, huffman_blob
+from modelpress.export.press.encodings.grid import spec_of
+from modelpress.export.press.encodings.huffman_blob import SharedGroup
 from modelpress.export.quantized import QuantizedTensor
 from tests.export.ways import every_way
 from tests.reference.press_writer import Line, Parts

@@ -8,17 +8,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from modelpress.benchmarks.coding_speed import drawn_symbols, load_times, mixed_context_speed, stream_speeds
+from modelpress.benchmarks.codes.ladder import BOUNDS, TensorLadder, size_ladder, total_ladder
+from modelpress.benchmarks.codes.scaling import ScalePoint, measure
+from modelpress.benchmarks.codes.speed import drawn_symbols, load_times, mixed_context_speed, stream_speeds
 from modelpress.benchmarks.environment import describe_environment
-from modelpress.benchmarks.plots import size_ladder as draw
-from modelpress.benchmarks.scaling import ScalePoint, measure
-from modelpress.benchmarks.size_ladder import BOUNDS, TensorLadder, size_ladder, total_ladder
-from modelpress.export.artifact import open_artifact, read_artifact
-from modelpress.export.atomic_file import write_atomically
-from modelpress.export.effort import EFFORTS
+from modelpress.benchmarks.report.plots import size_ladder as draw
+from modelpress.export.coding.symbol_runs import compiled_runs
 from modelpress.export.errors import InputError
+from modelpress.export.files.atomic import write_atomically
+from modelpress.export.press.artifact import open_artifact, read_artifact
+from modelpress.export.press.plan import EFFORTS
 from modelpress.export.quantized import QuantizedTensor
-from modelpress.export.symbol_runs import compiled_runs
 from modelpress.toolkit.console import CONSOLE, print_table
 from modelpress.toolkit.training.progress import Progress
 

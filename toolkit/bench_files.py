@@ -9,14 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from modelpress.benchmarks.accuracy import classify
+from modelpress.benchmarks.audits.parity import parity_chain
 from modelpress.benchmarks.environment import busy_note, describe_environment, usable_cores
-from modelpress.benchmarks.inputs import check_takes_images, input_specs
-from modelpress.benchmarks.latency import session_settings
-from modelpress.benchmarks.model_file import ModelFile, open_model
-from modelpress.benchmarks.parity import parity_chain
-from modelpress.benchmarks.records import ModelRecord, ParityStep, ProfileRecord, Results
-from modelpress.benchmarks.single_stream import (
+from modelpress.benchmarks.measures.accuracy import classify
+from modelpress.benchmarks.measures.latency import session_settings
+from modelpress.benchmarks.measures.single_stream import (
     MLPERF_TINY,
     N_SAMPLES,
     Samples,
@@ -24,6 +21,9 @@ from modelpress.benchmarks.single_stream import (
     measure_profile,
     random_samples,
 )
+from modelpress.benchmarks.records import ModelRecord, ParityStep, ProfileRecord, Results
+from modelpress.benchmarks.subjects.inputs import check_takes_images, input_specs
+from modelpress.benchmarks.subjects.model_file import ModelFile, open_model
 from modelpress.benchmarks.suite import (
     add_accuracies,
     add_audits,
@@ -84,7 +84,7 @@ def bench_files(paths: Sequence[Path], plan: BenchPlan, progress: Progress) -> R
 
 
 def bench_profile(paths: Sequence[Path], plan: BenchPlan, progress: Progress) -> Results:
-    """The single-stream measurement of `modelpress.benchmarks.single_stream`, beside size and sparsity.
+    """The single-stream measurement of `modelpress.benchmarks.measures.single_stream`, beside size and sparsity.
 
     Raises:
         InputError: As `bench_files`; or a model does not run one image at a time.

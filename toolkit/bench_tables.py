@@ -1,7 +1,7 @@
 """What `modelpress bench` prints: files, what runs in integers, latencies, loading and, if asked for, a profile."""
 
 from modelpress.benchmarks.records import ProfileRecord, Results
-from modelpress.benchmarks.report_tables import (
+from modelpress.benchmarks.report.tables import (
     file_rows,
     latency_rows,
     loading_row,

@@ -10,11 +10,12 @@ import numpy.typing as npt
 import onnx
 import onnxruntime as ort
 
-from modelpress.benchmarks.accuracy import classify, top1, wilson_interval
-from modelpress.benchmarks.inputs import input_specs, plan_inputs
-from modelpress.benchmarks.latency import Contestant, latency_records, measure_latency
-from modelpress.export.bundle_files import verify
-from modelpress.export.bundle_manifest import (
+from modelpress.benchmarks.measures.accuracy import classify, top1, wilson_interval
+from modelpress.benchmarks.measures.latency import Contestant, latency_records, measure_latency
+from modelpress.benchmarks.subjects.inputs import input_specs, plan_inputs
+from modelpress.export.errors import InputError
+from modelpress.export.handoff.bundle_files import verify
+from modelpress.export.handoff.manifest import (
     AccuracyClaim,
     Compression,
     Contract,
@@ -23,12 +24,11 @@ from modelpress.export.bundle_manifest import (
     Sample,
     SampleClaim,
 )
-from modelpress.export.calibration import INPUT_METADATA, pixel_normalisation
-from modelpress.export.errors import InputError
-from modelpress.export.png_file import encode_png
+from modelpress.export.post_training.calibration import INPUT_METADATA, pixel_normalisation
 from modelpress.export.quantized import QuantizedModel, QuantizedTensor
 from modelpress.export.runtime import single_input
 from modelpress.toolkit.data.image_set import ImageSet, Split, normalised
+from modelpress.toolkit.data.png_file import encode_png
 from modelpress.toolkit.training.progress import Progress
 
 ROUNDS = 3  # of the latency

@@ -12,11 +12,11 @@ import onnx
 import onnxruntime as ort
 
 from modelpress.benchmarks.environment import describe_environment
-from modelpress.benchmarks.model_file import open_model
-from modelpress.export import bundle_files
-from modelpress.export.artifact import open_artifact
-from modelpress.export.atomic_file import atomic_writer
-from modelpress.export.bundle import (
+from modelpress.benchmarks.subjects.model_file import open_model
+from modelpress.export.errors import InputError, ModelError
+from modelpress.export.files.atomic import atomic_writer
+from modelpress.export.handoff import bundle_files
+from modelpress.export.handoff.bundle import (
     check_target,
     facts_of_files,
     open_bundle,
@@ -24,9 +24,9 @@ from modelpress.export.bundle import (
     staged_folder,
     write_archive,
 )
-from modelpress.export.bundle_files import verify
-from modelpress.export.bundle_manifest import AccuracyClaim, Claims, Manifest
-from modelpress.export.errors import InputError, ModelError
+from modelpress.export.handoff.bundle_files import verify
+from modelpress.export.handoff.manifest import AccuracyClaim, Claims, Manifest
+from modelpress.export.press.artifact import open_artifact
 from modelpress.export.quantized import QuantizedModel
 from modelpress.export.runtime import open_session
 from modelpress.toolkit.bundle_claims import (

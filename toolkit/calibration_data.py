@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib.npyio import NpzFile
 
-from modelpress.export.calibration import pixel_normalisation
 from modelpress.export.errors import InputError
+from modelpress.export.post_training.calibration import pixel_normalisation
 from modelpress.toolkit.data.image_set import ImageSet, load_image_set, normalised
 
 Inputs = npt.NDArray[np.float32]

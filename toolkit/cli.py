@@ -59,7 +59,7 @@ from modelpress.toolkit.cli_study import study_app
 from modelpress.toolkit.training.interrupt import Interrupted
 
 if TYPE_CHECKING:
-    from modelpress.export.packing import PackOptions
+    from modelpress.export.post_training.packing import PackOptions
     from modelpress.toolkit.data.image_set import ImageSet
     from modelpress.toolkit.device import Device
     from modelpress.toolkit.network_file import NetworkState
@@ -459,7 +459,7 @@ def pack(
         return
     recipe = merged_recipe(config, settings, {"pack.effort": effort})
     need_torch()
-    from modelpress.export.artifact import write_artifact
+    from modelpress.export.press.artifact import write_artifact
     from modelpress.toolkit.network_file import load_network
     from modelpress.toolkit.stages import freeze_stage
 
@@ -484,7 +484,7 @@ def emit_onnx(
     as_json: AsJson = False,
 ) -> None:
     """Write a checked ONNX model from an artifact. Needs no torch."""
-    from modelpress.export.artifact import open_artifact
+    from modelpress.export.press.artifact import open_artifact
     from modelpress.toolkit.onnx_command import write_flavour
     from modelpress.toolkit.output_folder import check_output_file
 
@@ -597,9 +597,9 @@ def report(
     overwrite: Overwrite = False,
 ) -> None:
     """Draw results as one HTML file, or as Markdown tables; several runs side by side. Needs no torch."""
-    from modelpress.benchmarks.comparison import run_names
     from modelpress.benchmarks.records import read_results
-    from modelpress.benchmarks.report import write_report
+    from modelpress.benchmarks.report.comparison import run_names
+    from modelpress.benchmarks.report.page import write_report
     from modelpress.toolkit.output_folder import check_output_file
 
     check_output_file(output, overwrite=overwrite)

@@ -157,7 +157,7 @@ def flavour_request(
     reduce_range: bool,
 ) -> "FlavourRequest":
     """The options above as one value."""
-    from modelpress.export.calibration import CalibrationMethod, CalibrationOptions
+    from modelpress.export.post_training.calibration import CalibrationMethod, CalibrationOptions
     from modelpress.toolkit.onnx_command import FlavourRequest
 
     options = CalibrationOptions(method=CalibrationMethod(method), percentile=percentile)
@@ -221,7 +221,7 @@ def emit_json(value: Any, *, as_json: bool) -> None:
 
 def show_results(results: "Results", folder: Path | None, *, as_json: bool) -> None:
     """A table of all files, where they are, and JSON on stdout where asked for."""
-    from modelpress.benchmarks.report import file_rows, table_headings
+    from modelpress.benchmarks.report.page import file_rows, table_headings
     from modelpress.toolkit.console import print_table
 
     print_table("", file_rows(results), table_headings(results))

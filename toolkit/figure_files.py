@@ -6,8 +6,8 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from modelpress.benchmarks.plots import STYLE
-from modelpress.export.atomic_file import write_atomically
+from modelpress.benchmarks.report.plots import STYLE
+from modelpress.export.files.atomic import write_atomically
 
 _DPI = 150
 

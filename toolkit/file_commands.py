@@ -9,24 +9,24 @@ from typing import IO, Any
 import numpy as np
 import onnx
 
-from modelpress.benchmarks.fidelity import tensors_that_differ
-from modelpress.benchmarks.model_file import open_model
-from modelpress.benchmarks.size_ladder import entropies
-from modelpress.benchmarks.sparsity import sparsity_of
-from modelpress.export.artifact import (
+from modelpress.benchmarks.audits.fidelity import tensors_that_differ
+from modelpress.benchmarks.codes.ladder import entropies
+from modelpress.benchmarks.measures.sparsity import sparsity_of
+from modelpress.benchmarks.subjects.model_file import open_model
+from modelpress.export.coding.byte_parts import PARTS
+from modelpress.export.errors import InputError, ModelError
+from modelpress.export.files.atomic import atomic_writer
+from modelpress.export.graphs.building import metadata
+from modelpress.export.onnx_flavours import emit, write_onnx
+from modelpress.export.press.artifact import (
     DEFAULT_MAX_DECODED_BYTES,
     TensorUsage,
     decode_artifact,
     encode_artifact,
     open_artifact,
 )
-from modelpress.export.atomic_file import atomic_writer
-from modelpress.export.byte_parts import PARTS
-from modelpress.export.encodings.grid import grid_of
-from modelpress.export.encodings.levels import levels_of
-from modelpress.export.errors import InputError, ModelError
-from modelpress.export.graph import metadata
-from modelpress.export.onnx_flavours import emit, write_onnx
+from modelpress.export.press.encodings.grid import grid_of
+from modelpress.export.press.encodings.levels import levels_of
 from modelpress.export.quantized import QuantizedModel, QuantizedTensor, Tensor
 from modelpress.export.runtime import open_session, run_batched, single_input
 

@@ -14,7 +14,7 @@ import torch
 from torch import fx, nn
 
 from modelpress.export.errors import ModelError
-from modelpress.export.graph import INPUT, GraphBuilder
+from modelpress.export.graphs.building import INPUT, GraphBuilder
 from modelpress.export.quantized import QuantizedModel, QuantizedTensor, Tensor
 from modelpress.toolkit.compressed import CompressedNetwork
 from modelpress.toolkit.models.resnet_cifar import PadShortcut

@@ -2,7 +2,7 @@
 
 import jinja2
 
-from modelpress.export.bundle_manifest import Manifest
+from modelpress.export.handoff.manifest import Manifest
 
 _TEMPLATE = "MODEL_CARD.md.j2"
 _SHOWN = tuple(
@@ -13,7 +13,7 @@ _SHOWN = tuple(
 def model_card(manifest: Manifest) -> str:
     """Markdown of a manifest; every figure in it comes from there."""
     environment = jinja2.Environment(  # Markdown: nothing is escaped
-        loader=jinja2.PackageLoader("modelpress.export", "bundle_files"),
+        loader=jinja2.PackageLoader("modelpress.export.handoff", "bundle_files"),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

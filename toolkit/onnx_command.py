@@ -4,11 +4,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from modelpress.export.calibration import ActivationRanges, CalibrationOptions, Inputs, calibrate
 from modelpress.export.errors import InputError
-from modelpress.export.graph import metadata
+from modelpress.export.graphs.building import metadata
 from modelpress.export.onnx_flavours import FLAVOURS, check_flavour, prepare, write_emission
 from modelpress.export.onnx_flavours.int8 import activations_to_calibrate
+from modelpress.export.post_training.calibration import (
+    ActivationRanges,
+    CalibrationOptions,
+    Inputs,
+    calibrate,
+)
 from modelpress.export.quantized import QuantizedModel
 from modelpress.toolkit.calibration_data import DEFAULT_IMAGES, load_calibration
 

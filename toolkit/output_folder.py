@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from modelpress.export.atomic_file import write_atomically
 from modelpress.export.errors import InputError
+from modelpress.export.files.atomic import write_atomically
 
 MANIFEST = "manifest.json"
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from modelpress.export.artifact import PASSES, write_artifact
 from modelpress.export.errors import InputError
-from modelpress.export.packing import PackOptions, TensorSummary, open_for_packing
-from modelpress.export.post_training import PostTraining
+from modelpress.export.post_training.packing import PackOptions, TensorSummary, open_for_packing
+from modelpress.export.post_training.rounding import PostTraining
+from modelpress.export.press.artifact import PASSES, write_artifact
 from modelpress.toolkit.cli_options import Effort
 from modelpress.toolkit.training.progress import Progress
 

@@ -14,19 +14,19 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import ValidationError
 
+from modelpress.benchmarks.audits.fidelity import compare_logits, tensors_that_differ
+from modelpress.benchmarks.audits.parity import parity_chain
 from modelpress.benchmarks.environment import describe_environment
-from modelpress.benchmarks.fidelity import compare_logits, tensors_that_differ
-from modelpress.benchmarks.latency import session_settings
-from modelpress.benchmarks.model_file import ModelFile, open_model
-from modelpress.benchmarks.parity import parity_chain
+from modelpress.benchmarks.measures.latency import session_settings
 from modelpress.benchmarks.records import FidelityRecord, Results, read_results, write_results
-from modelpress.benchmarks.report import write_report
+from modelpress.benchmarks.report.page import write_report
+from modelpress.benchmarks.subjects.model_file import ModelFile, open_model
 from modelpress.benchmarks.suite import add_accuracies, add_audits, add_latency, describe_model
-from modelpress.export.artifact import read_artifact, write_artifact
-from modelpress.export.calibration import CalibrationMethod, CalibrationOptions
 from modelpress.export.errors import InputError, ModelError
-from modelpress.export.graph import metadata
+from modelpress.export.graphs.building import metadata
 from modelpress.export.onnx_flavours import FLAVOURS, prepare, write_emission, write_onnx
+from modelpress.export.post_training.calibration import CalibrationMethod, CalibrationOptions
+from modelpress.export.press.artifact import read_artifact, write_artifact
 from modelpress.export.quantized import QuantizedModel
 from modelpress.toolkit.calibration_data import training_inputs
 from modelpress.toolkit.compression import CHECKPOINT, PRUNED_NETWORK, compress

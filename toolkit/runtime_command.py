@@ -8,8 +8,8 @@ import numpy as np
 import onnxruntime as ort
 
 from modelpress.benchmarks.environment import describe_environment
-from modelpress.benchmarks.runtime_probe import probe_runtime
-from modelpress.benchmarks.runtime_versions import check_versions, onnx_bytes, parsed_versions
+from modelpress.benchmarks.runtimes.probe import probe_runtime
+from modelpress.benchmarks.runtimes.versions import check_versions, onnx_bytes, parsed_versions
 from modelpress.benchmarks.suite import named
 from modelpress.export.errors import InputError
 from modelpress.export.runtime import open_session, single_input

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from modelpress.export.artifact import open_artifact, write_artifact
 from modelpress.export.errors import InputError
+from modelpress.export.press.artifact import open_artifact, write_artifact
 from modelpress.export.quantized import QuantizedModel
 from modelpress.toolkit.data.batches import DeviceSplit
 from modelpress.toolkit.data.image_set import ImageSet, Split

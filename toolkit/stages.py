@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from modelpress.benchmarks.sparsity import sparsity_of
+from modelpress.benchmarks.measures.sparsity import sparsity_of
 from modelpress.export.errors import InputError
 from modelpress.export.quantized import QuantizedModel
 from modelpress.toolkit.compressed import CompressedNetwork

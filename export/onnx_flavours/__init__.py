@@ -11,15 +11,15 @@ from types import MappingProxyType
 
 import onnx
 
-from modelpress.export.atomic_file import atomic_writer
-from modelpress.export.calibration import ActivationRanges
 from modelpress.export.errors import InputError
-from modelpress.export.graph import with_initializers
-from modelpress.export.onnx_check import check_graph
+from modelpress.export.files.atomic import atomic_writer
+from modelpress.export.graphs.building import with_initializers
+from modelpress.export.graphs.check import check_graph
+from modelpress.export.graphs.stream import write_onnx_stream
 from modelpress.export.onnx_flavours.emission import Emission
 from modelpress.export.onnx_flavours.int8_storage import int8_dense, int8_sparse
 from modelpress.export.onnx_flavours.weight_only import self_expanding_sparse, weight_only
-from modelpress.export.onnx_stream import write_onnx_stream
+from modelpress.export.post_training.calibration import ActivationRanges
 from modelpress.export.quantized import QuantizedModel, dense_array
 
 FLAVOUR_METADATA = "modelpress.flavour"  # not in flavour float
@@ -74,7 +74,7 @@ def prepare(
     Args:
         model: What is to run.
         flavour: A key of `FLAVOURS`.
-        ranges: Of the activations, see `modelpress.export.calibration`; for the integer flavours.
+        ranges: Of the activations, see `modelpress.export.post_training.calibration`; for the integer flavours.
         reduce_range: Integer weights of 7 bits, for processors whose 8-bit products saturate (x86 before VNNI).
 
     Raises:

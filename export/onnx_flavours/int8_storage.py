@@ -6,11 +6,11 @@ compute the bytes from them at load: small in the file, fast when it runs, the s
 
 from collections.abc import Mapping
 
-from modelpress.export.calibration import ActivationRanges
 from modelpress.export.onnx_flavours.emission import Emission, narrow_codes_note
 from modelpress.export.onnx_flavours.int8 import Int8Plan, plan
 from modelpress.export.onnx_flavours.int8_weights import Int8Weight
 from modelpress.export.onnx_flavours.stored_weights import StoredWeight, store_weights
+from modelpress.export.post_training.calibration import ActivationRanges
 from modelpress.export.quantized import QuantizedModel, QuantizedTensor
 
 _BITS = 8

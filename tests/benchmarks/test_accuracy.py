@@ -6,12 +6,19 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from modelpress.benchmarks.accuracy import classify, is_right, paired_test, top1, top5, wilson_interval
-from modelpress.benchmarks.model_file import open_model
+from modelpress.benchmarks.measures.accuracy import (
+    classify,
+    is_right,
+    paired_test,
+    top1,
+    top5,
+    wilson_interval,
+)
+from modelpress.benchmarks.subjects.model_file import open_model
 from modelpress.benchmarks.suite import add_accuracies, describe_model
-from modelpress.export.artifact import write_artifact
 from modelpress.export.errors import InputError
 from modelpress.export.onnx_flavours import emit
+from modelpress.export.press.artifact import write_artifact
 from modelpress.export.runtime import open_session
 from tests.conftest import small_model
 

@@ -9,12 +9,12 @@ import pytest
 from onnx import TensorProto
 
 from modelpress.benchmarks.environment import usable_cores
+from modelpress.benchmarks.measures.single_stream import balanced_choice
 from modelpress.benchmarks.records import read_results
-from modelpress.benchmarks.single_stream import balanced_choice
-from modelpress.export.artifact import write_artifact
 from modelpress.export.errors import InputError
-from modelpress.export.graph import INPUT, GraphBuilder
+from modelpress.export.graphs.building import INPUT, GraphBuilder
 from modelpress.export.onnx_flavours import write_onnx
+from modelpress.export.press.artifact import write_artifact
 from modelpress.export.quantized import QuantizedTensor
 from modelpress.toolkit import bench_files
 from modelpress.toolkit.bench_files import BenchPlan, parse_inputs

@@ -1,15 +1,15 @@
 import numpy as np
 import pytest
 
-from modelpress.benchmarks.fidelity import compare_logits
-from modelpress.benchmarks.model_file import open_model
-from modelpress.benchmarks.running_weights import running_weights
-from modelpress.benchmarks.size import size_record
-from modelpress.benchmarks.sparsity import sparsity_of, total_sparsity
+from modelpress.benchmarks.audits.fidelity import compare_logits
+from modelpress.benchmarks.measures.size import size_record
+from modelpress.benchmarks.measures.sparsity import sparsity_of, total_sparsity
+from modelpress.benchmarks.subjects.model_file import open_model
+from modelpress.benchmarks.subjects.running_weights import running_weights
 from modelpress.benchmarks.suite import describe_model
-from modelpress.export.artifact import write_artifact
 from modelpress.export.errors import InputError
 from modelpress.export.onnx_flavours import emit
+from modelpress.export.press.artifact import write_artifact
 from tests.conftest import small_model
 
 

@@ -3,13 +3,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from modelpress.benchmarks.coding_speed import drawn_symbols, load_times, mixed_context_speed, stream_speeds
-from modelpress.benchmarks.scaling import measure, synthetic_weight
-from modelpress.benchmarks.size_ladder import MIXED, size_ladder, total_ladder
-from modelpress.export import symbol_runs
-from modelpress.export.artifact import encode_artifact
-from modelpress.export.encodings import packed
+from modelpress.benchmarks.codes.ladder import MIXED, size_ladder, total_ladder
+from modelpress.benchmarks.codes.scaling import measure, synthetic_weight
+from modelpress.benchmarks.codes.speed import drawn_symbols, load_times, mixed_context_speed, stream_speeds
+from modelpress.export.coding import symbol_runs
 from modelpress.export.errors import InputError, ModelError
+from modelpress.export.press.artifact import encode_artifact
+from modelpress.export.press.encodings import packed
 from modelpress.export.quantized import QuantizedModel
 from tests.conftest import small_model, sparse_model
 

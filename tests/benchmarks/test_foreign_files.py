@@ -4,18 +4,18 @@ import numpy as np
 import onnx
 import pytest
 
-from modelpress.benchmarks.fidelity import compare_logits
-from modelpress.benchmarks.inputs import input_specs, plan_inputs
-from modelpress.benchmarks.latency import Contestant, measure_latency
-from modelpress.benchmarks.model_file import open_model
+from modelpress.benchmarks.audits.fidelity import compare_logits
+from modelpress.benchmarks.measures.latency import Contestant, measure_latency
+from modelpress.benchmarks.measures.sparsity import total_sparsity
 from modelpress.benchmarks.records import LatencyRecord, Results
-from modelpress.benchmarks.report import render_report
-from modelpress.benchmarks.running_weights import running_weights
-from modelpress.benchmarks.sparsity import total_sparsity
+from modelpress.benchmarks.report.page import render_report
+from modelpress.benchmarks.subjects.inputs import input_specs, plan_inputs
+from modelpress.benchmarks.subjects.model_file import open_model
+from modelpress.benchmarks.subjects.running_weights import running_weights
 from modelpress.benchmarks.suite import describe_model
-from modelpress.export.artifact import write_artifact
 from modelpress.export.errors import InputError, ModelError
 from modelpress.export.onnx_flavours import emit
+from modelpress.export.press.artifact import write_artifact
 from tests.conftest import small_model
 from tests.export.foreign_onnx import NODE, foreign, saved
 

@@ -6,9 +6,9 @@ import onnxruntime
 import pytest
 from onnx import TensorProto
 
-from modelpress.benchmarks.first_difference import unoptimised_session
-from modelpress.benchmarks.fusion import fusion_audit
-from modelpress.benchmarks.optimised_graph import optimised_graph
+from modelpress.benchmarks.audits.first_difference import unoptimised_session
+from modelpress.benchmarks.audits.fusion import fusion_audit
+from modelpress.benchmarks.audits.optimised_graph import optimised_graph
 from modelpress.export.errors import InputError
 from modelpress.export.onnx_flavours import emit
 from modelpress.export.runtime import open_session

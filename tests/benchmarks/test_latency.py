@@ -14,8 +14,13 @@ from hypothesis import strategies as st
 from onnx import TensorProto
 from scipy.stats import t
 
-from modelpress.benchmarks import latency_worker, worker
-from modelpress.benchmarks.inputs import (
+from modelpress.benchmarks.measures import latency_worker, worker
+from modelpress.benchmarks.measures.latency import Contestant, Loading, Turn, latency_records, measure_latency
+from modelpress.benchmarks.measures.latency_worker import time_calls
+from modelpress.benchmarks.measures.memory import highest_memory
+from modelpress.benchmarks.measures.verdict import compare_rounds, mean_interval, verdict_of
+from modelpress.benchmarks.measures.worker import run_worker
+from modelpress.benchmarks.subjects.inputs import (
     Feed,
     InputSpec,
     check_names,
@@ -23,16 +28,11 @@ from modelpress.benchmarks.inputs import (
     input_specs,
     plan_inputs,
 )
-from modelpress.benchmarks.latency import Contestant, Loading, Turn, latency_records, measure_latency
-from modelpress.benchmarks.latency_worker import time_calls
-from modelpress.benchmarks.memory import highest_memory
-from modelpress.benchmarks.model_file import load_session, open_model
+from modelpress.benchmarks.subjects.model_file import load_session, open_model
 from modelpress.benchmarks.suite import add_latency, describe_model
-from modelpress.benchmarks.verdict import compare_rounds, mean_interval, verdict_of
-from modelpress.benchmarks.worker import run_worker
-from modelpress.export.artifact import write_artifact
 from modelpress.export.errors import InputError, ModelpressError
 from modelpress.export.onnx_flavours import emit
+from modelpress.export.press.artifact import write_artifact
 from tests.conftest import small_model
 from tests.export.foreign_onnx import INFO, NODE, foreign, saved
 

@@ -4,12 +4,12 @@ import numpy as np
 import onnx
 import pytest
 
-from modelpress.benchmarks.fidelity import compare_logits
-from modelpress.benchmarks.first_difference import first_differing_layer
-from modelpress.benchmarks.model_file import open_model
-from modelpress.benchmarks.parity import MOST_IMAGES, parity_chain
-from modelpress.export.artifact import write_artifact
+from modelpress.benchmarks.audits.fidelity import compare_logits
+from modelpress.benchmarks.audits.first_difference import first_differing_layer
+from modelpress.benchmarks.audits.parity import MOST_IMAGES, parity_chain
+from modelpress.benchmarks.subjects.model_file import open_model
 from modelpress.export.onnx_flavours import emit
+from modelpress.export.press.artifact import write_artifact
 from modelpress.export.quantized import QuantizedModel
 from tests.benchmarks.graph_sketch import Sketch
 from tests.conftest import small_model, sparse_model
@@ -86,7 +86,7 @@ def test_a_changed_code_is_found_in_codes_weights_and_activations(put):
 
 
 def test_scales_that_differ_are_told_from_codes_that_do():
-    from modelpress.benchmarks.weight_parity import compare_codes
+    from modelpress.benchmarks.audits.weight_parity import compare_codes
 
     name, tensor = next(iter(small_model().quantized().items()))
     scaled = replace(tensor, scale=np.float32(0.03))

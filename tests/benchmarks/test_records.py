@@ -5,7 +5,7 @@ import json
 import pytest
 
 from modelpress.benchmarks.environment import busy_note, describe_environment
-from modelpress.benchmarks.model_file import open_model
+from modelpress.benchmarks.measures.verdict import verdict_of
 from modelpress.benchmarks.records import (
     ModelRecord,
     PairedTest,
@@ -14,11 +14,11 @@ from modelpress.benchmarks.records import (
     read_results,
     write_results,
 )
-from modelpress.benchmarks.report import render_markdown, render_report
+from modelpress.benchmarks.report.page import render_markdown, render_report
+from modelpress.benchmarks.subjects.model_file import open_model
 from modelpress.benchmarks.suite import describe_model
-from modelpress.benchmarks.verdict import verdict_of
-from modelpress.export.artifact import write_artifact
 from modelpress.export.errors import InputError
+from modelpress.export.press.artifact import write_artifact
 from tests.conftest import ROOT, small_model
 
 COMMITTED = sorted((ROOT / "benchmarks" / "results").glob("resnet20-*.json"))

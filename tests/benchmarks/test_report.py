@@ -7,9 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelpress.benchmarks import plots
-from modelpress.benchmarks.comparison import HEADINGS, Run, comparison_rows, recipe_rows, run_names, warnings
-from modelpress.benchmarks.label_placement import Box, place_boxes
 from modelpress.benchmarks.records import (
     FusionAudit,
     LatencyRecord,
@@ -26,9 +23,18 @@ from modelpress.benchmarks.records import (
     read_results,
     write_results,
 )
-from modelpress.benchmarks.report import render_markdown, render_report
-from modelpress.benchmarks.report_figures import trade_off_figures
-from modelpress.benchmarks.report_tables import file_rows
+from modelpress.benchmarks.report.comparison import (
+    HEADINGS,
+    Run,
+    comparison_rows,
+    recipe_rows,
+    run_names,
+    warnings,
+)
+from modelpress.benchmarks.report.figures import trade_off_figures
+from modelpress.benchmarks.report.label_placement import Box, place_boxes
+from modelpress.benchmarks.report.page import plots, render_markdown, render_report
+from modelpress.benchmarks.report.tables import file_rows
 from modelpress.export.errors import InputError
 from tests.conftest import ROOT, one_line
 

@@ -4,10 +4,10 @@ import pytest
 from numpy.testing import assert_array_equal
 from onnx import TensorProto
 
-from modelpress.benchmarks import running_weights as module
-from modelpress.benchmarks.fidelity import tensors_that_differ
-from modelpress.benchmarks.running_weights import constant_tensors, running_weights, weight_steps
-from modelpress.benchmarks.sparsity import total_sparsity
+from modelpress.benchmarks.audits.fidelity import tensors_that_differ
+from modelpress.benchmarks.measures.sparsity import total_sparsity
+from modelpress.benchmarks.subjects import running_weights as module
+from modelpress.benchmarks.subjects.running_weights import constant_tensors, running_weights, weight_steps
 from modelpress.export.errors import InputError
 from modelpress.export.onnx_flavours import emit
 from tests.benchmarks.graph_sketch import Sketch

@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from modelpress.benchmarks import runtime_versions
-from modelpress.benchmarks.runtime_probe import installed_version, probe_runtime
-from modelpress.benchmarks.runtime_versions import check_versions
-from modelpress.export.artifact import write_artifact
+from modelpress.benchmarks.runtimes import versions as runtime_versions
+from modelpress.benchmarks.runtimes.probe import installed_version, probe_runtime
+from modelpress.benchmarks.runtimes.versions import check_versions
 from modelpress.export.errors import InputError
 from modelpress.export.onnx_flavours import FLAVOURS, emit
+from modelpress.export.press.artifact import write_artifact
 from modelpress.toolkit.runtime_command import versions_of
 from modelpress.toolkit.training.progress import Silent
 from tests.conftest import small_model
@@ -30,7 +30,7 @@ def test_what_a_flavour_writes_is_right_and_folded():
 
 
 def test_an_older_runtime_is_expected_to_lack_what_came_later(monkeypatch):
-    monkeypatch.setattr("modelpress.benchmarks.runtime_probe.installed_version", lambda: (1, 15))
+    monkeypatch.setattr("modelpress.benchmarks.runtimes.probe.installed_version", lambda: (1, 15))
     surprising = [probe.capability.name for probe in probe_runtime() if not probe.as_expected]
     assert surprising == [p.capability.name for p in probe_runtime() if p.capability.since > (1, 15)]
     assert surprising

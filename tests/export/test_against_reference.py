@@ -10,8 +10,8 @@ import onnx
 import pytest
 from onnx import TensorProto
 
-from modelpress.export.artifact import encode_artifact
-from modelpress.export.encodings import ENCODINGS, kernel_mask, mixed_contexts, slabs
+from modelpress.export.press.artifact import encode_artifact
+from modelpress.export.press.encodings import ENCODINGS, kernel_mask, mixed_contexts, slabs
 from tests.conftest import small_model, sparse_model
 from tests.reference import mixed_reference, streams
 from tests.reference.agreement import disagreement, reference_reading

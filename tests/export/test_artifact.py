@@ -11,18 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from modelpress.export import artifact_frame, atomic_file
-from modelpress.export.artifact import (
-    Artifact,
-    decode_artifact,
-    encode_artifact,
-    open_artifact,
-    read_artifact,
-    write_artifact,
-)
-from modelpress.export.encodings import ENCODINGS, decode_blob
-from modelpress.export.encodings.file_state import FileState
-from modelpress.export.encodings.spec import TensorSpec
 from modelpress.export.errors import (
     ArtifactError,
     ChecksumMismatch,
@@ -33,7 +21,20 @@ from modelpress.export.errors import (
     TruncatedArtifact,
     UnsupportedVersion,
 )
+from modelpress.export.files import atomic as atomic_file
+from modelpress.export.press import frame as artifact_frame
+from modelpress.export.press.artifact import (
+    Artifact,
+    decode_artifact,
+    encode_artifact,
+    open_artifact,
+    read_artifact,
+    write_artifact,
+)
+from modelpress.export.press.encodings import ENCODINGS, decode_blob
+from modelpress.export.press.encodings.file_state import FileState
 from modelpress.export.quantized import QuantizedModel, QuantizedTensor, tensors_equal
+from modelpress.export.tensor_spec import TensorSpec
 from tests.conftest import small_model, sparse_model
 
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -146,10 +147,9 @@ def test_large_models_are_decoded_in_threads_to_the_same_tensors():
 
 
 def test_bytes_do_not_depend_on_the_process():
-    script = (
-        "import sys; from tests.conftest import small_model; from modelpress.export.artifact import encode_artifact; \
+    script = "import sys; from tests.conftest import small_model; \
+from modelpress.export.press.artifact import encode_artifact; \
 sys.stdout.buffer.write(encode_artifact(small_model()))"
-    )
     for seed, threads in (("0", "1"), ("1", "2"), ("4711", "1")):
         environment = {**os.environ, "PYTHONHASHSEED": seed, "OMP_NUM_THREADS": threads}
         root = GOLDEN.parent.parent

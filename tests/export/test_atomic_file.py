@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from modelpress.export.atomic_file import atomic_writer, write_atomically
 from modelpress.export.errors import InputError, ModelError
+from modelpress.export.files.atomic import atomic_writer, write_atomically
 
 
 def test_the_file_appears_when_the_block_ends(tmp_path):

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from onnx import helper
 
-from modelpress.export.batch_norm_folding import fold_batch_norm
-from modelpress.export.graph import with_initializers
+from modelpress.export.graphs.batch_norm import fold_batch_norm
+from modelpress.export.graphs.building import with_initializers
 from modelpress.export.quantized import QuantizedModel, dense_array
 from modelpress.export.runtime import open_session
 from tests.export.test_int8 import chain, images_for

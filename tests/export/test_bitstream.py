@@ -3,7 +3,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelpress.export.bitstream import check_stream_end, pack_codewords, pack_fixed_width, unpack_fixed_width
+from modelpress.export.coding.bits import (
+    check_stream_end,
+    pack_codewords,
+    pack_fixed_width,
+    unpack_fixed_width,
+)
 from modelpress.export.errors import DamagedArtifact
 
 

@@ -10,8 +10,10 @@ import numpy as np
 import onnx
 import pytest
 
-from modelpress.export import bundle as bundle_module
-from modelpress.export.bundle import (
+from modelpress.export.errors import InputError
+from modelpress.export.graphs.building import has_external_data
+from modelpress.export.handoff import bundle as bundle_module
+from modelpress.export.handoff.bundle import (
     MAX_FILES,
     check_target,
     facts_of_files,
@@ -20,10 +22,8 @@ from modelpress.export.bundle import (
     staged_folder,
     write_archive,
 )
-from modelpress.export.bundle_manifest import Manifest, parse_manifest
-from modelpress.export.errors import InputError
-from modelpress.export.graph import has_external_data
-from modelpress.export.png_file import encode_png
+from modelpress.export.handoff.manifest import Manifest, parse_manifest
+from modelpress.toolkit.data.png_file import encode_png
 
 FACTS = {
     "name": "small",

@@ -3,16 +3,16 @@ import json
 import numpy as np
 import pytest
 
-from modelpress.export.activation_observers import (
+from modelpress.export.errors import InputError, ModelError
+from modelpress.export.graphs.building import INPUT, GraphBuilder, with_initializers
+from modelpress.export.onnx_flavours import int8
+from modelpress.export.post_training.calibration import CalibrationMethod, CalibrationOptions, calibrate
+from modelpress.export.post_training.observers import (
     Histogram,
     entropy_range,
     least_error_range,
     percentile_range,
 )
-from modelpress.export.calibration import CalibrationMethod, CalibrationOptions, calibrate
-from modelpress.export.errors import InputError, ModelError
-from modelpress.export.graph import INPUT, GraphBuilder, with_initializers
-from modelpress.export.onnx_flavours import int8
 from modelpress.export.quantized import dense_array
 from modelpress.export.runtime import open_session
 from tests.conftest import small_model

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
-from modelpress.export import context_mixing, context_mixing_kernels
-from modelpress.export.context_mixing import MAX_LEVEL, ContextModel
+from modelpress.export.coding import context_mixing, context_mixing_kernels
+from modelpress.export.coding.context_mixing import MAX_LEVEL, ContextModel
 from modelpress.export.errors import DamagedArtifact
 
 Levels = npt.NDArray[np.int16]

@@ -7,7 +7,7 @@ import textwrap
 
 import pytest
 
-from modelpress.export.artifact import encode_artifact, read_artifact
+from modelpress.export.press.artifact import encode_artifact, read_artifact
 from tests.conftest import ROOT, small_model, sparse_model
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and signals")
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and 
 _KILLED = """
     import os, random, signal, sys, time
     from pathlib import Path
-    from modelpress.export.artifact import read_artifact, write_artifact
+    from modelpress.export.press.artifact import read_artifact, write_artifact
     from tests.conftest import small_model, sparse_model
 
     path, rng = Path(sys.argv[1]), random.Random(0)
@@ -43,7 +43,7 @@ _KILLED = """
 _RACING = """
     import os, sys
     from pathlib import Path
-    from modelpress.export.artifact import write_artifact
+    from modelpress.export.press.artifact import write_artifact
     from tests.conftest import small_model, sparse_model
 
     path, children = Path(sys.argv[1]), []
@@ -61,7 +61,7 @@ _RACING = """
 _FULL = """
     import resource, signal, sys
     from pathlib import Path
-    from modelpress.export.artifact import write_artifact
+    from modelpress.export.press.artifact import write_artifact
     from modelpress.export.errors import InputError
     from tests.conftest import sparse_model
 

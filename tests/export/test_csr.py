@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from modelpress.export.csr import (
+from modelpress.export.coding.csr import (
     Csr,
     check_csr,
     csr_from_dense,
@@ -15,8 +15,8 @@ from modelpress.export.csr import (
     csr_positions,
     csr_to_dense,
 )
+from modelpress.export.coding.relative_index import gaps_from_positions, positions_from_gaps
 from modelpress.export.errors import DamagedArtifact
-from modelpress.export.relative_index import gaps_from_positions, positions_from_gaps
 
 matrices = hnp.arrays(
     np.int8, hnp.array_shapes(min_dims=2, max_dims=2, min_side=0, max_side=12), elements=st.integers(-1, 1)

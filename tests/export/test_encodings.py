@@ -4,16 +4,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from modelpress.export.code_table import CodeTable
-from modelpress.export.effort import encode_array, plan_file
-from modelpress.export.encodings import decode_blob, encoding_by_id, huffman_blob
-from modelpress.export.encodings.file_state import FileState
-from modelpress.export.encodings.gaps import GapCoder
-from modelpress.export.encodings.grid import spec_of
-from modelpress.export.encodings.huffman_blob import NO_SHARED
-from modelpress.export.encodings.spec import TensorSpec
+from modelpress.export.coding.code_table import CodeTable
 from modelpress.export.errors import DamagedArtifact, ModelError, UnsupportedVersion
+from modelpress.export.press.encodings import decode_blob, encoding_by_id, huffman_blob
+from modelpress.export.press.encodings.file_state import FileState
+from modelpress.export.press.encodings.gaps import GapCoder
+from modelpress.export.press.encodings.grid import spec_of
+from modelpress.export.press.encodings.huffman_blob import NO_SHARED
+from modelpress.export.press.plan import encode_array, plan_file
 from modelpress.export.quantized import QuantizedTensor, code_range, tensors_equal
+from modelpress.export.tensor_spec import TensorSpec
 from tests.export.ways import every_way
 
 FLOAT = 1

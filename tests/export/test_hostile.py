@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelpress.export import artifact
-from modelpress.export.artifact import decode_artifact, encode_artifact, read_artifact, write_artifact
 from modelpress.export.errors import ArtifactError, DamagedArtifact, ModelError
 from modelpress.export.onnx_flavours import emit
+from modelpress.export.press import artifact
+from modelpress.export.press.artifact import decode_artifact, encode_artifact, read_artifact, write_artifact
 from modelpress.export.quantized import QuantizedModel, QuantizedTensor
 from tests.conftest import small_model
 from tests.export.test_artifact import chunks_of, deflated, with_chunks

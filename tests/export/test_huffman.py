@@ -5,15 +5,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelpress.export import huffman
-from modelpress.export.errors import DamagedArtifact
-from modelpress.export.huffman import (
+from modelpress.export.coding import huffman
+from modelpress.export.coding.huffman import (
     canonical_codewords,
     check_code_lengths,
     code_lengths,
     pack_code_lengths,
     unpack_code_lengths,
 )
+from modelpress.export.errors import DamagedArtifact
 
 
 def unlimited_cost(counts):

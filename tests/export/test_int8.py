@@ -9,14 +9,14 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from modelpress.export.calibration import calibrate
-from modelpress.export.constant_identities import without_constant_identities
 from modelpress.export.errors import ModelError
-from modelpress.export.graph import INPUT, GraphBuilder, metadata, with_initializers
+from modelpress.export.graphs.building import INPUT, GraphBuilder, metadata, with_initializers
+from modelpress.export.graphs.constant_identities import without_constant_identities
 from modelpress.export.onnx_flavours import int8
 from modelpress.export.onnx_flavours.int8_graph import steps_of
 from modelpress.export.onnx_flavours.int8_weights import int8_weight
-from modelpress.export.post_training import PostTraining, quantize_weight
+from modelpress.export.post_training.calibration import calibrate
+from modelpress.export.post_training.rounding import PostTraining, quantize_weight
 from modelpress.export.quantized import QuantizedModel, QuantizedTensor, dense_array
 from modelpress.export.runtime import open_session
 from tests.conftest import small_model, with_int8_weights

@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelpress.export.calibration import calibrate
 from modelpress.export.errors import InputError, ModelError
-from modelpress.export.graph import INPUT, GraphBuilder
+from modelpress.export.graphs.building import INPUT, GraphBuilder
 from modelpress.export.onnx_flavours import emit, prepare
 from modelpress.export.onnx_flavours.int8 import activations_to_calibrate
+from modelpress.export.post_training.calibration import calibrate
 from modelpress.export.runtime import open_session, run_batched
 from tests.conftest import small_model
 from tests.samples import quantized

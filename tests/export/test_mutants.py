@@ -2,7 +2,7 @@
 
 import pytest
 
-from modelpress.export import symbol_runs
+from modelpress.export.coding import symbol_runs
 from tests.fuzz import compiled, judge, mutants, not_compiled
 
 MUTANTS_EACH = 2500

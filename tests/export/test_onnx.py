@@ -2,11 +2,11 @@ import numpy as np
 import onnx
 import pytest
 
-from modelpress.benchmarks.fidelity import tensors_that_differ
-from modelpress.export.artifact import decode_artifact, encode_artifact
+from modelpress.benchmarks.audits.fidelity import tensors_that_differ
 from modelpress.export.errors import InputError, ModelError
-from modelpress.export.graph import INPUT, GraphBuilder, metadata
+from modelpress.export.graphs.building import INPUT, GraphBuilder, metadata
 from modelpress.export.onnx_flavours import emit
+from modelpress.export.press.artifact import decode_artifact, encode_artifact
 from modelpress.export.runtime import open_session, run_batched
 from tests.conftest import small_model
 

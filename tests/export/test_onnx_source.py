@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 from onnx import TensorProto, helper, numpy_helper
 
-from modelpress.export import onnx_tensor_scan, protobuf_wire
+from modelpress.export.coding.varint import pack_varint
 from modelpress.export.errors import InputError, ModelError
-from modelpress.export.onnx_source import open_onnx
-from modelpress.export.packing import PackOptions, open_for_packing
-from modelpress.export.protobuf_wire import length_prefix
-from modelpress.export.varint import pack_varint
+from modelpress.export.graphs import protobuf_wire
+from modelpress.export.graphs import tensor_scan as onnx_tensor_scan
+from modelpress.export.graphs.protobuf_wire import length_prefix
+from modelpress.export.graphs.source import open_onnx
+from modelpress.export.post_training.packing import PackOptions, open_for_packing
 from tests.export.foreign_onnx import INFO, MODELS, NODE, arrays_of, every_operator, foreign, saved
 
 

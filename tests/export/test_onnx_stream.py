@@ -8,13 +8,13 @@ import onnx
 import pytest
 from numpy.testing import assert_array_equal
 
-from modelpress.export import onnx_stream
 from modelpress.export.errors import ModelError
-from modelpress.export.graph import with_initializers
-from modelpress.export.onnx_check import check_graph
+from modelpress.export.graphs import stream as onnx_stream
+from modelpress.export.graphs.building import with_initializers
+from modelpress.export.graphs.check import check_graph
+from modelpress.export.graphs.source import open_onnx
+from modelpress.export.graphs.stream import write_onnx_stream
 from modelpress.export.onnx_flavours import emit, write_onnx
-from modelpress.export.onnx_source import open_onnx
-from modelpress.export.onnx_stream import write_onnx_stream
 from modelpress.export.quantized import QuantizedModel, dense_array
 from modelpress.export.runtime import open_session
 from tests.conftest import small_model, sparse_model

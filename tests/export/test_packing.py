@@ -6,8 +6,8 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from modelpress.export.errors import InputError, ModelError
-from modelpress.export.packing import PackOptions, open_for_packing
-from modelpress.export.post_training import PostTraining
+from modelpress.export.post_training.packing import PackOptions, open_for_packing
+from modelpress.export.post_training.rounding import PostTraining
 from modelpress.export.quantized import QuantizedTensor
 from tests.export.foreign_onnx import MODELS, NODE, arrays_of, embedding, every_operator, foreign, saved
 

@@ -5,13 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelpress.export import symbol_runs
-from modelpress.export.byte_parts import PartReader
-from modelpress.export.code_table import CodeTable, Counts
-from modelpress.export.encodings.kernel_mask import KernelMaskCoder
+from modelpress.export.coding import symbol_runs
+from modelpress.export.coding.byte_parts import PartReader
+from modelpress.export.coding.code_table import CodeTable, Counts
+from modelpress.export.coding.symbol_runs import LANE_SYMBOLS, RunReader, RunWriter
+from modelpress.export.coding.varint import pack_varint, unpack_varint, unzigzag, zigzag
 from modelpress.export.errors import DamagedArtifact
-from modelpress.export.symbol_runs import LANE_SYMBOLS, RunReader, RunWriter
-from modelpress.export.varint import pack_varint, unpack_varint, unzigzag, zigzag
+from modelpress.export.press.encodings.kernel_mask import KernelMaskCoder
 
 
 @pytest.fixture(params=["numpy", "compiled"])

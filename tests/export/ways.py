@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from modelpress.export.byte_parts import PartWriter
-from modelpress.export.encodings import (
+from modelpress.export.coding.byte_parts import PartWriter
+from modelpress.export.press.encodings import (
     HUFFMAN_IDS,
     byte_planes,
     coded_planes,
@@ -13,9 +13,9 @@ from modelpress.export.encodings import (
     packed,
     raw,
 )
-from modelpress.export.encodings.file_state import FileState
-from modelpress.export.encodings.grid import spec_of
-from modelpress.export.encodings.huffman_blob import NO_SHARED
+from modelpress.export.press.encodings.file_state import FileState
+from modelpress.export.press.encodings.grid import spec_of
+from modelpress.export.press.encodings.huffman_blob import NO_SHARED
 from modelpress.export.quantized import QuantizedTensor, Tensor
 
 Ways = dict[str, tuple[int, PartWriter]]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from modelpress.export.artifact import encode_artifact
-from modelpress.export.artifact_frame import VERSION
+from modelpress.export.press.artifact import encode_artifact
+from modelpress.export.press.frame import VERSION
 from modelpress.toolkit.file_commands import unpack_file
 from tests.conftest import small_model, sparse_model
 from tests.export.ways import every_way

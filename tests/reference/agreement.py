@@ -8,10 +8,10 @@ from time import perf_counter
 import numpy as np
 import onnx
 
-from modelpress.export.artifact import Artifact
-from modelpress.export.encodings.spec import DTYPES
 from modelpress.export.errors import ArtifactError
+from modelpress.export.press.artifact import Artifact
 from modelpress.export.quantized import QuantizedTensor
+from modelpress.export.tensor_spec import DTYPES
 from tests.reference.press_reference import Refused, decode, dequantized
 
 SECONDS = 2.0

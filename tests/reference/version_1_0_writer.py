@@ -4,7 +4,7 @@ import struct
 
 import numpy as np
 
-from modelpress.export.huffman import code_lengths
+from modelpress.export.coding.huffman import code_lengths
 
 
 def every_way_of_1_0(tensor):

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from modelpress.export.artifact import write_artifact
+from modelpress.export.press.artifact import write_artifact
 from tests.conftest import one_line, small_model, sparse_model
 
 

@@ -15,11 +15,11 @@ import numpy as np
 import onnx
 import pytest
 
-from modelpress.export import bundle_files
-from modelpress.export.artifact import read_artifact, write_artifact
-from modelpress.export.bundle_files import run, verify
-from modelpress.export.bundle_manifest import Manifest
-from modelpress.export.graph import INPUT, GraphBuilder
+from modelpress.export.graphs.building import INPUT, GraphBuilder
+from modelpress.export.handoff import bundle_files
+from modelpress.export.handoff.bundle_files import run, verify
+from modelpress.export.handoff.manifest import Manifest
+from modelpress.export.press.artifact import read_artifact, write_artifact
 from modelpress.export.quantized import QuantizedTensor
 from modelpress.export.runtime import open_decoded, run_batched
 from modelpress.toolkit import bundle_claims, bundle_command

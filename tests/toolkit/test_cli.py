@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from modelpress.benchmarks.records import read_results
-from modelpress.export.artifact import read_artifact, write_artifact
+from modelpress.export.press.artifact import read_artifact, write_artifact
 from modelpress.toolkit import cli
 from modelpress.toolkit.models.resnet_cifar import ResNetCifar
 from tests.conftest import QUICK, ROOT, modelpress, one_line, small_model

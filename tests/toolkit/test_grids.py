@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from torch import nn
 
-from modelpress.export.artifact import read_artifact, write_artifact
 from modelpress.export.errors import InputError
+from modelpress.export.press.artifact import read_artifact, write_artifact
 from modelpress.toolkit.compressed import CompressedNetwork
 from modelpress.toolkit.freeze import freeze
 from modelpress.toolkit.layers import weight_layers

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from modelpress.export.artifact import Artifact, encode_artifact
+from modelpress.export.press.artifact import Artifact, encode_artifact
 from modelpress.toolkit.network_file import NetworkState, load_network, new_network, save_network
 from modelpress.toolkit.quantization.half_parameters import round_parameters_to_half
 from modelpress.toolkit.recipe import ModelOptions, PackOptions, QuantizeOptions

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from modelpress.benchmarks.model_file import open_model
+from modelpress.benchmarks.subjects.model_file import open_model
 from modelpress.export.errors import InputError
 from modelpress.toolkit.data.digits import load_digits
 from modelpress.toolkit.data.image_set import load_image_set

@@ -4,8 +4,8 @@ import numpy as np
 import onnx
 import pytest
 
-from modelpress.export.artifact import write_artifact
 from modelpress.export.onnx_flavours import FLAVOURS
+from modelpress.export.press.artifact import write_artifact
 from modelpress.export.runtime import open_session, run_batched
 from tests.conftest import small_model
 from tests.toolkit.test_cli import modelpress

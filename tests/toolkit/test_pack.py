@@ -10,8 +10,8 @@ import pytest
 from numpy.testing import assert_array_equal
 from onnx import TensorProto, helper
 
-from modelpress.export.artifact import open_artifact, read_artifact
-from modelpress.export.onnx_source import open_onnx
+from modelpress.export.graphs.source import open_onnx
+from modelpress.export.press.artifact import open_artifact, read_artifact
 from modelpress.export.quantized import QuantizedTensor
 from modelpress.export.runtime import open_session
 from tests.conftest import ROOT, one_line

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from modelpress.export.post_training import PostTraining, quantize_weight
+from modelpress.export.post_training.rounding import PostTraining, quantize_weight
 
 torch = pytest.importorskip("torch")
-from modelpress.toolkit.pruning.magnitude import prune_per_layer  # noqa: E402 - after the check for torch
-from modelpress.toolkit.quantization.quantizers import QuantizerSpec, codes_of, min_max_grid  # noqa: E402
+from modelpress.toolkit.pruning.magnitude import prune_per_layer
+from modelpress.toolkit.quantization.quantizers import QuantizerSpec, codes_of, min_max_grid
 
 
 def weights():

@@ -7,7 +7,7 @@ from numpy.testing import assert_allclose
 from torch import nn
 
 from modelpress.benchmarks.records import read_results
-from modelpress.export.artifact import read_artifact
+from modelpress.export.press.artifact import read_artifact
 from modelpress.toolkit.compressed import CompressedNetwork
 from modelpress.toolkit.layers import weight_layers
 from modelpress.toolkit.network_file import load_network

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from modelpress.export.artifact import write_artifact
 from modelpress.export.errors import InputError
+from modelpress.export.press.artifact import write_artifact
 from modelpress.toolkit.data.batches import to_device
 from modelpress.toolkit.data.image_set import Split
 from modelpress.toolkit.device import choose_device

@@ -9,8 +9,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from modelpress.export.errors import InputError  # noqa: E402
-from modelpress.toolkit.training.team import Team, current_team  # noqa: E402
+from modelpress.export.errors import InputError
+from modelpress.toolkit.training.team import Team, current_team
 from tests.toolkit import joint_training  # noqa: E402
 
 ROOT = Path(__file__).parents[2]

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from modelpress.benchmarks.plots import BLUE, GREY, SERIES, STYLE
+from modelpress.benchmarks.report.plots import BLUE, GREY, SERIES, STYLE
 from modelpress.toolkit.sparse_regression.study import Curves, Finding, by_method
 
 _DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))  # a second sign beside the colour

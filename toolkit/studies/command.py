@@ -5,8 +5,8 @@ import io
 from pathlib import Path
 from typing import Any
 
-from modelpress.benchmarks.report import markdown_table
-from modelpress.export.atomic_file import write_atomically
+from modelpress.benchmarks.report.page import markdown_table
+from modelpress.export.files.atomic import write_atomically
 from modelpress.toolkit.console import CONSOLE, TerminalProgress, print_table
 from modelpress.toolkit.figure_files import save_figure
 from modelpress.toolkit.output_folder import prepare_output_folder, write_json

@@ -7,7 +7,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from modelpress.benchmarks.plots import BLUE, GREEN, GREY, ORANGE, RED, STYLE
+from modelpress.benchmarks.report.plots import BLUE, GREEN, GREY, ORANGE, RED, STYLE
 from modelpress.toolkit.studies.rows import ROWS
 from modelpress.toolkit.studies.run_row import RowRecord
 

@@ -6,10 +6,10 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from modelpress.benchmarks.accuracy import top1, wilson_interval
-from modelpress.benchmarks.model_file import open_model
-from modelpress.export.artifact import write_artifact
+from modelpress.benchmarks.measures.accuracy import top1, wilson_interval
+from modelpress.benchmarks.subjects.model_file import open_model
 from modelpress.export.errors import InputError
+from modelpress.export.press.artifact import write_artifact
 from modelpress.export.runtime import open_session, run_batched
 from modelpress.toolkit.compression import CHECKPOINT, compress
 from modelpress.toolkit.data.image_set import ImageSet, normalised

@@ -10,8 +10,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from modelpress.export.atomic_file import write_atomically
 from modelpress.export.errors import InputError
+from modelpress.export.files.atomic import write_atomically
 
 _KEY = "modelpress"  # the one metadata entry, JSON
 _SHOWN = 3  # names listed of each kind of mismatch

@@ -1,0 +1,67 @@
+"""Do two ways of running the same model agree?"""
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from modelpress.benchmarks.records import FidelityRecord
+from modelpress.benchmarks.subjects.running_weights import constant_tensors
+from modelpress.export.errors import ModelError
+from modelpress.export.graphs.index import GraphIndex
+from modelpress.export.quantized import QuantizedModel, dense_array
+
+TIE = 1e-4  # logits closer than this are a tie: either label is right
+
+
+def compare_logits(
+    reference: npt.NDArray[np.float32],
+    candidate: npt.NDArray[np.float32],
+    *,
+    reference_name: str,
+    candidate_name: str,
+) -> FidelityRecord:
+    """Agreement of two sets of logits, both of shape ``(n, classes)``.
+
+    Example:
+        >>> a = np.array([[0.0, 1.0], [0.5, 0.50001]], np.float32)
+        >>> record = compare_logits(a, a[:, ::-1].copy(), reference_name="a", candidate_name="b")
+        >>> record.label_agreement, record.differing_labels      # the second image is a tie
+        (0.0, 1)
+    """
+    label, other = reference.argmax(axis=1), candidate.argmax(axis=1)
+    row = np.arange(len(reference))
+    margin = np.maximum(
+        reference[row, label] - reference[row, other], candidate[row, other] - candidate[row, label]
+    )
+    if not (np.isfinite(reference).all() and np.isfinite(candidate).all()):
+        raise ModelError(f"logits of {reference_name} or {candidate_name} hold NaN or infinity")
+    return FidelityRecord(
+        reference=reference_name,
+        candidate=candidate_name,
+        n_images=len(reference),
+        label_agreement=float(np.mean(label == other)),
+        differing_labels=int(np.count_nonzero((label != other) & (margin > TIE))),
+        largest_difference=float(np.abs(reference - candidate).max(initial=0.0)),
+        tie=TIE,
+    )
+
+
+def tensors_that_differ(model: QuantizedModel, onnx_model: onnx.ModelProto) -> list[str]:
+    """Names whose decoded values are not bit for bit those that the ONNX file holds, or computes from what it holds.
+
+    Raises:
+        InputError: The file's data are damaged, or a tensor's nodes cannot be evaluated.
+    """
+    index = GraphIndex(onnx_model.graph)
+    decoded = {name: dense_array(tensor) for name, tensor in model.tensors.items()}
+    held = constant_tensors(onnx_model, index.constants() & set(decoded), index=index)
+    sources = index.ancestors([name for name in held if name not in index.stored])[1]
+    return sorted(
+        [name for name, array in decoded.items() if name not in held or not same_values(array, held[name])]
+        + list(set(index.stored) - set(decoded) - set(sources))
+    )
+
+
+def same_values(left: npt.NDArray[np.generic], right: npt.NDArray[np.generic]) -> bool:
+    """Bit-exact equality of two arrays, shape and type included."""
+    return (left.shape, left.dtype) == (right.shape, right.dtype) and left.tobytes() == right.tobytes()

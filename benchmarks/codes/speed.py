@@ -1,0 +1,228 @@
+"""How fast weights are coded and loaded, side by side with what else could be used, in one run.
+
+All times are of one thread. Contestants take turns; the best round counts for streams (nothing but the code
+itself takes part), the median for loading.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from modelpress.benchmarks.codes.optional import optional_module
+from modelpress.export.coding import symbol_runs
+from modelpress.export.coding.byte_parts import PartReader
+from modelpress.export.coding.code_table import CodeTable, Counts
+from modelpress.export.coding.symbol_runs import RunReader, RunWriter
+from modelpress.export.errors import InputError, ModelError
+from modelpress.export.onnx_flavours import write_onnx
+from modelpress.export.press.artifact import read_artifact, write_artifact
+from modelpress.export.press.encodings import mixed_contexts
+from modelpress.export.press.encodings.file_state import FileState
+from modelpress.export.press.encodings.grid import grid_of, spec_of
+from modelpress.export.press.encodings.levels import levels_of
+from modelpress.export.press.encodings.slab_coder import count_levels
+from modelpress.export.press.plan import EFFORTS
+from modelpress.export.quantized import QuantizedModel, QuantizedTensor
+from modelpress.export.runtime import open_decoded, open_session
+
+_SEED = 0
+_T = TypeVar("_T")
+Symbols = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class StreamSpeed:
+    """One way to code a stream of one-byte symbols.
+
+    Attributes:
+        size_bytes: Of the coded stream.
+        encode_mb_per_s: Megabytes (10**6 symbols) per second, best of all rounds.
+        decode_mb_per_s: The same, decoding.
+    """
+
+    name: str
+    size_bytes: int
+    encode_mb_per_s: float
+    decode_mb_per_s: float
+
+
+@dataclass(frozen=True)
+class LoadTime:
+    """One way to a session that is ready to run.
+
+    Attributes:
+        size_bytes: Of the file.
+        milliseconds: Median of all rounds.
+        ratio: To the float32 ONNX file.
+    """
+
+    name: str
+    size_bytes: int
+    milliseconds: float
+    ratio: float
+
+
+def drawn_symbols(model: QuantizedModel, n_symbols: int) -> Symbols:
+    """Symbols drawn independently with the frequencies of a model's levels, counted from the lowest.
+
+    Raises:
+        InputError: Nothing is quantized, or there are more than 256 levels.
+    """
+    total = Counts.none()
+    for tensor in model.tensors.values():
+        if isinstance(tensor, QuantizedTensor) and tensor.codes.size:
+            total += count_levels(levels_of(tensor, grid_of(tensor), 0, tensor.codes.size))
+    counts = total.trimmed().counts
+    if not 0 < counts.size <= 256:
+        raise InputError(f"{counts.size} different levels; expected quantized tensors with at most 256")
+    chosen = np.random.default_rng(_SEED).choice(counts.size, size=n_symbols, p=counts / counts.sum())
+    return chosen.astype(np.uint8)
+
+
+def stream_speeds(
+    symbols: Symbols, *, rounds: int, on_round: Callable[[str], None] | None = None
+) -> list[StreamSpeed]:
+    """Huffman runs, compiled and with NumPy alone, and zstandard at level 3, on the same symbols.
+
+    Raises:
+        ModelError: Something does not come back as it was.
+    """
+    table = CodeTable.for_counts(Counts(0, np.bincount(symbols)))
+    encode, decode = _huffman(symbols, table)
+    contestants: dict[str, tuple[Callable[[], bytes], Callable[[bytes], Any]]] = {}
+    if symbol_runs.compiled_runs() is not None:
+        contestants["Huffman, compiled"] = encode, decode
+    contestants["Huffman, NumPy"] = _with_numpy_alone(encode), _with_numpy_alone(decode)
+    zstandard = optional_module("zstandard")
+    if zstandard is not None:
+        data = symbols.tobytes()
+        contestants["zstandard, level 3"] = (
+            lambda: zstandard.ZstdCompressor(level=3).compress(data),
+            lambda stream: zstandard.ZstdDecompressor().decompress(stream, max_output_size=len(data)),
+        )
+    best: dict[str, list[float]] = {name: [np.inf, np.inf] for name in contestants}
+    sizes: dict[str, int] = {}
+    for _ in range(rounds):
+        for name, (write, read) in contestants.items():
+            seconds, stream = _timed(write)
+            best[name][0], sizes[name] = min(best[name][0], seconds), len(stream)
+            seconds, restored = _timed(partial(read, stream))
+            best[name][1] = min(best[name][1], seconds)
+            if not np.array_equal(np.frombuffer(restored, np.uint8), symbols):
+                raise ModelError(f"{name}: the stream does not decode to its symbols")
+            if on_round is not None:
+                on_round(name)
+    megabytes = symbols.size / 1e6
+    return [
+        StreamSpeed(name, sizes[name], megabytes / encoding, megabytes / decoding)
+        for name, (encoding, decoding) in best.items()
+    ]
+
+
+def mixed_context_speed(model: QuantizedModel, *, rounds: int) -> tuple[float, float]:
+    """Millions of weights per second, encoding and decoding the quantized tensors of a model; the best round.
+
+    Raises:
+        ModelError: A tensor does not come back as it was.
+    """
+    tensors = [t for t in model.tensors.values() if isinstance(t, QuantizedTensor)]
+    n_weights = sum(t.codes.size for t in tensors)
+    best = [np.inf, np.inf]
+    for _ in range(rounds):
+        seconds, blobs = _timed(partial(_encode_mixed, tensors))
+        best[0] = min(best[0], seconds)
+        seconds, restored = _timed(partial(_decode_mixed, tensors, blobs))
+        best[1] = min(best[1], seconds)
+        if not all(t.equals(r) for t, r in zip(tensors, restored, strict=True)):
+            raise ModelError("mixed contexts do not decode to the tensors")
+    return n_weights / best[0] / 1e6, n_weights / best[1] / 1e6
+
+
+def load_times(
+    model: QuantizedModel, folder: Path, *, rounds: int, on_round: Callable[[str], None] | None = None
+) -> list[LoadTime]:
+    """From a file to a session of ONNX Runtime that is ready to run: float32 ONNX, and artifacts of every effort.
+
+    Args:
+        model: What is loaded.
+        folder: For the files.
+        rounds: How often the ways take turns, after one to warm up.
+        on_round: Called with a name whenever it has been loaded.
+    """
+    onnx_file = folder / "float32.onnx"
+    write_onnx(onnx_file, model, flavour="float")
+    ways: dict[str, tuple[Path, Callable[[Path], Any]]] = {
+        "float32 ONNX file": (onnx_file, lambda path: open_session(path.read_bytes(), threads=1))
+    }
+    for effort in EFFORTS:
+        path = folder / f"{effort}.press"
+        write_artifact(path, model, effort=effort)
+        ways[f"artifact, effort {effort}"] = path, _load_artifact
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for turn in range(rounds + 1):
+        for name, (path, load) in ways.items():
+            elapsed, _ = _timed(partial(load, path))
+            if turn:
+                seconds[name].append(elapsed)
+            if on_round is not None:
+                on_round(name)
+    reference = median(next(iter(seconds.values())))
+    return [
+        LoadTime(name, path.stat().st_size, 1e3 * median(seconds[name]), median(seconds[name]) / reference)
+        for name, (path, _) in ways.items()
+    ]
+
+
+def _encode_mixed(tensors: list[QuantizedTensor]) -> list[bytes]:
+    state = FileState()
+    return [mixed_contexts.encode(tensor, state).data() for tensor in tensors]
+
+
+def _decode_mixed(tensors: list[QuantizedTensor], blobs: list[bytes]) -> list[QuantizedTensor]:
+    state = FileState()
+    return [
+        mixed_contexts.decode(PartReader(blob), spec_of(tensor), state)
+        for tensor, blob in zip(tensors, blobs, strict=True)
+    ]
+
+
+def _huffman(symbols: Symbols, table: CodeTable) -> tuple[Callable[[], bytes], Callable[[bytes], Symbols]]:
+    shifted = symbols - np.uint8(table.lowest)
+
+    def encode() -> bytes:
+        runs = RunWriter()
+        runs.add(shifted, table)
+        return runs.data()
+
+    def decode(stream: bytes) -> Symbols:
+        runs = RunReader(stream)
+        decoded = runs.take(table, symbols.size)
+        runs.finish()
+        return np.asarray(decoded, np.uint8) + np.uint8(table.lowest)
+
+    return encode, decode
+
+
+def _load_artifact(path: Path) -> Any:
+    return open_decoded(read_artifact(path), threads=1)
+
+
+def _with_numpy_alone(function: Callable[..., _T]) -> Callable[..., _T]:
+    def run(*arguments: Any) -> _T:
+        with symbol_runs.numpy_alone():
+            return function(*arguments)
+
+    return run
+
+
+def _timed(function: Callable[[], _T]) -> tuple[float, _T]:
+    began = time.perf_counter()
+    result = function()
+    return time.perf_counter() - began, result

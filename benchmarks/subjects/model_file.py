@@ -1,0 +1,132 @@
+"""A file to be measured, `.press` or `.onnx`, opened the same way."""
+
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import onnx
+import onnxruntime as ort
+from google.protobuf.message import DecodeError
+
+from modelpress.export.errors import InputError
+from modelpress.export.graphs.building import has_external_data, metadata
+from modelpress.export.onnx_flavours import emit
+from modelpress.export.press.artifact import Artifact, TensorUsage, open_artifact, read_artifact
+from modelpress.export.press.frame import MAGIC
+from modelpress.export.quantized import QuantizedModel
+from modelpress.export.runtime import open_decoded, open_session
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """One model on disk.
+
+    Attributes:
+        size_bytes: Of the file.
+        onnx_model: What runs: the file itself, or the float flavour of the artifact.
+        artifact: Where the bytes of an artifact are, closed; None for ONNX files.
+        stored: Its tensors and what each costs.
+    """
+
+    path: Path
+    size_bytes: int
+    onnx_model: onnx.ModelProto
+    artifact: Artifact | None = None
+    stored: list[TensorUsage] = field(default_factory=list)
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """The model's ``metadata_props``."""
+        return metadata(self.onnx_model)
+
+    def quantized_model(self) -> QuantizedModel:
+        """What an artifact holds.
+
+        Raises:
+            ValueError: This is an ONNX file.
+        """
+        if self.artifact is None:
+            raise ValueError(f"{self.path} is no artifact")
+        return _model(self.artifact, self.stored)
+
+    def serialised(self) -> bytes:
+        """The ONNX bytes that a runtime loads."""
+        return bytes(self.onnx_model.SerializeToString())
+
+    def session(self, *, threads: int | None = None) -> ort.InferenceSession:
+        """A session of what is decoded here, as `load_session` makes it of the file."""
+        if self.artifact is None:
+            return open_session(self.serialised(), threads=threads)
+        return open_decoded(self.quantized_model(), threads=threads)
+
+
+def load_session(path: Path, *, threads: int | None = None, spinning: bool = True) -> ort.InferenceSession:
+    """From a file to a session that is ready to run, the way users of each format would take.
+
+    An ONNX file is read and handed to the runtime; an artifact is decoded and its weights are handed over where they
+    lie, with no ONNX file in between.
+
+    Raises:
+        InputError: The file cannot be read, or ONNX Runtime does not accept the model.
+        ArtifactError: It is a damaged artifact.
+    """
+    if is_artifact(path):
+        return open_decoded(read_artifact(path), threads=threads, spinning=spinning)
+    return open_session(path.read_bytes(), threads=threads, spinning=spinning)
+
+
+def open_model(path: Path) -> ModelFile:
+    """Open and decode a file; what is no artifact must be ONNX.
+
+    Raises:
+        InputError: The file cannot be read or is no model.
+        ArtifactError: It is a damaged artifact.
+    """
+    if is_artifact(path):
+        with open_artifact(path) as artifact:
+            stored = artifact.usages()
+        return ModelFile(
+            path, artifact.size_bytes, emit(_model(artifact, stored), flavour="float"), artifact, stored
+        )
+    data = path.read_bytes()
+    return ModelFile(path, len(data), _parse_onnx(path, data))
+
+
+def _model(artifact: Artifact, stored: list[TensorUsage]) -> QuantizedModel:
+    return QuantizedModel(artifact.graph, {t.record.name: t.tensor for t in stored})
+
+
+def is_artifact(path: Path) -> bool:
+    """Whether a file is to be read as an artifact, by its name or its first bytes.
+
+    Raises:
+        InputError: The file cannot be read.
+    """
+    if path.suffix == ".press":
+        return True
+    try:
+        with path.open("rb") as file:
+            return file.read(len(MAGIC)) == MAGIC
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _parse_onnx(path: Path, data: bytes) -> onnx.ModelProto:
+    model = onnx.ModelProto()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # protobuf warns before it raises
+            model.ParseFromString(data)
+    except DecodeError as error:
+        raise InputError(f"{path}: neither a .press artifact nor an ONNX model") from error
+    if not model.graph.node:
+        raise InputError(f"{path}: neither a .press artifact nor an ONNX model with nodes")
+    if has_external_data(model):
+        raise InputError(
+            f"{path}: some of its tensors lie in another file; store the model in one file to measure it"
+        )
+    try:
+        onnx.checker.check_model(model)
+    except Exception as error:  # the checker and protobuf raise their own kinds
+        raise InputError(f"{path}: is no valid ONNX model: {error}") from error
+    return model

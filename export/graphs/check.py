@@ -1,0 +1,56 @@
+"""ONNX's own checker on a model whose weights are not loaded."""
+
+import onnx
+from onnx import helper
+
+from modelpress.export.errors import ModelError
+from modelpress.export.graphs.building import with_initializers
+from modelpress.export.lazy_tensors import spec_of
+from modelpress.export.quantized import QuantizedModel, dense_array
+
+_MAX_ELEMENTS_IN_FULL = 1024  # shapes, axes and the like, whose values shape inference reads
+_SEPARATE_WEIGHTS_IR = 4
+
+
+def check_graph(model: QuantizedModel) -> str | None:
+    """Refuse a graph that breaks the rules of ONNX.
+
+    The checker gets a stand-in: small tensors in full, a large one as an input of the same shape and type.
+
+    Returns:
+        What strict shape inference objects to, if anything: declared shapes that contradict each other are
+        common in models that run, so that is for the caller to judge.
+
+    Raises:
+        ModelError: The graph is no valid ONNX model.
+    """
+    stand_in = _stand_in(model)
+    try:
+        onnx.checker.check_model(stand_in)
+    except Exception as error:  # checker and protobuf raise their own kinds
+        raise ModelError(f"the graph is no valid ONNX model: {error}") from error
+    try:
+        onnx.shape_inference.infer_shapes(stand_in, check_type=True, strict_mode=True)
+    except Exception as error:  # as above
+        return str(error)
+    return None
+
+
+def _stand_in(model: QuantizedModel) -> onnx.ModelProto:
+    """The model with inputs in the place of its large tensors.
+
+    Raises:
+        ModelError: It is of an old kind that asks for such inputs, and lacks one.
+    """
+    specs = {name: spec_of(model.tensors, name) for name in model.tensors}
+    in_full = [name for name, spec in specs.items() if spec.size <= _MAX_ELEMENTS_IN_FULL]
+    stand_in = with_initializers(model.graph, {name: dense_array(model.tensors[name]) for name in in_full})
+    present = {value.name for value in model.graph.graph.input}
+    for name in specs.keys() - present - set(in_full):
+        if model.graph.ir_version < _SEPARATE_WEIGHTS_IR:
+            raise ModelError(
+                f"the graph is no valid ONNX model: {name} in initializer but not in graph input"
+            )
+        value = helper.make_tensor_value_info(name, specs[name].onnx_type, specs[name].shape)
+        stand_in.graph.input.append(value)
+    return stand_in

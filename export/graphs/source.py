@@ -1,0 +1,257 @@
+"""An ONNX file as a graph without weights, and weights that are read when asked for.
+
+The file is mapped, not loaded: a model of a gigabyte costs the memory of the tensor in use. It must not be
+changed in place meanwhile; replacing it by a new file of the same name is safe.
+"""
+
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import numpy_helper
+
+from modelpress.export.errors import InputError, ModelError
+from modelpress.export.files.mapped import MappedFile
+from modelpress.export.graphs.building import graphs_of, has_external_data
+from modelpress.export.graphs.external_data import external_file, external_range
+from modelpress.export.graphs.protobuf_wire import LENGTH_DELIMITED, Field
+from modelpress.export.graphs.tensor_scan import (
+    StoredTensor,
+    check_type,
+    parse_shell,
+    scan_constant,
+    scan_tensor,
+    text,
+)
+from modelpress.export.lazy_tensors import LazyTensors
+from modelpress.export.tensor_spec import DTYPES, TensorSpec
+
+Array = npt.NDArray[np.generic]
+MAX_CONSTANT_ELEMENTS = 64  # smaller Constant nodes stay where they are
+_MIN_CONSTANT_BYTES = 40  # no shorter node holds more elements, or names another file
+_SEPARATE_WEIGHTS_IR = 4  # before, every initializer had to be an input as well
+_MODEL_GRAPH, _GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_OUTPUT = 7, 1, 5, 12
+
+
+class OnnxTensors(LazyTensors):
+    """Little-endian arrays from mapped files: read-only views of raw data, copies of data in typed fields.
+
+    Views need not be aligned. Asking for a tensor gives the pages of the ones before back to the system.
+    """
+
+    def __init__(
+        self,
+        mapped: MappedFile,
+        stored: Mapping[str, StoredTensor],
+        external: Mapping[str, tuple[MappedFile, int]],
+    ) -> None:
+        self._mapped = mapped
+        self._stored = stored
+        self._external = external
+        self._files = {mapped, *(file for file, _ in external.values())}
+
+    def __len__(self) -> int:
+        return len(self._stored)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._stored)
+
+    def __getitem__(self, name: str) -> Array:
+        """One tensor.
+
+        Raises:
+            KeyError: There is no such tensor.
+            InputError: Its data are damaged.
+        """
+        tensor = self._stored[name]
+        for file in self._files:
+            file.forget_pages()
+        if name in self._external:
+            file, start = self._external[name]
+            return _view(file.data, start, tensor.spec)
+        if tensor.raw is not None:
+            return _view(self._mapped.data, tensor.raw[0], tensor.spec)
+        return _typed_array(self._mapped.data, tensor)
+
+    def spec(self, name: str) -> TensorSpec:
+        """Shape and type of a tensor, without reading it."""
+        return self._stored[name].spec
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of all files."""
+        return sum(map(len, self._files))
+
+
+@dataclass(frozen=True)
+class OnnxSource:
+    """An open ONNX file.
+
+    Attributes:
+        graph: The model with an empty initializer list; big `Constant` nodes have become tensors, and the
+            initializers of nested graphs `Constant` nodes.
+        tensors: Every initializer, then every big constant, in file order.
+    """
+
+    graph: onnx.ModelProto
+    tensors: OnnxTensors
+
+
+def open_onnx(path: Path, *, allow_external_data: bool = False) -> OnnxSource:
+    """Find the weights of an ONNX file.
+
+    Args:
+        path: The file.
+        allow_external_data: Follow tensors into other files of the same folder.
+
+    Raises:
+        InputError: The file cannot be read, is no ONNX model, is damaged, or needs what is not supported.
+        ModelError: A tensor has an element type that cannot be packed.
+    """
+    path = Path(path)
+    mapped = MappedFile(path)
+    with _named(path), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # protobuf warns before it raises
+        graph, stored = _split(mapped.data)
+        external = _external_places(stored, path.parent, allowed=allow_external_data)
+        return OnnxSource(graph, OnnxTensors(mapped, stored, external))
+
+
+def _split(data: memoryview) -> tuple[onnx.ModelProto, dict[str, StoredTensor]]:
+    """The graph without weights, and where the weights are."""
+    model, graphs = parse_shell(
+        data, 0, len(data), onnx.ModelProto, is_bulky=lambda field: field.number == _MODEL_GRAPH
+    )
+    if len(graphs) != 1 or graphs[0].wire_type != LENGTH_DELIMITED:
+        raise InputError(f"{len(graphs)} graphs; expected an ONNX model with one")
+    movable = model.ir_version >= _SEPARATE_WEIGHTS_IR
+    constants = _big_constants(data, graphs[0]) if movable else {}
+    graph, bulky = parse_shell(
+        data,
+        graphs[0].payload,
+        graphs[0].end,
+        onnx.GraphProto,
+        is_bulky=lambda field: field.start in constants or _is_initializer(field),
+    )
+    model.graph.CopyFrom(graph)
+    _check_supported(model)
+    initializers = [scan_tensor(data, field.payload, field.end) for field in bulky if _is_initializer(field)]
+    return model, _by_name([*initializers, *constants.values()])
+
+
+def _big_constants(data: memoryview, graph: Field) -> dict[int, StoredTensor]:
+    """The `Constant` nodes that become tensors, by the place of the node: not those that are outputs of the graph."""
+    header, nodes = parse_shell(
+        data, graph.payload, graph.end, onnx.GraphProto, is_bulky=lambda field: field.number != _GRAPH_OUTPUT
+    )
+    outputs = {output.name for output in header.output}
+    found = (
+        (node.start, scan_constant(data, node))
+        for node in nodes
+        if node.number == _GRAPH_NODE
+        and node.wire_type == LENGTH_DELIMITED
+        and node.end - node.payload >= _MIN_CONSTANT_BYTES
+    )
+    return {start: tensor for start, tensor in found if tensor is not None and _is_movable(tensor, outputs)}
+
+
+def _is_movable(constant: StoredTensor, outputs: set[str]) -> bool:
+    big = constant.spec.size > MAX_CONSTANT_ELEMENTS or constant.external is not None
+    return big and constant.spec.onnx_type in DTYPES and constant.name not in outputs
+
+
+def _is_initializer(field: Field) -> bool:
+    return field.number == _GRAPH_INITIALIZER and field.wire_type == LENGTH_DELIMITED
+
+
+def _check_supported(model: onnx.ModelProto) -> None:
+    """Refuse what cannot be packed, and give the initializers of nested graphs a place that can."""
+    for where, graph in graphs_of(model):
+        if len(graph.sparse_initializer):
+            raise InputError(f"{where} holds sparse initializers; store them as dense ones")
+        _initializers_to_constants(where, graph)
+    if has_external_data(model):
+        raise InputError("a constant inside a node lies in another file; store the model in one file")
+
+
+def _initializers_to_constants(where: str, graph: onnx.GraphProto) -> None:
+    """Replace the initializers of a nested graph by `Constant` nodes, before all others."""
+    inputs = {value.name for value in graph.input}
+    for tensor in graph.initializer:
+        if text(tensor.name) in inputs:
+            raise InputError(f"{tensor.name}: is both input and initializer of {where}; remove the input")
+    constants = [
+        onnx.helper.make_node("Constant", [], [tensor.name], value=tensor) for tensor in graph.initializer
+    ]
+    if constants:
+        nodes = [*constants, *graph.node]
+        del graph.node[:], graph.initializer[:]
+        graph.node.extend(nodes)
+
+
+def _by_name(tensors: list[StoredTensor]) -> dict[str, StoredTensor]:
+    named: dict[str, StoredTensor] = {}
+    for tensor in tensors:
+        check_type(tensor)
+        if tensor.name in named:
+            raise InputError(f"two tensors are called {tensor.name!r}")
+        named[tensor.name] = tensor
+    return named
+
+
+def _external_places(
+    stored: Mapping[str, StoredTensor], folder: Path, *, allowed: bool
+) -> dict[str, tuple[MappedFile, int]]:
+    """File and offset of every tensor that lies in another file."""
+    files: dict[Path, MappedFile] = {}
+    places = {}
+    for name, tensor in stored.items():
+        if tensor.external is None:
+            continue
+        if not allowed:
+            raise InputError(
+                f"{name}: its data lie in another file; pass --allow-external-data to follow it, "
+                "or store the model in one file"
+            )
+        path = external_file(name, tensor.external, folder)
+        if path not in files:
+            files[path] = MappedFile(path)
+        file = files[path]
+        start = external_range(name, tensor.external, n_bytes=tensor.spec.n_bytes, file_bytes=len(file))
+        places[name] = file, start
+    return places
+
+
+def _view(data: memoryview, start: int, spec: TensorSpec) -> Array:
+    if not spec.size:
+        return np.empty(spec.shape, DTYPES[spec.onnx_type])
+    return np.frombuffer(data, DTYPES[spec.onnx_type], spec.size, start).reshape(spec.shape)
+
+
+def _typed_array(data: memoryview, tensor: StoredTensor) -> Array:
+    """The values of typed fields; the message is parsed for that.
+
+    Raises:
+        InputError: Their number does not fit the shape, or they do not fit the type.
+    """
+    start, end = tensor.message
+    try:
+        message = onnx.TensorProto.FromString(bytes(data[start:end]))
+        array = numpy_helper.to_array(message)
+    except Exception as error:  # onnx raises whatever its parts raise on damaged data
+        raise InputError(f"{tensor.name}: tensor data are damaged: {error}") from error
+    return np.ascontiguousarray(array, DTYPES[tensor.spec.onnx_type]).reshape(tensor.spec.shape)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Put the file before what is wrong with it."""
+    try:
+        yield
+    except (InputError, ModelError) as error:
+        raise type(error)(f"{path}: {error}") from error

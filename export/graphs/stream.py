@@ -1,0 +1,93 @@
+"""An ONNX file written tensor by tensor: the bytes that onnx would write, in the memory of one tensor."""
+
+from collections.abc import Mapping
+from typing import IO
+
+import numpy as np
+from onnx import TensorProto
+
+from modelpress.export.errors import ModelError
+from modelpress.export.graphs.protobuf_wire import Field, fields, length_prefix
+from modelpress.export.lazy_tensors import spec_of
+from modelpress.export.quantized import QuantizedModel, Tensor, dense_array
+from modelpress.export.tensor_spec import DTYPES, TensorSpec
+
+MAX_ONNX_BYTES = (1 << 31) - 1  # protobuf's limit for one message
+_MODEL_GRAPH, _GRAPH_INITIALIZER, _TENSOR_RAW_DATA = 7, 5, 9
+
+
+def write_onnx_stream(file: IO[bytes], model: QuantizedModel) -> int:
+    """Write the model with dense weights; returns the number of bytes.
+
+    The graph is not checked here, see `modelpress.export.graphs.check`. The bytes are those of
+    ``with_initializers(...).SerializeToString(deterministic=True)``.
+
+    Args:
+        file: Open for writing.
+        model: Its tensors are made once each, in order; twice if they are neither lazy nor in memory.
+
+    Raises:
+        ModelError: The model is larger than an ONNX file can be, or a tensor is not what was announced.
+    """
+    specs = {name: spec_of(model.tensors, name) for name in model.tensors}
+    headers = {name: _tensor_header(name, spec) for name, spec in specs.items()}
+    head, before, after, tail = _split_at_initializers(model.graph.SerializeToString(deterministic=True))
+    n_weights = sum(len(headers[name]) + spec.n_bytes for name, spec in specs.items())
+    prefix = length_prefix(_MODEL_GRAPH, len(before) + n_weights + len(after))
+    total = len(head) + len(prefix) + len(before) + n_weights + len(after) + len(tail)
+    if total > MAX_ONNX_BYTES:
+        raise ModelError(
+            f"the model takes {total:,} bytes; one ONNX file holds up to {MAX_ONNX_BYTES:,}: unpack to .npz instead"
+        )
+    file.write(head + prefix + before)
+    for name, spec in specs.items():
+        file.write(headers[name])
+        _write_values(file, model.tensors, name, spec)
+    file.write(after + tail)
+    return total
+
+
+def _tensor_header(name: str, spec: TensorSpec) -> bytes:
+    """All bytes of an initializer that precede its values."""
+    proto = TensorProto(dims=spec.shape, data_type=spec.onnx_type, name=name)
+    described = proto.SerializeToString(deterministic=True) + length_prefix(_TENSOR_RAW_DATA, spec.n_bytes)
+    return length_prefix(_GRAPH_INITIALIZER, len(described) + spec.n_bytes) + described
+
+
+def _split_at_initializers(serialised: bytes) -> tuple[bytes, bytes, bytes, bytes]:
+    """The bytes before the graph, its fields before and after the initializers, the bytes after the graph.
+
+    Raises:
+        ModelError: There is no graph.
+    """
+    data = memoryview(serialised)
+    graphs = [f for f in fields(data, 0, len(data)) if f.number == _MODEL_GRAPH]
+    if len(graphs) != 1:
+        raise ModelError(f"the model has {len(graphs)} graphs; expected 1")
+    graph = graphs[0]
+    place = _place_of_initializers(data, graph)
+    return (
+        serialised[: graph.start],
+        serialised[graph.payload : place],
+        serialised[place : graph.end],
+        serialised[graph.end :],
+    )
+
+
+def _place_of_initializers(data: memoryview, graph: Field) -> int:
+    """Fields are written in the order of their numbers."""
+    later = (f.start for f in fields(data, graph.payload, graph.end) if f.number > _GRAPH_INITIALIZER)
+    return next(later, graph.end)
+
+
+def _write_values(file: IO[bytes], tensors: Mapping[str, Tensor], name: str, spec: TensorSpec) -> None:
+    """Write one tensor; nothing of it is left in memory afterwards.
+
+    Raises:
+        ModelError: It is not what `spec` says.
+    """
+    array = dense_array(tensors[name])
+    values = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+    if values.dtype != DTYPES[spec.onnx_type] or array.shape != spec.shape:
+        raise ModelError(f"{name}: is {values.dtype} of shape {array.shape}; {spec} was announced")
+    file.write(values.reshape(-1).view(np.uint8).data)

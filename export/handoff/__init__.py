@@ -1,0 +1,1 @@
+"""What is handed over beside the artifact: the bundle, its manifest and its scripts."""

@@ -1,0 +1,1 @@
+"""Weights on a grid without training, and the ranges of activations."""

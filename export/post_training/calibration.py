@@ -1,0 +1,262 @@
+"""Ranges of a network's activations, measured by running the float model on sample inputs."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import TensorProto, helper
+
+from modelpress.export.errors import InputError, ModelError
+from modelpress.export.graphs.building import metadata
+from modelpress.export.post_training.observers import (
+    Extremes,
+    Histogram,
+    Range,
+    entropy_range,
+    least_error_range,
+    percentile_range,
+)
+from modelpress.export.quantized import QuantizedModel
+from modelpress.export.runtime import open_decoded, run_named
+
+Inputs = npt.NDArray[np.float32]
+ActivationRanges = dict[str, Range]  # activation -> its lowest and highest value, 0 among them
+INPUT_METADATA = "modelpress.input"
+_TOLERANCE = 0.01  # of the span of all pixel values, for roundings of whoever normalised them
+
+
+class CalibrationMethod(StrEnum):
+    """How a range is chosen from the values seen."""
+
+    MIN_MAX = "min-max"
+    PERCENTILE = "percentile"
+    MSE = "mse"
+    ENTROPY = "entropy"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationOptions:
+    """How ranges are chosen.
+
+    Attributes:
+        method: From minimum to maximum, or with clipping.
+        percentile: For `PERCENTILE`: how much of the values each bound covers, in per cent.
+        bins: Of the histograms.
+        batch: Inputs run at a time; the activations of one batch are in memory.
+
+    Raises:
+        InputError: A value is out of range.
+    """
+
+    method: CalibrationMethod = CalibrationMethod.MIN_MAX
+    percentile: float = 99.99
+    bins: int = 2048
+    batch: int = 32
+
+    def __post_init__(self) -> None:
+        if not 50 < self.percentile <= 100:
+            raise InputError(
+                f"percentile is {self.percentile}; expected more than 50, at most 100, e.g. 99.99"
+            )
+        if self.bins < 512:
+            raise InputError(f"{self.bins} bins are too few for 256 levels; expected 512 or more, e.g. 2048")
+        if self.batch < 1:
+            raise InputError(f"calibration batch is {self.batch}; expected 1 or more")
+
+
+def calibrate(
+    model: QuantizedModel,
+    activations: Sequence[str],
+    inputs: Inputs,
+    options: CalibrationOptions | None = None,
+) -> ActivationRanges:
+    """Run the float model and choose a range for each activation.
+
+    One pass over the inputs finds the extremes; methods other than min-max take a second for histograms.
+
+    Args:
+        model: Graph and weights; what it computes in float is measured.
+        activations: Names of inputs or outputs of nodes of the main graph.
+        inputs: What the network is given, shape ``(n, ...)``, float32.
+        options: The defaults are minimum and maximum.
+
+    Returns:
+        Low and high of each activation, low <= 0 <= high; low is exactly 0 after a rectifier.
+
+    Raises:
+        InputError: The inputs are none, do not fit the model, or are not what it expects.
+        ModelError: An activation is no float tensor, or is not finite on these inputs.
+
+    Example:
+        >>> from modelpress.export.graphs.building import INPUT, GraphBuilder
+        >>> builder = GraphBuilder("relu", (2,))
+        >>> model = builder.finish(builder.relu(INPUT), n_outputs=2, metadata={})
+        >>> calibrate(model, ["images", "logits"], np.array([[-1.0, 2.0], [0.5, 0.0]], np.float32))
+        {'images': (-1.0, 2.0), 'logits': (0.0, 2.0)}
+    """
+    options = options or CalibrationOptions()
+    check_inputs(model.graph, list(model.tensors), inputs)
+    session = open_decoded(_observed(model, activations))
+    input_name = session.get_inputs()[0].name
+    fixed = _fixed_batch(session.get_inputs()[0].shape, len(inputs))
+    batch = fixed or options.batch
+    last = len(inputs) - len(inputs) % fixed if fixed else len(inputs)
+
+    def batches() -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
+        for start in range(0, last, batch):
+            values = run_named(session, inputs[start : start + batch])
+            values[input_name] = inputs[start : start + batch]
+            for name in activations:
+                if values[name].size:
+                    yield name, _checked(name, values[name])
+
+    extremes = {name: Extremes() for name in activations}
+    for name, values in batches():
+        extremes[name].add(values)
+    if options.method is CalibrationMethod.MIN_MAX:
+        return {name: seen.range() for name, seen in extremes.items()}
+    histograms = {
+        name: Histogram(*seen.range(), np.zeros(options.bins, np.int64)) for name, seen in extremes.items()
+    }
+    for name, values in batches():
+        histograms[name].add(values)
+    return {name: _chosen(histogram, options) for name, histogram in histograms.items()}
+
+
+def _fixed_batch(shape: Sequence[int | str | None], n_inputs: int) -> int | None:
+    """The only batch that a model takes; None for any. Inputs that fill none are left out.
+
+    Raises:
+        InputError: There are fewer inputs than one batch.
+    """
+    batch = shape[0] if shape else None
+    if not isinstance(batch, int) or batch < 1:
+        return None
+    if n_inputs < batch:
+        raise InputError(
+            f"the model takes {batch} inputs at a time; {n_inputs} calibration inputs are too few"
+        )
+    return batch
+
+
+def _chosen(histogram: Histogram, options: CalibrationOptions) -> Range:
+    match options.method:
+        case CalibrationMethod.PERCENTILE:
+            return percentile_range(histogram, options.percentile)
+        case CalibrationMethod.MSE:
+            return least_error_range(histogram)
+        case CalibrationMethod.ENTROPY:
+            return entropy_range(histogram)
+    return histogram.low, histogram.high
+
+
+def _observed(model: QuantizedModel, activations: Sequence[str]) -> QuantizedModel:
+    """The model with these activations as its only outputs."""
+    produced = {name for node in model.graph.graph.node for name in node.output}
+    inputs = {value.name for value in model.graph.graph.input}
+    for name in activations:
+        if name not in produced | inputs:
+            raise ModelError(f"{name}: no node of the graph makes this activation")
+    graph = onnx.ModelProto()
+    graph.CopyFrom(model.graph)
+    wanted = [name for name in activations if name in produced]
+    known = {value.name for value in graph.graph.output}
+    graph.graph.output.extend(
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in wanted if name not in known
+    )
+    return QuantizedModel(graph, model.tensors)
+
+
+def _checked(name: str, values: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
+    if values.dtype != np.float32:
+        raise ModelError(f"{name}: the activation has type {values.dtype}; expected float32")
+    if not np.isfinite(values).all():
+        raise ModelError(f"{name}: the activation is NaN or infinite on the calibration data")
+    return np.asarray(values, np.float32)
+
+
+def check_inputs(graph: onnx.ModelProto, tensors: Sequence[str], inputs: Inputs) -> None:
+    """Refuse calibration inputs that the network was not made for.
+
+    Args:
+        graph: The model; its ``modelpress.input`` metadata, where present, tell which values pixels can have.
+        tensors: Names of its initializers.
+        inputs: Shape ``(n, ...)``.
+
+    Raises:
+        InputError: There are none; their type, shape or values do not fit.
+    """
+    values = [value for value in graph.graph.input if value.name not in set(tensors)]
+    if len(values) != 1:
+        names = ", ".join(value.name for value in values)
+        raise InputError(
+            f"the model has {len(values)} inputs ({names}); calibration needs one: a batch of images"
+        )
+    if inputs.dtype != np.float32:
+        raise InputError(f"calibration data have type {inputs.dtype}; expected float32, normalised")
+    if not len(inputs.shape) or not inputs.size:
+        raise InputError(f"calibration data are empty: shape {inputs.shape}; expected 100 to 1,000 images")
+    _check_shape(values[0], inputs.shape)
+    if not np.isfinite(inputs).all():
+        raise InputError("calibration data hold NaN or infinity")
+    if inputs.min() == inputs.max():
+        raise InputError(
+            f"calibration data are all {inputs.min()}: nothing can be learnt from them about ranges"
+        )
+    stated = pixel_normalisation(metadata(graph))
+    if stated is not None and inputs.ndim == 4 and inputs.shape[1] == len(stated[0]):
+        _check_pixels(inputs, *stated)
+
+
+def _check_shape(value: onnx.ValueInfoProto, shape: tuple[int, ...]) -> None:
+    if not value.type.tensor_type.HasField("shape"):
+        return
+    axes = value.type.tensor_type.shape.dim
+    expected = tuple(axis.dim_value if axis.HasField("dim_value") else axis.dim_param or "?" for axis in axes)
+    fits = len(shape) == len(axes) and all(
+        not isinstance(e, int) or e == n for e, n in zip(expected[1:], shape[1:], strict=True)
+    )
+    if not fits:
+        raise InputError(
+            f"calibration data have shape {shape}; the model's input {value.name} expects "
+            f"({', '.join(map(str, expected))})"
+        )
+
+
+def pixel_normalisation(metadata: Mapping[str, str]) -> tuple[list[float], list[float]] | None:
+    """Mean and standard deviation per channel, in units of pixel / 255; None where the model does not say.
+
+    Args:
+        metadata: The model's ``metadata_props``.
+
+    Raises:
+        InputError: The metadata are there, but damaged.
+    """
+    text = metadata.get(INPUT_METADATA)
+    if text is None:
+        return None
+    try:
+        stated = json.loads(text)
+        mean, std = [float(v) for v in stated["mean"]], [float(v) for v in stated["std"]]
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
+        raise InputError(f"the model's metadata {INPUT_METADATA} are damaged: {text[:100]!r}") from error
+    if not mean or len(mean) != len(std) or not np.isfinite(mean + std).all() or min(std) <= 0:
+        raise InputError(f"the model's metadata {INPUT_METADATA} are damaged: mean {mean}, std {std}")
+    return mean, std
+
+
+def _check_pixels(inputs: Inputs, mean: list[float], std: list[float]) -> None:
+    lows, highs = inputs.min(axis=(0, 2, 3)), inputs.max(axis=(0, 2, 3))
+    for channel, (m, s) in enumerate(zip(mean, std, strict=True)):
+        low, high = -m / s, (1 - m) / s
+        slack = _TOLERANCE * (high - low)
+        if lows[channel] < low - slack or highs[channel] > high + slack:
+            raise InputError(
+                f"calibration data run from {lows[channel]:.4g} to {highs[channel]:.4g} in channel {channel}; the "
+                f"model expects (pixel / 255 - {m}) / {s}, which lies within {low:.4g} to {high:.4g}; normalise the "
+                "images, or pass them as uint8 and they will be"
+            )

@@ -1,0 +1,433 @@
+"""The `.press` file: a `QuantizedModel` to bytes and back, tensor by tensor, as specified in FORMAT.md."""
+
+import io
+import os
+import sys
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from google.protobuf.message import DecodeError
+
+from modelpress.export.coding.byte_parts import PartReader
+from modelpress.export.coding.code_table import CodeTable
+from modelpress.export.errors import ArtifactError, ChecksumMismatch, DamagedArtifact, InputError, ModelError
+from modelpress.export.files.atomic import atomic_writer
+from modelpress.export.files.blocks import blocks
+from modelpress.export.graphs.building import check_self_contained
+from modelpress.export.lazy_tensors import LazyTensors
+from modelpress.export.press.directory import (
+    MAX_TENSORS,
+    TensorRecord,
+    check_names,
+    pack_directory,
+    read_directory,
+)
+from modelpress.export.press.encodings import decode_blob, encoding_by_id
+from modelpress.export.press.encodings.file_state import FileState
+from modelpress.export.press.encodings.grid import spec_of as spec_of_quantized
+from modelpress.export.press.encodings.huffman_blob import Group
+from modelpress.export.press.frame import (
+    CHUNK,
+    DATA,
+    DIRECTORY,
+    GRAPH,
+    HEADER,
+    MAX_DIRECTORY_BYTES,
+    MAX_GRAPH_BYTES,
+    MAX_TABLES_BYTES,
+    TABLES,
+    Frame,
+    deflate,
+    inflate,
+    read_chunk,
+    read_frame,
+    seal,
+)
+from modelpress.export.press.plan import Effort, Plan, plan_file
+from modelpress.export.quantized import QuantizedModel, QuantizedTensor, Tensor, tensors_equal
+from modelpress.export.tensor_spec import DTYPES, MAX_DIMENSIONS, MAX_ELEMENTS, TensorSpec
+
+DEFAULT_MAX_DECODED_BYTES = 2 << 30
+_PARALLEL_FROM = 1 << 22  # elements in all; below, threads cost more than they save
+
+OnTensor = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class TensorUsage:
+    """What a tensor costs in the file: its record and the bytes of each part of its blob."""
+
+    record: TensorRecord
+    tensor: Tensor
+    parts: Counter[str]
+
+    @property
+    def encoding_name(self) -> str:
+        """Name of the encoding."""
+        return encoding_by_id(self.record.encoding).name
+
+
+class Artifact:
+    """An open file: checked as a whole, its tensors decoded when asked for.
+
+    Attributes:
+        version: Format version, major and minor.
+        size_bytes: The whole file.
+        graph_bytes: The compressed graph.
+        directory_bytes: The compressed directory.
+        table_bytes: The code tables that tensors share.
+        records: The directory.
+        graph: The ONNX model without weights.
+
+    Raises:
+        ArtifactError: The file cannot be trusted.
+    """
+
+    def __init__(self, file: IO[bytes], *, max_decoded_bytes: int = DEFAULT_MAX_DECODED_BYTES) -> None:
+        self._file = file
+        frame = read_frame(file)
+        self.version, self.size_bytes = frame.version, frame.size_bytes
+        self.graph_bytes, self.directory_bytes = (frame.chunks[kind].n_bytes for kind in (GRAPH, DIRECTORY))
+        self.table_bytes = frame.chunks[TABLES].n_bytes if TABLES in frame.chunks else 0
+        self.graph = _read_graph(read_chunk(file, frame.chunks[GRAPH]))
+        self.shared = _read_shared(file, frame)
+        self.records = read_directory(
+            inflate(
+                read_chunk(file, frame.chunks[DIRECTORY]), limit=MAX_DIRECTORY_BYTES, what="tensor directory"
+            )
+        )
+        _check_decoded_size(self.records, max_decoded_bytes)
+        self._starts = _blob_starts(self.records, frame)
+
+    def __enter__(self) -> "Artifact":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    @property
+    def frame_bytes(self) -> int:
+        """File header, chunk headers and unknown ancillary chunks."""
+        blobs = sum(record.n_bytes for record in self.records)
+        return self.size_bytes - self.graph_bytes - self.directory_bytes - self.table_bytes - blobs
+
+    def stored(self) -> Iterator[TensorUsage]:
+        """Decode one tensor after the other, in file order; none is kept.
+
+        Raises:
+            ArtifactError: A blob cannot be trusted.
+        """
+        state = FileState(self.shared)
+        for index in range(len(self.records)):
+            yield self.decode(index, state)
+
+    def decode(self, index: int, state: FileState) -> TensorUsage:
+        """Decode one tensor, `state` being that after all tensors before it.
+
+        Raises:
+            ArtifactError: The blob cannot be trusted.
+        """
+        return self._decode(self.records[index], self.blob(index), state)
+
+    def blob(self, index: int) -> bytes:
+        """The stored bytes of a tensor.
+
+        Raises:
+            ChecksumMismatch: They changed since the file was written.
+        """
+        record = self.records[index]
+        self._file.seek(self._starts[index])
+        blob = self._file.read(record.n_bytes)
+        if zlib.crc32(blob) != record.crc32:
+            raise ChecksumMismatch(f"{record.name}: its bytes changed since the file was written")
+        return blob
+
+    def model(self) -> QuantizedModel:
+        """Decode everything; large models in parallel.
+
+        Raises:
+            ArtifactError: A blob cannot be trusted.
+        """
+        return QuantizedModel(self.graph, {t.record.name: t.tensor for t in self.usages()})
+
+    def lazy_model(self) -> QuantizedModel:
+        """The model with tensors that are decoded at each access; the file must stay open."""
+        return QuantizedModel(self.graph, _StoredTensors(self))
+
+    def usages(self) -> list[TensorUsage]:
+        """Every tensor decoded, with what it costs; large models in parallel.
+
+        Raises:
+            ArtifactError: A blob cannot be trusted.
+        """
+        cores = os.cpu_count() or 1
+        if cores == 1 or sum(record.spec.size for record in self.records) < _PARALLEL_FROM:
+            return list(self.stored())
+        state = FileState(self.shared)
+        with ThreadPoolExecutor(cores) as pool:
+            pending = [
+                None
+                if encoding_by_id(record.encoding).in_order
+                else pool.submit(self._decode, record, self.blob(index), state)
+                for index, record in enumerate(self.records)
+            ]
+            return [
+                self.decode(index, state) if future is None else future.result()
+                for index, future in enumerate(pending)
+            ]
+
+    def _decode(self, record: TensorRecord, blob: bytes, state: FileState) -> TensorUsage:
+        try:
+            tensor, parts = decode_blob(record.encoding, blob, record.spec, state)
+        except ArtifactError as error:
+            raise type(error)(f"{record.name}: {error}") from error
+        return TensorUsage(record, tensor, parts)
+
+
+class _StoredTensors(LazyTensors):
+    """The tensors of an open artifact, decoded at each access; in file order this takes one pass."""
+
+    def __init__(self, artifact: Artifact) -> None:
+        self._artifact = artifact
+        self._index = {record.name: index for index, record in enumerate(artifact.records)}
+        self._ordered = [
+            index for index, record in enumerate(artifact.records) if encoding_by_id(record.encoding).in_order
+        ]
+        self._rank = {index: rank for rank, index in enumerate(self._ordered)}
+        self._state, self._done = FileState(artifact.shared), 0  # of the ordered ones
+
+    def __getitem__(self, name: str) -> Tensor:
+        index = self._index[name]
+        if index not in self._rank:
+            return self._artifact.decode(index, self._state).tensor
+        rank = self._rank[index]
+        if rank < self._done:  # an adaptive model has no way back
+            self._state, self._done = FileState(self._artifact.shared), 0
+        while True:
+            usage = self._artifact.decode(self._ordered[self._done], self._state)
+            self._done += 1
+            if self._done > rank:
+                return usage.tensor
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._index)
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def spec(self, name: str) -> TensorSpec:
+        """Shape and type, from the directory."""
+        return self._artifact.records[self._index[name]].spec
+
+
+def write_artifact(
+    path: Path, model: QuantizedModel, *, effort: Effort = "default", on_tensor: OnTensor | None = None
+) -> int:
+    """Pack a model into a file; returns its size in bytes.
+
+    Tensors are asked for one at a time: two or three times each, once more to compare the packed bytes,
+    decoded, with the model before the file appears.
+
+    Args:
+        path: Of the new file.
+        model: What to pack.
+        effort: ``fast``, ``default`` or ``max``, see `modelpress.export.press.plan`.
+        on_tensor: Called with a tensor's name whenever one of `passes` is done with it.
+
+    Raises:
+        ModelError: The model holds something that cannot be packed.
+        InputError: The file cannot be written.
+    """
+    with atomic_writer(path) as file:
+        size = _write(file, model, effort, on_tensor)
+        for stored in Artifact(file, max_decoded_bytes=sys.maxsize).stored():
+            name = stored.record.name
+            if not tensors_equal(stored.tensor, model.tensors[name]):
+                raise ModelError(f"{path}: {name} does not decode to what was packed; nothing was written")
+            if on_tensor is not None:
+                on_tensor(name)
+    return size
+
+
+PASSES = 3  # how often `write_artifact` reports each tensor: counted, written, compared
+
+
+def encode_artifact(model: QuantizedModel, *, effort: Effort = "default") -> bytes:
+    """Bytes of a model; the same model gives the same bytes.
+
+    Raises:
+        ModelError: A tensor has a name, shape, type or value that cannot be packed.
+    """
+    file = io.BytesIO()
+    _write(file, model, effort, None)
+    return file.getvalue()
+
+
+def open_artifact(path: Path, *, max_decoded_bytes: int = DEFAULT_MAX_DECODED_BYTES) -> Artifact:
+    """Open a file for reading tensor by tensor; use it in a ``with`` block.
+
+    Raises:
+        InputError: The file cannot be opened.
+        ArtifactError: It cannot be trusted.
+    """
+    try:
+        file = Path(path).open("rb")  # noqa: SIM115 - the artifact closes it
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    try:
+        return Artifact(file, max_decoded_bytes=max_decoded_bytes)
+    except OSError as error:
+        file.close()
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    except ArtifactError as error:
+        file.close()
+        raise type(error)(f"{path}: {error}") from error
+    except BaseException:
+        file.close()
+        raise
+
+
+def read_artifact(path: Path, *, max_decoded_bytes: int = DEFAULT_MAX_DECODED_BYTES) -> QuantizedModel:
+    """Load a whole file; see `open_artifact`."""
+    with open_artifact(path, max_decoded_bytes=max_decoded_bytes) as artifact:
+        return artifact.model()
+
+
+def decode_artifact(data: bytes, *, max_decoded_bytes: int = DEFAULT_MAX_DECODED_BYTES) -> QuantizedModel:
+    """Undo `encode_artifact`.
+
+    Args:
+        data: A whole file.
+        max_decoded_bytes: Refuse files whose tensors are larger in memory.
+
+    Raises:
+        ArtifactError: The bytes cannot be trusted.
+    """
+    return Artifact(io.BytesIO(data), max_decoded_bytes=max_decoded_bytes).model()
+
+
+def _write(file: IO[bytes], model: QuantizedModel, effort: Effort, on_tensor: OnTensor | None) -> int:
+    """Data first: the other chunks are known when all tensors are written."""
+    check_names(model.tensors)
+    check_self_contained(model.graph)
+    if len(model.tensors) > MAX_TENSORS:
+        raise ModelError(f"{len(model.tensors):,} tensors; the limit is {MAX_TENSORS:,}")
+    graph = deflate(model.graph.SerializeToString(deterministic=True), limit=MAX_GRAPH_BYTES)
+    plan = plan_file(model.tensors, effort, on_tensor=on_tensor)
+    file.write(bytes(HEADER.size + CHUNK.size))
+    records = []
+    for record, blob in _blobs(model, plan):
+        file.write(blob)
+        records.append(record)
+        if on_tensor is not None:
+            on_tensor(record.name)
+    n_data = file.tell() - HEADER.size - CHUNK.size
+    chunks = [(GRAPH, graph), (DIRECTORY, deflate(pack_directory(records), limit=MAX_DIRECTORY_BYTES))]
+    if plan.choice.groups:
+        chunks.insert(0, (TABLES, _pack_shared(plan.choice.groups)))
+    for kind, payload in chunks:
+        file.write(CHUNK.pack(kind, len(payload)) + payload)
+    file.seek(HEADER.size)
+    file.write(CHUNK.pack(DATA, n_data))
+    return seal(file, 1 + len(chunks))
+
+
+def _blobs(model: QuantizedModel, plan: Plan) -> Iterator[tuple[TensorRecord, bytes]]:
+    state = FileState(tuple(plan.choice.groups))
+    for name, tensor in model.tensors.items():
+        spec = _checked_spec(name, tensor)
+        encoding, writer = plan.encode(name, tensor, state)
+        blob = writer.data()
+        yield TensorRecord(name, spec, encoding, zlib.crc32(blob), len(blob)), blob
+
+
+def _checked_spec(name: str, tensor: Tensor) -> TensorSpec:
+    """Shape and type of a tensor that can be packed.
+
+    Raises:
+        ModelError: It cannot.
+    """
+    if isinstance(tensor, QuantizedTensor):
+        spec = spec_of_quantized(tensor)
+    else:
+        _check_array(name, tensor)
+        onnx_type = int(onnx.helper.np_dtype_to_tensor_dtype(tensor.dtype.newbyteorder("=")))
+        spec = TensorSpec(tuple(int(d) for d in tensor.shape), onnx_type)
+    if spec.exceeds_limits():
+        raise ModelError(
+            f"{name}: shape {spec.shape} exceeds {MAX_DIMENSIONS} axes or {MAX_ELEMENTS:,} elements"
+        )
+    return spec
+
+
+def _check_array(name: str, array: npt.NDArray[np.generic]) -> None:
+    if array.dtype.newbyteorder("<") not in DTYPES.values():
+        raise ModelError(
+            f"{name}: type {array.dtype} cannot be packed; expected a float, integer or boolean type"
+        )
+    if array.dtype.kind == "f" and not all(np.isfinite(block).all() for block in blocks(array)):
+        raise ModelError(f"{name}: holds NaN or infinity")
+
+
+def _pack_shared(groups: list[Group]) -> bytes:
+    return bytes([len(groups)]) + b"".join(
+        bytes([len(tables)]) + b"".join(table.pack() for table in tables) for tables in groups
+    )
+
+
+def _read_shared(file: IO[bytes], frame: Frame) -> tuple[Group, ...]:
+    if TABLES not in frame.chunks:
+        return ()
+    chunk = frame.chunks[TABLES]
+    if chunk.n_bytes > MAX_TABLES_BYTES:
+        raise DamagedArtifact(
+            f"shared code tables take {chunk.n_bytes:,} bytes; the limit is {MAX_TABLES_BYTES:,}"
+        )
+    reader = PartReader(read_chunk(file, chunk))
+    (n_groups,) = reader.unpack("B")
+    groups = []
+    for _ in range(n_groups):
+        (n_tables,) = reader.unpack("B")
+        groups.append(tuple(CodeTable.read(reader) for _ in range(n_tables)))
+    reader.finish()
+    return tuple(groups)
+
+
+def _read_graph(payload: bytes) -> onnx.ModelProto:
+    graph = onnx.ModelProto()
+    try:
+        graph.ParseFromString(inflate(payload, limit=MAX_GRAPH_BYTES, what="graph"))
+        check_self_contained(graph)
+    except (DecodeError, ModelError) as error:
+        raise DamagedArtifact(f"the graph cannot be used: {error}") from error
+    return graph
+
+
+def _check_decoded_size(records: list[TensorRecord], limit: int) -> None:
+    decoded = sum(record.spec.n_bytes for record in records)
+    if decoded > limit:
+        raise DamagedArtifact(f"tensors decode to {decoded:,} bytes; the limit is {limit:,}")
+
+
+def _blob_starts(records: list[TensorRecord], frame: Frame) -> list[int]:
+    """Where each blob starts in the file."""
+    data = frame.chunks[DATA]
+    stored = sum(record.n_bytes for record in records)
+    if stored != data.n_bytes:
+        raise DamagedArtifact(f"directory declares {stored:,} bytes of data, the file holds {data.n_bytes:,}")
+    starts, start = [], data.start
+    for record in records:
+        starts.append(start)
+        start += record.n_bytes
+    return starts

@@ -1,0 +1,175 @@
+"""Which Huffman encoding each tensor of a file takes, and which code tables tensors share.
+
+A table that is shared costs its bytes once and fits every tensor a little worse. Both are counted, over the
+whole file: from the pooled counts of all tensors shared tables are proposed; those that earn their bytes are taken,
+best first; then they are fitted to the tensors that use them, and so on.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from modelpress.export.coding.code_table import CodeTable, Counts
+from modelpress.export.press.encodings.huffman_blob import NO_SHARED, Group, HuffmanPlan, Shared, SharedGroup
+
+_ROUNDS = 4
+_JUDGED_TENSORS = 1024  # so many decide what is worth sharing; all may use it
+_MAX_GROUPS = 255  # a reference is one byte, 0 means the tensor's own
+
+_Name = tuple[str, int]
+_Pool = dict[_Name, tuple[Counts, ...]]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The outcome.
+
+    Attributes:
+        plans: One per tensor; None where none of the plans beats `limits`.
+        shared: The file's groups, by the coders' names.
+    """
+
+    plans: list[HuffmanPlan | None]
+    shared: Shared
+
+    @property
+    def groups(self) -> list[Group]:
+        """The tables of every shared group, in the order of their numbers."""
+        return [group.tables for group in self.shared.values()]
+
+
+def choose(plans: Sequence[Sequence[HuffmanPlan]], limits: Sequence[int]) -> Choice:
+    """Take the cheapest plan of every tensor.
+
+    Args:
+        plans: Per tensor, what could be written.
+        limits: Per tensor, the bytes of the best other encoding, which a plan must stay below.
+    """
+    best = choose_alone(plans, limits)
+    best_bytes = _total(best, limits)
+    pool = _pool(plans)
+    for _ in range(_ROUNDS):
+        choice = _with_tables(plans, limits, _earning(_numbered(pool), plans, limits))
+        total = _total(choice, limits)
+        if total < best_bytes:
+            best, best_bytes = choice, total
+        pool = _pool_of_users(choice)
+        if not pool:
+            break
+    return best
+
+
+def choose_alone(plans: Sequence[Sequence[HuffmanPlan]], limits: Sequence[int]) -> Choice:
+    """As `choose`, without shared tables."""
+    return _with_tables(plans, limits, NO_SHARED)
+
+
+def _with_tables(plans: Sequence[Sequence[HuffmanPlan]], limits: Sequence[int], shared: Shared) -> Choice:
+    chosen: list[HuffmanPlan | None] = []
+    for options, limit in zip(plans, limits, strict=True):
+        plan = min(options, key=lambda option: option.n_bytes(shared), default=None)
+        chosen.append(plan if plan is not None and plan.n_bytes(shared) < limit else None)
+    return Choice(chosen, shared)
+
+
+def _total(choice: Choice, limits: Sequence[int]) -> int:
+    blobs = sum(
+        limit if plan is None else plan.n_bytes(choice.shared)
+        for plan, limit in zip(choice.plans, limits, strict=True)
+    )
+    return blobs + sum(_table_bytes(group) for group in choice.groups)
+
+
+def _table_bytes(tables: Group) -> int:
+    return 1 + sum(len(table.pack()) for table in tables)
+
+
+def _pool(plans: Sequence[Sequence[HuffmanPlan]]) -> _Pool:
+    """All counts of groups of one name together, where at least two tensors have some."""
+    pool: _Pool = {}
+    users: dict[_Name, int] = {}
+    for options in plans:
+        for plan in options:
+            for name, counts in zip(plan.coder.groups, plan.groups, strict=True):
+                _add(pool, name, counts)
+        for name in {name for plan in options for name in plan.coder.groups}:
+            users[name] = users.get(name, 0) + 1
+    return {name: counts for name, counts in pool.items() if users[name] > 1}
+
+
+def _pool_of_users(choice: Choice) -> _Pool:
+    """Counts of the groups that chosen plans take from the shared tables."""
+    pool: _Pool = {}
+    for plan in choice.plans:
+        if plan is None:
+            continue
+        for name, counts, (number, _, _) in zip(
+            plan.coder.groups, plan.groups, plan.references(choice.shared), strict=True
+        ):
+            if number:
+                _add(pool, name, counts)
+    return pool
+
+
+def _add(pool: _Pool, name: _Name, counts: tuple[Counts, ...]) -> None:
+    before = pool.get(name, (Counts.none(),) * len(counts))
+    pool[name] = tuple(a + b for a, b in zip(before, counts, strict=True))
+
+
+def _numbered(pool: _Pool) -> Shared:
+    names = list(pool)[:_MAX_GROUPS]
+    return {
+        name: SharedGroup(number, tuple(CodeTable.for_counts(counts) for counts in pool[name]))
+        for number, name in enumerate(names, start=1)
+    }
+
+
+@dataclass(frozen=True)
+class _Cost:
+    """What one plan takes: plain bytes, and per group the bits with own tables and with shared ones."""
+
+    plain_bytes: int
+    names: tuple[_Name, ...]
+    own_bits: tuple[int, ...]
+    shared_bits: tuple[int, ...]
+
+    def n_bytes(self, active: frozenset[_Name]) -> int:
+        bits = sum(
+            min(own, shared) if name in active else own
+            for name, own, shared in zip(self.names, self.own_bits, self.shared_bits, strict=True)
+        )
+        return self.plain_bytes + (bits + 7) // 8
+
+
+def _earning(shared: Shared, plans: Sequence[Sequence[HuffmanPlan]], limits: Sequence[int]) -> Shared:
+    """The groups that are worth their bytes: added together with those their coder needs, best first."""
+    costs = [[_cost(plan, shared) for plan in options] for options in plans[:_JUDGED_TENSORS]]
+    table_bytes = {name: _table_bytes(group.tables) for name, group in shared.items()}
+
+    def total(active: frozenset[_Name]) -> int:
+        blobs = sum(
+            min([limit, *(cost.n_bytes(active) for cost in options)])
+            for options, limit in zip(costs, limits[:_JUDGED_TENSORS], strict=True)
+        )
+        return blobs + sum(table_bytes[name] for name in active)
+
+    sets = {frozenset(cost.names).intersection(shared) for options in costs for cost in options}
+    sets |= {frozenset([name]) for name in shared}
+    active: frozenset[_Name] = frozenset()
+    active_total = total(active)
+    while True:
+        totals = {active | extra: total(active | extra) for extra in sets if not extra <= active}
+        best = min(totals, key=lambda names: (totals[names], sorted(names)), default=active)
+        if not totals or totals[best] >= active_total:
+            break
+        active, active_total = best, totals[best]
+    kept = [name for name in shared if name in active]
+    return {name: SharedGroup(number, shared[name].tables) for number, name in enumerate(kept, start=1)}
+
+
+def _cost(plan: HuffmanPlan, shared: Shared) -> _Cost:
+    return _Cost(
+        plan.plain_bytes,
+        plan.coder.groups,
+        plan.own_bits,
+        tuple(bits for _, _, bits in plan.references(shared)),
+    )

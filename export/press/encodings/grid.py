@@ -1,0 +1,189 @@
+"""The quantization grid at the start of every quantized blob: all of a `QuantizedTensor` but its codes.
+
+See FORMAT.md, "Grid".
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from modelpress.export.coding.byte_parts import PartReader, PartWriter
+from modelpress.export.errors import DamagedArtifact, ModelError
+from modelpress.export.files.blocks import blocks
+from modelpress.export.quantized import FloatArray, QuantizedTensor, code_range
+from modelpress.export.tensor_spec import DTYPES, TensorSpec
+
+_OFFSET, _SUPPORT, _PER_CHANNEL, _CHANNEL_SCALE = 1, 2, 4, 8
+_HALF_SCALE, _HALF_OFFSET, _HALF_CHANNEL_SCALE = 16, 32, 64
+_ALL_FLAGS = 127
+_FLAGS_1_0 = 15
+_HALF, _SINGLE = np.dtype("<f2"), np.dtype("<f4")
+_QUANTIZED_TYPES = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Everything of a `QuantizedTensor` but its codes.
+
+    Attributes:
+        spec: Shape and type of the tensor.
+        has_support: Whether exact zeros are told apart from all codes.
+    """
+
+    spec: TensorSpec
+    bits: int
+    scale: FloatArray
+    offset: FloatArray | None
+    channel_scale: FloatArray | None
+    has_support: bool
+    channel_axis: int = 0
+
+    @property
+    def code_range(self) -> tuple[int, int]:
+        """Smallest and largest code."""
+        return code_range(bits=self.bits, signed=self.offset is None)
+
+    @property
+    def has_zeros(self) -> bool:
+        """Whether this grid has an exact zero at all."""
+        return self.has_support or self.offset is None
+
+    def tensor(
+        self, codes: npt.NDArray[np.integer], support: npt.NDArray[np.bool_] | None
+    ) -> QuantizedTensor:
+        """A tensor of codes, in range and 0 outside the support, as whoever decoded them has checked."""
+        dtype = np.int8 if self.offset is None else np.uint8
+        try:
+            return QuantizedTensor.of_checked(
+                codes=codes.astype(dtype, copy=False).reshape(self.spec.shape),
+                bits=self.bits,
+                scale=self.scale,
+                offset=self.offset,
+                support=support.reshape(self.spec.shape) if support is not None else None,
+                channel_scale=self.channel_scale,
+                channel_axis=self.channel_axis,
+                dtype=DTYPES[self.spec.onnx_type].newbyteorder("="),
+            )
+        except ModelError as error:
+            raise DamagedArtifact(str(error)) from error
+
+
+def spec_of(tensor: QuantizedTensor) -> TensorSpec:
+    """Shape and type that the directory gives for a quantized tensor."""
+    return TensorSpec(tensor.shape, int(onnx.helper.np_dtype_to_tensor_dtype(np.dtype(tensor.dtype))))
+
+
+def grid_of(tensor: QuantizedTensor) -> Grid:
+    """The grid of a tensor."""
+    return Grid(
+        spec_of(tensor),
+        tensor.bits,
+        np.asarray(tensor.scale, np.float32),
+        None if tensor.offset is None else np.asarray(tensor.offset, np.float32),
+        tensor.channel_scale,
+        tensor.support is not None,
+        tensor.channel_axis,
+    )
+
+
+def write_grid(writer: PartWriter, grid: Grid) -> None:
+    """Width and axis, flags, parameters; each parameter in half precision where that loses nothing."""
+    flags = (
+        _OFFSET * (grid.offset is not None)
+        | _SUPPORT * grid.has_support
+        | _PER_CHANNEL * (grid.scale.ndim == 1)
+        | _CHANNEL_SCALE * (grid.channel_scale is not None)
+    )
+    parameters = []
+    for parameter, half in (
+        (grid.scale, _HALF_SCALE),
+        (grid.offset, _HALF_OFFSET),
+        (grid.channel_scale, _HALF_CHANNEL_SCALE),
+    ):
+        if parameter is not None:
+            is_half = fits_half(parameter)
+            flags |= half * is_half
+            parameters.append(parameter.astype("<f2" if is_half else "<f4").tobytes())
+    writer.add("header", bytes([grid.bits | grid.channel_axis << 4, flags]))
+    writer.add("scales", b"".join(parameters))
+
+
+def grid_bytes(grid: Grid) -> int:
+    """Length of the grid as stored."""
+    writer = PartWriter()
+    write_grid(writer, grid)
+    return writer.n_bytes
+
+
+def fits_half(values: npt.NDArray[np.floating]) -> bool:
+    """Whether float16 holds every value exactly, signs of zeros included."""
+    with np.errstate(over="ignore"):
+        return all(
+            block.astype(np.float16).astype(block.dtype).tobytes() == block.tobytes()
+            for block in blocks(values)
+        )
+
+
+def read_grid(reader: PartReader, spec: TensorSpec) -> Grid:
+    """Undo `write_grid`.
+
+    Raises:
+        DamagedArtifact: Unknown flags, a width or axis out of range, a 0-d shape, or a type that is not quantized.
+    """
+    width_and_axis, flags = reader.unpack("BB")
+    return _read_grid(
+        reader, spec, bits=width_and_axis & 15, axis=width_and_axis >> 4, flags=flags, all_flags=_ALL_FLAGS
+    )
+
+
+def read_grid_1_0(reader: PartReader, spec: TensorSpec) -> Grid:
+    """The grid of the encodings of version 1.0: channels along axis 0, parameters in float32."""
+    bits, flags = reader.unpack("BB")
+    if spec.onnx_type != onnx.TensorProto.FLOAT:
+        raise DamagedArtifact("a quantized tensor must be float32 with at least one axis")
+    return _read_grid(reader, spec, bits=bits, axis=0, flags=flags, all_flags=_FLAGS_1_0)
+
+
+def _read_grid(
+    reader: PartReader, spec: TensorSpec, *, bits: int, axis: int, flags: int, all_flags: int
+) -> Grid:
+    if spec.onnx_type not in _QUANTIZED_TYPES or not spec.shape:
+        raise DamagedArtifact("a quantized tensor must be float32 or float16 with at least one axis")
+    if axis >= len(spec.shape):
+        raise DamagedArtifact(f"channel axis {axis} of a tensor with {len(spec.shape)} axes")
+    _check_flags(flags, all_flags)
+    try:
+        code_range(bits=bits, signed=True)
+    except ModelError as error:
+        raise DamagedArtifact(str(error)) from error
+    channels = spec.shape[axis]
+    shape = (channels,) if flags & _PER_CHANNEL else ()
+    scale = _read_floats(reader, shape, half=bool(flags & _HALF_SCALE))
+    if not (scale > 0 if scale.ndim == 0 else (scale > 0).all()):
+        raise DamagedArtifact("a scale is not positive")
+    offset = _read_floats(reader, shape, half=bool(flags & _HALF_OFFSET)) if flags & _OFFSET else None
+    channel_scale = (
+        _read_floats(reader, (channels,), half=bool(flags & _HALF_CHANNEL_SCALE))
+        if flags & _CHANNEL_SCALE
+        else None
+    )
+    return Grid(spec, bits, scale, offset, channel_scale, bool(flags & _SUPPORT), axis)
+
+
+def _check_flags(flags: int, all_flags: int) -> None:
+    """Refuse unknown flags, and flags about what is absent."""
+    needs = ((_SUPPORT, _OFFSET), (_HALF_OFFSET, _OFFSET), (_HALF_CHANNEL_SCALE, _CHANNEL_SCALE))
+    if flags & ~all_flags or any(flags & flag and not flags & needed for flag, needed in needs):
+        raise DamagedArtifact(f"quantization flags {flags:#04x} are not defined")
+
+
+def _read_floats(reader: PartReader, shape: tuple[int, ...], *, half: bool) -> FloatArray:
+    dtype = _HALF if half else _SINGLE
+    count = shape[0] if shape else 1
+    data = np.frombuffer(reader.take("scales", dtype.itemsize * count), dtype)
+    if not (math.isfinite(data[0]) if count == 1 else np.isfinite(data).all()):
+        raise DamagedArtifact("a scale or offset is not finite")
+    return data.astype(np.float32).reshape(shape)

@@ -1,0 +1,173 @@
+"""The frame that all Huffman encodings share: grid, parameters, code tables, slabs.
+
+Writing has two steps. `survey` counts symbols, from which every cost is known exactly but for the padding of
+lanes; `write` does it with the tables that were chosen. A group of tables is the tensor's own, or one of the
+file's shared groups.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from modelpress.export.coding.byte_parts import PartReader, PartWriter
+from modelpress.export.coding.code_table import CodeTable, Counts
+from modelpress.export.coding.symbol_runs import LANE_SYMBOLS, RunReader, RunWriter
+from modelpress.export.errors import DamagedArtifact
+from modelpress.export.press.encodings.grid import grid_bytes, grid_of, read_grid, write_grid
+from modelpress.export.press.encodings.levels import LevelSink, levels_of
+from modelpress.export.press.encodings.slab_coder import SlabCoder, Survey
+from modelpress.export.press.encodings.slabs import read_slabs, slab_bounds, write_slabs
+from modelpress.export.quantized import QuantizedTensor
+from modelpress.export.tensor_spec import TensorSpec
+
+Group = tuple[CodeTable, ...]
+_OWN = 0  # reference to tables that follow; k refers to the k-th shared group
+
+
+@dataclass(frozen=True)
+class SharedGroup:
+    """A group of tables that tensors may refer to by its number in the file, counted from 1."""
+
+    number: int
+    tables: Group
+
+
+Shared = Mapping[tuple[str, int], SharedGroup]
+NO_SHARED: Shared = {}
+
+
+@dataclass(frozen=True)
+class HuffmanPlan:
+    """What one coder would write of one tensor.
+
+    Attributes:
+        groups: Symbol counts, per group and table.
+        plain_bytes: Bytes that no code table governs.
+    """
+
+    coder: SlabCoder
+    groups: tuple[tuple[Counts, ...], ...]
+    plain_bytes: int
+
+    @cached_property
+    def own(self) -> tuple[Group, ...]:
+        """The best tables for this tensor alone."""
+        return tuple(tuple(CodeTable.for_counts(c.trimmed()) for c in counts) for counts in self.groups)
+
+    @cached_property
+    def own_bits(self) -> tuple[int, ...]:
+        """Bits of every group with its own tables, these included."""
+        return tuple(
+            8 * sum(len(table.pack()) for table in tables) + _payload_bits(tables, counts)
+            for tables, counts in zip(self.own, self.groups, strict=True)
+        )
+
+    def entropy_bytes(self) -> float:
+        """No Huffman code over these symbols gets below this."""
+        return self.plain_bytes + sum(c.entropy_bits() for counts in self.groups for c in counts) / 8
+
+    def references(self, shared: Shared) -> tuple[tuple[int, Group, int], ...]:
+        """Per group: the number and tables of the cheaper choice, and the bits it takes."""
+        chosen = []
+        for name, counts, own, own_bits in zip(
+            self.coder.groups, self.groups, self.own, self.own_bits, strict=True
+        ):
+            choice = (_OWN, own, own_bits)
+            group = shared.get(name)
+            if group is not None and all(map(CodeTable.covers, group.tables, counts)):
+                bits = _payload_bits(group.tables, counts)
+                if bits < own_bits:
+                    choice = (group.number, group.tables, bits)
+            chosen.append(choice)
+        return tuple(chosen)
+
+    def n_bytes(self, shared: Shared) -> int:
+        """Size of the blob with these shared tables to choose from; without the padding of lanes."""
+        return self.plain_bytes + (sum(bits for _, _, bits in self.references(shared)) + 7) // 8
+
+
+def survey(tensor: QuantizedTensor, coders: Sequence[SlabCoder]) -> list[HuffmanPlan]:
+    """Count what each coder would write; levels are made once for all whose slabs are the same."""
+    grid = grid_of(tensor)
+    counts = [[[Counts.none()] * n_tables for _, n_tables in coder.groups] for coder in coders]
+    plain = [grid_bytes(grid) + len(coder.parameters()) + len(coder.groups) for coder in coders]
+    for per_slab in dict.fromkeys(coder.slab_elements for coder in coders):
+        bounds = slab_bounds(tensor.codes.size, per_slab=per_slab)
+        alike = [at for at, coder in enumerate(coders) if coder.slab_elements == per_slab]
+        for start, stop in bounds:
+            levels = levels_of(tensor, grid, start, stop)
+            for at in alike:
+                plain[at] += coders[at].plain_bytes(levels) + 4 * (len(bounds) > 1)
+                counts[at] = _summed(counts[at], coders[at].survey(levels))
+    return [_plan(*parts) for parts in zip(coders, counts, plain, strict=True)]
+
+
+def _summed(totals: Survey, more: Survey) -> Survey:
+    return [[a + b for a, b in zip(*pair, strict=True)] for pair in zip(totals, more, strict=True)]
+
+
+def _plan(coder: SlabCoder, counts: Survey, plain_bytes: int) -> HuffmanPlan:
+    """With the lengths and the padding of lanes, as far as they can be told beforehand."""
+    n_symbols = sum(table.total for group in counts for table in group)
+    lanes = 5 * n_symbols // (2 * LANE_SYMBOLS) if n_symbols > LANE_SYMBOLS else 0
+    groups = tuple(tuple(table.trimmed() for table in group) for group in counts)
+    return HuffmanPlan(coder, groups, plain_bytes + lanes)
+
+
+def write(tensor: QuantizedTensor, plan: HuffmanPlan, shared: Shared) -> PartWriter:
+    """The blob of a plan."""
+    grid, coder = grid_of(tensor), plan.coder
+    writer = PartWriter()
+    write_grid(writer, grid)
+    writer.add("header", coder.parameters())
+    references = plan.references(shared)
+    for number, tables, _ in references:
+        writer.add("header", bytes([number]))
+        if number == _OWN:
+            for table in tables:
+                writer.add("tables", table.pack())
+    slabs = []
+    for start, stop in slab_bounds(tensor.codes.size, per_slab=coder.slab_elements):
+        runs = RunWriter()
+        coder.write(runs, levels_of(tensor, grid, start, stop), [tables for _, tables, _ in references])
+        slabs.append(runs.data())
+    write_slabs(writer, slabs)
+    return writer
+
+
+def read(
+    reader: PartReader, spec: TensorSpec, kind: type[SlabCoder], shared: Sequence[Group]
+) -> QuantizedTensor:
+    """Undo `write`.
+
+    Raises:
+        DamagedArtifact: Grid, parameters, tables or runs contradict each other or the shape.
+    """
+    grid = read_grid(reader, spec)
+    coder = kind.from_parameters(reader)
+    tables = [_read_group(reader, n_tables, shared) for _, n_tables in coder.groups]
+    coder.check(tables)
+    bounds = slab_bounds(spec.size, per_slab=coder.slab_elements)
+    sink = LevelSink(grid)
+    for (start, stop), slab in zip(bounds, read_slabs(reader, len(bounds)), strict=True):
+        runs = RunReader(slab)
+        sink.put(start, coder.read(runs, stop - start, tables))
+        runs.finish()
+    return sink.tensor()
+
+
+def _read_group(reader: PartReader, n_tables: int, shared: Sequence[Group]) -> Group:
+    (number,) = reader.unpack("B")
+    if number == _OWN:
+        return tuple(CodeTable.read(reader) for _ in range(n_tables))
+    if number > len(shared):
+        raise DamagedArtifact(f"shared code tables {number} of {len(shared)} do not exist")
+    if len(shared[number - 1]) != n_tables:
+        raise DamagedArtifact(
+            f"shared code tables {number} are {len(shared[number - 1])}; expected {n_tables}"
+        )
+    return shared[number - 1]
+
+
+def _payload_bits(tables: Group, counts: tuple[Counts, ...]) -> int:
+    return sum(table.payload_bits(count) for table, count in zip(tables, counts, strict=True))

@@ -1,0 +1,127 @@
+"""Codes as **levels**: signed integers of which 0 is the exact zero, or the code whose value is nearest to zero.
+
+Signs and magnitudes of neighbouring levels resemble each other; those of raw asymmetric codes do not. See
+FORMAT.md, "Levels".
+"""
+
+from collections.abc import Iterator
+from math import prod
+
+import numpy as np
+import numpy.typing as npt
+
+from modelpress.export.coding.symbol_runs import compiled_for
+from modelpress.export.errors import DamagedArtifact
+from modelpress.export.press.encodings.grid import Grid
+from modelpress.export.quantized import QuantizedTensor
+
+Levels = npt.NDArray[np.int16]
+
+_PLAIN_BELOW = 1e6  # quotients that are far from overflow
+_NONE = np.zeros(0, np.bool_)
+_AT_ONCE = 1 << 20  # elements that are converted together: bounds the working memory
+
+
+def centres(grid: Grid) -> npt.NDArray[np.int16]:
+    """The code nearest to zero, shape of the offset; 0 for symmetric grids."""
+    if grid.offset is None:
+        return np.zeros((), np.int16)
+    low, high = grid.code_range
+    if grid.offset.ndim == 0 and abs(float(grid.offset)) < _PLAIN_BELOW * float(grid.scale):
+        quotient = np.float32(-grid.offset) / np.float32(grid.scale)
+        return np.array(min(max(round(float(quotient)), low), high), np.int16)
+    with np.errstate(over="ignore"):  # an infinite quotient is clipped as well
+        nearest = np.rint(-grid.offset / grid.scale)
+    return np.asarray(np.clip(nearest, low, high), np.int16)
+
+
+def level_bounds(grid: Grid) -> tuple[int, int]:
+    """Lowest and highest level that this grid can have."""
+    low, high = grid.code_range
+    centre = centres(grid)
+    if centre.size == 0:
+        return 0, 0
+    return low - int(centre.max()), high - int(centre.min()) + grid.has_support
+
+
+def levels_of(tensor: QuantizedTensor, grid: Grid, start: int, stop: int) -> Levels:
+    """The levels of the elements `start` to `stop`, row-major.
+
+    Returns:
+        Shape ``(stop - start,)``.
+    """
+    levels = tensor.codes.reshape(-1)[start:stop].astype(np.int16)
+    if grid.offset is None:
+        return levels
+    for part, centre in _pieces(grid, start, stop):
+        levels[part] -= centre
+        if tensor.support is not None:
+            levels[part] += levels[part] >= 0  # 0 is left to the exact zeros
+    if tensor.support is not None:
+        levels *= tensor.support.reshape(-1)[start:stop]
+    return levels
+
+
+class LevelSink:
+    """Collects levels and becomes the tensor.
+
+    Example:
+        >>> from modelpress.export.tensor_spec import TensorSpec
+        >>> sink = LevelSink(Grid(TensorSpec((3,), 1), 3, np.float32(0.5), None, None, False))
+        >>> sink.put(0, np.array([1, 0, -2], np.int16))
+        >>> sink.tensor().codes
+        array([ 1,  0, -2], dtype=int8)
+    """
+
+    def __init__(self, grid: Grid) -> None:
+        self._grid = grid
+        self._codes = np.zeros(grid.spec.size, np.int8 if grid.offset is None else np.uint8)
+        self._support = np.zeros(grid.spec.size, np.bool_) if grid.has_support else None
+
+    def put(self, start: int, levels: Levels) -> None:
+        """Take the levels of the elements from `start` on.
+
+        Raises:
+            DamagedArtifact: A level stands for no code.
+        """
+        for part, centre in _pieces(self._grid, start, start + levels.size):
+            where = slice(start + part.start, start + part.stop)
+            if not self._put(levels[part], centre, where):
+                low, high = self._grid.code_range
+                raise DamagedArtifact(f"a code is outside {low}..{high}")
+
+    def _put(self, levels: Levels, centre: npt.NDArray[np.int16], where: slice) -> bool:
+        """Convert one piece; returns whether all its codes are in range."""
+        low, high = self._grid.code_range
+        compiled = compiled_for(levels.size)
+        if compiled is not None:
+            support = _NONE if self._support is None else self._support[where]
+            flat = centre.reshape(-1)
+            return bool(
+                compiled.codes_from_levels(levels, flat, flat.size, low, high, self._codes[where], support)
+            )
+        codes = levels
+        if self._support is not None:
+            self._support[where] = stored = codes != 0
+            codes = (codes - (codes > 0) + centre) * stored
+        else:
+            codes = codes + centre
+        self._codes[where] = codes
+        return not codes.size or (int(codes.min()) >= low and int(codes.max()) <= high)
+
+    def tensor(self) -> QuantizedTensor:
+        """The tensor of all levels."""
+        return self._grid.tensor(self._codes, self._support)
+
+
+def _pieces(grid: Grid, start: int, stop: int) -> Iterator[tuple[slice, npt.NDArray[np.int16]]]:
+    """Pieces of a range of elements, counted from its start, with the centre of each element."""
+    centre = centres(grid)
+    inner = prod(grid.spec.shape[grid.channel_axis + 1 :])
+    for first in range(start, stop, _AT_ONCE):
+        end = min(first + _AT_ONCE, stop)
+        piece = slice(first - start, end - start)
+        if centre.ndim:
+            yield piece, centre[np.arange(first, end) // inner % centre.size]
+        else:
+            yield piece, centre
