@@ -113,7 +113,7 @@ QUICK += ["--set", "onnx=[float]"]
 
 def modelpress(monkeypatch, *arguments):
     """Run a command; returns its exit code."""
-    from modelpress.toolkit import cli
+    from modelpress.toolkit.commands import cli
 
     monkeypatch.setattr("sys.argv", ["modelpress", *map(str, arguments)])
     try:

@@ -76,14 +76,14 @@ def artifact(tmp_path_factory):
 )
 def test_commands_on_files_work_without_torch(artifact, arguments):
     filled = [a.format(file=artifact, folder=artifact.parent) for a in arguments]
-    code = f"sys.argv[1:] = {filled!r}\nfrom modelpress.toolkit.cli import main\nmain()"
+    code = f"sys.argv[1:] = {filled!r}\nfrom modelpress.toolkit.commands.cli import main\nmain()"
     done = run_without(TRAINING_STACK, code)
     assert done.returncode == 0, done.stderr
 
 
 def test_help_imports_nothing_heavy():
     heavy = ("torch", "numpy", "onnx", "onnxruntime", "matplotlib", "scipy", "pydantic")
-    code = 'sys.argv[1:] = ["--help"]\nfrom modelpress.toolkit.cli import main\nmain()'
+    code = 'sys.argv[1:] = ["--help"]\nfrom modelpress.toolkit.commands.cli import main\nmain()'
     done = run_without(heavy, code)
     assert done.returncode == 0, done.stderr
     for command in (
@@ -105,7 +105,8 @@ def test_help_imports_nothing_heavy():
 
 
 def test_training_commands_say_what_is_missing(tmp_path):
-    code = f'sys.argv[1:] = ["run", "-o", {str(tmp_path / "out")!r}]\nfrom modelpress.toolkit.cli import main\nmain()'
+    code = f'sys.argv[1:] = ["run", "-o", {str(tmp_path / "out")!r}]\n'
+    code += "from modelpress.toolkit.commands.cli import main\nmain()"
     done = run_without(("torch",), code)
     assert done.returncode == 1
     assert "pip install 'modelpress[train]'" in done.stderr

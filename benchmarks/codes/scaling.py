@@ -127,7 +127,8 @@ def _decode(folder: Path, n_weights: int, effort: Effort) -> ScalePoint:
     """The artifact is written by another process, so that this one's memory shows only the decoding."""
     path = folder / "model.press"
     script = (
-        "import sys; from pathlib import Path; from modelpress.benchmarks.codes.scaling import _write, synthetic_weight; "
+        "import sys; from pathlib import Path; "
+        "from modelpress.benchmarks.codes.scaling import _write, synthetic_weight; "
         "_write(Path(sys.argv[1]), synthetic_weight(int(sys.argv[2])), sys.argv[3])"
     )
     small = folder / "small"

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from modelpress.benchmarks.records import LayerRecord, ModelRecord, Results
-from modelpress.benchmarks.report.page import plots
+from modelpress.benchmarks.report import plots
 from modelpress.benchmarks.report.tables import (
     headline_latency,
     latency_at,

@@ -8,6 +8,7 @@ import jinja2
 import yaml
 
 from modelpress.benchmarks.records import FusionAudit, LatencyRecord, ModelRecord, Results
+from modelpress.benchmarks.report import comparison
 from modelpress.benchmarks.report.comparison import Run, as_text, headline_model, mapping
 from modelpress.benchmarks.report.figures import (
     histograms,
@@ -17,7 +18,6 @@ from modelpress.benchmarks.report.figures import (
     trade_off_figures,
     training_figures,
 )
-from modelpress.benchmarks.report.page import comparison
 from modelpress.benchmarks.report.tables import (
     NONE,
     Row,

@@ -1,7 +1,7 @@
 """Post-training quantization of one weight array: prune by magnitude, lay a grid, take the nearest codes.
 
 The grid covers the weights that are not zero; zeros, pruned or not, stay exactly zero. All arithmetic is
-float32, in the order that training uses (`modelpress.toolkit.quantization.quantizers`), so that equal weights get equal
+float32, in the order that training uses (`quantization.quantizers`), so that equal weights get equal
 codes. Weights are visited in blocks: beside input and result, only pruning needs memory of the array's size.
 
 Source: Jacob et al. 2018, arXiv:1712.05877; pruning: Han et al. 2015, arXiv:1506.02626.

@@ -1,6 +1,6 @@
 """``python -m modelpress``: the command line."""
 
-from modelpress.toolkit.cli import main
+from modelpress.toolkit.commands.cli import main
 
 if __name__ == "__main__":
     main()

@@ -16,12 +16,12 @@ from modelpress.export.graphs.building import INPUT, GraphBuilder
 from modelpress.export.onnx_flavours import write_onnx
 from modelpress.export.press.artifact import write_artifact
 from modelpress.export.quantized import QuantizedTensor
-from modelpress.toolkit import bench_files
-from modelpress.toolkit.bench_files import BenchPlan, parse_inputs
+from modelpress.toolkit.commands.bench import files as bench_files
+from modelpress.toolkit.commands.bench.files import BenchPlan, parse_inputs
 from modelpress.toolkit.data import measured_set
 from modelpress.toolkit.data.image_set import ImageSet, Split
 from modelpress.toolkit.data.measured_set import MeasuredSet
-from modelpress.toolkit.training.progress import Silent
+from modelpress.toolkit.progress import Silent
 from tests.conftest import small_model
 from tests.export.foreign_onnx import INFO, NODE, foreign, saved
 

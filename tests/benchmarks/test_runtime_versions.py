@@ -11,8 +11,8 @@ from modelpress.benchmarks.runtimes.versions import check_versions
 from modelpress.export.errors import InputError
 from modelpress.export.onnx_flavours import FLAVOURS, emit
 from modelpress.export.press.artifact import write_artifact
-from modelpress.toolkit.runtime_command import versions_of
-from modelpress.toolkit.training.progress import Silent
+from modelpress.toolkit.commands.bench.runtime import versions_of
+from modelpress.toolkit.progress import Silent
 from tests.conftest import small_model
 
 

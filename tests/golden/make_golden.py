@@ -9,7 +9,7 @@ import numpy as np
 
 from modelpress.export.press.artifact import encode_artifact
 from modelpress.export.press.frame import VERSION
-from modelpress.toolkit.file_commands import unpack_file
+from modelpress.toolkit.commands.files import unpack_file
 from tests.conftest import small_model, sparse_model
 from tests.export.ways import every_way
 

@@ -6,13 +6,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from modelpress.toolkit.compressed import CompressedNetwork
+from modelpress.toolkit.compression.network import CompressedNetwork
+from modelpress.toolkit.compression.quantization.quantizers import QuantizerSpec
 from modelpress.toolkit.data.batches import DeviceSplit
-from modelpress.toolkit.device import choose_device
-from modelpress.toolkit.quantization.quantizers import QuantizerSpec
+from modelpress.toolkit.progress import Silent
 from modelpress.toolkit.recipe import TrainingOptions
+from modelpress.toolkit.training.device import choose_device
 from modelpress.toolkit.training.loop import train
-from modelpress.toolkit.training.progress import Silent
 from modelpress.toolkit.training.team import join_team
 
 

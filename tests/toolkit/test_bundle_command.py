@@ -22,8 +22,9 @@ from modelpress.export.handoff.manifest import Manifest
 from modelpress.export.press.artifact import read_artifact, write_artifact
 from modelpress.export.quantized import QuantizedTensor
 from modelpress.export.runtime import open_decoded, run_batched
-from modelpress.toolkit import bundle_claims, bundle_command
-from modelpress.toolkit.bundle_claims import choose_samples
+from modelpress.toolkit.commands.bundle import claims as bundle_claims
+from modelpress.toolkit.commands.bundle import making as bundle_command
+from modelpress.toolkit.commands.bundle.claims import choose_samples
 from modelpress.toolkit.data.cifar10 import CLASS_NAMES, MEAN, STD
 from modelpress.toolkit.data.image_set import normalised
 from tests.conftest import modelpress, one_line, small_model

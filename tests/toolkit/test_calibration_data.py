@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from modelpress.export.errors import InputError
-from modelpress.toolkit.calibration_data import load_calibration
+from modelpress.toolkit.data.calibration_data import load_calibration
 from modelpress.toolkit.data.cifar10 import MEAN, STD, load_cifar10
 from modelpress.toolkit.data.image_set import normalised
 

@@ -7,8 +7,8 @@ import torch
 
 from modelpress.benchmarks.records import read_results
 from modelpress.export.press.artifact import read_artifact, write_artifact
-from modelpress.toolkit import cli
-from modelpress.toolkit.models.resnet_cifar import ResNetCifar
+from modelpress.toolkit.commands import cli
+from modelpress.toolkit.networks.resnet_cifar import ResNetCifar
 from tests.conftest import QUICK, ROOT, modelpress, one_line, small_model
 
 FLAVOURS = ("float", "sparse", "int8-sparse")  # of the default recipe
@@ -417,7 +417,7 @@ def test_an_interrupt_is_told(call, monkeypatch, tmp_path):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("modelpress.toolkit.file_commands.inspection", interrupted)
+    monkeypatch.setattr("modelpress.toolkit.commands.files.inspection", interrupted)
     code, _, err = call("inspect", tmp_path / "a.press")
     assert code == 130
     assert one_line(err).strip() == "modelpress: stopped"

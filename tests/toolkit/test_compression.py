@@ -9,18 +9,18 @@ from modelpress.export.errors import InputError, ModelError
 from modelpress.export.onnx_flavours import emit
 from modelpress.export.quantized import QuantizedTensor
 from modelpress.export.runtime import open_session, run_batched
-from modelpress.toolkit.compressed import CompressedNetwork
-from modelpress.toolkit.freeze import freeze
-from modelpress.toolkit.layers import matching, weight_layers, without
-from modelpress.toolkit.models.resnet_cifar import ResNetCifar
-from modelpress.toolkit.pruning.magnitude import prune_global, prune_per_layer
-from modelpress.toolkit.quantization.quantizers import (
+from modelpress.toolkit.compression.freeze import freeze
+from modelpress.toolkit.compression.network import CompressedNetwork
+from modelpress.toolkit.compression.pruning.magnitude import prune_global, prune_per_layer
+from modelpress.toolkit.compression.quantization.quantizers import (
     QuantizerSpec,
     codes_of,
     fake_quantize,
     min_max_grid,
     values_of,
 )
+from modelpress.toolkit.networks.layers import matching, weight_layers, without
+from modelpress.toolkit.networks.resnet_cifar import ResNetCifar
 
 specs = st.builds(QuantizerSpec, st.integers(2, 8), st.booleans(), st.booleans())
 

@@ -8,12 +8,21 @@ from torch import nn
 from torch.nn import functional as F
 
 from modelpress.export.errors import InputError, ModelpressError
-from modelpress.toolkit.compressed import CompressedNetwork
+from modelpress.toolkit.compression.network import CompressedNetwork
+from modelpress.toolkit.compression.network_file import NetworkState, save_network
+from modelpress.toolkit.compression.quantization.least_error import least_error_grid
+from modelpress.toolkit.compression.quantization.quantizers import QuantizerSpec
+from modelpress.toolkit.compression.quantization.start import QuantizationStart
+from modelpress.toolkit.compression.stages import (
+    batch_norm_stage,
+    freeze_stage,
+    new_network,
+    quantizer_stage,
+    teacher_for,
+    train_stage,
+)
 from modelpress.toolkit.data.batches import EpochPlan, to_device
-from modelpress.toolkit.network_file import NetworkState, save_network
-from modelpress.toolkit.quantization.least_error import least_error_grid
-from modelpress.toolkit.quantization.quantizers import QuantizerSpec
-from modelpress.toolkit.quantization.start import QuantizationStart
+from modelpress.toolkit.progress import Silent
 from modelpress.toolkit.recipe import (
     DataOptions,
     ModelOptions,
@@ -22,20 +31,11 @@ from modelpress.toolkit.recipe import (
     Recipe,
     TrainingOptions,
 )
-from modelpress.toolkit.stages import (
-    batch_norm_stage,
-    freeze_stage,
-    new_network,
-    quantizer_stage,
-    teacher_for,
-    train_stage,
-)
 from modelpress.toolkit.training.averaging import WeightAverage
 from modelpress.toolkit.training.batch_norm import reestimate_batch_norm
 from modelpress.toolkit.training.checkpoint import load_state
 from modelpress.toolkit.training.interrupt import Interrupted
 from modelpress.toolkit.training.losses import training_loss
-from modelpress.toolkit.training.progress import Silent
 from modelpress.toolkit.training.rules import Moment, TrainingRule
 from tests.toolkit.test_training import CPU, DIGITS, TRAIN, SignalAt, assert_same, fit, weights_of
 

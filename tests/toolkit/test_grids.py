@@ -11,15 +11,13 @@ from torch import nn
 
 from modelpress.export.errors import InputError
 from modelpress.export.press.artifact import read_artifact, write_artifact
-from modelpress.toolkit.compressed import CompressedNetwork
-from modelpress.toolkit.freeze import freeze
-from modelpress.toolkit.layers import weight_layers
-from modelpress.toolkit.models.resnet_cifar import ResNetCifar
-from modelpress.toolkit.network_file import NetworkState, load_network, save_network
-from modelpress.toolkit.pruning.magnitude import prune_per_layer
-from modelpress.toolkit.quantization.learned_step import GridParameters
-from modelpress.toolkit.quantization.least_error import least_error_grid
-from modelpress.toolkit.quantization.quantizers import (
+from modelpress.toolkit.compression.freeze import freeze
+from modelpress.toolkit.compression.network import CompressedNetwork
+from modelpress.toolkit.compression.network_file import NetworkState, load_network, save_network
+from modelpress.toolkit.compression.pruning.magnitude import prune_per_layer
+from modelpress.toolkit.compression.quantization.learned_step import GridParameters
+from modelpress.toolkit.compression.quantization.least_error import least_error_grid
+from modelpress.toolkit.compression.quantization.quantizers import (
     Grid,
     QuantizerSpec,
     codes_of,
@@ -27,6 +25,8 @@ from modelpress.toolkit.quantization.quantizers import (
     min_max_grid,
     values_of,
 )
+from modelpress.toolkit.networks.layers import weight_layers
+from modelpress.toolkit.networks.resnet_cifar import ResNetCifar
 from modelpress.toolkit.recipe import ModelOptions
 from modelpress.toolkit.training.checkpoint import load_state, save_state
 

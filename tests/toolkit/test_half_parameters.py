@@ -6,11 +6,11 @@ import torch
 from torch import nn
 
 from modelpress.export.press.artifact import Artifact, encode_artifact
-from modelpress.toolkit.network_file import NetworkState, load_network, new_network, save_network
-from modelpress.toolkit.quantization.half_parameters import round_parameters_to_half
+from modelpress.toolkit.compression.network_file import NetworkState, load_network, new_network, save_network
+from modelpress.toolkit.compression.quantization.half_parameters import round_parameters_to_half
+from modelpress.toolkit.compression.stages import freeze_stage, half_parameters_stage, quantizer_stage
+from modelpress.toolkit.progress import Silent
 from modelpress.toolkit.recipe import ModelOptions, PackOptions, QuantizeOptions
-from modelpress.toolkit.stages import freeze_stage, half_parameters_stage, quantizer_stage
-from modelpress.toolkit.training.progress import Silent
 
 
 def used_norm(channels=8):
@@ -57,7 +57,7 @@ def state():
 
 def judged(state, monkeypatch, *, before, after, allowed=True):
     accuracies = iter([before, after])
-    monkeypatch.setattr("modelpress.toolkit.stages.validation_top1", lambda *_: next(accuracies))
+    monkeypatch.setattr("modelpress.toolkit.compression.stages.validation_top1", lambda *_: next(accuracies))
     options = PackOptions(float16_parameters=allowed)
     return half_parameters_stage(state, options, None, None, Silent())
 

@@ -10,12 +10,12 @@ from modelpress.export.post_training.calibration import CalibrationMethod, Calib
 from modelpress.export.post_training.rounding import PostTraining, quantize_weight
 from modelpress.export.quantized import QuantizedModel, dense_array
 from modelpress.export.runtime import open_session, run_batched
-from modelpress.toolkit.calibration_data import load_calibration
+from modelpress.toolkit.compression.network_file import load_network
+from modelpress.toolkit.compression.stages import freeze_stage
+from modelpress.toolkit.data.calibration_data import load_calibration
 from modelpress.toolkit.data.cifar10 import load_cifar10
 from modelpress.toolkit.data.image_set import normalised
-from modelpress.toolkit.network_file import load_network
 from modelpress.toolkit.recipe import ModelOptions
-from modelpress.toolkit.stages import freeze_stage
 from tests.conftest import with_int8_weights
 from tests.export.test_int8 import optimised_operators
 

@@ -12,24 +12,24 @@ from PIL import Image
 
 from modelpress.benchmarks.subjects.model_file import open_model
 from modelpress.export.errors import InputError
-from modelpress.toolkit.data.digits import load_digits
-from modelpress.toolkit.data.image_set import load_image_set
-from modelpress.toolkit.layers import weight_layers
-from modelpress.toolkit.network_file import (
+from modelpress.toolkit.compression.network_file import (
     InputContract,
     NetworkState,
     load_network,
     new_network,
     save_network,
 )
+from modelpress.toolkit.compression.pruning.magnitude import prune_global
+from modelpress.toolkit.compression.stages import prunable_layers, prune_stage, quantizer_stage
+from modelpress.toolkit.data.digits import load_digits
+from modelpress.toolkit.data.image_set import load_image_set
+from modelpress.toolkit.networks.layers import weight_layers
 from modelpress.toolkit.output_folder import file_facts
-from modelpress.toolkit.pruning.magnitude import prune_global
 from modelpress.toolkit.recipe import ModelOptions, Recipe
-from modelpress.toolkit.stages import prunable_layers, prune_stage, quantizer_stage
-from modelpress.toolkit.studies.figures import accuracy_by_bits, accuracy_by_sparsity
-from modelpress.toolkit.studies.rows import ROWS, choose_rows
-from modelpress.toolkit.studies.run_row import RowRecord, finished_row, run_row
-from modelpress.toolkit.studies.study import plan_study
+from modelpress.toolkit.studies.published.figures import accuracy_by_bits, accuracy_by_sparsity
+from modelpress.toolkit.studies.published.rows import ROWS, choose_rows
+from modelpress.toolkit.studies.published.run_row import RowRecord, finished_row, run_row
+from modelpress.toolkit.studies.published.study import plan_study
 from tests.conftest import modelpress, one_line
 from tests.toolkit.test_training import SignalAt
 
@@ -263,7 +263,7 @@ def few_images(name, **options):
 
 @pytest.fixture
 def tiny(monkeypatch):
-    monkeypatch.setattr("modelpress.toolkit.studies.study.load_image_set", few_images)
+    monkeypatch.setattr("modelpress.toolkit.studies.published.study.load_image_set", few_images)
 
 
 @pytest.fixture
@@ -275,7 +275,7 @@ def ran(tiny, monkeypatch):
         names.append(row.name)
         return run_row(row, *arguments, **options)
 
-    monkeypatch.setattr("modelpress.toolkit.studies.study.run_row", spy)
+    monkeypatch.setattr("modelpress.toolkit.studies.published.study.run_row", spy)
     return names
 
 
@@ -304,7 +304,7 @@ def finished(tmp_path_factory, inputs):
     folder = tmp_path_factory.mktemp("study") / "out"
     rows = f"asymmetric-4,symmetric-2,{TRAINED}"
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr("modelpress.toolkit.studies.study.load_image_set", few_images)
+        monkeypatch.setattr("modelpress.toolkit.studies.published.study.load_image_set", few_images)
         assert modelpress(monkeypatch, *command("quantize", rows, inputs, folder, "--epochs", 1)) == 0
     return folder
 
@@ -367,7 +367,8 @@ def test_published_figures_belong_to_cifar10_alone(finished):
 
 def test_on_cifar10_rows_have_their_published_figure(inputs, tmp_path, monkeypatch, call):
     monkeypatch.setattr(
-        "modelpress.toolkit.studies.study.load_image_set", lambda name, **_: replace(TINY, name="cifar10")
+        "modelpress.toolkit.studies.published.study.load_image_set",
+        lambda name, **_: replace(TINY, name="cifar10"),
     )
     foreign = ("-c", inputs / "recipe.yaml", "--checkpoint", inputs / "dense.pt", "--rows", "one-shot-50")
     code, out, err = call("study", "prune", *foreign, "-o", tmp_path / "o", "--json")
@@ -490,7 +491,7 @@ def test_a_lost_network_that_a_row_starts_from_is_named(copied, inputs, ran, cal
 def test_a_stopped_study_keeps_its_rows_and_goes_on(inputs, tmp_path, ran, monkeypatch, call):
     rows = command("prune", "one-shot-30,finetuned-70", inputs, tmp_path, "--epochs", 2)
     with monkeypatch.context() as stopping:
-        stopping.setattr("modelpress.toolkit.studies.command.TerminalProgress", lambda: SignalAt(1))
+        stopping.setattr("modelpress.toolkit.commands.study.network.TerminalProgress", lambda: SignalAt(1))
         code, _, err = call(*rows)
     assert code == 130
     assert "stopped in epoch 2 of 2" in err

@@ -160,8 +160,8 @@ WIDTH = 2000  # matrices of 16 MB
 MEASURED = """
 import sys
 from pathlib import Path
-from modelpress.toolkit.cli import main
-import modelpress.toolkit.pack_command, modelpress.toolkit.file_commands
+from modelpress.toolkit.commands.cli import main
+import modelpress.toolkit.commands.packing, modelpress.toolkit.commands.files
 def peak():
     status = Path("/proc/self/status").read_text()
     return 1024 * int(status.split("VmHWM:")[1].split()[0])

@@ -7,8 +7,8 @@ from numpy.testing import assert_array_equal
 from modelpress.export.post_training.rounding import PostTraining, quantize_weight
 
 torch = pytest.importorskip("torch")
-from modelpress.toolkit.pruning.magnitude import prune_per_layer
-from modelpress.toolkit.quantization.quantizers import QuantizerSpec, codes_of, min_max_grid
+from modelpress.toolkit.compression.pruning.magnitude import prune_per_layer  # noqa: E402 - after the check for torch
+from modelpress.toolkit.compression.quantization.quantizers import QuantizerSpec, codes_of, min_max_grid  # noqa: E402
 
 
 def weights():

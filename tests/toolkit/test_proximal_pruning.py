@@ -8,10 +8,10 @@ from torch import nn
 
 from modelpress.benchmarks.records import read_results
 from modelpress.export.press.artifact import read_artifact
-from modelpress.toolkit.compressed import CompressedNetwork
-from modelpress.toolkit.layers import weight_layers
-from modelpress.toolkit.network_file import load_network
-from modelpress.toolkit.pruning.proximal import ProximalStep, penalty_at
+from modelpress.toolkit.compression.network import CompressedNetwork
+from modelpress.toolkit.compression.network_file import load_network
+from modelpress.toolkit.compression.pruning.proximal import ProximalStep, penalty_at
+from modelpress.toolkit.networks.layers import weight_layers
 from modelpress.toolkit.recipe import ModelOptions, PruneOptions, TrainingOptions
 from modelpress.toolkit.sparse_regression.prox import trimmed_soft_threshold
 from modelpress.toolkit.training.interrupt import Interrupted

@@ -6,14 +6,19 @@ from hypothesis import strategies as st
 from torch import nn
 
 from modelpress.export.errors import InputError
-from modelpress.toolkit.compressed import CompressedNetwork
-from modelpress.toolkit.layers import weight_layers
-from modelpress.toolkit.network_file import NetworkState
-from modelpress.toolkit.pruning.granularity import choose_masks, keep_n_of_m, pattern_of, prune_channels
-from modelpress.toolkit.pruning.magnitude import prune_below_percentile
-from modelpress.toolkit.pruning.schedule import PruningSchedule, sparsity_at
+from modelpress.toolkit.compression.network import CompressedNetwork
+from modelpress.toolkit.compression.network_file import NetworkState
+from modelpress.toolkit.compression.pruning.granularity import (
+    choose_masks,
+    keep_n_of_m,
+    pattern_of,
+    prune_channels,
+)
+from modelpress.toolkit.compression.pruning.magnitude import prune_below_percentile
+from modelpress.toolkit.compression.pruning.schedule import PruningSchedule, sparsity_at
+from modelpress.toolkit.compression.stages import prunable_layers, prune_stage
+from modelpress.toolkit.networks.layers import weight_layers
 from modelpress.toolkit.recipe import ModelOptions, PruneOptions, TrainingOptions
-from modelpress.toolkit.stages import prunable_layers, prune_stage
 from modelpress.toolkit.training.rules import Moment, TrainingRule
 from tests.toolkit.test_training import fit
 

@@ -4,7 +4,7 @@ import pytest
 
 from modelpress.export.errors import InputError
 from modelpress.toolkit.recipe import Recipe, dump_recipe, load_recipe, parse_setting
-from modelpress.toolkit.studies.rows import ROWS
+from modelpress.toolkit.studies.published.rows import ROWS
 from tests.conftest import ROOT
 
 

@@ -12,14 +12,15 @@ from torch.nn import functional as F
 
 from modelpress.export.errors import InputError
 from modelpress.export.press.artifact import write_artifact
+from modelpress.toolkit.commands.files import inspection
+from modelpress.toolkit.compression.network_file import NetworkState, new_network, save_network
+from modelpress.toolkit.compression.stages import freeze_stage, load_images, prune_stage, quantizer_stage
 from modelpress.toolkit.data.batches import to_device
 from modelpress.toolkit.data.image_set import Split
-from modelpress.toolkit.device import choose_device
-from modelpress.toolkit.file_commands import inspection
-from modelpress.toolkit.network_file import NetworkState, new_network, save_network
-from modelpress.toolkit.quantization.bit_allocation import allocate, least_budget
+from modelpress.toolkit.progress import Silent
 from modelpress.toolkit.recipe import DataOptions, ModelOptions, QuantizeOptions, Recipe, load_recipe
-from modelpress.toolkit.sensitivity import (
+from modelpress.toolkit.studies.sensitivity.bit_allocation import allocate, least_budget
+from modelpress.toolkit.studies.sensitivity.measuring import (
     Sensitivity,
     WidthFile,
     WidthFiles,
@@ -27,7 +28,7 @@ from modelpress.toolkit.sensitivity import (
     measuring_images,
     propose,
 )
-from modelpress.toolkit.sensitivity_command import (
+from modelpress.toolkit.studies.sensitivity.study import (
     Question,
     parse_bits,
     parse_size,
@@ -35,9 +36,8 @@ from modelpress.toolkit.sensitivity_command import (
     run_sensitivity,
     show_sensitivity,
 )
-from modelpress.toolkit.stages import freeze_stage, load_images, prune_stage, quantizer_stage
+from modelpress.toolkit.training.device import choose_device
 from modelpress.toolkit.training.evaluate import Quality
-from modelpress.toolkit.training.progress import Silent
 from tests.conftest import one_line
 
 BITS = (2, 4, 8)
@@ -404,7 +404,7 @@ def test_an_interrupt_leaves_nothing(checkpoint, tmp_path, call, monkeypatch):
     scratch.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(scratch))
     monkeypatch.setattr(
-        "modelpress.toolkit.sensitivity.open_artifact", stopped
+        "modelpress.toolkit.studies.sensitivity.measuring.open_artifact", stopped
     )  # the first file has been written
     code, _, err = call("sensitivity", checkpoint, *QUICKLY, "--bits", "2", "-o", output / "s.json")
     assert (code, "Traceback" in err) == (130, False)

@@ -7,12 +7,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.linear_model import Lasso
 
 from modelpress.export.errors import InputError
-from modelpress.toolkit.sparse_regression.lasso_speed import (
-    OURS,
-    SCIKIT_LEARN,
-    SpeedProblem,
-    measure_lasso_speed,
-)
+from modelpress.toolkit.progress import Silent
 from modelpress.toolkit.sparse_regression.objectives import LeastSquares, largest_eigenvalue
 from modelpress.toolkit.sparse_regression.optimality import judge
 from modelpress.toolkit.sparse_regression.penalties import L1, AtMost, GroupLasso, NoPenalty, TrimmedL1
@@ -24,7 +19,12 @@ from modelpress.toolkit.sparse_regression.prox import (
     trimmed_soft_threshold,
 )
 from modelpress.toolkit.sparse_regression.solvers import STEPS, minimise
-from modelpress.toolkit.training.progress import Silent
+from modelpress.toolkit.studies.sparse_series.lasso_speed import (
+    OURS,
+    SCIKIT_LEARN,
+    SpeedProblem,
+    measure_lasso_speed,
+)
 
 seeds = st.integers(0, 10_000)
 

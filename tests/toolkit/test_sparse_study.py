@@ -6,12 +6,14 @@ from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 
 from modelpress.export.errors import InputError
-from modelpress.toolkit.figure_files import save_figure
-from modelpress.toolkit.sparse_regression import reference
-from modelpress.toolkit.sparse_regression.figures import overview_figure
+from modelpress.toolkit.commands.study.sparse_regression import study_own, study_reference
+from modelpress.toolkit.progress import Silent
 from modelpress.toolkit.sparse_regression.objectives import LeastSquares
 from modelpress.toolkit.sparse_regression.penalties import L1
-from modelpress.toolkit.sparse_regression.study import (
+from modelpress.toolkit.studies.figure_files import save_figure
+from modelpress.toolkit.studies.sparse_series import reference
+from modelpress.toolkit.studies.sparse_series.figures import overview_figure
+from modelpress.toolkit.studies.sparse_series.study import (
     Experiment,
     by_method,
     default_strengths,
@@ -19,9 +21,7 @@ from modelpress.toolkit.sparse_regression.study import (
     reference_experiments,
     run_study,
 )
-from modelpress.toolkit.sparse_regression.tables import load_problem
-from modelpress.toolkit.study_commands import study_own, study_reference
-from modelpress.toolkit.training.progress import Silent
+from modelpress.toolkit.studies.sparse_series.tables import load_problem
 from tests.conftest import one_line
 
 EXPERIMENTS = reference_experiments()

@@ -9,8 +9,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from modelpress.export.errors import InputError
-from modelpress.toolkit.training.team import Team, current_team
+from modelpress.export.errors import InputError  # noqa: E402
+from modelpress.toolkit.training.team import Team, current_team  # noqa: E402
 from tests.toolkit import joint_training  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
@@ -58,7 +58,7 @@ def test_a_whole_run_started_by_torchrun_writes_one_result(tmp_path):
         "--set",
         "onnx=[float]",
     ]
-    done = torchrun("-m", "modelpress.toolkit.cli", "run", "-o", str(tmp_path / "run"), *short)
+    done = torchrun("-m", "modelpress.toolkit.commands.cli", "run", "-o", str(tmp_path / "run"), *short)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "2 processes" in done.stderr
     assert (tmp_path / "run" / "model.press").is_file()
@@ -67,7 +67,7 @@ def test_a_whole_run_started_by_torchrun_writes_one_result(tmp_path):
 
 
 def test_other_commands_refuse_torchrun(tmp_path):
-    done = torchrun("-m", "modelpress.toolkit.cli", "train", "-o", str(tmp_path / "net.safetensors"))
+    done = torchrun("-m", "modelpress.toolkit.commands.cli", "train", "-o", str(tmp_path / "net.safetensors"))
     assert done.returncode == 1
     assert "start this command without torchrun" in done.stderr
 

@@ -11,26 +11,26 @@ import torch
 from torch import nn
 
 from modelpress.export.errors import InputError, ModelpressError
-from modelpress.toolkit.compressed import CompressedNetwork
-from modelpress.toolkit.data.batches import to_device
-from modelpress.toolkit.data.digits import load_digits
-from modelpress.toolkit.device import choose_device
-from modelpress.toolkit.layers import weight_layers
-from modelpress.toolkit.models.resnet_cifar import ResNetCifar
-from modelpress.toolkit.network_file import (
+from modelpress.toolkit.compression.network import CompressedNetwork
+from modelpress.toolkit.compression.network_file import (
     InputContract,
     NetworkState,
     load_network,
     new_network,
     save_network,
 )
-from modelpress.toolkit.pruning.magnitude import prune_global
-from modelpress.toolkit.quantization.quantizers import QuantizerSpec
+from modelpress.toolkit.compression.pruning.magnitude import prune_global
+from modelpress.toolkit.compression.quantization.quantizers import QuantizerSpec
+from modelpress.toolkit.data.batches import to_device
+from modelpress.toolkit.data.digits import load_digits
+from modelpress.toolkit.networks.layers import weight_layers
+from modelpress.toolkit.networks.resnet_cifar import ResNetCifar
+from modelpress.toolkit.progress import Silent
 from modelpress.toolkit.recipe import ModelOptions, TrainingOptions
 from modelpress.toolkit.training.checkpoint import load_into, load_state, save_state
+from modelpress.toolkit.training.device import choose_device
 from modelpress.toolkit.training.interrupt import Interrupted
 from modelpress.toolkit.training.loop import learning_rate_at, train
-from modelpress.toolkit.training.progress import Silent
 from tests.conftest import ROOT
 
 CPU = choose_device("cpu", bf16=False)

@@ -6,14 +6,14 @@ import pytest
 import torch
 
 from modelpress.export.errors import InputError
-from modelpress.toolkit import training_speed
 from modelpress.toolkit.data.batches import to_device
 from modelpress.toolkit.data.image_set import load_image_set
+from modelpress.toolkit.progress import Silent
 from modelpress.toolkit.recipe import TrainingOptions, load_recipe
-from modelpress.toolkit.training.plain_loop import PictureDataset, train_plainly
-from modelpress.toolkit.training.progress import Silent
-from modelpress.toolkit.training_speed import Measurement, TrainingJob, Way, measure_training
-from modelpress.toolkit.training_ways import measure
+from modelpress.toolkit.studies.training_speed import rounds as training_speed
+from modelpress.toolkit.studies.training_speed.plain_loop import PictureDataset, train_plainly
+from modelpress.toolkit.studies.training_speed.rounds import Measurement, TrainingJob, Way, measure_training
+from modelpress.toolkit.studies.training_speed.ways import measure
 from tests.conftest import one_line
 
 CPU = torch.device("cpu")

@@ -17,15 +17,15 @@ from torch import Tensor, nn
 
 from modelpress.export.errors import InputError, ModelpressError
 from modelpress.toolkit.data.batches import DeviceSplit, EpochPlan, n_batches
-from modelpress.toolkit.device import Device
+from modelpress.toolkit.progress import Progress
 from modelpress.toolkit.recipe import TrainingOptions
 from modelpress.toolkit.training.averaging import WeightAverage
 from modelpress.toolkit.training.checkpoint import State, load_state, save_state
+from modelpress.toolkit.training.device import Device
 from modelpress.toolkit.training.evaluate import top1
 from modelpress.toolkit.training.interrupt import Interrupted, StopRequest, stop_on_signal
 from modelpress.toolkit.training.losses import training_loss
 from modelpress.toolkit.training.memory import keep_freed_memory
-from modelpress.toolkit.training.progress import Progress
 from modelpress.toolkit.training.rules import Moment, TrainingRule
 
 _STEPS_BETWEEN_QUESTIONS = 8  # of processes that train together, whether one was asked to stop

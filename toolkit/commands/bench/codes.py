@@ -1,0 +1,236 @@
+"""What the `bench size`, `bench coding` and `bench scaling` commands do, and what `bench training` shows.
+
+Nothing here needs torch.
+"""
+
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from modelpress.benchmarks.codes.ladder import BOUNDS, TensorLadder, size_ladder, total_ladder
+from modelpress.benchmarks.codes.scaling import ScalePoint, measure
+from modelpress.benchmarks.codes.speed import drawn_symbols, load_times, mixed_context_speed, stream_speeds
+from modelpress.benchmarks.environment import describe_environment
+from modelpress.benchmarks.report.plots import size_ladder as draw
+from modelpress.export.coding.symbol_runs import compiled_runs
+from modelpress.export.errors import InputError
+from modelpress.export.files.atomic import write_atomically
+from modelpress.export.press.artifact import open_artifact, read_artifact
+from modelpress.export.press.plan import EFFORTS
+from modelpress.export.quantized import QuantizedTensor
+from modelpress.toolkit.commands.console import CONSOLE, print_table
+from modelpress.toolkit.progress import Progress
+
+_STORED, _WHOLE = "as stored", "whole file"
+_COLUMNS = 3  # of the table: so many tensors, the largest
+_LOAD_ROUNDS = 30
+
+
+def ladder_of(path: Path, progress: Progress) -> dict[str, Any]:
+    """Every form of the quantized tensors of an artifact, in bytes.
+
+    Raises:
+        InputError: It holds none.
+    """
+    with open_artifact(path) as artifact:
+        stored = {record.name: record.n_bytes for record in artifact.records}
+        progress.start("size ladder", len(artifact.records))
+        tensors = []
+        for usage in artifact.stored():
+            if isinstance(usage.tensor, QuantizedTensor):
+                tensors.append((usage.record.name, usage.tensor))
+            progress.advance(usage.record.name)
+        progress.finish()
+    if not tensors:
+        raise InputError(f"{path}: holds no quantized tensor, so there is no ladder")
+    progress.start("every form", len(tensors))
+    ladders = size_ladder(tensors, on_tensor=progress.advance)
+    progress.finish()
+    total = total_ladder(ladders)
+    facts = [_facts(ladder, stored[ladder.name]) for ladder in ladders]
+    in_all = sum(stored[ladder.name] for ladder in ladders) + artifact.table_bytes
+    return {
+        "file": str(path),
+        "size_bytes": artifact.size_bytes,
+        "tensors": facts,
+        "all": {
+            **_facts(total, in_all),
+            _WHOLE: artifact.size_bytes,
+        },
+    }
+
+
+def _facts(ladder: TensorLadder, stored: int) -> dict[str, Any]:
+    return {
+        "name": ladder.name,
+        "weights": ladder.n_weights,
+        **ladder.rungs,
+        _STORED: stored,
+        **ladder.bounds,
+    }
+
+
+def show_ladder(facts: dict[str, Any]) -> None:
+    """One table, a form per row; columns are the largest tensors and the total."""
+    largest = sorted(facts["tensors"], key=lambda t: -t["weights"])[:_COLUMNS]
+    columns = [*largest, facts["all"]]
+    forms = [key for key in facts["all"] if key not in ("name", "weights")]
+    rows = []
+    for form in forms:
+        cells = {str(i): f"{c[form]:,}" if form in c else "" for i, c in enumerate(columns)}
+        share = f"{facts['all'][form] / facts['all']['float32']:.2%}"
+        rows.append({"form": f"bound: {form}" if form in BOUNDS else form, **cells, "share": share})
+    headings = {"form": "bytes", **{str(i): c["name"] for i, c in enumerate(columns)}, "share": "of float32"}
+    print_table(f"{facts['file']}, {facts['all']['weights']:,} quantized weights", rows, headings)
+
+
+def draw_ladder(path: Path, facts: dict[str, Any]) -> None:
+    """The total ladder as a figure."""
+    rungs = {
+        f"bound: {form}" if form in BOUNDS else form: size
+        for form, size in facts["all"].items()
+        if form not in ("name", "weights", _WHOLE)
+    }
+    write_atomically(path, draw(rungs).encode())
+
+
+def measure_coding(path: Path, *, n_symbols: int, rounds: int, progress: Progress) -> dict[str, Any]:
+    """Streams, mixed contexts and loading, of one artifact.
+
+    Raises:
+        InputError: It holds nothing quantized.
+    """
+    model = read_artifact(path)
+    symbols = drawn_symbols(model, n_symbols)
+    n_ways = 2 + (compiled_runs() is not None)
+    progress.start("streams", rounds * n_ways)
+    streams = stream_speeds(symbols, rounds=rounds, on_round=progress.advance)
+    progress.finish()
+    progress.start("mixed contexts", 1)
+    encode, decode = mixed_context_speed(model, rounds=rounds)
+    progress.advance()
+    progress.finish()
+    with tempfile.TemporaryDirectory() as folder:
+        progress.start("loading", (1 + len(EFFORTS)) * (_LOAD_ROUNDS + 1))
+        loading = load_times(model, Path(folder), rounds=_LOAD_ROUNDS, on_round=progress.advance)
+        progress.finish()
+    return {
+        "file": path.name,
+        "symbols": n_symbols,
+        "rounds": rounds,
+        "streams": [asdict(speed) for speed in streams],
+        "mixed_contexts": {"encode_m_weights_per_s": encode, "decode_m_weights_per_s": decode},
+        "loading": [asdict(load) for load in loading],
+        "environment": describe_environment(),
+    }
+
+
+def show_coding(facts: dict[str, Any]) -> None:
+    """Two tables and a line."""
+    rows = [
+        {
+            "name": speed["name"],
+            "size": f"{speed['size_bytes']:,}",
+            "encode": f"{speed['encode_mb_per_s']:,.0f}",
+            "decode": f"{speed['decode_mb_per_s']:,.0f}",
+        }
+        for speed in facts["streams"]
+    ]
+    title = f"{facts['symbols']:,} symbols with the frequencies of {facts['file']}, one thread"
+    print_table(title, rows, {"name": "", "size": "bytes", "encode": "encode MB/s", "decode": "decode MB/s"})
+    mixed = facts["mixed_contexts"]
+    CONSOLE.print(
+        f"mixed contexts: {mixed['encode_m_weights_per_s']:.1f} million weights/s written, "
+        f"{mixed['decode_m_weights_per_s']:.1f} read"
+    )
+    rows = [
+        {
+            "name": load["name"],
+            "size": f"{load['size_bytes']:,}",
+            "ms": f"{load['milliseconds']:.2f}",
+            "ratio": f"{load['ratio']:.2f}x",
+        }
+        for load in facts["loading"]
+    ]
+    headings = {"name": "", "size": "bytes", "ms": "ms to a ready session", "ratio": "of ONNX"}
+    print_table("Loading into ONNX Runtime, one thread, median", rows, headings)
+
+
+def measure_scaling(sizes: tuple[int, ...], effort: str, progress: Progress) -> dict[str, Any]:
+    """Pack and load one synthetic tensor of every size, each in a process of its own.
+
+    Raises:
+        InputError: The effort is unknown.
+    """
+    chosen = next((known for known in EFFORTS if known == effort), None)
+    if chosen is None:
+        raise InputError(f"--effort is {effort!r}; expected one of: {', '.join(EFFORTS)}")
+    points: list[ScalePoint] = []
+    progress.start("scaling", 2 * len(sizes))
+    for direction in ("encode", "decode"):
+        for n_weights in sizes:
+            points.append(measure(direction, n_weights, chosen))
+            progress.advance(f"{direction} {n_weights:,}")
+    progress.finish()
+    return {"points": [asdict(point) for point in points], "environment": describe_environment()}
+
+
+def show_scaling(facts: dict[str, Any]) -> None:
+    """One table."""
+    rows = [
+        {
+            "direction": point["direction"],
+            "weights": f"{point['n_weights']:,}",
+            "seconds": f"{point['seconds']:.2f}",
+            "ns": f"{point['nanoseconds_per_weight']:.1f}",
+            "extra": f"{point['extra_mb']:.0f}",
+            "size": f"{point['size_bytes']:,}",
+        }
+        for point in facts["points"]
+    ]
+    headings = {
+        "direction": "",
+        "weights": "weights",
+        "seconds": "seconds",
+        "ns": "ns per weight",
+        "extra": "MB beyond tensors and file",
+        "size": "bytes",
+    }
+    print_table(f"Effort {facts['points'][0]['effort']}", rows, headings)
+
+
+def show_training(facts: dict[str, Any]) -> None:
+    """One table, and how to read it."""
+    rows = [
+        {
+            "way": row["way"],
+            "speed": f"{row['images_per_second']['median']:,.0f}",
+            "speeds": _span(row["images_per_second"], ",.0f"),
+            "ratio": f"{row['ratio']['median']:.2f}x",
+            "ratios": _span(row["ratio"], ".2f"),
+        }
+        for row in facts["ways"]
+    ]
+    headings = {
+        "way": "",
+        "speed": "images/s",
+        "speeds": "min – max",
+        "ratio": "times as fast",
+        "ratios": "min – max",
+    }
+    network, device = facts["network"], facts["environment"]["training_device"]
+    print_table(
+        f"{network['arch']} on {facts['data']}, {facts['images']:,} images, batch {facts['batch']}, {device}",
+        rows,
+        headings,
+    )
+    n_rounds = len(facts["ways"][0]["ratio"]["rounds"])
+    CONSOLE.print(
+        f"medians of {n_rounds} round{'s' * (n_rounds > 1)}; times as fast: as the plain loop of the same round, "
+        f"float32 with {facts['workers']} workers"
+    )
+
+
+def _span(figures: dict[str, Any], form: str) -> str:
+    return f"{figures['min']:{form}} – {figures['max']:{form}}"

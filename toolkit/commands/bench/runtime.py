@@ -1,0 +1,119 @@
+"""What the `bench runtime` command does; nothing here needs torch."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+
+from modelpress.benchmarks.environment import describe_environment
+from modelpress.benchmarks.runtimes.probe import probe_runtime
+from modelpress.benchmarks.runtimes.versions import check_versions, onnx_bytes, parsed_versions
+from modelpress.benchmarks.suite import named
+from modelpress.export.errors import InputError
+from modelpress.export.runtime import open_session, single_input
+from modelpress.toolkit.commands.console import CONSOLE, print_table
+from modelpress.toolkit.progress import Progress
+
+_RANDOM_INPUTS = 256
+
+
+def capabilities() -> dict[str, Any]:
+    """What the installed ONNX Runtime does with each way of storing a weight, tried out."""
+    rows = [
+        {
+            "name": probe.capability.name,
+            "opset": probe.capability.opset,
+            "since": None if (since := probe.capability.since) is None else f"{since[0]}.{since[1]}",
+            "right": probe.right,
+            "folded": probe.folded,
+            "as_expected": probe.as_expected,
+            "operators": probe.detail,
+            "used_by": list(probe.capability.used_by),
+            "instead": probe.capability.instead,
+        }
+        for probe in probe_runtime()
+    ]
+    return {"onnxruntime": ort.__version__, "capabilities": rows, "environment": describe_environment()}
+
+
+def show_capabilities(facts: dict[str, Any]) -> None:
+    """One table."""
+    rows = [
+        {
+            "name": row["name"],
+            "opset": str(row["opset"]),
+            "since": row["since"] or "–",
+            "right": "yes" if row["right"] else "no",
+            "folded": "–" if not row["right"] else "at load" if row["folded"] else "every inference",
+            "used": ", ".join(row["used_by"]) or row["instead"],
+        }
+        for row in facts["capabilities"]
+    ]
+    headings = {
+        "name": "weights stored as",
+        "opset": "opset",
+        "since": "since",
+        "right": "runs right",
+        "folded": "decoded",
+        "used": "used by, or what is used instead",
+    }
+    print_table(f"ONNX Runtime {facts['onnxruntime']}, CPU", rows, headings)
+    for row in facts["capabilities"]:
+        if not row["as_expected"]:
+            CONSOLE.print(f"{row['name']}: not as the table says: {row['operators']}", markup=False)
+
+
+def versions_of(paths: list[Path], versions: list[str], progress: Progress) -> dict[str, Any]:
+    """Files in several versions of ONNX Runtime, beside the installed one, on seeded random inputs.
+
+    Raises:
+        InputError: A file cannot be read or does not run, its input has several dynamic axes, or a version is none or
+            cannot be installed.
+    """
+    parsed_versions(versions)
+    shapes = set()
+    for path in paths:
+        data = onnx_bytes(path)
+        with named(path):
+            shapes.add(tuple(single_input(open_session(data)).shape[1:]))
+    if len(shapes) != 1 or not all(isinstance(size, int) for shape in shapes for size in shape):
+        raise InputError("the files must have one input shape, with the batch as the only dynamic axis")
+    shape = (_RANDOM_INPUTS, *shapes.pop())
+    images = np.random.default_rng(0).standard_normal(shape, np.float32)
+    progress.start("versions", len(versions) * (1 + len(paths)))
+    try:
+        checks = check_versions(paths, versions, images, on_step=progress.advance)
+    finally:
+        progress.finish()
+    return {
+        "reference": ort.__version__,
+        "inputs": _RANDOM_INPUTS,
+        "checks": [asdict(check) for check in checks],
+        "environment": describe_environment(),
+    }
+
+
+def show_versions(facts: dict[str, Any]) -> None:
+    """One table."""
+    rows = [
+        {
+            "version": check["version"],
+            "file": check["file"],
+            "labels": "–" if check["label_agreement"] is None else f"{check['label_agreement']:.2%}",
+            "differing": "–" if check["label_agreement"] is None else str(check["differing_labels"]),
+            "largest": "–" if check["largest_difference"] is None else f"{check['largest_difference']:.1e}",
+            "error": check["error"],
+        }
+        for check in facts["checks"]
+    ]
+    headings = {
+        "version": "ONNX Runtime",
+        "file": "file",
+        "labels": "same label",
+        "differing": "differing, ties apart",
+        "largest": "largest logit difference",
+        "error": "error",
+    }
+    print_table(f"against {facts['reference']}, {facts['inputs']} random inputs", rows, headings)

@@ -1,0 +1,96 @@
+"""The `bundle` command."""
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from modelpress.toolkit.commands.options import (
+    DATA,
+    OUTPUT,
+    AsJson,
+    CalibrationData,
+    CalibrationImages,
+    CalibrationRule,
+    DataDir,
+    Flavour,
+    Overwrite,
+    Percentile,
+    PressFile,
+    ReduceRange,
+    emit_json,
+    flavour_request,
+)
+
+
+def bundle(
+    file: PressFile,
+    flavour: Flavour = "float",
+    calibration_data: CalibrationData = None,
+    calibration_images: CalibrationImages = 512,
+    calibration_method: CalibrationRule = "min-max",
+    percentile: Percentile = 99.99,
+    reduce_range: ReduceRange = False,
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            help="cifar10 or digits.", show_default="what the model was trained on", rich_help_panel=DATA
+        ),
+    ] = None,
+    data_dir: DataDir = None,
+    samples: Annotated[
+        int, typer.Option(min=0, help="Test images to hand over, as PNG files.", rich_help_panel=DATA)
+    ] = 20,
+    license_: Annotated[
+        str, typer.Option("--license", metavar="SPDX", help="Licence of the model, for the manifest.")
+    ] = "unspecified",
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Folder to write.", rich_help_panel=OUTPUT)
+    ] = Path("handoff"),
+    archive: Annotated[
+        bool,
+        typer.Option("--zip/--no-zip", help="Write a .zip beside the folder too.", rich_help_panel=OUTPUT),
+    ] = True,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write the folder (and .zip) that deployment gets: model, runner, checks, measured claims. Needs no torch.
+
+    [b]run.py[/] in it classifies images and [b]verify.py[/] measures the claims again, both without modelpress.
+    """
+    from modelpress.toolkit.commands.bundle.making import BundleRequest, archive_path, make_bundle
+    from modelpress.toolkit.commands.console import TerminalProgress
+    from modelpress.toolkit.commands.onnx_writing import write_flavour
+    from modelpress.toolkit.data.measured_set import MeasuredSet
+
+    wanted = flavour_request(
+        flavour,
+        calibration_data,
+        n_images=calibration_images,
+        method=calibration_method,
+        percentile=percentile,
+        reduce_range=reduce_range,
+    )
+    request = BundleRequest(
+        flavour=flavour,
+        write_model=partial(write_flavour, request=wanted),
+        data=MeasuredSet(dataset, None if data_dir is None else str(data_dir)),
+        license=license_,
+        n_samples=samples,
+        archive=archive,
+        overwrite=overwrite,
+    )
+    manifest = make_bundle(file, output, request, TerminalProgress())
+    typer.echo(f"{output}/: {len(manifest.files) + 2} files, checked", err=True)
+    if archive:
+        zipped = archive_path(output)
+        typer.echo(f"{zipped}: {zipped.stat().st_size:,} bytes", err=True)
+    emit_json(
+        {
+            "output": str(output),
+            "archive": str(archive_path(output)) if archive else None,
+            "manifest": manifest.model_dump(mode="json"),
+        },
+        as_json=as_json,
+    )

@@ -1,0 +1,243 @@
+"""What `modelpress bundle` does: write the model, measure it, collect and check; nothing here needs torch."""
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnxruntime as ort
+
+from modelpress.benchmarks.environment import describe_environment
+from modelpress.benchmarks.subjects.model_file import open_model
+from modelpress.export.errors import InputError, ModelError
+from modelpress.export.files.atomic import atomic_writer
+from modelpress.export.handoff import bundle_files
+from modelpress.export.handoff.bundle import (
+    check_target,
+    facts_of_files,
+    open_bundle,
+    seal_folder,
+    staged_folder,
+    write_archive,
+)
+from modelpress.export.handoff.bundle_files import verify
+from modelpress.export.handoff.manifest import AccuracyClaim, Claims, Manifest
+from modelpress.export.press.artifact import open_artifact
+from modelpress.export.quantized import QuantizedModel
+from modelpress.export.runtime import open_session
+from modelpress.toolkit.commands.bundle.claims import (
+    accuracy_claim,
+    choose_samples,
+    compression_of,
+    contract_of,
+    latency_claim,
+    logits_of,
+    write_samples,
+)
+from modelpress.toolkit.commands.bundle.model_card import model_card
+from modelpress.toolkit.commands.files import verification
+from modelpress.toolkit.data.measured_set import MeasuredSet
+from modelpress.toolkit.output_folder import check_output_file, file_facts, read_manifest
+from modelpress.toolkit.progress import Progress
+
+PRESS, ONNX, CARD, REQUIREMENTS = "model.press", "model.onnx", "MODEL_CARD.md", "requirements.txt"
+SCRIPTS = ("run.py", "verify.py")
+UNSPECIFIED = "unspecified"
+_DECODED = "float"  # the flavour whose weights are those of the artifact, one by one
+_OLD_OPSET, _OLD_RUNTIME = 17, "1.15"  # the oldest ONNX Runtime known to run models up to this opset right
+_PATHS = (("data", "dir"), ("model", "checkpoint"), ("model", "teacher"))  # of a recipe
+
+WriteModel = Callable[[Path, QuantizedModel], object]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BundleRequest:
+    """What goes into a bundle.
+
+    Attributes:
+        flavour: Name of what `write_model` writes, as recorded.
+        write_model: Writes `model.onnx` of a decoded artifact to a path.
+        data: What accuracy and samples come from.
+        license: SPDX expression of the model's licence.
+        n_samples: Test images to hand over.
+        archive: Write a `.zip` beside the folder.
+    """
+
+    flavour: str
+    write_model: WriteModel
+    data: MeasuredSet = field(default_factory=MeasuredSet)
+    license: str = UNSPECIFIED
+    n_samples: int = 20
+    archive: bool = True
+    overwrite: bool = False
+
+
+def make_bundle(artifact: Path, target: Path, request: BundleRequest, progress: Progress) -> Manifest:
+    """Write the hand-off folder of an artifact, and its `.zip`: both whole, or neither.
+
+    Raises:
+        InputError: Artifact, data set or target are not usable.
+        ModelError: The finished bundle does not hold what it claims.
+    """
+    check_target(target, overwrite=request.overwrite)
+    archive = archive_path(target)
+    if request.archive:
+        check_output_file(archive, overwrite=request.overwrite)
+    elif _exists(archive):
+        progress.note(f"{archive} is there already and stays as it is: it belongs to another bundle")
+    if request.license == UNSPECIFIED:
+        progress.note("the licence is recorded as unspecified (--license SPDX)")
+    with ExitStack() as stack:
+        file = stack.enter_context(atomic_writer(archive)) if request.archive else None
+        folder = stack.enter_context(staged_folder(target, overwrite=request.overwrite))
+        try:
+            manifest = _fill(folder, artifact, target.name, request, progress)
+        except OSError as error:  # or it would count as one of the archive
+            raise InputError(f"{target}: cannot be written: {error.strerror or error}") from error
+        if file is not None:
+            write_archive(file, folder, name=target.name)
+    return manifest
+
+
+def archive_path(target: Path) -> Path:
+    """Where the `.zip` of a bundle's folder is.
+
+    Example:
+        >>> archive_path(Path("out/handoff")).as_posix()
+        'out/handoff.zip'
+    """
+    return target.with_name(f"{target.name}.zip")
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # too long a name, for one
+        return False
+
+
+def is_bundle(path: Path) -> bool:
+    """Whether a path given to `verify` means a bundle: a folder or a `.zip`."""
+    return path.suffix.lower() == ".zip" or (_exists(path) and path.is_dir())
+
+
+def verify_bundle(path: Path) -> dict[str, str]:
+    """Check a bundle from anywhere, its artifact included; each step says what it found.
+
+    Nothing in it is executed: the checks are those of this project's own copy of `verify.py`.
+
+    Raises:
+        InputError: It cannot be read, or is no bundle.
+        ArtifactError: Its artifact is damaged.
+        ModelError: A check fails.
+    """
+    with open_bundle(path) as bundle, tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        bundle.copy_to(folder)
+        open_model(folder / ONNX)  # refuses a model that would read other files
+        same_weights = folder / ONNX if bundle.manifest.flavour == _DECODED else None
+        steps = verification(folder / PRESS, against=same_weights)
+        found = {f"{PRESS}, {step}": text.replace(str(folder / ONNX), ONNX) for step, text in steps.items()}
+        return _checked(folder, str(path)) | found
+
+
+def _checked(folder: Path, shown_as: str) -> dict[str, str]:
+    """What `verify.py` finds, without what it does not judge; nothing is timed.
+
+    Raises:
+        ModelError: A check fails.
+    """
+    steps = {}
+    for finding in verify.findings(folder, None, timed=False):
+        if finding.holds is False:
+            raise ModelError(f"{shown_as}: {finding.check}: {finding.detail}")
+        if finding.holds:
+            steps[finding.check] = finding.detail
+    return steps
+
+
+def _fill(folder: Path, artifact: Path, name: str, request: BundleRequest, progress: Progress) -> Manifest:
+    """Every file of the bundle, measured and checked."""
+    with open_artifact(artifact) as opened:
+        model = opened.model()
+    shutil.copyfile(artifact, folder / PRESS)
+    request.write_model(folder / ONNX, model)
+    serialised = (folder / ONNX).read_bytes()
+    session = open_session(serialised)
+    metadata = dict(sorted(session.get_modelmeta().custom_metadata_map.items()))
+    images = request.data.load(
+        artifact,
+        metadata.get("modelpress.dataset"),
+        check=lambda images: None,
+        without=lambda why: progress.note(f"no accuracy is claimed and there are no samples: {why}"),
+    )
+    contract = contract_of(session, metadata, images, progress)
+    accuracy, samples = None, None
+    if images is not None:
+        logits = logits_of(session, contract, images)
+        accuracy = accuracy_claim(logits, images)
+        chosen = choose_samples(logits, images.test.labels, request.n_samples)
+        if len(chosen) < request.n_samples:
+            progress.note(f"{len(chosen)} samples: the model classifies no more test images right")
+        samples = write_samples(folder, contract, images.test, logits, chosen)
+    environment = describe_environment()
+    latency = latency_claim(folder / ONNX, environment, progress)
+    for script in SCRIPTS:
+        shutil.copyfile(Path(bundle_files.__path__[0], script), folder / script)
+    (folder / REQUIREMENTS).write_text(_requirements(serialised), encoding="utf-8")
+    run = run_beside(artifact)
+    facts: dict[str, Any] = {
+        "name": name,
+        "license": request.license,
+        "flavour": request.flavour,
+        "metadata": metadata,
+        "compression": compression_of(model),
+        "recipe": run.get("recipe", {}),
+        "dataset": _dataset(metadata, run, accuracy),
+        "environment": environment,
+        "claims": Claims(accuracy=accuracy, samples=samples, latency=latency),
+        "contract": contract,
+    }
+    card = model_card(Manifest(**facts, files=facts_of_files(folder)))
+    (folder / CARD).write_text(card, encoding="utf-8")
+    manifest = Manifest(**facts, files=facts_of_files(folder))
+    seal_folder(folder, manifest)
+    _checked(folder, "the new bundle")
+    return manifest
+
+
+def run_beside(artifact: Path) -> dict[str, Any]:
+    """Recipe and data set from the manifest of the run that made an artifact, if that lies beside it.
+
+    Paths are cut to names: they are those of one machine.
+    """
+    try:
+        manifest = read_manifest(artifact.parent) or {}
+        if manifest["files"][artifact.name] != file_facts(artifact):
+            return {}
+        recipe, dataset = dict(manifest["recipe"]), dict(manifest["dataset"])
+        for section, key in _PATHS:
+            if recipe.get(section, {}).get(key):
+                recipe[section][key] = Path(recipe[section][key]).name
+    except (InputError, KeyError, TypeError, ValueError, AttributeError):
+        return {}  # somebody else's manifest.json
+    return {"recipe": recipe, "dataset": dataset}
+
+
+def _dataset(metadata: dict[str, str], run: dict[str, Any], accuracy: AccuracyClaim | None) -> dict[str, str]:
+    """Name and fingerprint of the test images, from the best source there is."""
+    if accuracy is not None:
+        return {"name": accuracy.dataset, "fingerprint": accuracy.fingerprint}
+    known = {"name": metadata.get("modelpress.dataset"), **run.get("dataset", {})}
+    return {key: known[key] for key in ("name", "fingerprint") if known.get(key)}
+
+
+def _requirements(model: bytes) -> str:
+    """What the scripts need; for a model of a newer opset, the ONNX Runtime that it was measured in."""
+    opsets = [opset.version for opset in onnx.load_from_string(model).opset_import if not opset.domain]
+    runtime = _OLD_RUNTIME if max(opsets, default=0) <= _OLD_OPSET else ort.__version__
+    return f"numpy>=1.21\nonnxruntime>={runtime}\npillow>=9.0  # for image files\n"

@@ -1,0 +1,240 @@
+"""What the study commands do: compute, draw, write, print. Nothing here needs torch."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from modelpress.benchmarks.environment import describe_environment
+from modelpress.benchmarks.report.page import markdown_table
+from modelpress.export.files.atomic import write_atomically
+from modelpress.toolkit.commands.console import CONSOLE, TerminalProgress, print_table
+from modelpress.toolkit.output_folder import check_output_file, prepare_output_folder, write_json
+from modelpress.toolkit.sparse_regression.objectives import LeastSquares
+from modelpress.toolkit.studies.figure_files import save_figure
+from modelpress.toolkit.studies.sparse_series import reference
+from modelpress.toolkit.studies.sparse_series.figures import method_figure, overview_figure
+from modelpress.toolkit.studies.sparse_series.lasso_speed import SpeedProblem, measure_lasso_speed
+from modelpress.toolkit.studies.sparse_series.study import (
+    Experiment,
+    Finding,
+    by_method,
+    default_strengths,
+    own_experiments,
+    reference_experiments,
+    run_study,
+)
+from modelpress.toolkit.studies.sparse_series.tables import load_problem
+
+_SHOWN_WEIGHTS = 8  # wider tables fit no terminal; results.json has all weights
+_OWN_STEPS = 1000
+_MISSING = "–"
+
+
+def study_reference(output: Path, *, overwrite: bool) -> dict[str, Any]:
+    """Run the published series; returns what `results.json` holds.
+
+    Raises:
+        InputError: The folder is not usable.
+    """
+    return _study(
+        output,
+        overwrite,
+        reference.PROBLEM,
+        reference_experiments(),
+        step=reference.STEP,
+        steps=reference.STEPS,
+        source="published series",
+    )
+
+
+def study_own(
+    x_path: Path,
+    y_path: Path,
+    output: Path,
+    *,
+    strengths: list[float],
+    k: int | None,
+    step: float | None,
+    steps: int | None,
+    overwrite: bool,
+) -> dict[str, Any]:
+    """Run the same methods on a user's problem; returns what `results.json` holds.
+
+    Raises:
+        InputError: A file or a parameter does not fit, or the step size diverges.
+    """
+    problem = load_problem(x_path, y_path)
+    experiments = own_experiments(
+        strengths or default_strengths(problem), max(1, problem.n_weights // 10) if k is None else k
+    )
+    source = f"{x_path.name}, {y_path.name}"
+    return _study(
+        output, overwrite, problem, experiments, step=step, steps=steps or _OWN_STEPS, source=source
+    )
+
+
+def lasso_speed(
+    *, samples: int, features: int, fractions: list[float], rounds: int, output: Path | None, overwrite: bool
+) -> dict[str, Any]:
+    """Time the lasso solvers; returns what the file holds.
+
+    Raises:
+        InputError: The file is not usable, or scikit-learn is missing.
+    """
+    if output is not None:
+        check_output_file(output, overwrite=overwrite)
+    nonzero = max(1, min(samples, features) // 10)
+    problems = [SpeedProblem(samples, features, nonzero, fraction) for fraction in fractions]
+    record = measure_lasso_speed(problems, tolerance=1e-6, rounds=rounds, progress=TerminalProgress())
+    if output is not None:
+        write_json(output, record)
+    rows = list(_speed_rows(record))
+    print_table(
+        f"Lasso, {samples:,} x {features:,}, to a relative duality gap of 1e-6; median of {rounds}",
+        rows,
+        _SPEED,
+    )
+    return record
+
+
+_SPEED = {
+    "solver": "solver",
+    "fraction": "λ / λmax",
+    "nonzero": "nonzero",
+    "gap": "relative gap",
+    "seconds": "seconds",
+    "ratio": "times as fast",
+}
+
+
+def _speed_rows(record: dict[str, Any]) -> Iterator[dict[str, str]]:
+    for row in record["rows"]:
+        for solver in row["solvers"]:
+            yield {
+                "solver": solver["solver"],
+                "fraction": f"{row['problem']['strength_fraction']:g}",
+                "nonzero": f"{solver['nonzero']:,}",
+                "gap": f"{solver['relative_gap']:.1e}",
+                "seconds": f"{solver['median_seconds']:.3f}",
+                "ratio": f"{solver['times_as_fast_as_scikit_learn']:.1f}x",
+            }
+
+
+def _study(
+    output: Path,
+    overwrite: bool,
+    problem: LeastSquares,
+    experiments: list[Experiment],
+    *,
+    step: float | None,
+    steps: int,
+    source: str,
+) -> dict[str, Any]:
+    prepare_output_folder(output, overwrite=overwrite, resume=None)
+    progress = TerminalProgress()
+    findings = run_study(problem, experiments, step=step, steps=steps, progress=progress)
+    record = _record(problem, findings, source=source)
+    write_json(output / "results.json", record)
+    write_atomically(output / "results.md", _markdown(findings).encode())
+    progress.start("figures", len(dict(by_method(findings))) + 1)
+    for method, group in by_method(findings):
+        save_figure(method_figure(method, group), output, method.lower().replace(" ", "-"))
+        progress.advance(method)
+    save_figure(overview_figure(findings), output, "overview")
+    progress.finish()
+    _show(problem, findings, output)
+    return record
+
+
+def _record(problem: LeastSquares, findings: list[Finding], *, source: str) -> dict[str, Any]:
+    return {
+        "schema_version": 1,
+        "kind": "sparse-regression-study",
+        "environment": describe_environment(),
+        "problem": {
+            "source": source,
+            "shape": list(problem.X.shape),
+            "objective": "||X w - y||^2 + penalty(w)",
+            "lipschitz": problem.lipschitz,
+            "least_loss": problem.least,
+        },
+        "rows": [finding.as_record() for finding in findings],
+    }
+
+
+def _show(problem: LeastSquares, findings: list[Finding], output: Path) -> None:
+    n, d = problem.X.shape
+    step = findings[0].solution.step
+    if d <= _SHOWN_WEIGHTS:
+        weights = [f"w{i + 1}" for i in range(d)]
+        headings = {key: key for key in ("method", "parameter", "figures", *weights)}
+        print_table("Final weights", _weight_rows(findings, weights), headings, text=("parameter", "figures"))
+    print_table(
+        f"{n} equations, {d} unknowns, {findings[0].solution.iterations} steps of size {step:.4g}",
+        [_summary_row(finding) for finding in findings],
+        _summary_headings(findings),
+        text=("parameter", "verdict"),
+    )
+    CONSOLE.print(
+        "loss: squared error without the penalty; since: step from which on the same weights are exactly 0; "
+        "gap: the objective is at most so far above its minimum"
+    )
+    published = [f.largest_difference for f in findings if f.largest_difference is not None]
+    if published:
+        CONSOLE.print(
+            f"off by: largest difference of a weight from the published one; in all {len(published)} rows at most "
+            f"{max(published):.1e}"
+        )
+    CONSOLE.print(f"figures, results.json and results.md are in {output}/", markup=False)
+
+
+_SUMMARY = {
+    "method": "method",
+    "parameter": "parameter",
+    "loss": "loss",
+    "support": "nonzero",
+    "since": "since",
+    "gap": "gap",
+    "difference": "off by",
+    "verdict": "verdict",
+}
+
+
+def _summary_headings(findings: list[Finding]) -> dict[str, str]:
+    compared = any(finding.largest_difference is not None for finding in findings)
+    return {key: title for key, title in _SUMMARY.items() if key != "difference" or compared}
+
+
+def _summary_row(finding: Finding) -> dict[str, str]:
+    found = finding.solution
+    difference = finding.largest_difference
+    return {
+        "method": finding.experiment.method,
+        "parameter": finding.experiment.parameter,
+        "loss": f"{found.loss:.3e}",
+        "support": f"{found.support_size:,} of {len(found.weights):,}",
+        "since": f"{finding.support_since:,}",
+        "gap": _MISSING if found.duality_gap is None else f"{found.duality_gap:.1e}",
+        "difference": _MISSING if difference is None else f"{difference:.1e}",
+        "verdict": finding.verdict,
+    }
+
+
+def _weight_rows(findings: list[Finding], names: list[str]) -> list[dict[str, str]]:
+    rows = []
+    for finding in findings:
+        experiment = finding.experiment
+        label = {"method": experiment.method, "parameter": experiment.parameter, "figures": "ours"}
+        rows.append({**label, **dict(zip(names, map(_weight, finding.solution.weights), strict=True))})
+        if experiment.published is not None:
+            blank = {"method": "", "parameter": "", "figures": "published"}
+            rows.append({**blank, **dict(zip(names, map(_weight, experiment.published), strict=True))})
+    return rows
+
+
+def _weight(value: float) -> str:
+    return f"{value:.8f}" if value else "0"
+
+
+def _markdown(findings: list[Finding]) -> str:
+    return markdown_table([_summary_row(finding) for finding in findings], _summary_headings(findings)) + "\n"

@@ -1,0 +1,166 @@
+"""A network whose weights are masked and quantized on the way into its forward pass."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from modelpress.export.errors import InputError
+from modelpress.toolkit.compression.quantization.learned_step import GridParameters
+from modelpress.toolkit.compression.quantization.least_error import least_error_grid
+from modelpress.toolkit.compression.quantization.quantizers import (
+    Grid,
+    QuantizerSpec,
+    fake_quantize,
+    min_max_grid,
+)
+from modelpress.toolkit.networks.layers import weight_layers
+
+
+class CompressedNetwork(nn.Module):
+    """Wraps a network without changing it: its parameters stay dense floats that an optimiser may move.
+
+    Masks are buffers of this module and kept grids are submodules, so that its state dict holds all that training
+    may change.
+
+    Args:
+        network: Any network of convolutions and linear layers.
+        masks: Per layer, boolean, true = kept; a removed weight is exactly 0.0 in every forward pass and
+            receives no gradient.
+        quantizers: Per layer; layers without one stay in floating point.
+        grids: State of kept grids, by layer, as `kept_grids` returns them; others start from the weights.
+
+    Raises:
+        InputError: A mask has another shape than its weight.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        masks: Mapping[str, Tensor],
+        quantizers: Mapping[str, QuantizerSpec],
+        grids: Mapping[str, Mapping[str, Tensor]] | None = None,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.quantizers = dict(quantizers)
+        self.quantized = True
+        self._layers = weight_layers(network)
+        self._masks, self._grids = nn.Module(), nn.ModuleDict()
+        for name, mask in masks.items():
+            if mask.shape != self._layers[name].shape:
+                raise InputError(
+                    f"{name}: mask has shape {tuple(mask.shape)}, weight {tuple(self._layers[name].shape)}"
+                )
+            self._masks.register_buffer(_key(name), mask)
+        for name, spec in self.quantizers.items():
+            if not spec.follows_weights:
+                stored = None if grids is None else grids.get(name)
+                grid = self._grid_of_weights(name) if stored is None else self._unit_grid(name)
+                parameters = GridParameters(grid).to(self._layers[name].device)
+                if stored is not None:
+                    parameters.load_state_dict(dict(stored))
+                self._grids[_key(name)] = parameters
+
+    @property
+    def masks(self) -> dict[str, Tensor]:
+        """By layer, true = kept."""
+        return {
+            name: self._masks.get_buffer(_key(name))
+            for name in self._layers
+            if self._mask_of(name) is not None
+        }
+
+    def kept_grids(self) -> dict[str, dict[str, Tensor]]:
+        """Copies of the state of all grids that do not follow from the weights, by layer."""
+        return {
+            name: {key: value.detach().clone() for key, value in self._kept_grid(name).state_dict().items()}
+            for name in self.quantizers
+            if _key(name) in self._grids
+        }
+
+    def grid_parameters(self) -> list[nn.Parameter]:
+        """Scales and centres that training moves."""
+        return [parameter for parameter in self._grids.parameters() if parameter.requires_grad]
+
+    def dense_weight(self, layer: str) -> Tensor:
+        """The parameter itself, which masks and grids do not touch."""
+        return self._layers[layer]
+
+    def set_masks(self, masks: Mapping[str, Tensor]) -> None:
+        """Replace the masks of layers that have one already."""
+        for name, mask in masks.items():
+            self._masks.get_buffer(_key(name)).copy_(mask)
+
+    def renew_grids(self) -> None:
+        """Take all kept grids from the present weights."""
+        for name in self.quantizers:
+            if _key(name) in self._grids:
+                self._kept_grid(name).take(self._grid_of_weights(name))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As the network's own, with effective weights."""
+        weights = {f"{name}.weight": weight for name, weight in self.effective_weights().items()}
+        return functional_call(self.network, weights, (x,))
+
+    def effective_weights(self) -> dict[str, Tensor]:
+        """What the forward pass computes with, for every masked or quantized layer."""
+        return {
+            name: self.effective_weight(name)
+            for name in self._layers
+            if self._mask_of(name) is not None or name in self.quantizers
+        }
+
+    def grid(self, name: str) -> Grid:
+        """The quantization grid of a layer, kept or from its present weights."""
+        if _key(name) in self._grids:
+            return self._kept_grid(name).grid()
+        return self._grid_of_weights(name)
+
+    def masked(self, name: str) -> Tensor:
+        """The dense floats of a layer with removed weights at 0.0."""
+        weight, mask = self._layers[name], self._mask_of(name)
+        return weight if mask is None else torch.where(mask, weight, 0.0)
+
+    @torch.no_grad()
+    def settle(self) -> None:
+        """Write the zeros of the masks into the network's own parameters."""
+        for name, weight in self._layers.items():
+            weight.copy_(self.masked(name))
+
+    def effective_weight(self, name: str) -> Tensor:
+        """What the forward pass computes with in one layer."""
+        weight, mask = self.masked(name), self._mask_of(name)
+        if name not in self.quantizers or not self.quantized:
+            return weight
+        if _key(name) in self._grids:
+            quantized = self._kept_grid(name)(weight, mask)
+        else:
+            quantized = fake_quantize(weight, self._grid_of_weights(name))
+        return quantized if mask is None else torch.where(mask, quantized, 0.0)
+
+    def _grid_of_weights(self, name: str) -> Grid:
+        spec = self.quantizers[name]
+        search = least_error_grid if spec.range == "mse" else min_max_grid
+        return search(self.masked(name), spec, kept=self._mask_of(name))
+
+    def _unit_grid(self, name: str) -> Grid:
+        """A grid of the layer's shape, to be filled."""
+        spec = self.quantizers[name]
+        ones = torch.ones(len(self._layers[name]) if spec.per_channel else ())
+        return Grid(spec, ones, None if spec.symmetric else -ones)
+
+    def _mask_of(self, name: str) -> Tensor | None:
+        return self._masks._buffers.get(_key(name))
+
+    def _kept_grid(self, name: str) -> GridParameters:
+        grid = self._grids[_key(name)]
+        assert isinstance(grid, GridParameters)
+        return grid
+
+
+def _key(layer: str) -> str:
+    """A layer's name where modules allow no dots."""
+    return layer.replace(".", "/")

@@ -1,0 +1,163 @@
+"""One file format between the stages: a network's weights and what has been done to them."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from modelpress.export.errors import InputError
+from modelpress.toolkit.compression.network import CompressedNetwork
+from modelpress.toolkit.compression.quantization.quantizers import QuantizerSpec
+from modelpress.toolkit.data.image_set import ImageSet
+from modelpress.toolkit.networks.layers import weight_layers
+from modelpress.toolkit.networks.resnet_cifar import ResNetCifar, Shortcut
+from modelpress.toolkit.recipe import ModelOptions
+from modelpress.toolkit.training.checkpoint import load_into, load_state, save_state
+
+
+@dataclass(frozen=True)
+class InputContract:
+    """What the network was shown: needed by whoever runs it later."""
+
+    dataset: str
+    class_names: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @classmethod
+    def of(cls, images: ImageSet) -> "InputContract":
+        """The contract of networks trained on this image set."""
+        return cls(images.name, images.class_names, images.mean, images.std)
+
+
+@dataclass(frozen=True)
+class NetworkState:
+    """A network between two stages.
+
+    Attributes:
+        network: Dense parameters; removed weights are exactly 0.0.
+        model: Its architecture.
+        masks: Per pruned layer, true = kept.
+        quantizers: Per quantized layer.
+        grids: Per layer, the state of grids that do not follow from the weights.
+        contract: What it was trained on; None for files from elsewhere.
+        history: What each stage did, for the manifest.
+    """
+
+    network: nn.Module
+    model: ModelOptions
+    masks: dict[str, Tensor] = field(default_factory=dict)
+    quantizers: dict[str, QuantizerSpec] = field(default_factory=dict)
+    grids: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    contract: InputContract | None = None
+    history: dict[str, Any] = field(default_factory=dict)
+
+    def compressed(self) -> CompressedNetwork:
+        """The network with masks and quantizers in its forward pass."""
+        return CompressedNetwork(self.network, masks=self.masks, quantizers=self.quantizers, grids=self.grids)
+
+
+def new_network(model: ModelOptions, *, seed: int, n_classes: int = 10) -> nn.Module:
+    """A freshly initialised network; the same seed gives the same weights on every device."""
+    torch.manual_seed(seed)
+    shortcut: Shortcut = model.shortcut
+    return ResNetCifar(model.arch, shortcut=shortcut, n_classes=n_classes)
+
+
+def save_network(path: Path, state: NetworkState) -> None:
+    """Write one safetensors file; its tensors are a plain state dict, everything else is metadata."""
+    state.compressed().settle()
+    contract = state.contract
+    save_state(
+        path,
+        state.network.state_dict(),
+        {
+            "model": {"arch": state.model.arch, "shortcut": state.model.shortcut},
+            "masked": sorted(state.masks),
+            "quantizers": {name: vars(spec) for name, spec in state.quantizers.items()},
+            "grids": {
+                name: {key: value.tolist() for key, value in grid.items()}  # float32 survives JSON unchanged
+                for name, grid in state.grids.items()
+            },
+            "contract": None if contract is None else vars(contract),
+            "history": state.history,
+        },
+    )
+
+
+def load_network(path: Path, model: ModelOptions) -> NetworkState:
+    """Read a network file, or a foreign checkpoint of the architecture `model`.
+
+    Raises:
+        InputError: The file is unreadable or does not fit the architecture.
+    """
+    tensors, metadata = load_state(path)
+    try:
+        facts = _Facts.of(metadata, model)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"checkpoint {path}: its metadata are damaged: {error!r}") from error
+    network = new_network(facts.model, seed=0, n_classes=_n_classes(tensors))
+    load_into(network, tensors, path)
+    layers = weight_layers(network)
+    unknown = [name for name in (*facts.masked, *facts.quantizers) if name not in layers]
+    if unknown:
+        raise InputError(f"checkpoint {path}: its metadata name the unknown layer {unknown[0]!r}")
+    masks = {name: layers[name].detach() != 0 for name in facts.masked}
+    loaded = NetworkState(
+        network, facts.model, masks, facts.quantizers, facts.grids, facts.contract, facts.history
+    )
+    try:
+        _check_grids(loaded.compressed())
+    except (RuntimeError, InputError) as error:
+        raise InputError(f"checkpoint {path}: its quantization grids are damaged: {error}") from error
+    return loaded
+
+
+def _check_grids(network: CompressedNetwork) -> None:
+    for name in network.kept_grids():
+        grid = network.grid(name)
+        offset = torch.zeros_like(grid.scale) if grid.offset is None else grid.offset
+        if not (torch.isfinite(grid.scale) & (grid.scale > 0) & torch.isfinite(offset)).all():
+            raise InputError(f"{name}: expected a positive scale and finite values")
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """The metadata of a network file; for foreign files, empty but for the architecture asked for."""
+
+    model: ModelOptions
+    masked: tuple[str, ...]
+    quantizers: dict[str, QuantizerSpec]
+    grids: dict[str, dict[str, Tensor]]
+    contract: InputContract | None
+    history: dict[str, Any]
+
+    @classmethod
+    def of(cls, metadata: dict[str, Any], model: ModelOptions) -> "_Facts":
+        """Raises KeyError, TypeError, ValueError or AttributeError where something is not as written."""
+        if "model" in metadata:
+            model = ModelOptions(arch=metadata["model"]["arch"], shortcut=metadata["model"]["shortcut"])
+        contract = metadata.get("contract")
+        return cls(
+            model,
+            tuple(metadata.get("masked", ())),
+            {name: QuantizerSpec(**spec) for name, spec in metadata.get("quantizers", {}).items()},
+            {
+                name: {key: torch.tensor(value, dtype=torch.float32) for key, value in grid.items()}
+                for name, grid in metadata.get("grids", {}).items()
+            },
+            None if contract is None else InputContract(**{key: _frozen(v) for key, v in contract.items()}),
+            dict(metadata.get("history", {})),
+        )
+
+
+def _n_classes(tensors: dict[str, Tensor]) -> int:
+    """Outputs of the classifier in a checkpoint; the usual ten where it has none, so that its absence is reported."""
+    bias = tensors.get("final_fc.linear.bias")
+    return len(bias) if bias is not None and bias.ndim == 1 and len(bias) else 10
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

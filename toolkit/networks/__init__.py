@@ -1,0 +1,1 @@
+"""Networks, and the layers of them that can be pruned and quantized."""

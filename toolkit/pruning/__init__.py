@@ -1,1 +1,0 @@
-"""Which weights are removed."""

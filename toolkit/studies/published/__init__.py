@@ -1,0 +1,1 @@
+"""A published series of pruning and quantization experiments, repeated."""

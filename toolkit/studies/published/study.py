@@ -1,0 +1,181 @@
+"""A whole study: chosen rows one after the other, each kept as soon as it is measured."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from modelpress.benchmarks.environment import describe_environment
+from modelpress.export.errors import InputError
+from modelpress.toolkit.compression.chain import CHECKPOINT
+from modelpress.toolkit.compression.stages import check_dense, starting_network
+from modelpress.toolkit.data.image_set import load_image_set
+from modelpress.toolkit.output_folder import file_facts
+from modelpress.toolkit.progress import Progress
+from modelpress.toolkit.recipe import Recipe
+from modelpress.toolkit.studies.published.rows import ROWS, Row, Study, choose_rows, rows_asked_for
+from modelpress.toolkit.studies.published.run_row import RECORD, RowRecord, finished_row, forget_row, run_row
+from modelpress.toolkit.training.device import device_of
+
+
+@dataclass(frozen=True)
+class StudyPlan:
+    """What a study will do.
+
+    Attributes:
+        study: Which one.
+        rows: With their recipes, each after the row that it starts from.
+        base: Data, model, seed and run options of all rows.
+        output: One folder per row is in ``rows/`` below.
+        asked_for: Names of rows; the others are there because one of these starts from them.
+        others: Rows of the study that are not run now; shown if they were measured before.
+    """
+
+    study: Study
+    rows: list[tuple[Row, Recipe]]
+    base: Recipe
+    output: Path
+    asked_for: frozenset[str]
+    others: list[tuple[Row, Recipe]]
+
+    @property
+    def epochs(self) -> int:
+        """Of training, in all rows together."""
+        return sum(recipe.finetune.epochs for _, recipe in self.rows)
+
+    def folder(self, row: str) -> Path:
+        """Where a row keeps its files."""
+        return self.output / "rows" / row
+
+    def start(self, row: Row) -> Path:
+        """The checkpoint that a row starts from."""
+        return (
+            Path(str(self.base.model.checkpoint))
+            if row.start is None
+            else self.folder(row.start) / CHECKPOINT
+        )
+
+
+def plan_study(
+    study: Study, wanted: list[str], base: Recipe, output: Path, *, epochs: int | None = None
+) -> StudyPlan:
+    """Choose rows and make their recipes.
+
+    Args:
+        study: Which one.
+        wanted: See `rows_asked_for`.
+        base: Its sections data, model, seed and run count.
+        output: Folder of the study.
+        epochs: Of every training row, in place of its own 20; its schedules shrink or grow in proportion.
+
+    Raises:
+        InputError: A name fits no row, there is no checkpoint, or a schedule does not fit the epochs.
+    """
+    if base.model.checkpoint is None:
+        raise InputError("the study starts from a trained network: pass --checkpoint FILE")
+    chosen = choose_rows(study, wanted)
+    rest = [row for row in ROWS.values() if row.study == study and row not in chosen]
+    rows, others = ([(row, _scaled(row.recipe(base), epochs)) for row in part] for part in (chosen, rest))
+    asked_for = frozenset(row.name for row in rows_asked_for(study, wanted))
+    return StudyPlan(study, rows, base, output, asked_for, others)
+
+
+def run_study(plan: StudyPlan, progress: Progress, *, overwrite: bool = False) -> list[RowRecord]:
+    """Run what has not been run yet; with `overwrite`, everything that was asked for.
+
+    Returns:
+        Records of these rows, and of all others that were measured in this folder before, in the order of the study.
+
+    Raises:
+        Interrupted: Stopped on request; everything measured is kept, and the same call without `overwrite` goes on.
+        InputError: Data or checkpoint are not usable.
+    """
+    base = plan.base
+    device = device_of(base.run)
+    images = load_image_set(base.data.dataset, folder=base.data.dir, download=base.data.download)
+    check_dense(starting_network(base, images, device))
+    progress.note(f"rows: {len(plan.rows)}; epochs of training in all: {plan.epochs}")
+    if overwrite:  # only now: a mistyped path costs no results
+        for name in plan.asked_for:
+            forget_row(plan.folder(name))
+    environment = {**describe_environment(), "training_device": device.describe()}
+    records = []
+    for row, recipe in plan.rows:
+        start = plan.start(row)
+        source = _sha256(start)
+        record = finished_row(plan.folder(row.name), recipe, source=source, dataset=images.fingerprint())
+        progress.stage(f"{row.name}: {row.method}")
+        if record is None:
+            epochs = recipe.finetune.epochs
+            progress.note(f"epochs of training: {epochs}" if epochs else "no training")
+            held_out = images.hold_out(recipe.data.validation)
+            record = run_row(
+                row,
+                recipe,
+                held_out,
+                device,
+                start=start,
+                folder=plan.folder(row.name),
+                environment=environment,
+                progress=progress,
+            )
+            progress.note(
+                f"{record.top1:.2%} of {record.n_images:,} test images, {record.size_bytes:,} bytes"
+            )
+        else:
+            progress.note(f"{record.top1:.2%}, measured before")
+        records.append(record)
+    for row, recipe in plan.others:
+        if plan.start(row).is_file():
+            source = _sha256(plan.start(row))
+            earlier = finished_row(plan.folder(row.name), recipe, source=source, dataset=images.fingerprint())
+            records += [] if earlier is None else [earlier]
+    return sorted(records, key=lambda record: list(ROWS).index(record.name))
+
+
+def study_record(plan: StudyPlan, records: list[RowRecord]) -> dict[str, Any]:
+    """What the study's JSON file holds."""
+    return {
+        "schema_version": 1,
+        "kind": "pruning-study" if plan.study == "prune" else "quantization-study",
+        "rows": [{**vars(record), "difference": record.difference} for record in records],
+        "not_run": [
+            row.name for row in ROWS.values() if row.study == plan.study and row.name not in _names(records)
+        ],
+    }
+
+
+def _sha256(start: Path) -> str:
+    if not start.is_file():
+        raise InputError(f"{start} is gone, and later rows start from it; delete {RECORD} beside it")
+    return str(file_facts(start)["sha256"])
+
+
+def _names(records: list[RowRecord]) -> set[str]:
+    return {record.name for record in records}
+
+
+def _scaled(recipe: Recipe, epochs: int | None) -> Recipe:
+    """The recipe with another number of epochs, schedules in proportion."""
+    planned = recipe.finetune.epochs
+    if epochs is None or not planned:
+        return recipe
+    if epochs == 0:
+        raise InputError("--epochs 0 leaves nothing of a training row; choose --rows post-training")
+
+    def share(n: int) -> int:
+        return max(1, round(n * epochs / planned)) if n else 0
+
+    return _replace_sections(
+        recipe,
+        prune={"epochs": share(recipe.prune.epochs)},
+        quantize={"after": min(share(recipe.quantize.after), epochs - 1)},
+        finetune={"epochs": epochs},
+    )
+
+
+def _replace_sections(recipe: Recipe, **sections: dict[str, Any]) -> Recipe:
+    """The recipe with some keys replaced, validated again."""
+    document = recipe.model_dump(mode="json")
+    for name, changes in sections.items():
+        document[name] |= changes
+    return Recipe.model_validate(document)

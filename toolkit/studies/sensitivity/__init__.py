@@ -1,0 +1,1 @@
+"""What each layer loses at each width, and the widths that fit a budget of bytes."""

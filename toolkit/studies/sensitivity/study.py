@@ -1,0 +1,282 @@
+"""What `sensitivity` does and shows."""
+
+import re
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from modelpress.benchmarks.environment import describe_environment
+from modelpress.export.errors import InputError
+from modelpress.toolkit.compression.network_file import NetworkState
+from modelpress.toolkit.compression.stages import half_parameters_stage
+from modelpress.toolkit.data.batches import to_device
+from modelpress.toolkit.data.image_set import ImageSet
+from modelpress.toolkit.progress import Progress
+from modelpress.toolkit.recipe import QuantizeOptions, Recipe
+from modelpress.toolkit.studies.sensitivity.measuring import (
+    Sensitivity,
+    WidthFile,
+    WidthFiles,
+    check_budget,
+    measure,
+    measured_options,
+    measuring_images,
+    pack_widths,
+    propose,
+    quality_with,
+)
+from modelpress.toolkit.training.device import Device
+from modelpress.toolkit.training.evaluate import Quality
+
+SCHEMA_VERSION = 1
+_USUAL_BITS = 4  # of the uniform file whose size is the budget where none is given
+_UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "kib": 2**10, "mib": 2**20}
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked about a network.
+
+    Attributes:
+        bits: Widths, ascending.
+        budget: Of the whole file, in bytes; None: what it takes with 4 bits in every layer.
+        n_images: At most so many are measured on.
+    """
+
+    bits: tuple[int, ...]
+    budget: int | None
+    n_images: int
+
+
+def parse_bits(text: str) -> tuple[int, ...]:
+    """Widths as they are written on the command line, ascending.
+
+    Raises:
+        InputError: One is no whole number from 2 to 8 or is given twice, or there are none.
+
+    Example:
+        >>> parse_bits("8, 2,4")
+        (2, 4, 8)
+    """
+    parts = text.replace(",", " ").split()
+    if not parts or not all(re.fullmatch("[2-8]", part) for part in parts):
+        raise InputError(f"--bits is {text!r}; expected whole numbers from 2 to 8, as in --bits 2,4,8")
+    bits = tuple(sorted(map(int, parts)))
+    if len(set(bits)) < len(bits):
+        raise InputError(f"--bits is {text!r}; a width is given twice: give each one once")
+    return bits
+
+
+def parse_size(text: str) -> int:
+    """A size as it is written on the command line, in whole bytes; kB is 1000 of them, KiB 1024.
+
+    Raises:
+        InputError: It is none, or not above zero.
+
+    Example:
+        >>> parse_size("60000"), parse_size("60kB"), parse_size("1.5 KiB")
+        (60000, 60000, 1536)
+    """
+    found = re.fullmatch(r"\s*(\d{1,12}(?:\.\d{1,6})?)\s*([a-z]*)\s*", text.lower(), re.ASCII)
+    size = 0 if found is None else int(float(found[1]) * _UNITS.get(found[2], 0))
+    if size <= 0:
+        raise InputError(
+            f"--budget is {text!r}; expected a size in bytes, kB, MB, KiB or MiB, as in --budget 60000 or --budget 60kB"
+        )
+    return size
+
+
+def check_unquantized(state: NetworkState, path: Path) -> None:
+    """Refuse a network whose weights lie on a grid already.
+
+    Raises:
+        InputError: They do.
+    """
+    if state.quantizers:
+        raise InputError(
+            f"{path} is quantized already, so its layers say nothing about other widths; expected a dense or a "
+            "pruned network: give the one that `quantize` started from"
+        )
+
+
+def run_sensitivity(
+    state: NetworkState,
+    images: ImageSet,
+    recipe: Recipe,
+    device: Device,
+    *,
+    question: Question,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Measure, propose, build; returns what the file holds.
+
+    Args:
+        state: Not quantized; its network is on the device.
+        images: Its test images are not looked at.
+        recipe: Its `quantize` section says what the grids are like, `pack` whether float16 may be tried.
+        device: Where to compute, in float32.
+        question: Widths and budget.
+        progress: Told of all that takes time.
+
+    Raises:
+        InputError: The budget is too small, or the network's loss is not finite.
+    """
+    began = time.perf_counter()
+    source, chosen = measuring_images(images, limit=question.n_images, seed=recipe.seed)
+    progress.note(f"{len(chosen):,} {source} images")
+    if source == "validation":
+        sample = replace(images, validation=chosen)
+        state = half_parameters_stage(state, recipe.pack, sample, device, progress)
+    split = to_device(chosen, images, device.torch_device)
+    files = WidthFiles(state, recipe.quantize)
+    pack_widths(files, question.bits, progress)
+    budget = files.uniform(_USUAL_BITS).size_bytes if question.budget is None else question.budget
+    check_budget(files, question.bits, budget=budget)
+    sensitivity = measure(files, split, question.bits, progress)
+    proposal = propose(sensitivity, files, budget=budget)
+    shown = [*(files.uniform(width) for width in question.bits), proposal]
+    progress.start("uniform widths and proposal", len(shown))
+    try:
+        built = []
+        for file in shown:
+            built.append((file, quality_with(file.weights, state.network, split)))
+            progress.advance()
+    finally:
+        progress.finish()
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "kind": "sensitivity",
+        "environment": describe_environment(),
+        "recipe": recipe.model_dump(mode="json"),
+        "images": {"split": source, "count": len(chosen), "seed": recipe.seed},
+        "grid": _grid(recipe.quantize),
+        "parameters": state.history.get("parameters", {}).get("precision", "float32"),
+        "bits": list(question.bits),
+        "budget_bytes": budget,
+        "reference": asdict(sensitivity.reference),
+        "layers": _layer_records(sensitivity, proposal),
+        "uniform": [{"bits": next(iter(file.bits.values())), **_built(file, q)} for file, q in built[:-1]],
+        "proposal": {
+            **_built(*built[-1]),
+            "bits": proposal.bits,
+            "summed_loss_increase": sensitivity.summed(proposal.bits),
+            "recipe": recipe_snippet(recipe.quantize, proposal.bits),
+        },
+        "seconds": time.perf_counter() - began,
+    }
+
+
+def _grid(options: QuantizeOptions) -> dict[str, Any]:
+    measured = measured_options(options)
+    return {key: getattr(measured, key) for key in ("symmetric", "per_channel", "zero_point", "range")}
+
+
+def _built(file: WidthFile, quality: Quality) -> dict[str, Any]:
+    rest = file.size_bytes - sum(file.layer_bytes.values())
+    return {"size_bytes": file.size_bytes, "rest_bytes": rest, **asdict(quality)}
+
+
+def _layer_records(sensitivity: Sensitivity, proposal: WidthFile) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": layer,
+            "weights": n_weights,
+            "widths": [
+                {
+                    "bits": width,
+                    "bytes": sensitivity.layer_bytes[layer][width],
+                    **asdict(sensitivity.alone[layer][width]),
+                    "loss_increase": sensitivity.increase(layer, width),
+                }
+                for width in sensitivity.bits
+            ],
+            "proposed_bits": proposal.bits[layer],
+        }
+        for layer, n_weights in sensitivity.weights.items()
+    ]
+
+
+def recipe_snippet(options: QuantizeOptions, bits: Mapping[str, int]) -> str:
+    """The recipe's `quantize` section with these widths, as YAML: the commonest one, and the layers that differ.
+
+    Example:
+        >>> print(recipe_snippet(QuantizeOptions(), {"head": 8, "a": 3, "b": 3}), end="")
+        quantize:
+          bits: 3
+          range: mse
+          layers:
+            head: 8
+    """
+    (common, _), *_ = Counter(bits.values()).most_common()
+    kept = options.model_dump(mode="json", exclude_defaults=True, exclude={"bits", "range", "layers"})
+    exceptions = {layer: width for layer, width in bits.items() if width != common}
+    section = {"bits": common, **kept, "range": "mse", "layers": exceptions}
+    return yaml.safe_dump({"quantize": section}, sort_keys=False)
+
+
+def show_sensitivity(record: dict[str, Any]) -> None:
+    """Print two tables and the lines for the recipe."""
+    from modelpress.toolkit.commands.console import CONSOLE, print_table
+
+    widths = [str(width) for width in record["bits"]]
+    headings = {"name": "layer", "weights": "weights", **{w: f"{w} bits" for w in widths}, "bits": "use"}
+    print_table(
+        "Loss increase with one layer quantized, in 1/1000 nats, and the bits to use",
+        [_layer_row(layer) for layer in record["layers"]],
+        headings,
+    )
+    files = [
+        {"name": "not quantized", "bytes": "–", **_quality_cells(record["reference"])},
+        *(_file_row(f"{file['bits']} bits", file) for file in record["uniform"]),
+        _file_row("proposal", record["proposal"]),
+    ]
+    print_table(
+        f"No training; budget {record['budget_bytes']:,} bytes",
+        files,
+        {"name": "all layers", "bytes": "bytes", "loss": "loss, nats", "top1": "top-1"},
+    )
+    for line in _remarks(record):
+        CONSOLE.print(line, markup=False)
+    CONSOLE.print("For the recipe:\n")
+    CONSOLE.print(record["proposal"]["recipe"], markup=False)
+
+
+def _layer_row(layer: dict[str, Any]) -> dict[str, str]:
+    increases = {str(width["bits"]): _thousandths(width["loss_increase"]) for width in layer["widths"]}
+    return {
+        "name": layer["name"],
+        "weights": f"{layer['weights']:,}",
+        **increases,
+        "bits": str(layer["proposed_bits"]),
+    }
+
+
+def _thousandths(nats: float) -> str:
+    """At most six characters, so that all widths from 2 to 8 find room in 110 columns."""
+    return f"{1000 * nats:.1f}" if abs(nats) < 1 else f"{1000 * nats:,.0f}"
+
+
+def _file_row(name: str, file: dict[str, Any]) -> dict[str, str]:
+    return {"name": name, "bytes": f"{file['size_bytes']:,}", **_quality_cells(file)}
+
+
+def _quality_cells(quality: dict[str, Any]) -> dict[str, str]:
+    return {"loss": f"{quality['loss']:.4f}", "top1": f"{quality['top1']:.2%}"}
+
+
+def _remarks(record: dict[str, Any]) -> list[str]:
+    """What a reader should not overlook."""
+    proposal, budget = record["proposal"], record["budget_bytes"]
+    better = [
+        f"{file['bits']} bits in every layer"
+        for file in record["uniform"]
+        if file["size_bytes"] <= budget and file["loss"] < proposal["loss"]
+    ]
+    if not better:
+        return []
+    return [f"Within the budget too, and with a smaller loss on these images: {', '.join(better)}."]

@@ -1,0 +1,1 @@
+"""Training throughput beside a plain PyTorch loop."""
