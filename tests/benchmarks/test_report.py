@@ -23,7 +23,7 @@ from modelpress.benchmarks.records import (
     read_results,
     write_results,
 )
-from modelpress.benchmarks.report import plots, render_markdown, render_report
+from modelpress.benchmarks.report import plots
 from modelpress.benchmarks.report.comparison import (
     HEADINGS,
     Run,
@@ -34,6 +34,7 @@ from modelpress.benchmarks.report.comparison import (
 )
 from modelpress.benchmarks.report.figures import trade_off_figures
 from modelpress.benchmarks.report.label_placement import Box, place_boxes
+from modelpress.benchmarks.report.page import render_markdown, render_report
 from modelpress.benchmarks.report.tables import file_rows
 from modelpress.export.errors import InputError
 from tests.conftest import ROOT, one_line

@@ -8,8 +8,8 @@ from hypothesis.extra import numpy as hnp
 from numpy.testing import assert_array_equal
 
 from modelpress.export.errors import ModelError
+from modelpress.export.post_training import rounding as post_training
 from modelpress.export.post_training.rounding import PostTraining, quantize_weight
-from modelpress.export.post_training.rounding import rounding as post_training
 from modelpress.export.quantized import QuantizedTensor
 
 OPTIONS = st.builds(
