@@ -17,9 +17,9 @@ from unittest import mock
 from rich.progress import Progress
 
 from modelpress.export.coding import context_mixing, symbol_runs
+from tests.helpers.samples import encoded, in_every_encoding, quantized, samples, shared_samples
 from tests.reference.agreement import disagreement
 from tests.reference.press_writer import HEADER_BYTES, Parts, assemble, deflated, sealed
-from tests.samples import encoded, in_every_encoding, quantized, samples, shared_samples
 
 MAX_DECODED_BYTES = 1 << 17
 GAPS, MIXED = 7, 10  # encodings

@@ -9,7 +9,7 @@ import pytest
 
 import modelpress.benchmarks
 import modelpress.export
-from tests.conftest import ROOT
+from tests.helpers.paths import ROOT
 
 BLOCKER = """
 import sys
@@ -46,7 +46,7 @@ def test_every_module_imports_without_torch(package):
 def artifact(tmp_path_factory):
     from modelpress.export.onnx_flavours import write_onnx
     from modelpress.export.press.artifact import write_artifact
-    from tests.conftest import small_model
+    from tests.helpers.models import small_model
 
     path = tmp_path_factory.mktemp("artifact") / "model.press"
     write_artifact(path, small_model())

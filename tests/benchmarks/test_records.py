@@ -19,7 +19,8 @@ from modelpress.benchmarks.subjects.model_file import open_model
 from modelpress.benchmarks.suite import describe_model
 from modelpress.export.errors import InputError
 from modelpress.export.press.artifact import write_artifact
-from tests.conftest import ROOT, small_model
+from tests.helpers.models import small_model
+from tests.helpers.paths import ROOT
 
 COMMITTED = sorted((ROOT / "benchmarks" / "results").glob("resnet20-*.json"))
 V1 = '{"schema_version": 1, "environment": {}, "models": [{"name": "m", "path": "m.onnx", "format": "onnx", '

@@ -10,10 +10,11 @@ import numpy as np
 from modelpress.export.press.artifact import encode_artifact
 from modelpress.export.press.frame import VERSION
 from modelpress.toolkit.commands.files import unpack_file
-from tests.conftest import small_model, sparse_model
-from tests.export.ways import every_way
+from tests.helpers.models import small_model, sparse_model
+from tests.helpers.paths import GOLDEN
+from tests.helpers.ways import every_way
 
-PREFIX = Path(__file__).parent / f"v{VERSION[0]}.{VERSION[1]}"
+PREFIX = GOLDEN / f"v{VERSION[0]}.{VERSION[1]}"
 
 
 def main() -> None:

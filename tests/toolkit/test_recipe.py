@@ -5,7 +5,7 @@ import pytest
 from modelpress.export.errors import InputError
 from modelpress.toolkit.recipe import Recipe, dump_recipe, load_recipe, parse_setting
 from modelpress.toolkit.studies.published.rows import ROWS
-from tests.conftest import ROOT
+from tests.helpers.paths import RECIPES
 
 
 def test_the_defaults_are_the_recipe_without_a_file():
@@ -32,7 +32,7 @@ def test_layer_patterns_may_hold_dots_and_add_to_the_others(tmp_path, with_file)
 
 
 def test_shipped_recipes_are_valid():
-    recipes = sorted((ROOT / "recipes").glob("*.yaml"))
+    recipes = sorted(RECIPES.glob("*.yaml"))
     assert recipes
     for path in recipes:
         load_recipe(path, {})
@@ -141,7 +141,7 @@ def test_what_is_just_allowed_is_allowed(overrides):
 
 @pytest.mark.parametrize("name", ["s70-w4", "s70-w3", "s70-w2", "s90-w4"])
 def test_shipped_recipes_are_the_rows_of_the_study(name):
-    shipped = load_recipe(ROOT / "recipes" / f"resnet20-cifar10-{name}.yaml", {})
+    shipped = load_recipe(RECIPES / f"resnet20-cifar10-{name}.yaml", {})
     row = ROWS[f"improved-{name}"].recipe(Recipe())
     assert shipped.prune == row.prune
     assert shipped.quantize == row.quantize

@@ -1,0 +1,250 @@
+import errno
+import io
+import os
+import struct
+import subprocess
+import sys
+import zlib
+
+import numpy as np
+import pytest
+
+from modelpress.export.errors import (
+    ArtifactError,
+    ChecksumMismatch,
+    DamagedArtifact,
+    InputError,
+    ModelError,
+    NotAnArtifact,
+    TruncatedArtifact,
+    UnsupportedVersion,
+)
+from modelpress.export.files import atomic as atomic_file
+from modelpress.export.press.artifact import (
+    Artifact,
+    decode_artifact,
+    encode_artifact,
+    open_artifact,
+    read_artifact,
+    write_artifact,
+)
+from modelpress.export.press.encodings import ENCODINGS, decode_blob
+from modelpress.export.press.encodings.file_state import FileState
+from modelpress.export.quantized import QuantizedModel, QuantizedTensor, tensors_equal
+from modelpress.export.tensor_spec import TensorSpec
+from tests.helpers.artifact_chunks import HEADER, SMALL, chunks_of, resealed, with_chunks
+from tests.helpers.models import small_model, sparse_model
+from tests.helpers.paths import GOLDEN, ROOT
+
+
+def test_round_trip_is_exact():
+    assert decode_artifact(SMALL).equals(small_model())
+
+
+@pytest.mark.parametrize("golden", ["v1.0-small", "v1.0-sparse", "v1.1-small", "v1.1-sparse", "v1.1-max"])
+def test_golden_files_decode_to_their_arrays(golden):
+    model = read_artifact(GOLDEN / f"{golden}.press")
+    expected = np.load(GOLDEN / f"{golden}.npz")
+    found = {}
+    for name, tensor in model.tensors.items():
+        if isinstance(tensor, QuantizedTensor):
+            parts = {p: getattr(tensor, p) for p in ("codes", "scale", "offset", "support", "channel_scale")}
+            found |= {f"{name}/{p}": v for p, v in parts.items() if v is not None}
+        else:
+            found[name] = tensor
+    assert sorted(found) == sorted(expected.files)
+    for name, array in found.items():
+        np.testing.assert_array_equal(array, expected[name], strict=True)
+
+
+OF_VERSION = {"v1.0": range(5), "v1.1": [0, *range(4, 14)]}
+
+
+@pytest.mark.parametrize("version", OF_VERSION)
+def test_golden_blobs_of_every_encoding_decode_to_the_same_tensors(version):
+    model = read_artifact(GOLDEN / f"{version}-small.press")
+    blobs = np.load(GOLDEN / f"{version}-blobs.npz")
+    names_1_0 = ["raw", "packed", "huffman", "csr+huffman", "byte planes"]
+    seen = set()
+    for key in blobs.files:
+        name, encoding = key.split("|")
+        number = names_1_0.index(encoding) if version == "v1.0" else int(encoding.split()[0])
+        tensor = model.tensors[name]
+        restored, _ = decode_blob(number, blobs[key].tobytes(), TensorSpec(tensor.shape, 1), FileState())
+        assert tensors_equal(restored, tensor), key
+        seen.add(number)
+    assert seen == set(OF_VERSION[version])
+    assert {number for numbers in OF_VERSION.values() for number in numbers} == set(ENCODINGS)
+
+
+def test_every_byte_is_accounted_for():
+    opened = Artifact(io.BytesIO(SMALL))
+    assert opened.frame_bytes == HEADER + 3 * 12
+    for stored in opened.stored():
+        assert sum(stored.parts.values()) == stored.record.n_bytes
+
+
+@pytest.mark.parametrize("effort", ["fast", "default", "max"])
+def test_tensors_can_be_asked_for_in_any_order(tmp_path, effort):
+    path = tmp_path / "model.press"
+    write_artifact(path, sparse_model(), effort=effort)
+    with open_artifact(path) as opened:
+        lazy, eager = opened.lazy_model(), sparse_model()
+        for name in (*reversed(list(lazy.tensors)), *lazy.tensors):
+            assert tensors_equal(lazy.tensors[name], eager.tensors[name])
+        assert len(lazy.tensors) == len(eager.tensors)
+    assert read_artifact(path).equals(eager)
+
+
+def test_more_effort_never_takes_more_bytes():
+    sizes = [len(encode_artifact(sparse_model(), effort=effort)) for effort in ("fast", "default", "max")]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[0] > sizes[2]
+
+
+def test_large_models_are_decoded_in_threads_to_the_same_tensors():
+    rng = np.random.default_rng(0)
+    tensors = {
+        f"w{i}": QuantizedTensor(
+            (rng.integers(-7, 8, (64, 20_000)) * (rng.random((64, 20_000)) < 0.3)).astype(np.int8),
+            bits=4,
+            scale=np.float32(0.1),
+        )
+        for i in range(4)
+    }
+    model = QuantizedModel(small_model().graph, {**tensors, "bias": np.ones(3, np.float32)})
+    opened = Artifact(io.BytesIO(encode_artifact(model, effort="fast")))
+    assert sum(record.spec.size for record in opened.records) >= 1 << 22
+    assert opened.model().equals(model)
+
+
+def test_bytes_do_not_depend_on_the_process():
+    script = "import sys; from tests.helpers.models import small_model; \
+from modelpress.export.press.artifact import encode_artifact; \
+sys.stdout.buffer.write(encode_artifact(small_model()))"
+    for seed, threads in (("0", "1"), ("1", "2"), ("4711", "1")):
+        environment = {**os.environ, "PYTHONHASHSEED": seed, "OMP_NUM_THREADS": threads}
+        done = subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, env=environment, check=True, cwd=ROOT
+        )
+        assert done.stdout == SMALL
+
+
+def test_every_truncation_is_refused():
+    for length in range(len(SMALL)):
+        with pytest.raises((NotAnArtifact, TruncatedArtifact)):
+            decode_artifact(SMALL[:length])
+
+
+def test_trailing_bytes_are_refused():
+    with pytest.raises(TruncatedArtifact, match="longer than it declares"):
+        decode_artifact(SMALL + b"\0")
+
+
+def test_every_flipped_bit_is_noticed():
+    for position in range(8 * len(SMALL)):
+        damaged = bytearray(SMALL)
+        damaged[position // 8] ^= 1 << position % 8
+        with pytest.raises(ArtifactError):
+            decode_artifact(bytes(damaged))
+
+
+def test_newer_major_version_is_named():
+    with pytest.raises(UnsupportedVersion, match="format version 2.0; this reader knows 1.x"):
+        decode_artifact(resealed(SMALL[HEADER:], version=(2, 0)))
+
+
+def test_newer_minor_version_is_read():
+    assert decode_artifact(resealed(SMALL[HEADER:], version=(1, 7))).equals(small_model())
+
+
+def test_unknown_chunks_are_skipped_or_refused_by_their_case():
+    extra = struct.pack("<4sQ", b"note", 2) + b"hi"
+    assert decode_artifact(resealed(SMALL[HEADER:] + extra, n_chunks=4)).equals(small_model())
+    extra = struct.pack("<4sQ", b"NOTE", 2) + b"hi"
+    with pytest.raises(UnsupportedVersion, match="critical chunk b'NOTE'"):
+        decode_artifact(resealed(SMALL[HEADER:] + extra, n_chunks=4))
+
+
+def test_a_chunk_that_occurs_twice_or_is_missing_is_refused():
+    again = struct.pack("<4sQ", b"DATA", 0)
+    with pytest.raises(DamagedArtifact, match="DATA occurs twice"):
+        decode_artifact(resealed(SMALL[HEADER:] + again, n_chunks=4))
+    with pytest.raises(DamagedArtifact, match="chunk GRPH is missing"):
+        decode_artifact(resealed(b"", n_chunks=0))
+
+
+def test_lying_inflated_sizes_are_refused():
+    bomb = zlib.compress(bytes(10_000_000))
+    with pytest.raises(DamagedArtifact, match="the limit is"):
+        decode_artifact(with_chunks(GRPH=struct.pack("<I", 1 << 31) + bomb))
+    with pytest.raises(DamagedArtifact, match="does not inflate to the 100 bytes declared"):
+        decode_artifact(with_chunks(TDIR=struct.pack("<I", 100) + bomb))
+
+
+def test_decoded_size_is_limited_before_anything_is_decoded():
+    with pytest.raises(DamagedArtifact, match="tensors decode to 364 bytes; the limit is 100"):
+        decode_artifact(SMALL, max_decoded_bytes=100)
+
+
+def test_damaged_tensor_is_named():
+    blobs = bytearray(chunks_of(SMALL)[b"DATA"])
+    blobs[30] ^= 1
+    with pytest.raises(ChecksumMismatch, match=r"conv\.weight: its bytes changed"):
+        decode_artifact(with_chunks(DATA=bytes(blobs)))
+
+
+@pytest.mark.parametrize("names", [["a", "A"], ["é", "e\u0301"], [""], ["a\0b"]])
+def test_names_that_collide_or_confuse_are_refused(names):
+    model = QuantizedModel(small_model().graph, {name: np.zeros(1, np.float32) for name in names})
+    with pytest.raises(ModelError, match="tensor name"):
+        encode_artifact(model)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_refused(bad):
+    model = QuantizedModel(small_model().graph, {"conv.bias": np.array([bad], np.float32)})
+    with pytest.raises(ModelError, match=r"conv\.bias: holds NaN or infinity"):
+        encode_artifact(model)
+
+
+def test_types_without_an_encoding_are_refused():
+    model = QuantizedModel(small_model().graph, {"x": np.array(["text"])})
+    with pytest.raises(ModelError, match="x: type <U4 cannot be packed"):
+        encode_artifact(model)
+
+
+def test_saving_over_the_file_one_has_read_works(tmp_path):
+    path = tmp_path / "model.press"
+    write_artifact(path, small_model())
+    write_artifact(path, read_artifact(path))
+    assert read_artifact(path).equals(small_model())
+
+
+@pytest.mark.parametrize("failing", ["fsync", "replace"])
+def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch, failing):
+    path = tmp_path / "model.press"
+    path.write_bytes(b"old")
+
+    def full(*arguments, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(atomic_file.os, failing, full)
+    with pytest.raises(InputError, match="No space left on device"):
+        write_artifact(path, small_model())
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    with pytest.raises(InputError, match="cannot write in .*nowhere"):
+        write_artifact(tmp_path / "nowhere" / "model.press", small_model())
+
+
+def test_files_that_are_no_artifact_say_how_they_start(tmp_path):
+    path = tmp_path / "model.press"
+    path.write_bytes(b"PK\x03\x04 a zip file")
+    with pytest.raises(NotAnArtifact, match="starts with 50 4b 03 04"):
+        read_artifact(path)
+    with pytest.raises(InputError, match="cannot be read"):
+        read_artifact(tmp_path / "missing.press")

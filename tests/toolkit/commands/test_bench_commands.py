@@ -1,0 +1,72 @@
+import json
+
+import pytest
+
+from modelpress.export.press.artifact import write_artifact
+from tests.helpers.command_line import one_line
+from tests.helpers.models import small_model, sparse_model
+
+
+@pytest.fixture
+def artifact(tmp_path):
+    write_artifact(tmp_path / "model.press", sparse_model())
+    return tmp_path / "model.press"
+
+
+def test_bench_size_prints_every_form_and_draws(artifact, tmp_path, call):
+    code, out, err = call("bench", "size", artifact, "--json", "--plot", tmp_path / "ladder.svg")
+    assert code == 0, err
+    for word in ("mixed contexts", "kernel masks + Huffman", "as stored", "whole file", "bound: entropy"):
+        assert word in err
+    (facts,) = json.loads(out)
+    assert facts["all"]["whole file"] == artifact.stat().st_size == facts["size_bytes"]
+    assert facts["all"]["weights"] == sum(tensor["weights"] for tensor in facts["tensors"])
+    assert "<svg" in (tmp_path / "ladder.svg").read_text()
+
+
+def test_bench_size_needs_quantized_tensors(tmp_path, call):
+    import numpy as np
+
+    from modelpress.export.quantized import QuantizedModel
+
+    write_artifact(tmp_path / "m.press", QuantizedModel(small_model().graph, {"b": np.ones(3, np.float32)}))
+    code, _, err = call("bench", "size", tmp_path / "m.press")
+    assert code == 1
+    assert "no quantized tensor" in one_line(err.splitlines()[-1])
+
+
+def test_bench_coding_and_scaling_leave_json(artifact, tmp_path, call):
+    code, _, err = call(
+        "bench", "coding", artifact, "--symbols", 20000, "--rounds", 1, "-o", tmp_path / "c.json"
+    )
+    assert code == 0, err
+    facts = json.loads((tmp_path / "c.json").read_text())
+    assert {load["name"] for load in facts["loading"]} >= {"float32 ONNX file", "artifact, effort max"}
+    assert "numpy" in json.dumps(facts["environment"])
+    code, _, err = call("bench", "scaling", "--weights", 10000, "--effort", "fast", "-o", tmp_path / "s.json")
+    assert code == 0, err
+    points = json.loads((tmp_path / "s.json").read_text())["points"]
+    assert [point["direction"] for point in points] == ["encode", "decode"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (("size", "FILE", "--plot", "x.png"), "ends in .svg"),
+        (("scaling", "--effort", "most"), "expected one of: fast, default, max"),
+        (("scaling", "--weights", "many"), "expected positive whole numbers"),
+        (("size", "missing.press"), "cannot be read"),
+    ],
+)
+def test_bad_options_are_one_line(artifact, arguments, reason, call):
+    code, out, err = call("bench", *[artifact if a == "FILE" else a for a in arguments])
+    assert code == 1
+    assert out == ""
+    assert reason in one_line(err)
+
+
+def test_files_is_the_bench_command_that_needs_no_name(artifact, call):
+    code, _, err = call("bench", "--batch", 1, "--threads", 1, "--rounds", 1, artifact)
+    assert code == 0, err
+    assert "model.press" in err
+    assert call("bench", "--help")[0] == 0

@@ -1,0 +1,248 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose
+from torch import nn
+
+from modelpress.benchmarks.records import read_results
+from modelpress.export.press.artifact import read_artifact
+from modelpress.toolkit.compression.network import CompressedNetwork
+from modelpress.toolkit.compression.network_file import load_network
+from modelpress.toolkit.compression.pruning.proximal import ProximalStep, penalty_at
+from modelpress.toolkit.networks.layers import weight_layers
+from modelpress.toolkit.recipe import ModelOptions, PruneOptions, TrainingOptions
+from modelpress.toolkit.sparse_regression.prox import trimmed_soft_threshold
+from modelpress.toolkit.training.interrupt import Interrupted
+from modelpress.toolkit.training.rules import Moment
+from tests.helpers.command_line import QUICK, one_line
+from tests.helpers.training import SignalAt, assert_same, fit, weights_of
+
+METHODS = ["proximal-l1", "trimmed-l1", "group-lasso"]
+OPTIONS = TrainingOptions(epochs=3, batch=32, lr=0.02, padding=2)
+
+
+def tiny_network():
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(3, 12, 3, stride=4),
+        nn.BatchNorm2d(12),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(2),
+        nn.Flatten(),
+        nn.Linear(48, 10),
+    )
+    return CompressedNetwork(network, masks={}, quantizers={})
+
+
+def rule_for(network, method, **options):
+    layers = weight_layers(network.network)
+    return ProximalStep(layers, PruneOptions(method=method, **{"sparsity": 0.5, "penalty": 3.0, **options}))
+
+
+def zeros(network):
+    return {name: w.detach() == 0 for name, w in weight_layers(network.network).items()}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_training_reaches_the_sparsity_and_ends_the_penalty_there(method):
+    network = tiny_network()
+    rule = rule_for(network, method)
+    history = fit(network, OPTIONS, rules=[rule])
+    reached = [record.sparsity for record in history]
+    assert reached[0] < reached[-1]
+    n_zeros = sum(int(z.sum()) for z in zeros(network).values())
+    total = sum(z.numel() for z in zeros(network).values())
+    assert rule.sparsity() == n_zeros / total
+    if method != "group-lasso":
+        assert n_zeros == round(0.5 * total)
+    else:  # up to one channel more
+        assert 0 <= n_zeros - round(0.5 * total) < 48
+        for weight in weight_layers(network.network).values():
+            rows = (weight != 0).flatten(1)
+            assert bool((rows.any(dim=1) == rows.all(dim=1)).all())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_zeros_are_held_and_the_rest_is_free_once_there_are_enough(method):
+    network = tiny_network()
+    rule = rule_for(network, method)
+    fit(network, OPTIONS, rules=[rule])
+    held, before = zeros(network), weights_of(network)
+    rule.begin(Moment(OPTIONS.epochs, 0, 5))
+    with torch.no_grad():
+        for weight in weight_layers(network.network).values():
+            weight.add_(0.01)
+    rule.after_step(0.02, 1.0)
+    for name, weight in weight_layers(network.network).items():
+        assert torch.equal(weight == 0, held[name])
+        before_step = before[f"network.{name}.weight"]
+        assert torch.equal(weight[~held[name]], before_step[~held[name]] + 0.01)  # no threshold any more
+
+
+def test_one_step_is_the_published_operator():
+    network = tiny_network()
+    layers = weight_layers(network.network)
+    before = np.concatenate([w.detach().double().numpy().ravel() for w in layers.values()])
+    rule = rule_for(network, "trimmed-l1", sparsity=0.7, penalty=2.0, penalty_warmup=0.5)
+    rule.after_step(0.01, 0.25)
+    after = np.concatenate([w.detach().numpy().ravel() for w in layers.values()])
+    kept = before.size - round(0.7 * before.size)
+    assert_allclose(after, trimmed_soft_threshold(before, 0.01 * 2.0 * 0.5, kept), atol=1e-7)
+
+
+def test_the_penalty_rises_and_stays():
+    options = PruneOptions(penalty=0.2, penalty_warmup=0.5)
+    assert [penalty_at(options, p) for p in (0, 0.25, 0.5, 1)] == [0, 0.1, 0.2, 0.2]
+    assert penalty_at(PruneOptions(penalty=0.2, penalty_warmup=0), 0) == 0.2
+
+
+@pytest.mark.parametrize("stop_after", [3, 9, 13])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_stopped_training_goes_on_to_the_same_weights(tmp_path, method, stop_after):
+    straight = tiny_network()
+    whole = fit(straight, OPTIONS, rules=[rule_for(straight, method)])
+    state = tmp_path / "state.safetensors"
+    stopped = tiny_network()
+    with pytest.raises(Interrupted):
+        fit(
+            stopped,
+            OPTIONS,
+            rules=[rule_for(stopped, method)],
+            state_path=state,
+            progress=SignalAt(stop_after),
+        )
+    resumed = tiny_network()
+    history = fit(resumed, OPTIONS, rules=[rule_for(resumed, method)], state_path=state, resume=True)
+    assert_same(weights_of(straight), weights_of(resumed))
+    assert [r.sparsity for r in history] == [r.sparsity for r in whole]
+
+
+def test_a_kept_weight_that_becomes_zero_stays_zero_as_after_a_resume():
+    network = tiny_network()
+    rule = rule_for(network, "proximal-l1")
+    fit(network, OPTIONS, rules=[rule])
+    weight = weight_layers(network.network)["5"]
+    place = tuple(int(i) for i in torch.nonzero(weight)[0])
+    for value in (0.0, 1.0):
+        with torch.no_grad():
+            weight[place] = value
+        rule.after_step(0.02, 1.0)
+        assert weight[place] == 0
+
+
+def test_group_lasso_counts_whole_channels_only():
+    network = tiny_network()
+    with torch.no_grad():
+        for weight in weight_layers(network.network).values():
+            weight[:, ::2] = 0  # half of the weights, but no channel
+    assert rule_for(network, "proximal-l1").has_enough_zeros()
+    assert not rule_for(network, "group-lasso").has_enough_zeros()
+
+
+# the commands
+
+FEW = ["--device", "cpu", "--set", "train.epochs=1", "--set", "sparsify.epochs=1"]
+
+
+@pytest.fixture(scope="module")
+def dense(tmp_path_factory):
+    path = tmp_path_factory.mktemp("dense") / "dense.safetensors"
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        from tests.helpers.command_line import modelpress
+
+        assert modelpress(monkeypatch, "train", "--epochs", 1, "--device", "cpu", "-o", path) == 0
+    return path
+
+
+def test_a_run_prunes_by_penalty_and_holds_the_zeros(dense, tmp_path, call):
+    out = tmp_path / "out"
+    settings = ["--set", "prune.method=trimmed-l1", "--set", "prune.penalty=2", "--checkpoint", dense]
+    code, _, err = call("run", "-o", out, "--epochs", 1, *settings, *FEW, *QUICK)
+    assert code == 0, err
+    assert "187,835 of 268,336 prunable weights removed (70.00%)" in err
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert "pruned.safetensors" in manifest["files"]
+    assert manifest["history"]["prune"]["method"] == "trimmed-l1"
+    assert manifest["history"]["prune"]["penalty"] == 2
+    results = read_results(out / "results.json")
+    assert results.training["sparsify"][-1]["sparsity"] == pytest.approx(0.7, abs=1e-5)
+    assert results.models[1].sparsity == pytest.approx(187_835 / 270_896)
+    pruned = weight_layers(load_network(out / "pruned.safetensors", ModelOptions()).network)
+    final = weight_layers(load_network(out / "checkpoint.safetensors", ModelOptions()).network)
+    for name, weight in pruned.items():
+        assert bool((final[name][weight == 0] == 0).all()), name
+    assert '"trimmed-l1"' in read_artifact(out / "model.press").graph.SerializeToString().decode("latin-1")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_prune_takes_every_method(dense, tmp_path, call, method):
+    pruned = tmp_path / "pruned.safetensors"
+    settings = ["--set", f"prune.method={method}", "--set", "prune.penalty=2", "--sparsity", 0.3]
+    code, out, err = call("prune", dense, "-o", pruned, *settings, *FEW, "--json")
+    assert code == 0, err
+    record = json.loads(out)
+    asked_for = round(0.3 * record["prunable"])
+    assert 0 <= record["removed"] - asked_for < (64 * 9 if method == "group-lasso" else 1)
+    assert record["epochs"][-1]["sparsity"] == pytest.approx(record["removed"] / record["prunable"])
+    state = load_network(pruned, ModelOptions())
+    assert sum(int((~mask).sum()) for mask in state.masks.values()) == record["removed"]
+    assert [path.name for path in tmp_path.iterdir()] == ["pruned.safetensors"]
+
+
+def test_only_prunable_weights_are_counted(dense, tmp_path, call):
+    first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
+    assert call("prune", dense, "-o", first, "--set", "prune.exclude=[]", "--sparsity", 0.7)[0] == 0
+    only_the_ends = ["--set", "prune.exclude=['body_op*']", "--sparsity", 0.3]
+    penalty = ["--set", "prune.method=trimmed-l1", "--set", "prune.penalty=2"]
+    code, out, err = call("prune", first, "-o", second, *only_the_ends, *penalty, *FEW, "--json")
+    assert code == 0, err
+    record = json.loads(out)
+    assert record["prunable"] == 3 * 16 * 9 + 64 * 10
+    assert record["removed"] <= record["prunable"]
+
+
+def test_a_network_with_enough_zeros_is_told(dense, tmp_path, call):
+    first = tmp_path / "first.safetensors"
+    assert call("prune", dense, "-o", first)[0] == 0
+    penalty = ["--set", "prune.method=trimmed-l1", "--sparsity", 0.5]
+    code, _, err = call("prune", first, "-o", tmp_path / "second.safetensors", *penalty, *FEW)
+    assert code == 0, err
+    assert "there are enough zeros already: the penalty does not act" in err
+    assert "(70.00%)" in err
+
+
+def test_options_of_the_penalty_are_refused_without_one(dense, tmp_path, call):
+    code, _, err = call("prune", dense, "-o", tmp_path / "p.safetensors", "--epochs", 3)
+    assert code == 1
+    assert "--epochs and --resume are for pruning by a penalty; prune.method is global-magnitude" in one_line(
+        err
+    )
+
+
+def test_falling_short_of_the_sparsity_is_said(dense, tmp_path, call):
+    settings = ["--set", "prune.method=proximal-l1", "--set", "prune.penalty=1e-6"]
+    code, out, err = call("prune", dense, "-o", tmp_path / "p.safetensors", *settings, *FEW, "--json")
+    assert code == 0
+    assert "short of the 70.00% asked for: raise prune.penalty or sparsify.epochs" in err
+    record = json.loads(out)
+    assert record["removed"] < 0.1 * record["prunable"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["--epochs", 0], "prune.method trimmed-l1 works by training: set sparsify.epochs above 0"),
+        (["--set", "prune.penalty=-1"], "prune.penalty is -1: input should be greater than 0"),
+        (["--set", "prune.penalty=.nan"], "prune.penalty is nan"),
+        (["--set", "prune.method=l1"], "prune.method is 'l1': input should be 'global-magnitude'"),
+        (["--set", "prune.exclude=['*']"], "leaves no layer to prune"),
+    ],
+)
+def test_bad_options_are_one_line(dense, tmp_path, call, settings, message):
+    method = ["--set", "prune.method=trimmed-l1"]
+    code, _, err = call("prune", dense, "-o", tmp_path / "p.safetensors", *FEW, *method, *settings)
+    assert code == 1
+    assert message in one_line(err)
+    assert not list(tmp_path.iterdir())
