@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -60,10 +60,7 @@ from modelpress.toolkit.training.interrupt import Interrupted
 
 if TYPE_CHECKING:
     from modelpress.export.post_training.packing import PackOptions
-    from modelpress.toolkit.compression.network_file import NetworkState
-    from modelpress.toolkit.data.image_set import ImageSet
-    from modelpress.toolkit.recipe import Recipe
-    from modelpress.toolkit.training.device import Device
+    from modelpress.toolkit.compression.run import NetworkResult
 
 app = typer.Typer(
     name="modelpress",
@@ -149,17 +146,11 @@ def run(
         return
     need_torch(together=True)
     from modelpress.toolkit.commands.console import TerminalProgress
-    from modelpress.toolkit.compression.pipeline import join_pipeline, run_pipeline
-    from modelpress.toolkit.training.team import join_team
+    from modelpress.toolkit.compression.run import run_recipe
 
-    with join_team(recipe.run.device) as team:
-        if not team.first:
-            join_pipeline(recipe, output, resume=resume)
-            return
-        results = run_pipeline(
-            recipe, output, overwrite=overwrite, resume=resume, progress=TerminalProgress()
-        )
-    show_results(results, output, as_json=as_json)
+    results = run_recipe(recipe, output, overwrite=overwrite, resume=resume, progress=TerminalProgress())
+    if results is not None:  # this process did not only help
+        show_results(results, output, as_json=as_json)
 
 
 @app.command(rich_help_panel="Stage by stage")
@@ -188,26 +179,10 @@ def train(
     )
     need_torch()
     from modelpress.toolkit.commands.console import TerminalProgress
-    from modelpress.toolkit.compression.network_file import save_network
-    from modelpress.toolkit.compression.stages import check_dense, starting_network, train_stage
-    from modelpress.toolkit.output_folder import check_network_output, state_path
+    from modelpress.toolkit.compression.run import train_network
 
-    check_network_output(output, overwrite=overwrite, resume=resume)
-    images, place = _images_and_device(recipe)
-    state = starting_network(recipe, images, place)
-    check_dense(state)
-    trained = train_stage(
-        state,
-        images,
-        recipe,
-        place,
-        TerminalProgress(),
-        stage="train",
-        state_path=state_path(output),
-        resume=resume,
-    )
-    save_network(output, trained)
-    _tell_training(trained, images, place, "train", output, as_json=as_json)
+    trained = train_network(recipe, output, overwrite=overwrite, resume=resume, progress=TerminalProgress())
+    _tell_training(trained, output, as_json=as_json)
 
 
 @app.command(rich_help_panel="Stage by stage")
@@ -246,49 +221,20 @@ def prune(
     )
     need_torch()
     from modelpress.toolkit.commands.console import TerminalProgress
-    from modelpress.toolkit.compression.network_file import load_network, save_network
-    from modelpress.toolkit.compression.stages import (
-        prune_stage,
-        removed_weights,
-        sparsify_stage,
-        starting_network,
-        teacher_for,
-    )
-    from modelpress.toolkit.output_folder import check_network_output, state_path
+    from modelpress.toolkit.compression.pruning.removal import removed_weights
+    from modelpress.toolkit.compression.run import prune_network
 
     if not recipe.prune.by_penalty and (epochs is not None or resume):
         raise InputError(
             f"--epochs and --resume are for pruning by a penalty; prune.method is {recipe.prune.method}"
         )
-    if recipe.prune.scheduled:
-        raise InputError(
-            "this recipe removes weights while it finetunes: give the dense network to `quantize` or `run`, or set "
-            "prune.schedule to one-shot"
-        )
-    check_network_output(output, overwrite=overwrite, resume=resume)
-    if recipe.prune.by_penalty:
-        images, place = _images_and_device(recipe)
-        state = starting_network(recipe, images, place)
-        pruned = sparsify_stage(
-            state,
-            images,
-            recipe,
-            place,
-            TerminalProgress(),
-            teacher=teacher_for(recipe, state, place),
-            state_path=state_path(output),
-            resume=resume,
-        )
-    else:
-        pruned = prune_stage(load_network(network, recipe.model), recipe.prune)
-    save_network(output, pruned)
-    state_path(output).unlink(missing_ok=True)
-    _tell(f"{output}: {removed_weights(pruned)}")
+    pruned = prune_network(recipe, output, overwrite=overwrite, resume=resume, progress=TerminalProgress())
+    _tell(f"{output}: {removed_weights(pruned.state)}")
     emit_json(
         {
             "output": str(output),
-            **pruned.history["prune"],
-            **({"epochs": pruned.history["sparsify"]} if recipe.prune.by_penalty else {}),
+            **pruned.state.history["prune"],
+            **({"epochs": pruned.epochs} if pruned.epochs else {}),
         },
         as_json=as_json,
     )
@@ -337,23 +283,18 @@ def sensitivity(
     )
     need_torch()
     from modelpress.toolkit.commands.console import TerminalProgress
-    from modelpress.toolkit.compression.stages import starting_network
+    from modelpress.toolkit.commands.sensitivity_tables import show_sensitivity
     from modelpress.toolkit.output_folder import check_output_file, write_json
     from modelpress.toolkit.studies.sensitivity.study import (
         Question,
-        check_unquantized,
+        measure_sensitivity,
         parse_bits,
         parse_size,
-        run_sensitivity,
-        show_sensitivity,
     )
 
     question = Question(parse_bits(bits), None if budget is None else parse_size(budget), n_images)
     check_output_file(output, overwrite=overwrite)
-    images, place = _images_and_device(recipe)
-    state = starting_network(recipe, images, place)
-    check_unquantized(state, network)
-    record = run_sensitivity(state, images, recipe, place, question=question, progress=TerminalProgress())
+    record = measure_sensitivity(recipe, question, progress=TerminalProgress())
     write_json(output, record)
     show_sensitivity(record)
     _tell(f"{output}: {len(record['layers'])} layers, {len(record['bits'])} widths")
@@ -393,25 +334,12 @@ def quantize(
     )
     need_torch()
     from modelpress.toolkit.commands.console import TerminalProgress
-    from modelpress.toolkit.compression.chain import quantize_and_finetune
-    from modelpress.toolkit.compression.stages import starting_network, teacher_for
-    from modelpress.toolkit.output_folder import check_network_output
+    from modelpress.toolkit.compression.run import quantize_network
 
-    check_network_output(output, overwrite=overwrite, resume=resume)
-    images, place = _images_and_device(recipe)
-    state = starting_network(recipe, images, place)
-    trained = quantize_and_finetune(
-        state,
-        images,
-        recipe,
-        place,
-        teacher=teacher_for(recipe, state, place),
-        output=output,
-        resume=resume,
-        progress=TerminalProgress(),
-        watch=lambda name, state: None,
+    quantized = quantize_network(
+        recipe, output, overwrite=overwrite, resume=resume, progress=TerminalProgress()
     )
-    _tell_training(trained, images, place, "finetune", output, as_json=as_json)
+    _tell_training(quantized, output, as_json=as_json)
 
 
 @app.command(rich_help_panel="Stage by stage")
@@ -460,11 +388,11 @@ def pack(
     recipe = merged_recipe(config, settings, {"pack.effort": effort})
     need_torch()
     from modelpress.export.press.artifact import write_artifact
+    from modelpress.toolkit.compression.freeze import freeze_state
     from modelpress.toolkit.compression.network_file import load_network
-    from modelpress.toolkit.compression.stages import freeze_stage
 
     check_output_file(output, overwrite=overwrite)
-    frozen = freeze_stage(load_network(file, recipe.model))
+    frozen = freeze_state(load_network(file, recipe.model))
     size = write_artifact(output, frozen, effort=recipe.pack.effort)
     _tell(f"{output}: {size:,} bytes, decodes bit-exactly")
     emit_json({"output": str(output), "size_bytes": size}, as_json=as_json)
@@ -649,34 +577,10 @@ def join_number_lists(arguments: Iterable[str]) -> list[str]:
     return joined
 
 
-def _images_and_device(recipe: "Recipe") -> "tuple[ImageSet, Device]":
-    from modelpress.toolkit.compression.stages import load_images
-    from modelpress.toolkit.training.device import device_of
-
-    place = device_of(recipe.run)
-    return load_images(recipe.data), place
-
-
-def _tell_training(
-    trained: "NetworkState",
-    images: "ImageSet",
-    place: "Device",
-    stage: Literal["train", "finetune"],
-    output: Path,
-    *,
-    as_json: bool,
-) -> None:
-    """Drop what an unfinished training needs, measure the network on the held-out split, and tell."""
-    from modelpress.toolkit.compression.stages import validation_top1
-    from modelpress.toolkit.output_folder import state_path
-
-    state_path(output).unlink(missing_ok=True)
-    accuracy = validation_top1(trained.compressed(), images, place)
+def _tell_training(result: "NetworkResult", output: Path, *, as_json: bool) -> None:
+    accuracy = result.validation_top1
     _tell(f"{output}: " + ("no validation split" if accuracy is None else f"validation {accuracy:.2%}"))
-    emit_json(
-        {"output": str(output), "validation_top1": accuracy, "epochs": trained.history.get(stage, [])},
-        as_json=as_json,
-    )
+    emit_json({"output": str(output), "validation_top1": accuracy, "epochs": result.epochs}, as_json=as_json)
 
 
 def _pack_onnx(

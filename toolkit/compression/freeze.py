@@ -17,10 +17,31 @@ from modelpress.export.errors import ModelError
 from modelpress.export.graphs.building import INPUT, GraphBuilder
 from modelpress.export.quantized import QuantizedModel, QuantizedTensor, Tensor
 from modelpress.toolkit.compression.network import CompressedNetwork
+from modelpress.toolkit.compression.provenance import provenance
 from modelpress.toolkit.compression.quantization.quantizers import codes_of
+from modelpress.toolkit.compression.state import NetworkState
+from modelpress.toolkit.networks.layers import n_classes_of
 from modelpress.toolkit.networks.resnet_cifar import PadShortcut
 
 FloatArray = npt.NDArray[np.float32]
+IMAGE_SHAPE = (3, 32, 32)  # (channels, height, width) of every data set here
+
+
+def freeze_state(state: NetworkState) -> QuantizedModel:
+    """Fold batch norm, take the codes, and describe the origin.
+
+    Raises:
+        ModelError: The network holds a layer that cannot be frozen, or a weight that is not finite.
+    """
+    network = state.compressed()
+    network.network.eval()
+    return freeze(
+        network,
+        input_shape=IMAGE_SHAPE,
+        n_classes=n_classes_of(network.network),
+        metadata=provenance(state),
+        half_parameters=state.parameter_precision == "float16",
+    )
 
 
 def freeze(

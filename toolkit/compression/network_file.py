@@ -1,6 +1,6 @@
-"""One file format between the stages: a network's weights and what has been done to them."""
+"""One file format between the passes: a network's weights and what has been done to them."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,53 +10,11 @@ from torch import Tensor, nn
 from modelpress.export.errors import InputError
 from modelpress.toolkit.compression.network import CompressedNetwork
 from modelpress.toolkit.compression.quantization.quantizers import QuantizerSpec
-from modelpress.toolkit.data.image_set import ImageSet
+from modelpress.toolkit.compression.state import InputContract, NetworkState
 from modelpress.toolkit.networks.layers import weight_layers
 from modelpress.toolkit.networks.resnet_cifar import ResNetCifar, Shortcut
 from modelpress.toolkit.recipe import ModelOptions
 from modelpress.toolkit.training.checkpoint import load_into, load_state, save_state
-
-
-@dataclass(frozen=True)
-class InputContract:
-    """What the network was shown: needed by whoever runs it later."""
-
-    dataset: str
-    class_names: tuple[str, ...]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-    @classmethod
-    def of(cls, images: ImageSet) -> "InputContract":
-        """The contract of networks trained on this image set."""
-        return cls(images.name, images.class_names, images.mean, images.std)
-
-
-@dataclass(frozen=True)
-class NetworkState:
-    """A network between two stages.
-
-    Attributes:
-        network: Dense parameters; removed weights are exactly 0.0.
-        model: Its architecture.
-        masks: Per pruned layer, true = kept.
-        quantizers: Per quantized layer.
-        grids: Per layer, the state of grids that do not follow from the weights.
-        contract: What it was trained on; None for files from elsewhere.
-        history: What each stage did, for the manifest.
-    """
-
-    network: nn.Module
-    model: ModelOptions
-    masks: dict[str, Tensor] = field(default_factory=dict)
-    quantizers: dict[str, QuantizerSpec] = field(default_factory=dict)
-    grids: dict[str, dict[str, Tensor]] = field(default_factory=dict)
-    contract: InputContract | None = None
-    history: dict[str, Any] = field(default_factory=dict)
-
-    def compressed(self) -> CompressedNetwork:
-        """The network with masks and quantizers in its forward pass."""
-        return CompressedNetwork(self.network, masks=self.masks, quantizers=self.quantizers, grids=self.grids)
 
 
 def new_network(model: ModelOptions, *, seed: int, n_classes: int = 10) -> nn.Module:

@@ -20,6 +20,11 @@ def weight_layers(model: nn.Module) -> dict[str, Tensor]:
     }
 
 
+def n_classes_of(model: nn.Module) -> int:
+    """Outputs of the last layer with weights, the classifier."""
+    return len(list(weight_layers(model).values())[-1])
+
+
 def without(layers: Mapping[str, V], patterns: Iterable[str]) -> dict[str, V]:
     """The layers that match none of the patterns.
 

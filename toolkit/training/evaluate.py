@@ -8,7 +8,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from modelpress.toolkit.data.batches import DeviceSplit
+from modelpress.toolkit.data.batches import DeviceSplit, to_device
+from modelpress.toolkit.data.image_set import ImageSet
+from modelpress.toolkit.training.device import Device
 
 _BATCH = 500
 
@@ -39,6 +41,13 @@ def top1(network: nn.Module, split: DeviceSplit) -> float:
     """Fraction of images whose largest logit is the right one."""
     labels = split.labels.cpu().numpy()
     return float(np.mean(predict(network, split).argmax(axis=1) == labels))
+
+
+def validation_top1(network: nn.Module, images: ImageSet, device: Device) -> float | None:
+    """Accuracy on the held-out split; None without one."""
+    if not len(images.validation):
+        return None
+    return top1(network, to_device(images.validation, images, device.torch_device))
 
 
 def loss_and_top1(network: nn.Module, split: DeviceSplit) -> Quality:

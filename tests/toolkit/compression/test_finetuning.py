@@ -8,19 +8,18 @@ from torch import nn
 from torch.nn import functional as F
 
 from modelpress.export.errors import InputError, ModelpressError
+from modelpress.toolkit.compression.freeze import freeze_state
 from modelpress.toolkit.compression.network import CompressedNetwork
-from modelpress.toolkit.compression.network_file import NetworkState, save_network
+from modelpress.toolkit.compression.network_file import new_network, save_network
+from modelpress.toolkit.compression.passes.batch_norm import batch_norm
+from modelpress.toolkit.compression.passes.finetune import finetune
+from modelpress.toolkit.compression.passes.quantize import with_quantizers
 from modelpress.toolkit.compression.quantization.least_error import least_error_grid
 from modelpress.toolkit.compression.quantization.quantizers import QuantizerSpec
 from modelpress.toolkit.compression.quantization.start import QuantizationStart
-from modelpress.toolkit.compression.stages import (
-    batch_norm_stage,
-    freeze_stage,
-    new_network,
-    quantizer_stage,
-    teacher_for,
-    train_stage,
-)
+from modelpress.toolkit.compression.state import NetworkState
+from modelpress.toolkit.compression.teacher import teacher_for
+from modelpress.toolkit.compression.work import Work
 from modelpress.toolkit.data.batches import EpochPlan, to_device
 from modelpress.toolkit.progress import Silent
 from modelpress.toolkit.recipe import (
@@ -87,21 +86,20 @@ RECIPE = Recipe(
 )
 
 
-def finetuned(recipe=RECIPE, *, state_path=None, progress=None, resume=False):
+def finetuned(recipe=RECIPE, *, output=None, progress=None, resume=False):
     dense = NetworkState(CPU.place(tiny()), ModelOptions())
     teacher = teacher_for(recipe, dense, CPU)
-    quantized = quantizer_stage(dense, recipe.quantize)
-    return train_stage(
-        quantized,
-        IMAGES,
-        recipe,
-        CPU,
-        progress or Silent(),
-        stage="finetune",
+    quantized = with_quantizers(dense, recipe.quantize)
+    work = Work(
+        recipe=recipe,
+        images=IMAGES,
+        device=CPU,
+        progress=progress or Silent(),
         teacher=teacher,
-        state_path=state_path,
+        outputs={} if output is None else {"finetune": output},
         resume=resume,
     )
+    return finetune(quantized, work)
 
 
 @pytest.fixture(scope="module")
@@ -130,10 +128,10 @@ def assert_same_states(left, right):
     ],
 )
 def test_a_stopped_finetuning_goes_on_to_the_same_network(tmp_path, uninterrupted, stop_after):
-    state = tmp_path / "state.safetensors"
+    output = tmp_path / "finetuned.safetensors"
     with pytest.raises(Interrupted):
-        finetuned(state_path=state, progress=SignalAt(stop_after))
-    resumed = finetuned(state_path=state, resume=True)
+        finetuned(output=output, progress=SignalAt(stop_after))
+    resumed = finetuned(output=output, resume=True)
     assert_same_states(uninterrupted, resumed)
     for kind in ("loss", "validation_top1", "sparsity", "learning_rate"):
         expected = [record[kind] for record in uninterrupted.history["finetune"]]
@@ -142,11 +140,11 @@ def test_a_stopped_finetuning_goes_on_to_the_same_network(tmp_path, uninterrupte
 
 
 def test_a_finetuning_stopped_twice_goes_on_to_the_same_network(tmp_path, uninterrupted):
-    state = tmp_path / "state.safetensors"
+    output = tmp_path / "finetuned.safetensors"
     for stop_after, resume in ((6, False), (11, True)):
         with pytest.raises(Interrupted):
-            finetuned(state_path=state, progress=SignalAt(stop_after), resume=resume)
-    assert_same_states(uninterrupted, finetuned(state_path=state, resume=True))
+            finetuned(output=output, progress=SignalAt(stop_after), resume=resume)
+    assert_same_states(uninterrupted, finetuned(output=output, resume=True))
 
 
 @pytest.mark.parametrize(
@@ -163,13 +161,13 @@ def test_a_finetuning_stopped_twice_goes_on_to_the_same_network(tmp_path, uninte
     ids=str,
 )
 def test_a_state_of_another_recipe_is_not_resumed(tmp_path, section):
-    state = tmp_path / "state.safetensors"
+    output = tmp_path / "finetuned.safetensors"
     with pytest.raises(Interrupted):
-        finetuned(state_path=state, progress=SignalAt(1))
+        finetuned(output=output, progress=SignalAt(1))
     (name, changes), *_ = section.items()
     other = RECIPE.model_copy(update={name: getattr(RECIPE, name).model_copy(update=changes)})
     with pytest.raises(InputError, match="of another network or with other options"):
-        finetuned(other, state_path=state, resume=True)
+        finetuned(other, output=output, resume=True)
 
 
 def test_the_finetuned_network_is_pruned_and_on_its_grids(uninterrupted):
@@ -180,7 +178,7 @@ def test_the_finetuned_network_is_pruned_and_on_its_grids(uninterrupted):
     total = sum(mask.numel() for mask in uninterrupted.masks.values())
     removed = sum(int((~mask).sum()) for mask in uninterrupted.masks.values())
     assert removed == uninterrupted.history["prune"]["removed"] == round(0.7 * total)
-    freeze_stage(uninterrupted)  # refuses codes that are not what training used
+    freeze_state(uninterrupted)  # refuses codes that are not what training used
 
 
 # the start of the quantization
@@ -527,8 +525,8 @@ def test_few_images_are_all_taken():
 def test_statistics_are_measured_with_compressed_weights():
     quantize = QuantizeOptions(bits=2, layers={}, batch_norm_images=250)
     recipe = RECIPE.model_copy(update={"quantize": quantize})
-    state = quantizer_stage(NetworkState(spoiled().network, ModelOptions()), quantize)
-    measured = batch_norm_stage(state, recipe, IMAGES, CPU)
+    state = with_quantizers(NetworkState(spoiled().network, ModelOptions()), quantize)
+    measured = batch_norm(state, Work(recipe=recipe, images=IMAGES, device=CPU))
     assert measured.history["batch_norm"] == {"images": 160}
     split = to_device(IMAGES.train, IMAGES, CPU.torch_device, padding=recipe.finetune.padding)
     images, _ = EpochPlan.draw(split, seed=recipe.seed, epoch=0, mirror=IMAGES.mirrored).batch(
@@ -539,5 +537,5 @@ def test_statistics_are_measured_with_compressed_weights():
     values = F.conv2d(images, compressed.effective_weight("conv1"), conv.bias, stride=conv.stride)
     found = measured.network.norm1.running_mean
     torch.testing.assert_close(found, values.mean(dim=(0, 2, 3)).detach(), rtol=1e-4, atol=1e-5)
-    untouched = batch_norm_stage(state, RECIPE, IMAGES, CPU)
+    untouched = batch_norm(state, Work(recipe=RECIPE, images=IMAGES, device=CPU))
     assert untouched is state

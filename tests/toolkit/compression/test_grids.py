@@ -13,7 +13,7 @@ from modelpress.export.errors import InputError
 from modelpress.export.press.artifact import read_artifact, write_artifact
 from modelpress.toolkit.compression.freeze import freeze
 from modelpress.toolkit.compression.network import CompressedNetwork
-from modelpress.toolkit.compression.network_file import NetworkState, load_network, save_network
+from modelpress.toolkit.compression.network_file import load_network, save_network
 from modelpress.toolkit.compression.pruning.magnitude import prune_per_layer
 from modelpress.toolkit.compression.quantization.learned_step import GridParameters
 from modelpress.toolkit.compression.quantization.least_error import least_error_grid
@@ -25,6 +25,7 @@ from modelpress.toolkit.compression.quantization.quantizers import (
     min_max_grid,
     values_of,
 )
+from modelpress.toolkit.compression.state import NetworkState
 from modelpress.toolkit.networks.layers import weight_layers
 from modelpress.toolkit.networks.resnet_cifar import ResNetCifar
 from modelpress.toolkit.recipe import ModelOptions

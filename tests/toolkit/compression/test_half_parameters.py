@@ -6,11 +6,14 @@ import torch
 from torch import nn
 
 from modelpress.export.press.artifact import Artifact, encode_artifact
-from modelpress.toolkit.compression.network_file import NetworkState, load_network, new_network, save_network
+from modelpress.toolkit.compression.freeze import freeze_state
+from modelpress.toolkit.compression.network_file import load_network, new_network, save_network
+from modelpress.toolkit.compression.passes.half_parameters import half_parameters
+from modelpress.toolkit.compression.passes.quantize import with_quantizers
 from modelpress.toolkit.compression.quantization.half_parameters import round_parameters_to_half
-from modelpress.toolkit.compression.stages import freeze_stage, half_parameters_stage, quantizer_stage
-from modelpress.toolkit.progress import Silent
-from modelpress.toolkit.recipe import ModelOptions, PackOptions, QuantizeOptions
+from modelpress.toolkit.compression.state import NetworkState
+from modelpress.toolkit.compression.work import Work
+from modelpress.toolkit.recipe import ModelOptions, PackOptions, QuantizeOptions, Recipe
 
 
 def used_norm(channels=8):
@@ -50,16 +53,18 @@ def state():
     for norm in network.modules():
         if isinstance(norm, nn.BatchNorm2d):
             norm.load_state_dict(used_norm(norm.num_features).state_dict())
-    return quantizer_stage(
+    return with_quantizers(
         NetworkState(network, ModelOptions(arch="resnet20", shortcut="A")), QuantizeOptions()
     )
 
 
 def judged(state, monkeypatch, *, before, after, allowed=True):
     accuracies = iter([before, after])
-    monkeypatch.setattr("modelpress.toolkit.compression.stages.validation_top1", lambda *_: next(accuracies))
+    monkeypatch.setattr(
+        "modelpress.toolkit.compression.passes.half_parameters.validation_top1", lambda *_: next(accuracies)
+    )
     options = PackOptions(float16_parameters=allowed)
-    return half_parameters_stage(state, options, None, None, Silent())
+    return half_parameters(state, Work(recipe=Recipe(pack=options), images=None, device=None))
 
 
 def test_half_precision_halves_what_biases_and_factors_take(state, monkeypatch, tmp_path):
@@ -67,7 +72,7 @@ def test_half_precision_halves_what_biases_and_factors_take(state, monkeypatch, 
     sizes = {}
     for name, candidate in (("float32", state), ("float16", halved)):
         save_network(tmp_path / "n.safetensors", candidate)
-        frozen = freeze_stage(load_network(tmp_path / "n.safetensors", candidate.model))
+        frozen = freeze_state(load_network(tmp_path / "n.safetensors", candidate.model))
         artifact = Artifact(io.BytesIO(encode_artifact(frozen)))
         stored = list(artifact.stored())
         sizes[name] = sum(

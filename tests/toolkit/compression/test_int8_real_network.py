@@ -10,8 +10,8 @@ from modelpress.export.post_training.calibration import CalibrationMethod, Calib
 from modelpress.export.post_training.rounding import PostTraining, quantize_weight
 from modelpress.export.quantized import QuantizedModel, dense_array
 from modelpress.export.runtime import open_session, run_batched
+from modelpress.toolkit.compression.freeze import freeze_state
 from modelpress.toolkit.compression.network_file import load_network
-from modelpress.toolkit.compression.stages import freeze_stage
 from modelpress.toolkit.data.calibration_data import load_calibration
 from modelpress.toolkit.data.cifar10 import load_cifar10
 from modelpress.toolkit.data.image_set import normalised
@@ -30,7 +30,7 @@ def images(cifar10_folder):
 @pytest.fixture(scope="module")
 def model(real_checkpoint):
     """In four bits, a grid for each output channel, batch norm folded."""
-    frozen = freeze_stage(load_network(real_checkpoint, ModelOptions()))
+    frozen = freeze_state(load_network(real_checkpoint, ModelOptions()))
     quantized = {
         name: quantize_weight(tensor, PostTraining(bits=4), channel_axis=0) if tensor.ndim == 4 else tensor
         for name, tensor in frozen.tensors.items()

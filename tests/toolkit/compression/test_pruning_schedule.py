@@ -7,7 +7,7 @@ from torch import nn
 
 from modelpress.export.errors import InputError
 from modelpress.toolkit.compression.network import CompressedNetwork
-from modelpress.toolkit.compression.network_file import NetworkState
+from modelpress.toolkit.compression.passes.prune import pruned_by_magnitude
 from modelpress.toolkit.compression.pruning.granularity import (
     choose_masks,
     keep_n_of_m,
@@ -15,8 +15,9 @@ from modelpress.toolkit.compression.pruning.granularity import (
     prune_channels,
 )
 from modelpress.toolkit.compression.pruning.magnitude import prune_below_percentile
+from modelpress.toolkit.compression.pruning.removal import prunable_layers
 from modelpress.toolkit.compression.pruning.schedule import PruningSchedule, sparsity_at
-from modelpress.toolkit.compression.stages import prunable_layers, prune_stage
+from modelpress.toolkit.compression.state import NetworkState
 from modelpress.toolkit.networks.layers import weight_layers
 from modelpress.toolkit.recipe import ModelOptions, PruneOptions, TrainingOptions
 from modelpress.toolkit.training.rules import Moment, TrainingRule
@@ -198,7 +199,7 @@ def test_whole_channels_of_the_last_layer_are_never_removed():
     state = NetworkState(Tiny(), ModelOptions())
     assert list(prunable_layers(state, options_of("channel"))) == ["0", "3"]
     assert list(prunable_layers(state, options_of())) == ["0", "3", "7"]
-    pruned = prune_stage(state, options_of("channel", schedule="one-shot"))
+    pruned = pruned_by_magnitude(state, options_of("channel", schedule="one-shot"))
     assert list(pruned.masks) == ["0", "3"]
     assert bool((weight_layers(pruned.network)["7"] != 0).all())
     summary = pruned.history["prune"]
@@ -232,7 +233,7 @@ def test_patterns_of_thirds_and_tenths_are_reached(granularity, sparsity):
 
 def test_a_layer_that_no_group_fits_is_named_with_the_way_out():
     with pytest.raises(InputError, match=r"^0 has 3 input channels, which 4 does not divide: leave it out"):
-        prune_stage(NetworkState(Tiny(), ModelOptions()), options_of("2:4", schedule="one-shot"))
+        pruned_by_magnitude(NetworkState(Tiny(), ModelOptions()), options_of("2:4", schedule="one-shot"))
     network = open_network()
     options = options_of("2:4")
     with pytest.raises(InputError, match="with prune.exclude, or choose another pattern"):

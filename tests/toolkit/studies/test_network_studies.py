@@ -12,15 +12,12 @@ from PIL import Image
 
 from modelpress.benchmarks.subjects.model_file import open_model
 from modelpress.export.errors import InputError
-from modelpress.toolkit.compression.network_file import (
-    InputContract,
-    NetworkState,
-    load_network,
-    new_network,
-    save_network,
-)
+from modelpress.toolkit.compression.network_file import load_network, new_network, save_network
+from modelpress.toolkit.compression.passes.prune import pruned_by_magnitude
+from modelpress.toolkit.compression.passes.quantize import with_quantizers
 from modelpress.toolkit.compression.pruning.magnitude import prune_global
-from modelpress.toolkit.compression.stages import prunable_layers, prune_stage, quantizer_stage
+from modelpress.toolkit.compression.pruning.removal import prunable_layers
+from modelpress.toolkit.compression.state import InputContract, NetworkState
 from modelpress.toolkit.data.digits import load_digits
 from modelpress.toolkit.data.image_set import load_image_set
 from modelpress.toolkit.networks.layers import weight_layers
@@ -139,21 +136,21 @@ def test_published_pruning_leaves_projections_dense_and_quantizes_nothing(name):
     prunable = prunable_layers(state, recipe.prune)
     assert len(prunable) == 20
     assert sum(weight.numel() for weight in prunable.values()) == 268_336
-    assert not quantizer_stage(state, recipe.quantize).quantizers
+    assert not with_quantizers(state, recipe.quantize).quantizers
 
 
 @pytest.mark.parametrize("name", [name for name in PUBLISHED if ROWS[name].study == "quantize"])
 def test_published_quantization_is_that_of_the_inner_layers(name):
     recipe = recipe_of(name)
     state = NetworkState(new_network(recipe.model, seed=0), recipe.model)
-    quantizers = quantizer_stage(state, recipe.quantize).quantizers
+    quantizers = with_quantizers(state, recipe.quantize).quantizers
     layers = list(weight_layers(state.network))
     assert list(quantizers) == layers[1:-1]  # the projections too
     assert any("id_mapping" in layer for layer in quantizers)
     assert {spec.bits for spec in quantizers.values()} == {int(name[-1])}
     assert {spec.symmetric for spec in quantizers.values()} == {name.startswith("symmetric")}
     assert not any(spec.per_channel or spec.learned or spec.range == "mse" for spec in quantizers.values())
-    assert not prune_stage(state, recipe.prune).masks
+    assert not pruned_by_magnitude(state, recipe.prune).masks
 
 
 def test_published_pruning_schedules():

@@ -13,8 +13,14 @@ from torch.nn import functional as F
 from modelpress.export.errors import InputError
 from modelpress.export.press.artifact import write_artifact
 from modelpress.toolkit.commands.files import inspection
-from modelpress.toolkit.compression.network_file import NetworkState, new_network, save_network
-from modelpress.toolkit.compression.stages import freeze_stage, load_images, prune_stage, quantizer_stage
+from modelpress.toolkit.commands.sensitivity_tables import show_sensitivity
+from modelpress.toolkit.compression.freeze import freeze_state
+from modelpress.toolkit.compression.network_file import new_network, save_network
+from modelpress.toolkit.compression.passes.prune import pruned_by_magnitude
+from modelpress.toolkit.compression.passes.quantize import with_quantizers
+from modelpress.toolkit.compression.starting import load_images
+from modelpress.toolkit.compression.state import NetworkState
+from modelpress.toolkit.compression.work import Work
 from modelpress.toolkit.data.batches import to_device
 from modelpress.toolkit.data.image_set import Split
 from modelpress.toolkit.progress import Silent
@@ -34,7 +40,6 @@ from modelpress.toolkit.studies.sensitivity.study import (
     parse_size,
     recipe_snippet,
     run_sensitivity,
-    show_sensitivity,
 )
 from modelpress.toolkit.training.device import choose_device
 from modelpress.toolkit.training.evaluate import Quality
@@ -157,7 +162,7 @@ def measured(files, split):
 def only(state, layer, bits):
     """One layer quantized, as the stages would do it."""
     widths = {"*": "float", layer: bits}
-    return quantizer_stage(
+    return with_quantizers(
         state, QuantizeOptions(symmetric=True, per_channel=True, range="mse", layers=widths)
     )
 
@@ -180,7 +185,7 @@ def test_losses_are_those_of_one_quantized_layer(trained, split, measured):
 
 def test_bytes_are_those_that_inspect_reports(trained, measured, files, tmp_path):
     options = QuantizeOptions(symmetric=True, per_channel=True, range="mse", bits=4, layers={})
-    size = write_artifact(tmp_path / "m.press", freeze_stage(quantizer_stage(trained, options)))
+    size = write_artifact(tmp_path / "m.press", freeze_state(with_quantizers(trained, options)))
     facts = inspection(tmp_path / "m.press")
     stored = {tensor["name"]: tensor["bytes"] for tensor in facts["tensors"]}
     assert files.uniform(4).size_bytes == size == facts["size_bytes"]
@@ -257,7 +262,9 @@ def test_a_budget_is_tightened_until_the_file_keeps_it(excess):
 
 
 def test_masks_stay_in_place(trained):
-    pruned = prune_stage(replace(trained), Recipe().prune.model_copy(update={"exclude": (), "sparsity": 0.5}))
+    pruned = pruned_by_magnitude(
+        replace(trained), Recipe().prune.model_copy(update={"exclude": (), "sparsity": 0.5})
+    )
     weights = WidthFiles(pruned, QuantizeOptions()).uniform(3).weights
     for layer, mask in pruned.masks.items():
         assert torch.equal(weights[f"{layer}.weight"] == 0, ~mask)
@@ -297,10 +304,8 @@ def test_training_images_stand_in_for_an_empty_validation_split(images):
 @pytest.mark.parametrize("fraction", [0.0, 0.1])
 def test_a_record_says_what_was_proposed_and_built(trained, images, fraction, tmp_path, capsys):
     recipe = Recipe(quantize=QuantizeOptions(per_channel=True, after=2, learned=True))
-    device, question = choose_device("cpu"), Question((2, 3, 8), None, 40)
-    record = run_sensitivity(
-        trained, images.hold_out(fraction), recipe, device, question=question, progress=Silent()
-    )
+    work = Work(recipe=recipe, images=images.hold_out(fraction), device=choose_device("cpu"))
+    record = run_sensitivity(trained, work, Question((2, 3, 8), None, 40))
     assert record["images"]["split"] == ("validation" if fraction else "training")
     assert record["budget_bytes"] >= record["proposal"]["size_bytes"]
     assert {layer["name"]: layer["proposed_bits"] for layer in record["layers"]} == record["proposal"]["bits"]
@@ -311,7 +316,7 @@ def test_a_record_says_what_was_proposed_and_built(trained, images, fraction, tm
     options = load_recipe(snippet, {}).quantize
     assert (options.per_channel, options.after, options.learned) == (True, 2, True)
     if record["parameters"] == "float32":  # else the state that was packed is not the one at hand
-        built = freeze_stage(quantizer_stage(trained, options))
+        built = freeze_state(with_quantizers(trained, options))
         assert write_artifact(tmp_path / "m.press", built) == record["proposal"]["size_bytes"]
 
 
@@ -390,7 +395,7 @@ def test_options_are_checked_before_any_work(option, value, said, tmp_path, call
 
 def test_a_quantized_network_is_refused(tmp_path, call):
     state = NetworkState(new_network(ModelOptions(), seed=0), ModelOptions())
-    save_network(tmp_path / "q.safetensors", quantizer_stage(state, QuantizeOptions()))
+    save_network(tmp_path / "q.safetensors", with_quantizers(state, QuantizeOptions()))
     code, _, err = call("sensitivity", tmp_path / "q.safetensors", *QUICKLY, "-o", tmp_path / "s.json")
     assert (code, "is quantized already" in one_line(err)) == (1, True)
     assert not (tmp_path / "s.json").exists()

@@ -9,15 +9,10 @@ import pytest
 import torch
 
 from modelpress.export.errors import InputError, ModelpressError
-from modelpress.toolkit.compression.network_file import (
-    InputContract,
-    NetworkState,
-    load_network,
-    new_network,
-    save_network,
-)
+from modelpress.toolkit.compression.network_file import load_network, new_network, save_network
 from modelpress.toolkit.compression.pruning.magnitude import prune_global
 from modelpress.toolkit.compression.quantization.quantizers import QuantizerSpec
+from modelpress.toolkit.compression.state import InputContract, NetworkState
 from modelpress.toolkit.networks.layers import weight_layers
 from modelpress.toolkit.networks.resnet_cifar import ResNetCifar
 from modelpress.toolkit.progress import Silent

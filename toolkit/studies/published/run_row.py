@@ -11,9 +11,12 @@ from modelpress.benchmarks.subjects.model_file import open_model
 from modelpress.export.errors import InputError
 from modelpress.export.press.artifact import write_artifact
 from modelpress.export.runtime import open_session, run_batched
-from modelpress.toolkit.compression.chain import CHECKPOINT, compress
-from modelpress.toolkit.compression.network_file import NetworkState
-from modelpress.toolkit.compression.stages import freeze_stage, prunable_layers, starting_network
+from modelpress.toolkit.compression.freeze import freeze_state
+from modelpress.toolkit.compression.pruning.removal import prunable_layers
+from modelpress.toolkit.compression.run import compress
+from modelpress.toolkit.compression.starting import starting_network
+from modelpress.toolkit.compression.state import NetworkState
+from modelpress.toolkit.compression.work import NETWORK_FILES, Point, Work, network_files
 from modelpress.toolkit.data.image_set import ImageSet, normalised
 from modelpress.toolkit.output_folder import file_facts, state_path, write_json
 from modelpress.toolkit.progress import Progress
@@ -22,6 +25,7 @@ from modelpress.toolkit.studies.published.rows import Row
 from modelpress.toolkit.training.device import Device
 
 PRESS, RECORD = "model.press", "row.json"
+CHECKPOINT = NETWORK_FILES["finetune"]
 
 
 @dataclass(frozen=True)
@@ -138,22 +142,22 @@ def run_row(
     _make(folder)
     zeros: dict[str, float] = {}
 
-    def watch(name: str, state: NetworkState) -> None:
-        zeros[name] = _sparsity(state, recipe)
-        if name == "finetuned":  # the next file written is another checkpoint than the record's
+    def watch(point: Point, state: NetworkState) -> None:
+        zeros[point] = _sparsity(state, recipe)
+        if point == "finetuned":  # the next file written is another checkpoint than the record's
             (folder / RECORD).unlink(missing_ok=True)
 
-    trained = compress(
-        _started(start, recipe, images, device),
-        images,
-        recipe,
-        device,
-        folder=folder,
-        resume=True,
+    work = Work(
+        recipe=recipe,
+        images=images,
+        device=device,
         progress=progress,
+        outputs=network_files(folder),
+        resume=True,
         watch=watch,
     )
-    size = write_artifact(folder / PRESS, freeze_stage(trained), effort=recipe.pack.effort)
+    trained = compress(_started(start, recipe, images, device), work)
+    size = write_artifact(folder / PRESS, freeze_state(trained), effort=recipe.pack.effort)
     accuracy = _accuracy(folder / PRESS, images)
     epochs = trained.history.get("finetune", [])
     seconds = sum(epoch["seconds"] for epoch in epochs)

@@ -6,14 +6,20 @@ from typing import Any
 
 from modelpress.benchmarks.environment import describe_environment
 from modelpress.export.errors import InputError
-from modelpress.toolkit.compression.chain import CHECKPOINT
-from modelpress.toolkit.compression.stages import check_dense, starting_network
+from modelpress.toolkit.compression.starting import check_dense, starting_network
 from modelpress.toolkit.data.image_set import load_image_set
 from modelpress.toolkit.output_folder import file_facts
 from modelpress.toolkit.progress import Progress
 from modelpress.toolkit.recipe import Recipe
 from modelpress.toolkit.studies.published.rows import ROWS, Row, Study, choose_rows, rows_asked_for
-from modelpress.toolkit.studies.published.run_row import RECORD, RowRecord, finished_row, forget_row, run_row
+from modelpress.toolkit.studies.published.run_row import (
+    CHECKPOINT,
+    RECORD,
+    RowRecord,
+    finished_row,
+    forget_row,
+    run_row,
+)
 from modelpress.toolkit.training.device import device_of
 
 

@@ -18,8 +18,9 @@ from torch.func import functional_call
 from modelpress.export.errors import InputError
 from modelpress.export.press.artifact import open_artifact, write_artifact
 from modelpress.export.quantized import QuantizedModel
-from modelpress.toolkit.compression.network_file import NetworkState
-from modelpress.toolkit.compression.stages import freeze_stage, quantizer_stage
+from modelpress.toolkit.compression.freeze import freeze_state
+from modelpress.toolkit.compression.passes.quantize import with_quantizers
+from modelpress.toolkit.compression.state import NetworkState
 from modelpress.toolkit.data.batches import DeviceSplit
 from modelpress.toolkit.data.image_set import ImageSet, Split
 from modelpress.toolkit.networks.layers import weight_layers
@@ -86,7 +87,7 @@ class WidthFiles:
     def _in_one_width(self, bits: int) -> NetworkState:
         if bits not in self._uniform:
             options = self._options.model_copy(update={"bits": bits})
-            self._uniform[bits] = quantizer_stage(self.state, options)
+            self._uniform[bits] = with_quantizers(self.state, options)
         return self._uniform[bits]
 
 
@@ -97,7 +98,7 @@ def measured_options(options: QuantizeOptions) -> QuantizeOptions:
 
 def _packed(state: NetworkState, bits: Mapping[str, int]) -> WidthFile:
     """Write the file, decode it bit-exactly, and see where its bytes are."""
-    model = freeze_stage(state)
+    model = freeze_state(state)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.press"
         size = write_artifact(path, model)  # refuses what does not decode to the same bits

@@ -1,9 +1,9 @@
-"""What `sensitivity` does and shows."""
+"""What `sensitivity` does: its question, and the record of the answer."""
 
 import re
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,12 @@ import yaml
 
 from modelpress.benchmarks.environment import describe_environment
 from modelpress.export.errors import InputError
-from modelpress.toolkit.compression.network_file import NetworkState
-from modelpress.toolkit.compression.stages import half_parameters_stage
-from modelpress.toolkit.data.batches import to_device
-from modelpress.toolkit.data.image_set import ImageSet
-from modelpress.toolkit.progress import Progress
+from modelpress.toolkit.compression.passes.half_parameters import half_parameters
+from modelpress.toolkit.compression.starting import start
+from modelpress.toolkit.compression.state import NetworkState
+from modelpress.toolkit.compression.work import Work
+from modelpress.toolkit.data.batches import DeviceSplit, to_device
+from modelpress.toolkit.progress import Progress, Silent
 from modelpress.toolkit.recipe import QuantizeOptions, Recipe
 from modelpress.toolkit.studies.sensitivity.measuring import (
     Sensitivity,
@@ -30,7 +31,6 @@ from modelpress.toolkit.studies.sensitivity.measuring import (
     propose,
     quality_with,
 )
-from modelpress.toolkit.training.device import Device
 from modelpress.toolkit.training.evaluate import Quality
 
 SCHEMA_VERSION = 1
@@ -104,50 +104,51 @@ def check_unquantized(state: NetworkState, path: Path) -> None:
         )
 
 
-def run_sensitivity(
-    state: NetworkState,
-    images: ImageSet,
-    recipe: Recipe,
-    device: Device,
-    *,
-    question: Question,
-    progress: Progress,
+def measure_sensitivity(
+    recipe: Recipe, question: Question, *, progress: Progress | None = None
 ) -> dict[str, Any]:
+    """`run_sensitivity` of the recipe's checkpoint.
+
+    Raises:
+        InputError: Checkpoint, data or device are not usable, the network is quantized already, or as there.
+    """
+    state, work = start(recipe, progress=progress or Silent())
+    check_unquantized(state, Path(str(recipe.model.checkpoint)))
+    return run_sensitivity(state, work, question)
+
+
+def run_sensitivity(state: NetworkState, work: Work, question: Question) -> dict[str, Any]:
     """Measure, propose, build; returns what the file holds.
 
     Args:
         state: Not quantized; its network is on the device.
-        images: Its test images are not looked at.
-        recipe: Its `quantize` section says what the grids are like, `pack` whether float16 may be tried.
-        device: Where to compute, in float32.
+        work: The recipe's section `quantize` says what the grids are like, `pack` whether float16 may be tried. Test
+            images are not looked at; the device computes in float32.
         question: Widths and budget.
-        progress: Told of all that takes time.
 
     Raises:
         InputError: The budget is too small, or the network's loss is not finite.
     """
     began = time.perf_counter()
-    source, chosen = measuring_images(images, limit=question.n_images, seed=recipe.seed)
+    recipe, progress = work.recipe, work.progress
+    source, chosen = measuring_images(work.images, limit=question.n_images, seed=recipe.seed)
     progress.note(f"{len(chosen):,} {source} images")
+
+    # float16 is judged by the very images that losses are measured on
     if source == "validation":
-        sample = replace(images, validation=chosen)
-        state = half_parameters_stage(state, recipe.pack, sample, device, progress)
-    split = to_device(chosen, images, device.torch_device)
+        sample = replace(work.images, validation=chosen)
+        state = half_parameters(state, replace(work, images=sample))
+
+    split = to_device(chosen, work.images, work.device.torch_device)
     files = WidthFiles(state, recipe.quantize)
     pack_widths(files, question.bits, progress)
     budget = files.uniform(_USUAL_BITS).size_bytes if question.budget is None else question.budget
     check_budget(files, question.bits, budget=budget)
+
     sensitivity = measure(files, split, question.bits, progress)
     proposal = propose(sensitivity, files, budget=budget)
-    shown = [*(files.uniform(width) for width in question.bits), proposal]
-    progress.start("uniform widths and proposal", len(shown))
-    try:
-        built = []
-        for file in shown:
-            built.append((file, quality_with(file.weights, state.network, split)))
-            progress.advance()
-    finally:
-        progress.finish()
+    uniform = [files.uniform(width) for width in question.bits]
+    built = _measured(state, [*uniform, proposal], split, progress)
     return {
         "schema_version": SCHEMA_VERSION,
         "kind": "sensitivity",
@@ -155,7 +156,7 @@ def run_sensitivity(
         "recipe": recipe.model_dump(mode="json"),
         "images": {"split": source, "count": len(chosen), "seed": recipe.seed},
         "grid": _grid(recipe.quantize),
-        "parameters": state.history.get("parameters", {}).get("precision", "float32"),
+        "parameters": state.parameter_precision,
         "bits": list(question.bits),
         "budget_bytes": budget,
         "reference": asdict(sensitivity.reference),
@@ -169,6 +170,20 @@ def run_sensitivity(
         },
         "seconds": time.perf_counter() - began,
     }
+
+
+def _measured(
+    state: NetworkState, files: Sequence[WidthFile], split: DeviceSplit, progress: Progress
+) -> list[tuple[WidthFile, Quality]]:
+    measured = []
+    progress.start("uniform widths and proposal", len(files))
+    try:
+        for file in files:
+            measured.append((file, quality_with(file.weights, state.network, split)))
+            progress.advance()
+    finally:
+        progress.finish()
+    return measured
 
 
 def _grid(options: QuantizeOptions) -> dict[str, Any]:
@@ -217,66 +232,3 @@ def recipe_snippet(options: QuantizeOptions, bits: Mapping[str, int]) -> str:
     exceptions = {layer: width for layer, width in bits.items() if width != common}
     section = {"bits": common, **kept, "range": "mse", "layers": exceptions}
     return yaml.safe_dump({"quantize": section}, sort_keys=False)
-
-
-def show_sensitivity(record: dict[str, Any]) -> None:
-    """Print two tables and the lines for the recipe."""
-    from modelpress.toolkit.commands.console import CONSOLE, print_table
-
-    widths = [str(width) for width in record["bits"]]
-    headings = {"name": "layer", "weights": "weights", **{w: f"{w} bits" for w in widths}, "bits": "use"}
-    print_table(
-        "Loss increase with one layer quantized, in 1/1000 nats, and the bits to use",
-        [_layer_row(layer) for layer in record["layers"]],
-        headings,
-    )
-    files = [
-        {"name": "not quantized", "bytes": "–", **_quality_cells(record["reference"])},
-        *(_file_row(f"{file['bits']} bits", file) for file in record["uniform"]),
-        _file_row("proposal", record["proposal"]),
-    ]
-    print_table(
-        f"No training; budget {record['budget_bytes']:,} bytes",
-        files,
-        {"name": "all layers", "bytes": "bytes", "loss": "loss, nats", "top1": "top-1"},
-    )
-    for line in _remarks(record):
-        CONSOLE.print(line, markup=False)
-    CONSOLE.print("For the recipe:\n")
-    CONSOLE.print(record["proposal"]["recipe"], markup=False)
-
-
-def _layer_row(layer: dict[str, Any]) -> dict[str, str]:
-    increases = {str(width["bits"]): _thousandths(width["loss_increase"]) for width in layer["widths"]}
-    return {
-        "name": layer["name"],
-        "weights": f"{layer['weights']:,}",
-        **increases,
-        "bits": str(layer["proposed_bits"]),
-    }
-
-
-def _thousandths(nats: float) -> str:
-    """At most six characters, so that all widths from 2 to 8 find room in 110 columns."""
-    return f"{1000 * nats:.1f}" if abs(nats) < 1 else f"{1000 * nats:,.0f}"
-
-
-def _file_row(name: str, file: dict[str, Any]) -> dict[str, str]:
-    return {"name": name, "bytes": f"{file['size_bytes']:,}", **_quality_cells(file)}
-
-
-def _quality_cells(quality: dict[str, Any]) -> dict[str, str]:
-    return {"loss": f"{quality['loss']:.4f}", "top1": f"{quality['top1']:.2%}"}
-
-
-def _remarks(record: dict[str, Any]) -> list[str]:
-    """What a reader should not overlook."""
-    proposal, budget = record["proposal"], record["budget_bytes"]
-    better = [
-        f"{file['bits']} bits in every layer"
-        for file in record["uniform"]
-        if file["size_bytes"] <= budget and file["loss"] < proposal["loss"]
-    ]
-    if not better:
-        return []
-    return [f"Within the budget too, and with a smaller loss on these images: {', '.join(better)}."]

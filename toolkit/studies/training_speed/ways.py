@@ -11,10 +11,13 @@ from dataclasses import replace
 import numpy as np
 
 from modelpress.export.errors import InputError, ModelpressError
-from modelpress.toolkit.compression.network_file import NetworkState, new_network
-from modelpress.toolkit.compression.stages import prune_stage, quantizer_stage, train_stage
+from modelpress.toolkit.compression.network_file import new_network
+from modelpress.toolkit.compression.passes.finetune import finetune
+from modelpress.toolkit.compression.passes.prune import prune
+from modelpress.toolkit.compression.passes.quantize import quantize
+from modelpress.toolkit.compression.state import NetworkState
+from modelpress.toolkit.compression.work import Work
 from modelpress.toolkit.data.image_set import ImageSet, load_image_set
-from modelpress.toolkit.progress import Silent
 from modelpress.toolkit.recipe import PruneOptions, QuantizeOptions, Recipe, TrainingOptions
 from modelpress.toolkit.studies.training_speed.plain_loop import train_plainly
 from modelpress.toolkit.studies.training_speed.rounds import Measurement, Refusal, TrainingJob, Way
@@ -87,10 +90,11 @@ def _train_here(
     state: NetworkState, images: ImageSet, recipe: Recipe, device: Device, *, way: Way
 ) -> list[float]:
     """Finetune as every command does, with masks and quantizers where the way has them."""
-    if way in (Way.MIN_MAX, Way.LEARNED):
-        state = quantizer_stage(prune_stage(state, recipe.prune), recipe.quantize)
-    trained = train_stage(state, images, recipe, device, Silent(), stage="finetune")
-    return [epoch["images_per_second"] for epoch in trained.history["finetune"]]
+    passes = [prune, quantize, finetune] if way in (Way.MIN_MAX, Way.LEARNED) else [finetune]
+    work = Work(recipe=recipe, images=images, device=device)
+    for each in passes:
+        state = each(state, work)
+    return [epoch["images_per_second"] for epoch in state.history["finetune"]]
 
 
 def main() -> None:

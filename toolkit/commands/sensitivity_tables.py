@@ -1,0 +1,66 @@
+"""What `sensitivity` shows: a table of layers, a table of files, and the lines for the recipe."""
+
+from typing import Any
+
+from modelpress.toolkit.commands.console import CONSOLE, print_table
+
+
+def show_sensitivity(record: dict[str, Any]) -> None:
+    """Print two tables and the lines for the recipe."""
+    widths = [str(width) for width in record["bits"]]
+    headings = {"name": "layer", "weights": "weights", **{w: f"{w} bits" for w in widths}, "bits": "use"}
+    print_table(
+        "Loss increase with one layer quantized, in 1/1000 nats, and the bits to use",
+        [_layer_row(layer) for layer in record["layers"]],
+        headings,
+    )
+    files = [
+        {"name": "not quantized", "bytes": "–", **_quality_cells(record["reference"])},
+        *(_file_row(f"{file['bits']} bits", file) for file in record["uniform"]),
+        _file_row("proposal", record["proposal"]),
+    ]
+    print_table(
+        f"No training; budget {record['budget_bytes']:,} bytes",
+        files,
+        {"name": "all layers", "bytes": "bytes", "loss": "loss, nats", "top1": "top-1"},
+    )
+    for line in _remarks(record):
+        CONSOLE.print(line, markup=False)
+    CONSOLE.print("For the recipe:\n")
+    CONSOLE.print(record["proposal"]["recipe"], markup=False)
+
+
+def _layer_row(layer: dict[str, Any]) -> dict[str, str]:
+    increases = {str(width["bits"]): _thousandths(width["loss_increase"]) for width in layer["widths"]}
+    return {
+        "name": layer["name"],
+        "weights": f"{layer['weights']:,}",
+        **increases,
+        "bits": str(layer["proposed_bits"]),
+    }
+
+
+def _thousandths(nats: float) -> str:
+    """At most six characters, so that all widths from 2 to 8 find room in 110 columns."""
+    return f"{1000 * nats:.1f}" if abs(nats) < 1 else f"{1000 * nats:,.0f}"
+
+
+def _file_row(name: str, file: dict[str, Any]) -> dict[str, str]:
+    return {"name": name, "bytes": f"{file['size_bytes']:,}", **_quality_cells(file)}
+
+
+def _quality_cells(quality: dict[str, Any]) -> dict[str, str]:
+    return {"loss": f"{quality['loss']:.4f}", "top1": f"{quality['top1']:.2%}"}
+
+
+def _remarks(record: dict[str, Any]) -> list[str]:
+    """What a reader should not overlook."""
+    proposal, budget = record["proposal"], record["budget_bytes"]
+    better = [
+        f"{file['bits']} bits in every layer"
+        for file in record["uniform"]
+        if file["size_bytes"] <= budget and file["loss"] < proposal["loss"]
+    ]
+    if not better:
+        return []
+    return [f"Within the budget too, and with a smaller loss on these images: {', '.join(better)}."]

@@ -1,0 +1,156 @@
+"""The files of a compressed network, and what is measured of them; only here the test images are looked at."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from modelpress.benchmarks.audits.fidelity import compare_logits, tensors_that_differ
+from modelpress.benchmarks.audits.parity import parity_chain
+from modelpress.benchmarks.measures.latency import session_settings
+from modelpress.benchmarks.records import FidelityRecord, ModelRecord, Results
+from modelpress.benchmarks.subjects.model_file import ModelFile, open_model
+from modelpress.benchmarks.suite import add_accuracies, add_audits, add_latency, describe_model
+from modelpress.export.errors import ModelError
+from modelpress.export.graphs.building import metadata
+from modelpress.export.onnx_flavours import FLAVOURS, prepare, write_emission
+from modelpress.export.onnx_flavours.int8 import activations_to_calibrate
+from modelpress.export.post_training.calibration import (
+    ActivationRanges,
+    CalibrationMethod,
+    CalibrationOptions,
+    calibrate,
+)
+from modelpress.export.quantized import QuantizedModel
+from modelpress.toolkit.compression.freeze import freeze_state
+from modelpress.toolkit.compression.run_folder import DENSE, PRESS, model_files, onnx_name
+from modelpress.toolkit.compression.state import NetworkState
+from modelpress.toolkit.compression.work import TrainingSection, Work
+from modelpress.toolkit.data.batches import to_device
+from modelpress.toolkit.data.calibration_data import training_inputs
+from modelpress.toolkit.data.image_set import normalised
+from modelpress.toolkit.progress import Progress
+from modelpress.toolkit.recipe import BenchOptions, Recipe
+from modelpress.toolkit.training.evaluate import predict
+
+Logits = npt.NDArray[np.float32]  # (images, classes)
+
+
+def write_flavours(packed: QuantizedModel, work: Work, folder: Path) -> None:
+    """Every ONNX model that the recipe asks for; training images calibrate the integer ones.
+
+    Raises:
+        ModelError: A flavour cannot be made of this model.
+    """
+    recipe = work.recipe
+    integer = any(FLAVOURS[flavour].integer for flavour in recipe.onnx)
+    ranges = _calibrated(packed, work) if integer else None
+
+    for flavour in recipe.onnx:
+        emission = prepare(packed, flavour=flavour, ranges=ranges, reduce_range=recipe.calibrate.reduce_range)
+        size = write_emission(folder / onnx_name(flavour), emission)
+        work.progress.note(f"{onnx_name(flavour)}: {size:,} bytes, checked")
+
+
+def _calibrated(packed: QuantizedModel, work: Work) -> ActivationRanges:
+    options = work.recipe.calibrate
+    inputs = training_inputs(work.images, options.images, metadata(packed.graph))
+    rule = CalibrationOptions(method=CalibrationMethod(options.method), percentile=options.percentile)
+    ranges = calibrate(packed, activations_to_calibrate(packed), inputs, rule)
+    work.progress.note(f"{len(ranges)} activations calibrated on {len(inputs):,} training images")
+    return ranges
+
+
+def measure(state: NetworkState, work: Work, folder: Path, environment: Mapping[str, Any]) -> Results:
+    """Size, sparsity, accuracy, fidelity and latency of every file of a run.
+
+    Args:
+        state: The compressed network that the files were made of.
+        work: Recipe, images and device of the run.
+        folder: Where the files are.
+        environment: Of the run, for the record.
+
+    Raises:
+        ModelError: A float ONNX file holds other weights than the artifact.
+    """
+    recipe, images, progress = work.recipe, work.images, work.progress
+    models = [open_model(folder / name) for name in (DENSE, *model_files(recipe))]
+    records = [describe_model(model) for model in models]
+    add_audits(records, models)
+
+    pixels = normalised(images.test.images, images.mean, images.std)
+    progress.start("accuracy", len(models) + 1)
+    found = add_accuracies(
+        records,
+        models,
+        pixels,
+        images.test.labels,
+        n_classes=len(images.class_names),
+        on_model=lambda record: progress.advance(f"{record.path} {record.top1:.2%}"),
+    )
+    logits = {model.path.name: rows for model, rows in zip(models, found, strict=True)}
+    trained = predict(state.compressed(), to_device(images.test, images, work.device.torch_device))
+    fidelity = _fidelity(trained, models, logits, recipe, progress)
+    parity = parity_chain(models[1:], pixels, torch_logits=trained, frozen=freeze_state(state))
+    progress.advance()
+    progress.finish()
+
+    _add_latencies(records, models, recipe.bench, progress)
+    return Results(
+        environment={**environment, "sessions": session_settings(recipe.bench.threads)},
+        recipe=recipe.model_dump(mode="json"),
+        dataset=images.test_facts(),
+        training={k: v for k, v in state.history.items() if k in get_args(TrainingSection)},
+        parameters=state.history.get("parameters", {}),
+        models=records,
+        fidelity=fidelity,
+        parity=parity,
+    )
+
+
+def _add_latencies(
+    records: list[ModelRecord], models: list[ModelFile], options: BenchOptions, progress: Progress
+) -> None:
+    progress.start("latency", options.rounds * len(models))
+    add_latency(
+        records,
+        models,
+        batches=options.batch,
+        threads=options.threads,
+        rounds=options.rounds,
+        on_round=lambda path: progress.advance(path.name),
+    )
+    progress.finish()
+
+
+def _fidelity(
+    trained: Logits, models: list[ModelFile], logits: Mapping[str, Logits], recipe: Recipe, progress: Progress
+) -> list[FidelityRecord]:
+    """PyTorch's fake-quantized network against every file that holds it.
+
+    Raises:
+        ModelError: A float ONNX file holds other weights than the artifact.
+    """
+    _check_weights(models, recipe)
+    records = [
+        compare_logits(trained, logits[name], reference_name="PyTorch, fake-quantized", candidate_name=name)
+        for name in logits
+        if name != DENSE
+    ]
+    for record in records:
+        progress.note(
+            f"{record.candidate}: {record.label_agreement:.2%} of labels as in PyTorch, "
+            f"largest logit difference {record.largest_difference:.1e}"
+        )
+    return records
+
+
+def _check_weights(models: list[ModelFile], recipe: Recipe) -> None:
+    files = {model.path.name: model for model in models}
+    packed = files[PRESS].quantized_model()
+    for name in (onnx_name(flavour) for flavour in recipe.onnx if not FLAVOURS[flavour].integer):
+        differing = tensors_that_differ(packed, files[name].onnx_model)
+        if differing:
+            raise ModelError(f"{name} differs from {PRESS} in {', '.join(differing)}")

@@ -1,0 +1,56 @@
+"""Pass: train with masks held and weights on their grids; on a schedule, pruning or quantizing on the way."""
+
+from dataclasses import replace
+
+import torch
+
+from modelpress.toolkit.compression.fitting import fit
+from modelpress.toolkit.compression.network import CompressedNetwork
+from modelpress.toolkit.compression.pruning.removal import prunable_layers, removed_weights, with_masks
+from modelpress.toolkit.compression.pruning.schedule import PruningSchedule
+from modelpress.toolkit.compression.quantization.start import QuantizationStart
+from modelpress.toolkit.compression.state import NetworkState
+from modelpress.toolkit.compression.work import Work
+from modelpress.toolkit.recipe import PruneOptions, Recipe
+from modelpress.toolkit.training.rules import TrainingRule
+
+
+def finetune(state: NetworkState, work: Work) -> NetworkState:
+    """Train by the recipe's section `finetune`, with its schedules of `prune` and `quantize`.
+
+    Raises:
+        Interrupted: Stopped on request.
+    """
+    prune = work.recipe.prune
+    if work.recipe.finetune.epochs == 0:
+        return state  # a recipe with a schedule has epochs for it
+
+    started = _with_room_for_masks(state, prune) if prune.scheduled else state
+    network = started.compressed()
+    trained = fit(started, network, work, "finetune", rules=_rules(started, network, work.recipe))
+    if not prune.scheduled:
+        return trained
+
+    masks = {name: mask.clone() for name, mask in network.masks.items()}
+    pruned = with_masks(replace(trained, masks={}), masks, prune)
+    work.progress.note(removed_weights(pruned))
+    return pruned
+
+
+def _with_room_for_masks(state: NetworkState, options: PruneOptions) -> NetworkState:
+    """A mask for every layer that a schedule will prune; what was removed before stays removed."""
+    open_masks = {
+        name: torch.ones_like(weight, dtype=torch.bool)
+        for name, weight in prunable_layers(state, options).items()
+    }
+    return replace(state, masks={**open_masks, **state.masks})
+
+
+def _rules(state: NetworkState, network: CompressedNetwork, recipe: Recipe) -> list[TrainingRule]:
+    """What acts between the steps: pruning first, so that new grids are taken from what is left."""
+    rules: list[TrainingRule] = []
+    if recipe.prune.scheduled:
+        rules.append(PruningSchedule(network, prunable_layers(state, recipe.prune), recipe.prune))
+    if recipe.quantize.after and state.quantizers:
+        rules.append(QuantizationStart(network, recipe.quantize.after))
+    return rules

@@ -1,0 +1,16 @@
+"""Pass: train the dense network that is to be compressed."""
+
+from modelpress.toolkit.compression.fitting import fit
+from modelpress.toolkit.compression.state import NetworkState
+from modelpress.toolkit.compression.work import Work
+
+
+def train(state: NetworkState, work: Work) -> NetworkState:
+    """Train by the recipe's section `train`, resumable; its network file is kept.
+
+    Raises:
+        Interrupted: Stopped on request.
+    """
+    trained = fit(state, state.compressed(), work, "train")
+    work.keep("train", trained)
+    return trained

@@ -1,0 +1,80 @@
+"""What pruning may remove of a network, and how a removal is carried out and recorded."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from torch import Tensor
+
+from modelpress.benchmarks.measures.sparsity import sparsity_of
+from modelpress.export.errors import InputError
+from modelpress.toolkit.compression.state import NetworkState
+from modelpress.toolkit.networks.layers import weight_layers, without
+from modelpress.toolkit.recipe import PruneOptions
+
+
+def check_unquantized(state: NetworkState) -> None:
+    """Refuse to prune a network whose weights lie on a grid.
+
+    Raises:
+        InputError: They do.
+    """
+    if state.quantizers:
+        raise InputError("the network is quantized already; prune the one before it")
+
+
+def prunable_layers(state: NetworkState, options: PruneOptions) -> dict[str, Tensor]:
+    """Weights that pruning may remove, by layer name; whole channels of the last layer, the classes, never are.
+
+    Raises:
+        InputError: No layer is left.
+    """
+    prunable = without(weight_layers(state.network), options.exclude)
+    if options.granularity == "channel":
+        prunable.pop(list(weight_layers(state.network))[-1], None)
+    if not prunable:
+        raise InputError("prune.exclude leaves no layer to prune")
+    return prunable
+
+
+def with_masks(state: NetworkState, masks: Mapping[str, Tensor], options: PruneOptions) -> NetworkState:
+    """Set what the masks remove to zero, and record it; what was removed before stays removed.
+
+    Args:
+        state: Its network is changed.
+        masks: By layer, true = kept.
+        options: What was asked for, for the record.
+    """
+    # a layer pruned before keeps both removals; one without a new mask keeps its old one
+    joined = dict(masks) | {
+        name: mask & masks[name] if name in masks else mask for name, mask in state.masks.items()
+    }
+    pruned = replace(state, masks=joined)
+    pruned.compressed().settle()
+    return replace(pruned, history={**state.history, "prune": _summary(pruned, options)})
+
+
+def _summary(pruned: NetworkState, options: PruneOptions) -> dict[str, object]:
+    masks, prunable = pruned.masks, prunable_layers(pruned, options)
+    summary = {
+        "method": options.method,
+        "granularity": options.granularity,
+        "schedule": options.schedule,
+        "asked_for": options.sparsity,
+        "prunable": sum(weight.numel() for weight in prunable.values()),
+        "removed": sum(int((~masks[name]).sum()) for name in prunable if name in masks),
+        "layers": {name: sparsity_of(mask.cpu().numpy()) for name, mask in masks.items()},
+    }
+    if options.by_penalty:
+        summary |= {"penalty": options.penalty, "penalty_warmup": options.penalty_warmup}
+    return summary
+
+
+def removed_weights(state: NetworkState) -> str:
+    """What pruning did, in a line."""
+    summary = state.history["prune"]
+    share = summary["removed"] / max(summary["prunable"], 1)
+    line = f"{summary['removed']:,} of {summary['prunable']:,} prunable weights removed ({share:.2%})"
+
+    if "penalty" in summary and summary["removed"] < round(summary["asked_for"] * summary["prunable"]):
+        line += f"; short of the {summary['asked_for']:.2%} asked for: raise prune.penalty or sparsify.epochs"
+    return line

@@ -1,0 +1,167 @@
+"""The folder of a run: its manifest, what is in it, and whether it is complete."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from modelpress.benchmarks.environment import describe_environment
+from modelpress.export.errors import InputError
+from modelpress.toolkit.compression.state import NetworkState
+from modelpress.toolkit.compression.work import NETWORK_FILES, Work
+from modelpress.toolkit.data.image_set import ImageSet
+from modelpress.toolkit.output_folder import (
+    MANIFEST,
+    check_no_folder,
+    file_facts,
+    prepare_output_folder,
+    read_manifest,
+    state_path,
+    write_manifest,
+)
+from modelpress.toolkit.progress import Progress
+from modelpress.toolkit.recipe import Recipe
+from modelpress.toolkit.training.device import Device
+from modelpress.toolkit.training.evaluate import validation_top1
+
+PRESS, DENSE = "model.press", "dense-float.onnx"
+RESULTS, REPORT = "results.json", "report.html"
+
+
+def onnx_name(flavour: str) -> str:
+    """File name of the compressed model in that flavour.
+
+    Example:
+        >>> onnx_name("int8")
+        'model-int8.onnx'
+    """
+    return f"model-{flavour}.onnx"
+
+
+def model_files(recipe: Recipe) -> list[str]:
+    """The files that hold the compressed model."""
+    return [PRESS, *map(onnx_name, recipe.onnx)]
+
+
+def is_complete(recipe: Recipe, path: Path) -> bool:
+    """Whether a folder holds this very run, finished.
+
+    Raises:
+        InputError: It holds a run of another recipe, or a file of it is missing or changed.
+    """
+    earlier = read_manifest(path)
+    if earlier is None:
+        return False
+    if not _same_recipe(earlier.get("recipe"), recipe):
+        raise InputError(
+            f"{path}/ holds a run of another recipe; give the same options to resume it, "
+            "or pass --overwrite to start again"
+        )
+    if earlier.get("status") != "complete":
+        return False
+
+    for name, facts in earlier.get("files", {}).items():
+        if not (path / name).is_file() or file_facts(path / name) != facts:
+            raise InputError(
+                f"{path}/ holds a complete run, but {name} is missing or changed; "
+                "pass --overwrite to run again"
+            )
+    return True
+
+
+def _same_recipe(earlier: Any, recipe: Recipe) -> bool:
+    """Whether a manifest's recipe means this one; keys that it does not know have their defaults."""
+    try:
+        return Recipe.model_validate(earlier) == recipe
+    except ValidationError:
+        return False
+
+
+class RunFolder:
+    """The folder of one run, with the manifest that grows as it goes on.
+
+    Args:
+        recipe: Of the run.
+        path: The folder.
+        progress: Told of every stage.
+    """
+
+    def __init__(self, recipe: Recipe, path: Path, progress: Progress) -> None:
+        self.recipe, self.path, self.progress = recipe, path, progress
+        self.manifest: dict[str, Any] = {
+            "schema_version": 1,
+            "modelpress": version("modelpress"),
+            "status": "running",
+            "recipe": recipe.model_dump(mode="json"),
+            "environment": describe_environment(),
+            "stages": [],
+            "validation_top1": {},
+        }
+
+    def prepare(self, *, overwrite: bool, resume: bool) -> None:
+        """Make sure that all files of the run can be written, before any work starts.
+
+        Raises:
+            InputError: They cannot.
+        """
+        prepare_output_folder(self.path, overwrite=overwrite, resume=resume)
+        names = (*NETWORK_FILES.values(), *model_files(self.recipe), DENSE, RESULTS, REPORT, MANIFEST)
+        for name in names:
+            check_no_folder(self.path / name)
+
+    def begin(self, device: Device, *, resume: bool) -> None:
+        """Leave a manifest that names the run, once its inputs are known to be good."""
+        if not resume:
+            self._drop_states()
+        self.manifest["environment"]["training_device"] = device.describe()
+        write_manifest(self.path, self.manifest)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Announce and time a stage."""
+        self.progress.stage(name)
+        with self.timed(name):
+            yield
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Time a stage that announces its parts itself."""
+        began = time.perf_counter()
+        yield
+        self.manifest["stages"].append({"name": name, "seconds": round(time.perf_counter() - began, 3)})
+
+    def report_validation(self, name: str, state: NetworkState, work: Work) -> None:
+        """Measure and tell the accuracy on the held-out split."""
+        fraction = validation_top1(state.compressed(), work.images, work.device)
+        if fraction is not None:
+            self.manifest["validation_top1"][name] = fraction
+            self.progress.note(f"{name}: validation {fraction:.2%} of {len(work.images.validation):,} images")
+
+    def finish(self, state: NetworkState, images: ImageSet) -> None:
+        """Complete the manifest and drop the training states."""
+        checkpoint = self.recipe.model.checkpoint
+        self.manifest.update(
+            status="complete",
+            dataset=images.test_facts(),
+            source_checkpoint=None if checkpoint is None else file_facts(Path(checkpoint)),
+            history=state.history,
+            files={name: file_facts(self.path / name) for name in self._written()},
+        )
+        write_manifest(self.path, self.manifest)
+        self._drop_states()  # only now: a run killed before is resumed from them
+
+    def _drop_states(self) -> None:
+        for name in NETWORK_FILES.values():
+            state_path(self.path / name).unlink(missing_ok=True)
+
+    def _written(self) -> list[str]:
+        networks = [NETWORK_FILES["finetune"]]
+        if self.recipe.model.checkpoint is None:
+            networks.append(NETWORK_FILES["train"])
+        if self.recipe.prune.by_penalty:
+            networks.append(NETWORK_FILES["sparsify"])
+        return sorted([*networks, *model_files(self.recipe), DENSE, RESULTS, REPORT])

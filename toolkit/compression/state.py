@@ -1,0 +1,58 @@
+"""A network between two passes: its weights, and what has been done to them."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+
+from modelpress.toolkit.compression.network import CompressedNetwork
+from modelpress.toolkit.compression.quantization.quantizers import QuantizerSpec
+from modelpress.toolkit.data.image_set import ImageSet
+from modelpress.toolkit.recipe import ModelOptions
+
+
+@dataclass(frozen=True)
+class InputContract:
+    """What the network was shown: needed by whoever runs it later."""
+
+    dataset: str
+    class_names: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @classmethod
+    def of(cls, images: ImageSet) -> "InputContract":
+        """The contract of networks trained on this image set."""
+        return cls(images.name, images.class_names, images.mean, images.std)
+
+
+@dataclass(frozen=True)
+class NetworkState:
+    """A network between two passes.
+
+    Attributes:
+        network: Dense parameters; removed weights are exactly 0.0.
+        model: Its architecture.
+        masks: Per pruned layer, true = kept.
+        quantizers: Per quantized layer.
+        grids: Per layer, the state of grids that do not follow from the weights.
+        contract: What it was trained on; None for files from elsewhere.
+        history: What each pass did, for the manifest.
+    """
+
+    network: nn.Module
+    model: ModelOptions
+    masks: dict[str, Tensor] = field(default_factory=dict)
+    quantizers: dict[str, QuantizerSpec] = field(default_factory=dict)
+    grids: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    contract: InputContract | None = None
+    history: dict[str, Any] = field(default_factory=dict)
+
+    def compressed(self) -> CompressedNetwork:
+        """The network with masks and quantizers in its forward pass."""
+        return CompressedNetwork(self.network, masks=self.masks, quantizers=self.quantizers, grids=self.grids)
+
+    @property
+    def parameter_precision(self) -> str:
+        """Of scales and biases in the file: ``float32``, or ``float16`` where that was tried and kept."""
+        return str(self.history.get("parameters", {}).get("precision", "float32"))
