@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -39,19 +39,6 @@ def prepare_output_folder(folder: Path, *, overwrite: bool, resume: bool | None)
     if occupied and resume and not (folder / MANIFEST).is_file():
         raise InputError(f"{folder}/ holds no run to resume (no {MANIFEST}); choose another --output-dir")
     _check_writable(folder)
-
-
-@contextmanager
-def leave_no_empty_folder(folder: Path) -> Iterator[None]:
-    """Folders that were made in here go again where the work fails before it has put anything into them."""
-    missing = [each for each in (folder, *folder.parents) if not each.exists()]
-    try:
-        yield
-    except BaseException:
-        with suppress(OSError):  # not empty, or never made: it stays as it is
-            for each in missing:  # the innermost first
-                each.rmdir()
-        raise
 
 
 def state_path(output: Path) -> Path:

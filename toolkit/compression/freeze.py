@@ -72,7 +72,8 @@ def freeze(
         dict(network.network.named_modules()),
         half_parameters,
     )
-    names: dict[fx.Node, str] = {}
+
+    names: dict[fx.Node, str] = {}  # of each node's output, in the graph written
     for node in traced.nodes:
         names[node] = freezer.emit(node, names)
         if node.op == "output":
@@ -144,9 +145,11 @@ class _Freezer:
             raise ModelError(
                 f"{node.target}: only plain convolutions of equal stride and padding can be exported: {conv}"
             )
+
         norm = self._norm_after(node)
         factor, bias = (None, _bias(conv)) if norm is None else _fold(str(node.target), norm, conv)
         weight = self._weight(str(node.target), None if factor is None else self._snapped(factor))
+
         return self.builder.conv(
             str(node.target), x, weight, self._snapped(bias), stride=stride, padding=padding
         )
@@ -158,6 +161,7 @@ class _Freezer:
     def _weight(self, layer: str, factor: FloatArray | None) -> Tensor:
         if layer in self.network.quantizers:
             return _quantized(self.network, layer, factor)
+
         weight = self.network.masked(layer).detach().cpu().float().numpy()
         if factor is not None:
             weight = weight * factor.reshape(-1, *[1] * (weight.ndim - 1))
@@ -188,19 +192,23 @@ def _quantized(network: CompressedNetwork, layer: str, factor: FloatArray | None
     """
     if not torch.isfinite(network.masked(layer)).all():
         raise ModelError(f"{layer}: weights hold NaN or infinity")
+
     grid = network.grid(layer)
     symmetric = grid.offset is None
     codes = codes_of(network.masked(layer), grid).detach().cpu().numpy()
     mask = network.masks.get(layer)
     kept = np.ones(codes.shape, np.bool_) if mask is None else mask.cpu().numpy()
     codes = np.where(kept, codes, 0).astype(np.int8 if symmetric else np.uint8)
+
     tensor = QuantizedTensor(
         codes,
         bits=grid.spec.bits,
         scale=_float32(grid.scale),
         offset=None if grid.offset is None else _float32(grid.offset),
-        support=None if symmetric or kept.all() else kept,
+        support=None if symmetric or kept.all() else kept,  # code 0 of a symmetric grid is zero itself
     )
+
+    # before the factor of batch norm comes in, the values must be those that training computed with
     trained = network.effective_weight(layer).detach().cpu().numpy()
     if not np.array_equal(tensor.dequantize(), trained):
         raise ModelError(f"{layer}: codes do not give the weights of the forward pass")

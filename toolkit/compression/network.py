@@ -48,6 +48,7 @@ class CompressedNetwork(nn.Module):
         self.quantizers = dict(quantizers)
         self.quantized = True
         self._layers = weight_layers(network)
+
         self._masks, self._grids = nn.Module(), nn.ModuleDict()
         for name, mask in masks.items():
             if mask.shape != self._layers[name].shape:
@@ -55,6 +56,8 @@ class CompressedNetwork(nn.Module):
                     f"{name}: mask has shape {tuple(mask.shape)}, weight {tuple(self._layers[name].shape)}"
                 )
             self._masks.register_buffer(_key(name), mask)
+
+        # grids that follow from the weights have no state: the forward pass takes them anew
         for name, spec in self.quantizers.items():
             if not spec.follows_weights:
                 stored = None if grids is None else grids.get(name)
@@ -135,10 +138,13 @@ class CompressedNetwork(nn.Module):
         weight, mask = self.masked(name), self._mask_of(name)
         if name not in self.quantizers or not self.quantized:
             return weight
+
         if _key(name) in self._grids:
             quantized = self._kept_grid(name)(weight, mask)
         else:
             quantized = fake_quantize(weight, self._grid_of_weights(name))
+
+        # zero need not be a value of the grid: what is removed is put back to it
         return quantized if mask is None else torch.where(mask, quantized, 0.0)
 
     def _grid_of_weights(self, name: str) -> Grid:

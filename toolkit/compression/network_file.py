@@ -56,16 +56,21 @@ def load_network(path: Path, model: ModelOptions) -> NetworkState:
         facts = _Facts.of(metadata, model)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"checkpoint {path}: its metadata are damaged: {error!r}") from error
+
     network = new_network(facts.model, seed=0, n_classes=_n_classes(tensors))
     load_into(network, tensors, path)
+
     layers = weight_layers(network)
     unknown = [name for name in (*facts.masked, *facts.quantizers) if name not in layers]
     if unknown:
         raise InputError(f"checkpoint {path}: its metadata name the unknown layer {unknown[0]!r}")
+
+    # removed weights are exact zeros in the file, so that the mask need not be stored
     masks = {name: layers[name].detach() != 0 for name in facts.masked}
     loaded = NetworkState(
         network, facts.model, masks, facts.quantizers, facts.grids, facts.contract, facts.history
     )
+
     try:
         _check_grids(loaded.compressed())
     except (RuntimeError, InputError) as error:

@@ -27,7 +27,7 @@ from modelpress.toolkit.compression.starting import check_dense, check_recipe_fi
 from modelpress.toolkit.compression.state import NetworkState
 from modelpress.toolkit.compression.work import TrainingSection, Work, network_files
 from modelpress.toolkit.data.image_set import ImageSet
-from modelpress.toolkit.output_folder import check_network_output, leave_no_empty_folder, state_path
+from modelpress.toolkit.output_folder import check_network_output, state_path
 from modelpress.toolkit.progress import Progress, Silent
 from modelpress.toolkit.recipe import Recipe
 from modelpress.toolkit.training.evaluate import validation_top1
@@ -115,21 +115,22 @@ def run_recipe(
         if not team.first:
             _help(recipe, output, resume=resume)
             return None
+
         folder = RunFolder(recipe, output, progress or Silent())
-        with leave_no_empty_folder(output):
-            folder.prepare(overwrite=overwrite, resume=resume)
-            if resume and is_complete(recipe, output):
-                folder.progress.note("this run is complete already")
-                return read_results(output / RESULTS)
-            with folder.stage("load"):
-                dense, work = _start_run(recipe, output, resume=resume, progress=folder.progress)
-                folder.progress.note(f"{work.images.name}: {_counts(work.images)}; {work.device.describe()}")
-        return _run(folder, dense, work)
+        folder.prepare(overwrite=overwrite, resume=resume)
+        if resume and is_complete(recipe, output):
+            folder.progress.note("this run is complete already")
+            return read_results(output / RESULTS)
+        return _run(folder, resume=resume)
 
 
-def _run(folder: RunFolder, dense: NetworkState, work: Work) -> Results:
+def _run(folder: RunFolder, *, resume: bool) -> Results:
     recipe, output, progress = folder.recipe, folder.path, folder.progress
-    folder.begin(work.device, resume=work.resume)
+
+    with folder.stage("load"):
+        dense, work = _start_run(recipe, output, resume=resume, progress=progress)
+        progress.note(f"{work.images.name}: {_counts(work.images)}; {work.device.describe()}")
+    folder.begin(work.device, resume=resume)
     watched = replace(work, watch=lambda point, state: folder.report_validation(point, state, work))
 
     if recipe.model.checkpoint is None:

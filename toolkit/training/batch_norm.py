@@ -35,13 +35,16 @@ def reestimate_batch_norm(
     plan = EpochPlan.draw(split, seed=seed, epoch=0, mirror=mirror)
     size = min(_BATCH, len(split))
     n_batches = max(1, min(n_images, len(split)) // size)
+
     usual = [norm.momentum for norm in norms]
     network.train()
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # the plain average over all batches
+
     for step in range(n_batches):
         network(plan.batch(split, step, size=size)[0])
+
     for norm, momentum in zip(norms, usual, strict=True):
         norm.momentum = momentum
     network.eval()

@@ -48,6 +48,7 @@ def load_into(network: nn.Module, state: State, path: Path) -> None:
         InputError: Keys are missing or unknown, or shapes differ; each is named.
     """
     own = network.state_dict()
+
     problems = [
         *_listed("missing", [key for key in own if key not in state]),
         *_listed("unknown", [key for key in state if key not in own]),
@@ -68,10 +69,11 @@ def load_into(network: nn.Module, state: State, path: Path) -> None:
             ],
         ),
     ]
-    if not problems:
+    if not problems:  # values only where shapes fit
         problems = _listed("not finite", [key for key in own if not torch.isfinite(state[key]).all()])
     if problems:
         raise InputError(f"checkpoint {path} does not fit the network: {'; '.join(problems)}")
+
     network.load_state_dict(state)
 
 
@@ -109,8 +111,9 @@ def _load_pickle(path: Path) -> State:
             f"checkpoint {path} is no state dict that loads safely (weights_only=True): save one with "
             "torch.save(model.state_dict(), path), or as .safetensors"
         ) from error
+
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
-        content = content["state_dict"]
+        content = content["state_dict"]  # what training frameworks wrap it in
     if not isinstance(content, dict) or not content or not all(map(_is_entry, content.items())):
         raise InputError(
             f"checkpoint {path} is no state dict: expected tensors by name, got {_describe(content)}"

@@ -76,16 +76,19 @@ def choose_device(
     cuda = torch.cuda.is_available()
     if name == "auto":
         name = "cuda" if cuda else "cpu"
+
     try:
         device = torch.device(name)
     except RuntimeError as error:
         raise InputError(f"device {name!r} is unknown; choose auto, cpu or cuda") from error
+
     if device.type not in ("cpu", "cuda"):
         raise InputError(f"device {name!r} is not supported; choose auto, cpu or cuda")
     if device.type == "cuda" and (not cuda or (device.index or 0) >= torch.cuda.device_count()):
         raise InputError(
             f"device {name!r} is not there: {torch.cuda.device_count()} CUDA devices found; try --device cpu"
         )
+
     compiles = compiled == "on" or (compiled == "auto" and device.type == "cuda")
     return Device(device, bf16 and _computes_in_bf16(device), channels_last, compiles, current_team())
 

@@ -32,6 +32,7 @@ class Quality:
 def predict(network: nn.Module, split: DeviceSplit) -> npt.NDArray[np.float32]:
     """Logits of all images in order, shape ``(n, classes)``; the network is left in evaluation mode."""
     network.eval()
+
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # full float32 on GPUs too
         logits = torch.cat([network(images) for images, _ in split.in_order(_BATCH)])
     return logits.float().cpu().numpy()

@@ -25,6 +25,7 @@ def stop_on_signal() -> Iterator[StopRequest]:
     request = StopRequest()
     previous = {}
 
+    # only a flag: what is being computed goes on to the next safe point
     def note(number: int, frame: FrameType | None) -> None:
         request.pending = True
         for each in _SIGNALS:
@@ -34,6 +35,7 @@ def stop_on_signal() -> Iterator[StopRequest]:
         previous = {number: signal.signal(number, note) for number in _SIGNALS}
     except ValueError:  # not the main thread: signals are somebody else's
         previous = {}
+
     try:
         yield request
     finally:

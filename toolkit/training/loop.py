@@ -114,12 +114,14 @@ def train(
         raise InputError("distill_weight is not 0, but there is no teacher to distil from")
     if device.torch_device.type == "cpu":
         keep_freed_memory()
+
     optimiser = _optimiser(network, options, undecayed)
     average = WeightAverage(network, options.average) if options.average else None
-    run = _Run(
+    run = _Training(
         network, optimiser, train_split, options, device, seed, mirror, progress, rules, teacher, average
     )
     device.team.part(min(options.batch, len(train_split)))  # refuses an uneven share before any work
+
     fingerprint = {
         "identity": identity,
         "options": options.model_dump(),
@@ -133,10 +135,12 @@ def train(
         progress.note(f"resumed after epoch {position.epoch}, step {position.step}")
     for rule in rules:
         rule.begin(run.moment(position))
+
     with stop_on_signal() as stop, device.team.joint_batch_norm(network):
         total = options.epochs * run.steps_per_epoch
         if position.epoch < options.epochs:
             progress.start(title, total, done=position.epoch * run.steps_per_epoch + position.step)
+
         while position.epoch < options.epochs:
             finished = run.epoch(position, stop)
             if finished:
@@ -149,7 +153,8 @@ def train(
                     f"stopped in epoch {position.epoch + 1} of {options.epochs}, step {position.step}"
                 )
     progress.finish()
-    if average is not None and options.epochs:
+
+    if average is not None and options.epochs:  # the average is what the training ends with
         average.swap()
     return position.history
 
@@ -163,6 +168,7 @@ def _optimiser(
         {"params": [parameter for parameter in trained if id(parameter) not in apart]},
         {"params": [parameter for parameter in trained if id(parameter) in apart], "weight_decay": 0.0},
     ]
+
     return torch.optim.SGD(
         [group for group in groups if group["params"]],
         lr=options.lr,
@@ -173,7 +179,9 @@ def _optimiser(
 
 
 @dataclass
-class _Run:
+class _Training:
+    """What stays the same from the first step to the last."""
+
     network: nn.Module
     optimiser: torch.optim.SGD
     split: DeviceSplit
@@ -213,6 +221,7 @@ class _Run:
         """Train to the end of the epoch (true) or to a requested stop (false)."""
         self.network.train()
         plan = EpochPlan.draw(self.split, seed=self.seed, epoch=position.epoch, mirror=self.mirror)
+
         losses, began = [], time.perf_counter()
         while position.step < self.steps_per_epoch and not self.must_stop(stop, position):
             losses.append(self._step(plan, position))
@@ -220,10 +229,12 @@ class _Run:
             # a loss read back every step would stall a GPU, so it is shown now and then
             shown = f"loss {float(losses[-1]):.3f}" if position.step % 20 == 0 else ""
             self.progress.advance(shown)
+
         if losses:
             total = float(torch.stack(losses).double().sum())
             position.loss_sum += self.device.team.mean(total, self.device.torch_device)
         position.seconds += time.perf_counter() - began
+
         if not isfinite(position.loss_sum):
             self.progress.finish()
             raise ModelpressError(
@@ -234,27 +245,32 @@ class _Run:
 
     def _step(self, plan: EpochPlan, position: _Position) -> torch.Tensor:
         done = position.epoch * self.steps_per_epoch + position.step
-        progress = (done + 0.5) / (
-            self.options.epochs * self.steps_per_epoch
-        )  # the middle of the step: never rate 0
+        total = self.options.epochs * self.steps_per_epoch
+        progress = (done + 0.5) / total  # the middle of the step: never rate 0
         rate = learning_rate_at(self.options, progress)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
+
         restarts = [rule.before_step(self.moment(position)) for rule in self.rules]
         if self.average is not None and any(restarts):
             self.average.restart()
+
         size = self.options.batch
         part = self.device.team.part(min(size, len(self.split)))
         images, labels = plan.batch(self.split, position.step, size=size, part=part)
         if self.device.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
+
         with self.device.autocast():
             logits = self._logits(images)
+        # the loss in float32: bfloat16 has too few digits for the sum over classes
         loss = training_loss(logits.float(), labels, self._teacher_logits(images), self.options)
+
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         self.device.team.average_gradients(self.network.parameters())
         self.optimiser.step()
+
         for rule in self.rules:
             rule.after_step(rate, progress)
         if self.average is not None:
@@ -280,13 +296,15 @@ class _Run:
             return self.teacher(images).float()
 
 
-def _close_epoch(position: _Position, run: _Run, validation: DeviceSplit) -> None:
+def _close_epoch(position: _Position, run: _Training, validation: DeviceSplit) -> None:
     steps, images = run.steps_per_epoch, run.steps_per_epoch * min(run.options.batch, len(run.split))
+
     if run.average is not None:
         run.average.swap()  # what the training would end with
     validation_top1 = top1(run.network, validation) if len(validation) else None
     if run.average is not None:
         run.average.swap()
+
     record = EpochRecord(
         epoch=position.epoch + 1,
         loss=position.loss_sum / steps,
@@ -296,41 +314,47 @@ def _close_epoch(position: _Position, run: _Run, validation: DeviceSplit) -> Non
         images_per_second=images / position.seconds,
         sparsity=run.sparsity(),
     )
+
     zeros = "" if record.sparsity is None else f", {record.sparsity:.2%} zeros"
     held_out = "" if record.validation_top1 is None else f", validation {record.validation_top1:.2%}"
     run.progress.note(
         f"epoch {record.epoch}/{run.options.epochs}: loss {record.loss:.4f}{zeros}{held_out}, "
         f"{record.images_per_second:,.0f} images/s"
     )
+
     position.history.append(record)
     position.epoch, position.step, position.loss_sum, position.seconds = position.epoch + 1, 0, 0.0, 0.0
 
 
-def _store(path: Path, run: _Run, position: _Position, fingerprint: dict[str, Any]) -> None:
+def _store(path: Path, run: _Training, position: _Position, fingerprint: dict[str, Any]) -> None:
     tensors: State = {f"network.{name}": value for name, value in run.network.state_dict().items()}
     for name, parameter in run.network.named_parameters():
         momentum = run.optimiser.state.get(parameter, {}).get("momentum_buffer")
         if momentum is not None:
             tensors[f"momentum.{name}"] = momentum
+
     if run.average is not None:
         tensors |= {f"average.{name}": value for name, value in run.average.values.items()}
     save_state(path, tensors, {"position": asdict(position), "fingerprint": fingerprint})
 
 
-def _restore(path: Path, run: _Run, fingerprint: dict[str, Any]) -> _Position:
+def _restore(path: Path, run: _Training, fingerprint: dict[str, Any]) -> _Position:
     tensors, metadata = load_state(path)
     if metadata.get("fingerprint") != json.loads(json.dumps(fingerprint)):
         raise InputError(
             f"{path} was left by a training of another network or with other options; start again"
         )
+
     run.network.load_state_dict(_part(tensors, "network."))
     momenta = _part(tensors, "momentum.")
     for name, parameter in run.network.named_parameters():
         if name in momenta:
-            momentum = torch.empty_like(parameter).copy_(momenta[name])
+            momentum = torch.empty_like(parameter).copy_(momenta[name])  # in the parameter's memory layout
             run.optimiser.state[parameter]["momentum_buffer"] = momentum
+
     if run.average is not None:
         run.average.load(_part(tensors, "average."))
+
     stored = metadata["position"]
     stored["history"] = [EpochRecord(**record) for record in stored["history"]]
     return _Position(**stored)

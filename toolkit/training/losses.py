@@ -30,6 +30,7 @@ def training_loss(
     loss = F.cross_entropy(logits, labels, label_smoothing=options.label_smoothing)
     if teacher_logits is None:
         return loss
+
     a, t = options.distill_weight, options.distill_temperature
     apart = F.kl_div(
         F.log_softmax(logits / t, dim=1),
@@ -37,4 +38,5 @@ def training_loss(
         reduction="batchmean",
         log_target=True,
     )
+    # a soft target's gradient shrinks with 1 / T**2, which the factor undoes
     return (1 - a) * loss + a * t * t * apart

@@ -59,10 +59,13 @@ class Team:
         """Replace every gradient by its mean over all processes, in one exchange."""
         if self.size == 1:
             return
+
+        # one exchange of one tensor: the price of an exchange hardly depends on its size
         gradients = [p.grad for p in parameters if p.grad is not None]
         together = torch.cat([gradient.reshape(-1) for gradient in gradients])
         distributed.all_reduce(together)
         together /= self.size
+
         for gradient, mean in zip(gradients, together.split([g.numel() for g in gradients]), strict=True):
             gradient.copy_(mean.view_as(gradient))
 
@@ -112,12 +115,14 @@ def join_team(device: str) -> Iterator[Team]:
     if not started_by_torchrun():
         yield ALONE
         return
+
     on_cuda = torch.cuda.is_available() and device != "cpu"
     if on_cuda:
         number, there = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
         if number >= there:
             raise InputError(f"{there} CUDA devices for more processes: start torchrun with at most {there}")
         torch.cuda.set_device(number)
+
     distributed.init_process_group("nccl" if on_cuda else "gloo")
     try:
         yield current_team()
@@ -152,12 +157,16 @@ def _joint_norm(norm: nn.BatchNorm2d, n_processes: int, x: Tensor) -> Tensor:
     """`norm` with mean and variance over all processes; every process has equally many images."""
     if not norm.training:
         return nn.BatchNorm2d.forward(norm, x)
+
     values = x.float()
-    n = values.numel() // values.shape[1] * n_processes
+    n = values.numel() // values.shape[1] * n_processes  # per channel
+
     mean = _Sum.apply(values.sum(dim=(0, 2, 3))) / n
     centred = values - mean[:, None, None]
     variance = _Sum.apply(centred.square().sum(dim=(0, 2, 3))) / n
+    # normalised by the variance of the batch, remembered as the unbiased one, as torch does it
     _update_statistics(norm, mean.detach(), variance.detach() * n / max(n - 1, 1))
+
     scale = norm.weight * torch.rsqrt(variance + norm.eps)
     return (centred * scale[:, None, None] + norm.bias[:, None, None]).to(x.dtype)
 

@@ -51,6 +51,8 @@ def choose_masks(
     """
     share = options.sparsity if sparsity is None else sparsity
     check_sparsity(share)
+
+    # a share below that of an earlier pruning would bring removed weights back
     masks = _chosen(weights, options, share, kept)
     earlier = kept or {}
     return {name: mask & earlier[name] if name in earlier else mask for name, mask in masks.items()}
@@ -64,6 +66,7 @@ def _chosen(
         return _SINGLE_WEIGHTS[options.method](weights, sparsity=share, kept=kept)
     if options.granularity == "channel":
         return prune_channels(weights, sparsity=share, globally=globally, kept=kept)
+
     n, m = pattern_of(options.granularity)
     n = max(n, m - int(share * m + _ROUNDING))
     return {name: keep_n_of_m(ranks(name, w, kept), n, m, layer=name) for name, w in weights.items()}
@@ -95,12 +98,14 @@ def prune_channels(
     check_sparsity(sparsity)
     sizes = {name: _channel_sizes(name, w, kept) for name, w in weights.items()}
     widths = {name: w[0].numel() for name, w in weights.items()}
+
     if globally:
         stays = _whole_channels(sizes, widths, sparsity=sparsity)
     else:
         stays = {}
         for name, size in sizes.items():
             stays |= _whole_channels({name: size}, widths, sparsity=sparsity)
+
     return {
         name: stays[name].reshape(-1, *[1] * (w.ndim - 1)).expand_as(w).clone() for name, w in weights.items()
     }
@@ -110,6 +115,7 @@ def _channel_sizes(name: str, weight: Tensor, kept: Mapping[str, Tensor] | None)
     """Mean square of every channel, shape ``(out,)``; channels that are removed altogether rank below kept zeros."""
     if kept is None or name not in kept:
         return weight.detach().flatten(1).square().mean(dim=1)
+
     size = torch.where(kept[name], weight.detach(), 0.0).flatten(1).square().mean(dim=1)
     return torch.where(kept[name].flatten(1).any(dim=1), size, -1.0)
 
@@ -118,6 +124,7 @@ def _whole_channels(sizes: Mapping[str, Tensor], widths: Mapping[str, int], *, s
     """True for the channels that stay: the smallest of all layers go in order, up to the first that does not fit."""
     width = torch.cat([torch.full_like(s, widths[name], dtype=torch.float64) for name, s in sizes.items()])
     order = torch.argsort(torch.cat(list(sizes.values())), stable=True)
+
     removed_so_far = torch.empty_like(width)
     removed_so_far[order] = torch.cumsum(width[order], dim=0)
     stays = removed_so_far > round(sparsity * float(width.sum()))
@@ -147,8 +154,9 @@ def keep_n_of_m(weight: Tensor, n: int, m: int, *, layer: str = "weight") -> Ten
             f"{layer} has {weight.shape[1]} input channels, which {m} does not divide: "
             f"leave it out with prune.exclude, or choose another pattern"
         )
+
     groups = weight.detach().abs().movedim(1, -1).reshape(-1, m)
-    rank = torch.argsort(torch.argsort(groups, dim=1, stable=True), dim=1)
+    rank = torch.argsort(torch.argsort(groups, dim=1, stable=True), dim=1)  # 0: the smallest of its group
     shape = (weight.shape[0], *weight.shape[2:], weight.shape[1])
     return (rank >= m - n).reshape(shape).movedim(-1, 1).contiguous()
 

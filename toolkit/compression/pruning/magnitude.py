@@ -38,6 +38,7 @@ def prune_global(
     check_sparsity(sparsity)
     if not weights:
         return {}
+
     flat = torch.cat([ranks(name, w, kept).flatten() for name, w in weights.items()])
     chosen = _largest_share(flat, sparsity=sparsity)
     parts = chosen.split([w.numel() for w in weights.values()])

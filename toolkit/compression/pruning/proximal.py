@@ -107,11 +107,14 @@ def _shrink_channels(weights: dict[str, Tensor], threshold: float, n_zeros: int)
     takes to remove `n_zeros` weights: the last step removes at most a channel more than asked for.
     """
     channels = {name: w.reshape(w.shape[0], -1) for name, w in weights.items()}
+
+    # the ranking of all channels, and what goes before each
     size = torch.cat([torch.full_like(rows[:, 0], rows.shape[1]) for rows in channels.values()])
     order = torch.argsort(torch.cat([rows.square().mean(dim=1) for rows in channels.values()]), stable=True)
     smaller = torch.empty_like(size, dtype=torch.float64)  # weights in all smaller channels
     smaller[order] = torch.cumsum(size[order].double(), dim=0) - size[order]
     may_vanish = (smaller < n_zeros).split([len(rows) for rows in channels.values()])
+
     shrunk = {}
     for (name, rows), may in zip(channels.items(), may_vanish, strict=True):
         less = block_soft_threshold(rows, torch.full_like(rows[:, 0], threshold * rows.shape[1] ** 0.5))

@@ -47,10 +47,10 @@ class PruningSchedule(TrainingRule):
         per_epoch = self._options.updates_per_epoch
         if moment.epoch >= self._options.epochs:
             return False
+
         starts = [k * moment.steps_per_epoch // per_epoch for k in range(per_epoch)]
-        due = [
-            k for k, start in enumerate(starts) if start == moment.step
-        ]  # several where epochs are very short
+        # several where epochs are very short
+        due = [k for k, start in enumerate(starts) if start == moment.step]
         if due:
             number = moment.epoch * per_epoch + due[-1] + 1
             total = self._options.epochs * per_epoch
@@ -66,6 +66,7 @@ class PruningSchedule(TrainingRule):
     def _prune(self, sparsity: float, *, last: bool) -> None:
         weights = {name: self._network.dense_weight(name) for name in self._layers}
         masks = choose_masks(weights, self._options, sparsity=sparsity, kept=self._network.masks)
+
         for name, mask in masks.items():
             weights[name].mul_(mask)
         if self._options.hold or last:

@@ -32,8 +32,10 @@ def round_parameters_to_half(network: nn.Module) -> bool:
             rounded += _rounded_norm(module)
         elif isinstance(module, nn.Linear) and module.bias is not None:
             rounded.append((module.bias, _half(module.bias.double())))
+
     if not all(torch.isfinite(value).all() for _, value in rounded):
         return False
+
     with torch.no_grad():
         for parameter, value in rounded:
             parameter.copy_(value)

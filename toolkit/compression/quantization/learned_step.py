@@ -46,6 +46,7 @@ class GridParameters(nn.Module):
         self.scale.copy_(grid.scale)
         if self.centre is None or grid.offset is None:
             return
+
         integer = self.spec.zero_point == "integer"
         self.centre.copy_(
             torch.round(-grid.offset / grid.scale) if integer else grid.offset + self._half() * grid.scale
@@ -71,10 +72,12 @@ class GridParameters(nn.Module):
             kept: True where a weight is not removed; the gradient scale counts only those. None: all.
         """
         grid = self.grid()
-        with torch.no_grad():
+
+        with torch.no_grad():  # gradient scale: one over the root of weights times positive codes
             counts = torch.full_like(weight, True) if kept is None else kept.float()
             n = rows_of(counts, self.spec).sum(dim=1).reshape(grid.scale.shape)
             steps = torch.clamp(n * max(self._positive_codes(), 1.0), min=1.0)
+
         return _LearnedStep.apply(weight, self.scale, self.centre, grid, torch.rsqrt(steps))
 
     def _positive_codes(self) -> float:
@@ -88,6 +91,7 @@ class _LearnedStep(torch.autograd.Function):
     ) -> Tensor:
         steps = in_steps(weight, grid)
         codes = torch.round(steps).clamp(*grid.spec.codes)
+
         zero = _zero(grid, centre)
         ctx.save_for_backward(steps, codes, factor, scale, zero)
         ctx.spec, ctx.has_centre = grid.spec, centre is not None
@@ -99,9 +103,13 @@ class _LearnedStep(torch.autograd.Function):
         spec: QuantizerSpec = ctx.spec
         low, high = spec.codes
         inside = (steps >= low) & (steps <= high)
+
+        # of the scale: the rounding error where the grid reaches, the code itself beyond its ends
         level = codes - zero.reshape(-1, *[1] * (codes.ndim - 1)) if zero.ndim else codes - zero
         per_scale = torch.where(inside, codes - steps, level)
         of_scale = _summed(gradient * per_scale, spec).reshape(scale.shape) * factor * torch.sign(scale)
+
+        # of the centre: only what lies beyond the ends moves with it
         of_centre = None
         if ctx.has_centre and spec.zero_point == "float":
             of_centre = _summed(gradient * ~inside, spec).reshape(scale.shape) * factor

@@ -37,10 +37,13 @@ def least_error_grid(weight: Tensor, spec: QuantizerSpec, *, kept: Tensor | None
     """
     rows = rows_of(weight.detach().double(), spec)
     used = torch.ones_like(rows) if kept is None else rows_of(kept, spec).double()
+
     widest = min_max_grid(weight, spec, kept=kept)
     scale = widest.scale.double().reshape(-1)
     offset = torch.zeros_like(scale) if widest.offset is None else widest.offset.double().reshape(-1)
     middle = offset + scale * sum(spec.codes) / 2
+
+    # narrower grids around the same middle as starts: the best one often leaves outliers outside
     best = _Best(rows, used, spec, scale, offset)
     for factor in _SHRINKAGE:
         best.descend(scale * factor, middle - scale * factor * sum(spec.codes) / 2)
@@ -63,10 +66,12 @@ class _Best:
             scale, offset = self._on_grid(scale, offset)
             codes = self._codes(scale, offset)
             error = self._error(scale, offset, codes)
+
             better = error < self.error
             self.error = torch.where(better, error, self.error)
             self.scale = torch.where(better, scale, self.scale)
             self.offset = torch.where(better, offset, self.offset)
+
             scale, offset = self._regression(codes, scale, offset)
 
     def grid(self) -> Grid:
@@ -97,9 +102,11 @@ class _Best:
             good = torch.isfinite(new) & (new > 0)
             new = torch.where(good, new, scale)
             return new, torch.round(offset / scale) * new
+
         n = self.used.sum(dim=1)
         mean_code = (self.used * codes).sum(dim=1) / n
         mean_weight = (self.used * self.rows).sum(dim=1) / n
+
         centred = codes - mean_code[:, None]
         new = (self.used * centred * self.rows).sum(dim=1) / (self.used * centred.square()).sum(dim=1)
         good = torch.isfinite(new) & (new > 0)

@@ -91,6 +91,7 @@ def min_max_grid(weight: Tensor, spec: QuantizerSpec, *, kept: Tensor | None = N
     flat = rows_of(weight.detach().float(), spec)
     used = None if kept is None else rows_of(kept, spec)
     _, q_max = spec.codes
+
     if spec.symmetric:
         size = flat.abs() if used is None else torch.where(used, flat.abs(), 0.0)
         span, offset = _divided(size.amax(dim=1), q_max), None
@@ -99,10 +100,12 @@ def min_max_grid(weight: Tensor, spec: QuantizerSpec, *, kept: Tensor | None = N
         if spec.zero_point == "integer":
             low, high = low.clamp(max=0.0), high.clamp(min=0.0)
         span, offset = _divided(high - low, q_max), low
+
     scale = torch.where(span > 0, span, torch.ones_like(span))
     if spec.zero_point == "integer" and offset is not None:
         zero = torch.round(-offset / scale).clamp(max=q_max)  # the smallest float32 scales are coarse
         offset = -zero * scale
+
     if not spec.per_channel:
         scale, offset = scale[0], None if offset is None else offset[0]
     return Grid(spec, scale, offset)
@@ -117,6 +120,7 @@ def _limits(rows: Tensor, kept: Tensor | None) -> tuple[Tensor, Tensor]:
     """Smallest and largest kept value of every row; zeros where nothing is kept."""
     if kept is None:
         return rows.amin(dim=1), rows.amax(dim=1)
+
     low = torch.where(kept, rows, torch.inf).amin(dim=1)
     high = torch.where(kept, rows, -torch.inf).amax(dim=1)
     some = kept.any(dim=1)

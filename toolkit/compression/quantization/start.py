@@ -25,6 +25,7 @@ class QuantizationStart(TrainingRule):
         """Switch the quantizers on when their time has come."""
         if self._network.quantized or moment.epoch < self._after:
             return False
+
         self._network.renew_grids()
         self._network.quantized = True
         return True

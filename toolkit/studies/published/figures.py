@@ -40,17 +40,21 @@ def accuracy_by_sparsity(records: Sequence[RowRecord]) -> Figure:
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(11 if trained else 6.5, 4.8), layout="constrained")
         left, *right = figure.subplots(1, 1 + bool(trained), squeeze=False)[0]
+
         for record in records:
             _mark(left, record, (100 * record.sparsity, 100 * record.top1))
             if record.published is not None:
                 _ring(left, (100 * record.sparsity, record.published))
+
         left.set_xlabel("zeros in the prunable layers, %")
         left.set_ylabel("top-1 on the test images, %")
         left.set_title("Pruning: all rows", loc="left", fontweight="bold")
+
         for axes in right:
             _draw_named(axes, trained)
             axes.set_title("Trained rows, close up", loc="left", fontweight="bold")
         _legend(figure)
+
     return figure
 
 
@@ -62,6 +66,7 @@ def accuracy_by_bits(records: Sequence[RowRecord]) -> Figure:
         "Quantization: pruned network": [record for record in rows if _is_pruned(record)],
     }
     shown = {title: chosen for title, chosen in columns.items() if chosen}
+
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(1.5 + 4.8 * max(1, len(shown)), 7.2), layout="constrained")
         panels = figure.subplots(
@@ -72,12 +77,14 @@ def accuracy_by_bits(records: Sequence[RowRecord]) -> Figure:
                 _draw_by_bits(axes, chosen)
             close_up.set_title(title, loc="left", fontweight="bold")
             whole.set_xlabel("bits per weight")
+
         if rows:
             best = max(max(100 * record.top1, record.published or 0.0) for record in rows)
             panels[0, 0].set_ylim(best - _CLOSE_UP, best + 0.06 * _CLOSE_UP)
         panels[0, 0].set_ylabel(f"top-1, %: the best {_CLOSE_UP:g} points")
         panels[1, 0].set_ylabel("top-1, %: all rows")
         _legend(figure)
+
     return figure
 
 
@@ -96,10 +103,12 @@ def _draw_named(axes: Axes, records: list[RowRecord]) -> None:
                 fontsize=9,
                 color=_TEXT,
             )
+
     places = [x for r in records for x in (100 * r.top1, r.published) if x is not None]
     room = max(0.5, max(places) - min(places))
     axes.set_xlim(min(places) - 0.15 * room, max(places) + 0.35 * room)  # on the right for the difference
-    axes.set_ylim(len(records) - 0.5, -0.5)
+
+    axes.set_ylim(len(records) - 0.5, -0.5)  # the first row on top
     axes.set_yticks(range(len(records)), [record.name for record in records])
     axes.grid(axis="y", visible=False)
     axes.set_xlabel("top-1 on the test images, %; beside it ours minus published")
@@ -114,6 +123,7 @@ def _draw_by_bits(axes: Axes, records: list[RowRecord]) -> None:
         _mark(axes, record, (x, 100 * record.top1))
         if record.published is not None:
             _ring(axes, (x, record.published))
+
     axes.set_xticks(range(2, 7))
     axes.set_xlim(1.5, 6.5)
     axes.grid(axis="x", visible=False)
@@ -139,6 +149,7 @@ def _legend(figure: Figure) -> None:
         for axes in figure.axes
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
+
     labels = [label for label in ("published", *(series.label for series in _ALL)) if label in found]
     if labels:
         figure.legend(
@@ -154,6 +165,7 @@ def _series(record: RowRecord) -> _Series:
         return _OURS_SPARSER if record.recipe["prune"]["sparsity"] > 0.8 else _OURS
     if record.kind == "reference":
         return _FINETUNED
+
     grid = record.recipe["quantize"]
     if grid["symmetric"]:
         return _SYMMETRIC

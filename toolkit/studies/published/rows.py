@@ -106,6 +106,7 @@ def _pruning_rows() -> Iterable[Row]:
         yield Row(
             f"one-shot-{share}", "prune", "post-training", f"{share} % of every layer", changes, published
         )
+
     yield Row(
         "finetuned-70",
         "prune",
@@ -150,6 +151,7 @@ def _quantization_rows() -> Iterable[Row]:
             method = f"{name}, {bits} bits, not trained"
             changes = _post_training(_DENSE, grid)
             yield Row(f"{name}-{bits}", "quantize", "post-training", method, changes, published)
+
     for bits, published in ((6, 91.45), (5, 91.12), (4, 89.72), (3, 76.62)):
         grid = {
             "bits": bits,
@@ -166,20 +168,24 @@ def _quantization_rows() -> Iterable[Row]:
             _post_training(_DENSE, grid),
             published,
         )
+
     for bits, published in ((4, 91.36), (3, 90.49), (2, 85.87)):
         grid = {"bits": bits, **_ENDS_IN_FLOAT}
         method = f"asymmetric, {bits} bits, finetuned"
         yield Row(f"finetuned-{bits}", "quantize", "reference", method, _trained(_DENSE, grid), published)
+
     for bits, before, after in ((4, 87.22, 90.31), (3, 63.31, 88.46), (2, 10.00, 37.78)):
         start, grid = "iterative-global-70", {"bits": bits, **_ENDS_IN_FLOAT}
         method, changes = f"70 % removed, {bits} bits, not trained", _post_training(_DENSE, grid)
         yield Row(f"pruned-{bits}", "quantize", "post-training", method, changes, before, start)
         method, changes = f"70 % removed, {bits} bits, finetuned, zeros held", _trained(_DENSE, grid)
         yield Row(f"pruned-finetuned-{bits}", "quantize", "reference", method, changes, after, start)
+
     for bits, published in ((4, 91.36), (3, 90.49), (2, 85.87)):
         changes = _improved(_DENSE, {"bits": bits, **_OWN_GRID})
         method = f"learned steps, {bits} bits, distilled"
         yield Row(f"improved-{bits}", "quantize", "improved", method, changes, published)
+
     for share, bits, figure in ((70, 4, 90.31), (70, 3, 88.46), (70, 2, 37.78), (90, 4, None)):
         changes = _improved(
             {"sparsity": share / 100, **_OWN_PRUNING}, {"bits": bits, **_OWN_GRID, "after": 8}
@@ -203,6 +209,7 @@ def rows_asked_for(study: Study, wanted: Iterable[str]) -> list[Row]:
         InputError: One of them fits no row.
     """
     of_study = [row for row in ROWS.values() if row.study == study]
+
     chosen: set[str] = set()
     for text in wanted:
         found = {row.name for row in of_study if text in _keywords(row) or fnmatchcase(row.name, text)}
@@ -212,6 +219,7 @@ def rows_asked_for(study: Study, wanted: Iterable[str]) -> list[Row]:
                 f"--rows {text!r} fits no row; rows are {names}; kinds are post-training, reference, improved, all"
             )
         chosen |= found
+
     return [row for row in of_study if row.name in chosen]
 
 

@@ -84,6 +84,7 @@ def finished_row(folder: Path, recipe: Recipe, *, source: str, dataset: str) -> 
     path = folder / RECORD
     if not path.is_file():
         return None
+
     try:
         record = _RECORDS.validate_json(path.read_bytes())
         same = _meaning(Recipe.model_validate(record.recipe)) == _meaning(recipe)
@@ -95,6 +96,7 @@ def finished_row(folder: Path, recipe: Recipe, *, source: str, dataset: str) -> 
         raise InputError(
             f"{path} is damaged: {where}: {first['msg']}; delete it to run the row again"
         ) from error
+
     return record if same and (record.source, record.dataset) == (source, dataset) else None
 
 
@@ -140,6 +142,7 @@ def run_row(
         InputError: The checkpoint does not fit.
     """
     _make(folder)
+
     zeros: dict[str, float] = {}
 
     def watch(point: Point, state: NetworkState) -> None:

@@ -78,10 +78,12 @@ def plan_study(
     """
     if base.model.checkpoint is None:
         raise InputError("the study starts from a trained network: pass --checkpoint FILE")
+
     chosen = choose_rows(study, wanted)
     rest = [row for row in ROWS.values() if row.study == study and row not in chosen]
     rows, others = ([(row, _scaled(row.recipe(base), epochs)) for row in part] for part in (chosen, rest))
     asked_for = frozenset(row.name for row in rows_asked_for(study, wanted))
+
     return StudyPlan(study, rows, base, output, asked_for, others)
 
 

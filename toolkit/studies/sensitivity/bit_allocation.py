@@ -43,17 +43,22 @@ def allocate(
         raise InputError(
             f"the cost of layer {layer}, choice {choice} is {gains[layer, choice]}; expected a number"
         )
+
     least = least_budget(sizes, bucket=bucket)
     if budget < least:
         raise InputError(
             f"a budget of {budget:,} bytes is too small: the smallest choices take {least:,} bytes"
         )
+
     units = _in_buckets(sizes, bucket)
     capacity = int(min(budget // bucket, units.max(axis=1).sum()))
+
     best = np.zeros(capacity + 1)  # smallest summed cost of the layers so far, by the buckets they may take
     chosen = np.empty((len(units), capacity + 1), np.uint8)
     for layer, (layer_units, layer_costs) in enumerate(zip(units, gains, strict=True)):
         best, chosen[layer] = _with_layer(best, layer_units, layer_costs)
+
+    # of equal costs the one that takes fewest buckets
     return _traced_back(chosen, units, start=int(np.argmax(best == best[-1])))
 
 
@@ -77,10 +82,12 @@ def _with_layer(
     """The smallest summed cost with one layer more, and the choice for it, by the buckets that may be taken."""
     best = np.full_like(before, np.inf)
     chosen = np.zeros(before.shape, np.uint8)
+
     for choice in np.argsort(units, kind="stable"):
         taken = int(units[choice])
         if taken >= len(before):
             break
+
         candidate = before[: len(before) - taken] + costs[choice]
         better = candidate < best[taken:]
         best[taken:][better] = candidate[better]

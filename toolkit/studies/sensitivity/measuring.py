@@ -99,11 +99,13 @@ def measured_options(options: QuantizeOptions) -> QuantizeOptions:
 def _packed(state: NetworkState, bits: Mapping[str, int]) -> WidthFile:
     """Write the file, decode it bit-exactly, and see where its bytes are."""
     model = freeze_state(state)
+
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.press"
         size = write_artifact(path, model)  # refuses what does not decode to the same bits
         with open_artifact(path) as artifact:
             tensor_bytes = {record.name: record.n_bytes for record in artifact.records}
+
     return WidthFile(
         dict(bits),
         size,
@@ -135,6 +137,7 @@ def measuring_images(images: ImageSet, *, limit: int, seed: int) -> tuple[str, S
         seed: Of the draw.
     """
     name, split = ("validation", images.validation) if len(images.validation) else ("training", images.train)
+
     drawn = np.random.default_rng(seed).permutation(len(split))[:limit]
     return name, split.take(np.sort(drawn))
 
@@ -222,10 +225,12 @@ def measure(files: WidthFiles, split: DeviceSplit, bits: Sequence[int], progress
         InputError: The loss of the network is not finite.
     """
     uniform = {width: files.uniform(width) for width in bits}
+
     progress.start("measure", 1 + len(files.layers) * len(bits))
     try:
         reference = quality_with({}, files.state.network, split)
         progress.advance("reference")
+
         alone: dict[str, dict[int, Quality]] = {}
         for layer in files.layers:
             alone[layer] = {}
@@ -235,6 +240,7 @@ def measure(files: WidthFiles, split: DeviceSplit, bits: Sequence[int], progress
                 progress.advance(f"{layer}, {width} bits")
     finally:
         progress.finish()
+
     return Sensitivity(
         {name: weight.numel() for name, weight in weight_layers(files.state.network).items()},
         tuple(bits),
@@ -289,6 +295,7 @@ def propose(sensitivity: Sensitivity, files: WidthFiles, *, budget: int) -> Widt
     uniform = [files.uniform(width) for width in sensitivity.bits]
     if uniform[-1].size_bytes <= budget:
         return uniform[-1]
+
     solved = _solved(sensitivity, files, uniform, budget)
     candidates = [*uniform, smallest_file(files, sensitivity.bits), *solved]
     fitting = [file for file in candidates if file.size_bytes <= budget]
@@ -306,6 +313,7 @@ def _solved(
     """
     costs, sizes = sensitivity.costs(), sensitivity.sizes()
     limit = budget - min(file.size_bytes - sum(file.layer_bytes.values()) for file in uniform)
+
     for doublings in range(_ROUNDS):
         if limit < least_budget(sizes):
             break
@@ -314,6 +322,7 @@ def _solved(
         yield file
         if file.size_bytes <= budget:
             return
+
         estimate = int(sizes[np.arange(len(choices)), choices].sum())
         limit = estimate - 2**doublings * (file.size_bytes - budget)
 

@@ -59,6 +59,7 @@ def train_plainly(
     """
     loader = _loader(images, options, workers=workers, pin_memory=device.type == "cuda")
     network.to(device).train()
+
     criterion = nn.CrossEntropyLoss()
     optimiser = torch.optim.SGD(
         network.parameters(),
@@ -67,17 +68,21 @@ def train_plainly(
         nesterov=options.nesterov,
         weight_decay=options.weight_decay,
     )
+
     speeds = []
     for _ in range(options.epochs):
         began, loss_sum = time.perf_counter(), 0.0
         for inputs, labels in loader:
             x, y = inputs.to(device, non_blocking=True), labels.to(device, non_blocking=True)
+
             optimiser.zero_grad()
             loss = criterion(network(x), y)
             loss.backward()
             optimiser.step()
+
             loss_sum += loss.item()
         speeds.append(len(images.train) / (time.perf_counter() - began))
+
     return speeds
 
 

@@ -92,6 +92,7 @@ def measure_training(
     """
     if find_spec("torch") is None:
         raise InputError("this command trains, and torch is not installed: pip install 'modelpress[train]'")
+
     measured: dict[Way, list[Measurement]] = {way: [] for way in Way}
     progress.start("training", rounds * len(Way))
     try:
@@ -103,6 +104,7 @@ def measure_training(
                 progress.note(f"round {number}/{rounds}, {way}: {done[-1].images_per_second:,.0f} images/s")
     finally:
         progress.finish()
+
     first = measured[Way.PLAIN][0]
     return {
         "schema_version": SCHEMA_VERSION,
@@ -125,6 +127,7 @@ def _in_a_process(job: TrainingJob) -> Measurement:
         text=True,
         check=False,
     )
+
     answer = (done.stdout.strip().splitlines() or [""])[-1]
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]

@@ -42,6 +42,7 @@ def measure(job: TrainingJob) -> Measurement:
     device = device_of(recipe.run.model_copy(update={"bf16": bf16}))
     images = _training_images(recipe, device, job.images)
     options = _options(recipe.finetune, job.batch)
+
     network = new_network(recipe.model, seed=recipe.seed, n_classes=len(images.class_names))
     if job.way is Way.PLAIN:
         speeds = train_plainly(network, images, options, device.torch_device, workers=job.workers)
@@ -49,12 +50,14 @@ def measure(job: TrainingJob) -> Measurement:
         device.place(network)
         recipe = _finetuning(recipe, options, job.way)
         speeds = _train_here(NetworkState(network, recipe.model), images, recipe, device, way=job.way)
+
     return Measurement(images_per_second=speeds[-1], images=len(images.train), device=device.describe())
 
 
 def _training_images(recipe: Recipe, device: Device, n_images: int | None) -> ImageSet:
     images = load_image_set(recipe.data.dataset, folder=recipe.data.dir, download=recipe.data.download)
     n_there = len(images.train)
+
     if n_images is None:
         n_images = min(_IMAGES_ON_CPU, n_there) if device.torch_device.type == "cpu" else n_there
     if n_images > n_there:
