@@ -134,6 +134,7 @@ def _fidelity(
         ModelError: A float ONNX file holds other weights than the artifact.
     """
     _check_weights(models, recipe)
+
     records = [
         compare_logits(trained, logits[name], reference_name="PyTorch, fake-quantized", candidate_name=name)
         for name in logits

@@ -27,6 +27,7 @@ def new_network(model: ModelOptions, *, seed: int, n_classes: int = 10) -> nn.Mo
 def save_network(path: Path, state: NetworkState) -> None:
     """Write one safetensors file; its tensors are a plain state dict, everything else is metadata."""
     state.compressed().settle()
+
     contract = state.contract
     save_state(
         path,
@@ -102,6 +103,7 @@ class _Facts:
         """Raises KeyError, TypeError, ValueError or AttributeError where something is not as written."""
         if "model" in metadata:
             model = ModelOptions(arch=metadata["model"]["arch"], shortcut=metadata["model"]["shortcut"])
+
         contract = metadata.get("contract")
         return cls(
             model,

@@ -13,10 +13,10 @@ from modelpress.toolkit.compression.network import CompressedNetwork
 from modelpress.toolkit.compression.network_file import new_network, save_network
 from modelpress.toolkit.compression.passes.batch_norm import batch_norm
 from modelpress.toolkit.compression.passes.finetune import finetune
+from modelpress.toolkit.compression.passes.quantization_start import QuantizationStart
 from modelpress.toolkit.compression.passes.quantize import with_quantizers
 from modelpress.toolkit.compression.quantization.least_error import least_error_grid
 from modelpress.toolkit.compression.quantization.quantizers import QuantizerSpec
-from modelpress.toolkit.compression.quantization.start import QuantizationStart
 from modelpress.toolkit.compression.state import NetworkState
 from modelpress.toolkit.compression.teacher import teacher_for
 from modelpress.toolkit.compression.work import Work

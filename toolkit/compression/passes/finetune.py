@@ -6,9 +6,9 @@ import torch
 
 from modelpress.toolkit.compression.fitting import fit
 from modelpress.toolkit.compression.network import CompressedNetwork
+from modelpress.toolkit.compression.passes.quantization_start import QuantizationStart
 from modelpress.toolkit.compression.pruning.removal import prunable_layers, removed_weights, with_masks
 from modelpress.toolkit.compression.pruning.schedule import PruningSchedule
-from modelpress.toolkit.compression.quantization.start import QuantizationStart
 from modelpress.toolkit.compression.state import NetworkState
 from modelpress.toolkit.compression.work import Work
 from modelpress.toolkit.recipe import PruneOptions, Recipe

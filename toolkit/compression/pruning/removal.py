@@ -64,6 +64,7 @@ def _summary(pruned: NetworkState, options: PruneOptions) -> dict[str, object]:
         "removed": sum(int((~masks[name]).sum()) for name in prunable if name in masks),
         "layers": {name: sparsity_of(mask.cpu().numpy()) for name, mask in masks.items()},
     }
+
     if options.by_penalty:
         summary |= {"penalty": options.penalty, "penalty_warmup": options.penalty_warmup}
     return summary

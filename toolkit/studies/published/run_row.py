@@ -19,10 +19,8 @@ from modelpress.toolkit.compression.state import NetworkState
 from modelpress.toolkit.compression.work import NETWORK_FILES, Point, Work, network_files
 from modelpress.toolkit.data.image_set import ImageSet, normalised
 from modelpress.toolkit.output_folder import file_facts, state_path, write_json
-from modelpress.toolkit.progress import Progress
 from modelpress.toolkit.recipe import Recipe
 from modelpress.toolkit.studies.published.rows import Row
-from modelpress.toolkit.training.device import Device
 
 PRESS, RECORD = "model.press", "row.json"
 CHECKPOINT = NETWORK_FILES["finetune"]
@@ -112,35 +110,23 @@ def forget_row(folder: Path) -> None:
             path.unlink()
 
 
-def run_row(
-    row: Row,
-    recipe: Recipe,
-    images: ImageSet,
-    device: Device,
-    *,
-    start: Path,
-    folder: Path,
-    environment: dict[str, Any],
-    progress: Progress,
-) -> RowRecord:
+def run_row(row: Row, work: Work, *, start: Path, folder: Path, environment: dict[str, Any]) -> RowRecord:
     """Carry out a row; its network, its packed file and its record are in `folder`.
 
     An unfinished training in the folder goes on where it stopped.
 
     Args:
         row: What it is.
-        recipe: What it does.
-        images: With its validation split held out.
-        device: Where to train.
+        work: What it does; images have their validation split held out.
         start: Checkpoint it starts from.
         folder: Of this row alone.
         environment: Goes into the record.
-        progress: Told of every stage.
 
     Raises:
         Interrupted: Stopped on request.
         InputError: The checkpoint does not fit.
     """
+    recipe, images = work.recipe, work.images
     _make(folder)
 
     zeros: dict[str, float] = {}
@@ -150,21 +136,15 @@ def run_row(
         if point == "finetuned":  # the next file written is another checkpoint than the record's
             (folder / RECORD).unlink(missing_ok=True)
 
-    work = Work(
-        recipe=recipe,
-        images=images,
-        device=device,
-        progress=progress,
-        outputs=network_files(folder),
-        resume=True,
-        watch=watch,
-    )
-    trained = compress(_started(start, recipe, images, device), work)
+    watched = replace(work, outputs=network_files(folder), resume=True, watch=watch)
+    trained = compress(_started(start, work), watched)
     size = write_artifact(folder / PRESS, freeze_state(trained), effort=recipe.pack.effort)
     accuracy = _accuracy(folder / PRESS, images)
+
     epochs = trained.history.get("finetune", [])
     seconds = sum(epoch["seconds"] for epoch in epochs)
     n_trained = sum(epoch["seconds"] * epoch["images_per_second"] for epoch in epochs)
+
     record = RowRecord(
         name=row.name,
         study=row.study,
@@ -187,6 +167,7 @@ def run_row(
         dataset=images.fingerprint(),
         environment=environment,
     )
+
     write_json(folder / RECORD, asdict(record))
     unfinished = state_path(folder / CHECKPOINT)
     unfinished.unlink(missing_ok=True)  # only now: a row killed before is resumed from it
@@ -200,10 +181,11 @@ def _make(folder: Path) -> None:
         raise InputError(f"folder {folder} cannot be created: {error.strerror}") from error
 
 
-def _started(start: Path, recipe: Recipe, images: ImageSet, device: Device) -> NetworkState:
+def _started(start: Path, work: Work) -> NetworkState:
     """On the device, without the history of what was done to it before."""
-    model = recipe.model.model_copy(update={"checkpoint": str(start)})
-    return replace(starting_network(recipe.model_copy(update={"model": model}), images, device), history={})
+    model = work.recipe.model.model_copy(update={"checkpoint": str(start)})
+    recipe = work.recipe.model_copy(update={"model": model})
+    return replace(starting_network(recipe, work.images, work.device), history={})
 
 
 def _accuracy(file: Path, images: ImageSet) -> float:

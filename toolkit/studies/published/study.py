@@ -1,13 +1,14 @@
 """A whole study: chosen rows one after the other, each kept as soon as it is measured."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from modelpress.benchmarks.environment import describe_environment
 from modelpress.export.errors import InputError
 from modelpress.toolkit.compression.starting import check_dense, starting_network
-from modelpress.toolkit.data.image_set import load_image_set
+from modelpress.toolkit.compression.work import Work
+from modelpress.toolkit.data.image_set import ImageSet, load_image_set
 from modelpress.toolkit.output_folder import file_facts
 from modelpress.toolkit.progress import Progress
 from modelpress.toolkit.recipe import Recipe
@@ -98,6 +99,7 @@ def run_study(plan: StudyPlan, progress: Progress, *, overwrite: bool = False) -
         InputError: Data or checkpoint are not usable.
     """
     base = plan.base
+
     device = device_of(base.run)
     images = load_image_set(base.data.dataset, folder=base.data.dir, download=base.data.download)
     check_dense(starting_network(base, images, device))
@@ -105,39 +107,48 @@ def run_study(plan: StudyPlan, progress: Progress, *, overwrite: bool = False) -
     if overwrite:  # only now: a mistyped path costs no results
         for name in plan.asked_for:
             forget_row(plan.folder(name))
+
     environment = {**describe_environment(), "training_device": device.describe()}
     records = []
-    for row, recipe in plan.rows:
-        start = plan.start(row)
-        source = _sha256(start)
-        record = finished_row(plan.folder(row.name), recipe, source=source, dataset=images.fingerprint())
-        progress.stage(f"{row.name}: {row.method}")
-        if record is None:
-            epochs = recipe.finetune.epochs
-            progress.note(f"epochs of training: {epochs}" if epochs else "no training")
-            held_out = images.hold_out(recipe.data.validation)
-            record = run_row(
-                row,
-                recipe,
-                held_out,
-                device,
-                start=start,
-                folder=plan.folder(row.name),
-                environment=environment,
-                progress=progress,
-            )
-            progress.note(
-                f"{record.top1:.2%} of {record.n_images:,} test images, {record.size_bytes:,} bytes"
-            )
-        else:
-            progress.note(f"{record.top1:.2%}, measured before")
-        records.append(record)
+    for row, recipe in plan.rows:  # one after the other: a row may start from the network of an earlier one
+        work = Work(recipe=recipe, images=images, device=device, progress=progress)
+        records.append(_measured(plan, row, work, environment))
+
     for row, recipe in plan.others:
-        if plan.start(row).is_file():
-            source = _sha256(plan.start(row))
-            earlier = finished_row(plan.folder(row.name), recipe, source=source, dataset=images.fingerprint())
-            records += [] if earlier is None else [earlier]
+        earlier = _measured_before(plan, row, recipe, images) if plan.start(row).is_file() else None
+        records += [] if earlier is None else [earlier]
     return sorted(records, key=lambda record: list(ROWS).index(record.name))
+
+
+def _measured(plan: StudyPlan, row: Row, work: Work, environment: dict[str, Any]) -> RowRecord:
+    """The row's record, of an earlier run if there is one.
+
+    Args:
+        plan: Says where the row starts and what it writes.
+        row: Which.
+        work: Its images are all of them; the row holds out its own.
+        environment: Goes into the record.
+    """
+    recipe, progress = work.recipe, work.progress
+    earlier = _measured_before(plan, row, recipe, work.images)
+    progress.stage(f"{row.name}: {row.method}")
+    if earlier is not None:
+        progress.note(f"{earlier.top1:.2%}, measured before")
+        return earlier
+
+    epochs = recipe.finetune.epochs
+    progress.note(f"epochs of training: {epochs}" if epochs else "no training")
+    held_out = replace(work, images=work.images.hold_out(recipe.data.validation))
+    record = run_row(
+        row, held_out, start=plan.start(row), folder=plan.folder(row.name), environment=environment
+    )
+    progress.note(f"{record.top1:.2%} of {record.n_images:,} test images, {record.size_bytes:,} bytes")
+    return record
+
+
+def _measured_before(plan: StudyPlan, row: Row, recipe: Recipe, images: ImageSet) -> RowRecord | None:
+    source = _sha256(plan.start(row))
+    return finished_row(plan.folder(row.name), recipe, source=source, dataset=images.fingerprint())
 
 
 def study_record(plan: StudyPlan, records: list[RowRecord]) -> dict[str, Any]:

@@ -95,6 +95,7 @@ def _loader(
         raise InputError(
             "torchvision, which the plain loop needs, is not installed: pip install 'modelpress[train]'"
         ) from error
+
     side = images.train.images.shape[-1]
     steps = [
         transforms.RandomCrop(side, padding=options.padding),
@@ -102,6 +103,7 @@ def _loader(
         transforms.ToTensor(),
         transforms.Normalize(images.mean, images.std),
     ]
+
     return DataLoader(
         PictureDataset(images.train, transforms.Compose(steps)),
         batch_size=options.batch,
