@@ -4,7 +4,6 @@ from collections import defaultdict
 
 import onnx
 
-ONNX_DOMAINS = ("", "ai.onnx")
 # operators whose result is another one at every call, even on constants
 _RANDOM = frozenset(
     {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
@@ -112,13 +111,3 @@ def _captured(node: onnx.NodeProto) -> set[str]:
             used = {name for inner in graph.node for name in _needs(inner)} | {v.name for v in graph.output}
             names |= used - made
     return names
-
-
-def attribute_of(node: onnx.NodeProto, name: str, default: int) -> int:
-    """An integer attribute of a node.
-
-    Example:
-        >>> attribute_of(onnx.helper.make_node("Gemm", ["x", "w"], ["y"], transB=1), "transB", 0)
-        1
-    """
-    return next((int(a.i) for a in node.attribute if a.name == name), default)
