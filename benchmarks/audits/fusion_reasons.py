@@ -195,7 +195,9 @@ class Diagnosis:
     def _channel_axis(self, node: onnx.NodeProto) -> int | None:
         """The axis of a node's weight that counts its output channels."""
         place = self._weight_place(node)
-        return None if place is None else place.channel_axis(node, n_axes=self._n_axes(node.input[place.place]))
+        return (
+            None if place is None else place.channel_axis(node, n_axes=self._n_axes(node.input[place.place]))
+        )
 
     def _n_axes(self, name: str) -> int:
         """Of the codes that a DequantizeLinear makes a weight from; of computed ones unknown, and mostly two."""

@@ -9,7 +9,7 @@ import onnxruntime as ort
 from google.protobuf.message import DecodeError
 
 from modelpress.export.errors import InputError
-from modelpress.export.graphs.building import has_external_data, metadata
+from modelpress.export.graphs.parts import has_external_data, metadata
 from modelpress.export.onnx_flavours import emit
 from modelpress.export.press.artifact import Artifact, TensorUsage, open_artifact, read_artifact
 from modelpress.export.press.frame import MAGIC

@@ -11,8 +11,8 @@ from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
 from modelpress.export.errors import InputError
-from modelpress.export.graphs.building import constants, initializers
 from modelpress.export.graphs.index import GraphIndex
+from modelpress.export.graphs.initializers import constants, initializers
 from modelpress.export.graphs.operators import WeightInput, attribute_of, layer_weights, weight_inputs
 
 Array = npt.NDArray[np.generic]

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from modelpress.export.graphs.building import graphs_of, names_in
+from modelpress.export.graphs.parts import graphs_of, names_in
 from modelpress.export.lazy_tensors import spec_of
 from modelpress.export.quantized import QuantizedModel, QuantizedTensor, Tensor, dense_array
 

@@ -4,7 +4,7 @@ import onnx
 from onnx import helper
 
 from modelpress.export.errors import ModelError
-from modelpress.export.graphs.building import with_initializers
+from modelpress.export.graphs.initializers import with_initializers
 from modelpress.export.lazy_tensors import spec_of
 from modelpress.export.quantized import QuantizedModel, dense_array
 

@@ -2,7 +2,7 @@
 
 import onnx
 
-from modelpress.export.graphs.building import graphs_of
+from modelpress.export.graphs.parts import graphs_of
 from modelpress.export.quantized import QuantizedModel
 
 

@@ -17,8 +17,8 @@ from onnx import numpy_helper
 
 from modelpress.export.errors import InputError, ModelError
 from modelpress.export.files.mapped import MappedFile
-from modelpress.export.graphs.building import graphs_of, has_external_data
 from modelpress.export.graphs.external_data import external_file, external_range
+from modelpress.export.graphs.parts import graphs_of, has_external_data
 from modelpress.export.graphs.protobuf_wire import LENGTH_DELIMITED, Field
 from modelpress.export.graphs.tensor_scan import (
     StoredTensor,

@@ -13,8 +13,8 @@ import onnx
 
 from modelpress.export.errors import InputError
 from modelpress.export.files.atomic import atomic_writer
-from modelpress.export.graphs.building import with_initializers
 from modelpress.export.graphs.check import check_graph
+from modelpress.export.graphs.initializers import with_initializers
 from modelpress.export.graphs.stream import write_onnx_stream
 from modelpress.export.onnx_flavours.emission import Emission
 from modelpress.export.onnx_flavours.int8_storage import int8_dense, int8_sparse

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import onnx
 from onnx import helper
 
-from modelpress.export.graphs.building import names_in
+from modelpress.export.graphs.parts import names_in
 
 MIN_OPSET = 13  # Split and the reductions take their sizes as inputs since then
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"

@@ -16,8 +16,8 @@ import onnx
 
 from modelpress.export.errors import ModelError
 from modelpress.export.graphs.batch_norm import fold_batch_norm
-from modelpress.export.graphs.building import opset_of
 from modelpress.export.graphs.constant_identities import without_constant_identities
+from modelpress.export.graphs.parts import opset_of
 from modelpress.export.onnx_flavours.int8_graph import QdqWriter, Range
 from modelpress.export.onnx_flavours.int8_regions import Regions, find_regions
 from modelpress.export.onnx_flavours.int8_weights import INT8_LIMIT, REDUCED_LIMIT, Int8Weight

@@ -11,7 +11,8 @@ import onnx
 from onnx import helper
 
 from modelpress.export.errors import ModelError
-from modelpress.export.graphs.building import constants, graphs_of, names_in
+from modelpress.export.graphs.initializers import constants
+from modelpress.export.graphs.parts import graphs_of, names_in
 from modelpress.export.lazy_tensors import spec_of
 from modelpress.export.onnx_flavours.int8_regions import Regions, WeightUse
 from modelpress.export.onnx_flavours.int8_weights import Int8Weight, int8_weight

@@ -19,7 +19,8 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto
 
-from modelpress.export.graphs.building import constants, graphs_of
+from modelpress.export.graphs.initializers import constants
+from modelpress.export.graphs.parts import graphs_of
 from modelpress.export.lazy_tensors import spec_of
 from modelpress.export.quantized import QuantizedModel, dense_array
 

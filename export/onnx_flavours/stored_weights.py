@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from modelpress.export.errors import ModelError
-from modelpress.export.graphs.building import opset_of
+from modelpress.export.graphs.parts import opset_of
 from modelpress.export.onnx_flavours.bit_fields import pack_fields, unpack_fields
 from modelpress.export.onnx_flavours.constant_nodes import MIN_OPSET, ConstantNodes, in_front, unused_names
 from modelpress.export.onnx_flavours.emission import Emission

@@ -11,7 +11,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from modelpress.export.errors import InputError, ModelError
-from modelpress.export.graphs.building import metadata
+from modelpress.export.graphs.parts import metadata
 from modelpress.export.post_training.observers import (
     Extremes,
     Histogram,

@@ -22,7 +22,7 @@ from modelpress.export.coding.code_table import CodeTable
 from modelpress.export.errors import ArtifactError, ChecksumMismatch, DamagedArtifact, InputError, ModelError
 from modelpress.export.files.atomic import atomic_writer
 from modelpress.export.files.blocks import blocks
-from modelpress.export.graphs.building import check_self_contained
+from modelpress.export.graphs.parts import check_self_contained
 from modelpress.export.lazy_tensors import LazyTensors
 from modelpress.export.press.directory import (
     MAX_TENSORS,

@@ -16,7 +16,7 @@ from modelpress.benchmarks.subjects.model_file import open_model
 from modelpress.export.coding.byte_parts import PARTS
 from modelpress.export.errors import InputError, ModelError
 from modelpress.export.files.atomic import atomic_writer
-from modelpress.export.graphs.building import metadata
+from modelpress.export.graphs.parts import metadata
 from modelpress.export.onnx_flavours import emit, write_onnx
 from modelpress.export.press.artifact import (
     DEFAULT_MAX_DECODED_BYTES,

@@ -23,7 +23,7 @@ from modelpress.benchmarks.report.page import write_report
 from modelpress.benchmarks.subjects.model_file import ModelFile, open_model
 from modelpress.benchmarks.suite import add_accuracies, add_audits, add_latency, describe_model
 from modelpress.export.errors import InputError, ModelError
-from modelpress.export.graphs.building import metadata
+from modelpress.export.graphs.parts import metadata
 from modelpress.export.onnx_flavours import FLAVOURS, prepare, write_emission, write_onnx
 from modelpress.export.post_training.calibration import CalibrationMethod, CalibrationOptions
 from modelpress.export.press.artifact import read_artifact, write_artifact

@@ -4,7 +4,8 @@ import pytest
 
 from modelpress.benchmarks.audits.fidelity import tensors_that_differ
 from modelpress.export.errors import InputError, ModelError
-from modelpress.export.graphs.building import INPUT, GraphBuilder, metadata
+from modelpress.export.graphs.building import INPUT, GraphBuilder
+from modelpress.export.graphs.parts import metadata
 from modelpress.export.onnx_flavours import emit
 from modelpress.export.press.artifact import decode_artifact, encode_artifact
 from modelpress.export.runtime import open_session, run_batched
