@@ -14,6 +14,7 @@ from onnx import TensorProto
 
 from modelpress.export.errors import InputError, ModelError
 from modelpress.export.graphs.external_data import MAX_ENTRIES
+from modelpress.export.graphs.operators import is_standard
 from modelpress.export.graphs.protobuf_wire import LENGTH_DELIMITED, Field, fields
 from modelpress.export.tensor_spec import DTYPES, MAX_DIMENSIONS, MAX_ELEMENTS, TensorSpec
 
@@ -110,7 +111,7 @@ def scan_constant(data: memoryview, node: Field) -> StoredTensor | None:
     shell, attributes = parse_shell(
         data, node.payload, node.end, onnx.NodeProto, is_bulky=lambda field: field.number == _NODE_ATTRIBUTE
     )
-    if shell.op_type != "Constant" or shell.domain not in ("", "ai.onnx"):
+    if shell.op_type != "Constant" or not is_standard(shell):
         return None
     if len(shell.output) != 1 or len(attributes) != 1 or attributes[0].wire_type != LENGTH_DELIMITED:
         return None

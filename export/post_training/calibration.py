@@ -11,6 +11,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from modelpress.export.errors import InputError, ModelError
+from modelpress.export.graphs.index import GraphIndex
 from modelpress.export.graphs.parts import metadata
 from modelpress.export.post_training.observers import (
     Extremes,
@@ -156,18 +157,15 @@ def _chosen(histogram: Histogram, options: CalibrationOptions) -> Range:
 
 def _observed(model: QuantizedModel, activations: Sequence[str]) -> QuantizedModel:
     """The model with these activations as its only outputs."""
-    produced = {name for node in model.graph.graph.node for name in node.output}
+    index = GraphIndex(model.graph.graph)
     inputs = {value.name for value in model.graph.graph.input}
     for name in activations:
-        if name not in produced | inputs:
+        if name not in index.producers and name not in inputs:
             raise ModelError(f"{name}: no node of the graph makes this activation")
     graph = onnx.ModelProto()
     graph.CopyFrom(model.graph)
-    wanted = [name for name in activations if name in produced]
-    known = {value.name for value in graph.graph.output}
-    graph.graph.output.extend(
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in wanted if name not in known
-    )
+    wanted = [name for name in activations if name in index.producers and name not in index.outputs]
+    graph.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in wanted)
     return QuantizedModel(graph, model.tensors)
 
 
