@@ -10,6 +10,7 @@ import onnx
 
 from modelpress.export.errors import ModelError
 from modelpress.export.files.blocks import blocks
+from modelpress.export.tensor_spec import ONNX_TYPES, TensorSpec
 
 FloatArray = npt.NDArray[np.float32]
 MIN_BITS, MAX_BITS = 2, 8
@@ -78,6 +79,11 @@ class QuantizedTensor:
     def shape(self) -> tuple[int, ...]:
         """Shape of the weight."""
         return self.codes.shape
+
+    @property
+    def spec(self) -> TensorSpec:
+        """Shape and type of the decoded weight."""
+        return TensorSpec(self.shape, ONNX_TYPES[np.dtype(self.dtype).newbyteorder("<")])
 
     @property
     def code_range(self) -> tuple[int, int]:

@@ -18,7 +18,7 @@ from modelpress.export.tensor_spec import TensorSpec
 
 
 @dataclass(frozen=True)
-class PackOptions:
+class WeightOptions:
     """What becomes of the weights of an ONNX model.
 
     Attributes:
@@ -119,7 +119,7 @@ class PackInput:
     objection: str | None
 
 
-def open_for_packing(path: Path, options: PackOptions, *, allow_external_data: bool = False) -> PackInput:
+def open_for_packing(path: Path, options: WeightOptions, *, allow_external_data: bool = False) -> PackInput:
     """Open and check an ONNX file.
 
     Args:
@@ -141,7 +141,7 @@ def open_for_packing(path: Path, options: PackOptions, *, allow_external_data: b
     return PackInput(QuantizedModel(source.graph, tensors), tensors, source.tensors.size_bytes, objection)
 
 
-def _axes(graph: onnx.GraphProto, tensors: OnnxTensors, options: PackOptions) -> dict[str, int | None]:
+def _axes(graph: onnx.GraphProto, tensors: OnnxTensors, options: WeightOptions) -> dict[str, int | None]:
     """The channel axis of every tensor that is quantized; None: one scale for all of it."""
     if options.lossless:
         return {}

@@ -35,7 +35,6 @@ from modelpress.export.press.encodings.bitmap import BitmapCoder
 from modelpress.export.press.encodings.choice import Choice, choose, choose_alone
 from modelpress.export.press.encodings.dense import DenseCoder
 from modelpress.export.press.encodings.file_state import FileState
-from modelpress.export.press.encodings.grid import spec_of
 from modelpress.export.press.encodings.huffman_blob import NO_SHARED, HuffmanPlan
 from modelpress.export.press.encodings.slab_coder import SlabCoder
 from modelpress.export.quantized import QuantizedTensor, Tensor
@@ -51,7 +50,7 @@ Blob = tuple[int, PartWriter]  # encoding id, content
 
 def huffman_plans(tensor: QuantizedTensor, coders: Iterable[type[SlabCoder]]) -> list[HuffmanPlan]:
     """What the coders would write, less those that cannot be the smallest whatever tables they may share."""
-    spec = spec_of(tensor)
+    spec = tensor.spec
     plans = huffman_blob.survey(tensor, [coder for kind in coders for coder in kind.candidates(spec)])
     best = min(plan.n_bytes(NO_SHARED) for plan in plans)
     return [plan for plan in plans if plan.entropy_bytes() <= best]
@@ -92,7 +91,7 @@ class Plan:
         if not isinstance(tensor, QuantizedTensor):
             return encode_array(tensor)
         plan = self.choice.plans[self.numbers[name]]
-        if self.mixed and tensor.codes.size and mixed_contexts.holds(spec_of(tensor)):
+        if self.mixed and tensor.codes.size and mixed_contexts.holds(tensor.spec):
             before = state.mixing.copy()
             writer = mixed_contexts.encode(tensor, state)
             limit = packed.size(tensor) if plan is None else plan.n_bytes(self.choice.shared)

@@ -26,7 +26,8 @@ from modelpress.export.errors import InputError, ModelError
 from modelpress.export.graphs.parts import metadata
 from modelpress.export.onnx_flavours import FLAVOURS, prepare, write_emission, write_onnx
 from modelpress.export.post_training.calibration import CalibrationMethod, CalibrationOptions
-from modelpress.export.press.artifact import read_artifact, write_artifact
+from modelpress.export.press.reading import read_artifact
+from modelpress.export.press.writing import write_artifact
 from modelpress.export.quantized import QuantizedModel
 from modelpress.toolkit.commands.onnx_writing import calibrated_ranges
 from modelpress.toolkit.compression.chain import CHECKPOINT, PRUNED_NETWORK, compress

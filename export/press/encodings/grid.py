@@ -25,7 +25,7 @@ _QUANTIZED_TYPES = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
 
 
 @dataclass(frozen=True)
-class Grid:
+class StoredGrid:
     """Everything of a `QuantizedTensor` but its codes.
 
     Attributes:
@@ -71,15 +71,10 @@ class Grid:
             raise DamagedArtifact(str(error)) from error
 
 
-def spec_of(tensor: QuantizedTensor) -> TensorSpec:
-    """Shape and type that the directory gives for a quantized tensor."""
-    return TensorSpec(tensor.shape, int(onnx.helper.np_dtype_to_tensor_dtype(np.dtype(tensor.dtype))))
-
-
-def grid_of(tensor: QuantizedTensor) -> Grid:
+def grid_of(tensor: QuantizedTensor) -> StoredGrid:
     """The grid of a tensor."""
-    return Grid(
-        spec_of(tensor),
+    return StoredGrid(
+        tensor.spec,
         tensor.bits,
         np.asarray(tensor.scale, np.float32),
         None if tensor.offset is None else np.asarray(tensor.offset, np.float32),
@@ -89,7 +84,7 @@ def grid_of(tensor: QuantizedTensor) -> Grid:
     )
 
 
-def write_grid(writer: PartWriter, grid: Grid) -> None:
+def write_grid(writer: PartWriter, grid: StoredGrid) -> None:
     """Width and axis, flags, parameters; each parameter in half precision where that loses nothing."""
     flags = (
         _OFFSET * (grid.offset is not None)
@@ -111,7 +106,7 @@ def write_grid(writer: PartWriter, grid: Grid) -> None:
     writer.add("scales", b"".join(parameters))
 
 
-def grid_bytes(grid: Grid) -> int:
+def grid_bytes(grid: StoredGrid) -> int:
     """Length of the grid as stored."""
     writer = PartWriter()
     write_grid(writer, grid)
@@ -127,7 +122,7 @@ def fits_half(values: npt.NDArray[np.floating]) -> bool:
         )
 
 
-def read_grid(reader: PartReader, spec: TensorSpec) -> Grid:
+def read_grid(reader: PartReader, spec: TensorSpec) -> StoredGrid:
     """Undo `write_grid`.
 
     Raises:
@@ -139,7 +134,7 @@ def read_grid(reader: PartReader, spec: TensorSpec) -> Grid:
     )
 
 
-def read_grid_1_0(reader: PartReader, spec: TensorSpec) -> Grid:
+def read_grid_1_0(reader: PartReader, spec: TensorSpec) -> StoredGrid:
     """The grid of the encodings of version 1.0: channels along axis 0, parameters in float32."""
     bits, flags = reader.unpack("BB")
     if spec.onnx_type != onnx.TensorProto.FLOAT:
@@ -149,7 +144,7 @@ def read_grid_1_0(reader: PartReader, spec: TensorSpec) -> Grid:
 
 def _read_grid(
     reader: PartReader, spec: TensorSpec, *, bits: int, axis: int, flags: int, all_flags: int
-) -> Grid:
+) -> StoredGrid:
     if spec.onnx_type not in _QUANTIZED_TYPES or not spec.shape:
         raise DamagedArtifact("a quantized tensor must be float32 or float16 with at least one axis")
     if axis >= len(spec.shape):
@@ -170,7 +165,7 @@ def _read_grid(
         if flags & _CHANNEL_SCALE
         else None
     )
-    return Grid(spec, bits, scale, offset, channel_scale, bool(flags & _SUPPORT), axis)
+    return StoredGrid(spec, bits, scale, offset, channel_scale, bool(flags & _SUPPORT), axis)
 
 
 def _check_flags(flags: int, all_flags: int) -> None:

@@ -141,7 +141,7 @@ def read(
     """Undo `write`.
 
     Raises:
-        DamagedArtifact: Grid, parameters, tables or runs contradict each other or the shape.
+        DamagedArtifact: StoredGrid, parameters, tables or runs contradict each other or the shape.
     """
     grid = read_grid(reader, spec)
     coder = kind.from_parameters(reader)

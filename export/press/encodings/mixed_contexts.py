@@ -5,7 +5,7 @@ from math import prod
 from modelpress.export.coding.byte_parts import PartReader, PartWriter
 from modelpress.export.errors import DamagedArtifact
 from modelpress.export.press.encodings.file_state import FileState
-from modelpress.export.press.encodings.grid import Grid, grid_of, read_grid, write_grid
+from modelpress.export.press.encodings.grid import StoredGrid, grid_of, read_grid, write_grid
 from modelpress.export.press.encodings.levels import LevelSink, level_bounds, levels_of
 from modelpress.export.press.encodings.slabs import read_slabs, write_slabs
 from modelpress.export.quantized import QuantizedTensor
@@ -82,5 +82,5 @@ def _row_slabs(spec: TensorSpec) -> list[tuple[int, int]]:
     return [(start * row, min(start + step, rows) * row) for start in range(0, rows, step)]
 
 
-def _max_level(grid: Grid) -> int:
+def _max_level(grid: StoredGrid) -> int:
     return max(map(abs, level_bounds(grid)))

@@ -4,7 +4,7 @@ import numpy as np
 
 from modelpress.export.coding.bits import pack_fixed_width, unpack_fixed_width
 from modelpress.export.coding.byte_parts import PartReader, PartWriter
-from modelpress.export.press.encodings.grid import Grid, grid_bytes, grid_of, read_grid, write_grid
+from modelpress.export.press.encodings.grid import StoredGrid, grid_bytes, grid_of, read_grid, write_grid
 from modelpress.export.press.encodings.levels import LevelSink, level_bounds, levels_of
 from modelpress.export.quantized import QuantizedTensor, Tensor
 from modelpress.export.tensor_spec import TensorSpec
@@ -47,6 +47,6 @@ def decode(reader: PartReader, spec: TensorSpec) -> Tensor:
     return sink.tensor()
 
 
-def _width(grid: Grid) -> int:
+def _width(grid: StoredGrid) -> int:
     lowest, highest = level_bounds(grid)
     return (highest - lowest).bit_length()

@@ -14,7 +14,7 @@ from modelpress.export.coding.relative_index import check_positions, positions_i
 from modelpress.export.coding.symbol_runs_numpy import decode_stream
 from modelpress.export.errors import DamagedArtifact
 from modelpress.export.press.encodings.gaps import GAP_BITS
-from modelpress.export.press.encodings.grid import Grid, read_grid_1_0
+from modelpress.export.press.encodings.grid import StoredGrid, read_grid_1_0
 from modelpress.export.quantized import QuantizedTensor
 from modelpress.export.tensor_spec import TensorSpec
 
@@ -111,12 +111,12 @@ def _read_table(reader: PartReader, alphabet: int) -> CodeTable:
     return CodeTable(0, lengths)
 
 
-def _n_symbols(grid: Grid) -> int:
+def _n_symbols(grid: StoredGrid) -> int:
     low, high = grid.code_range
     return high - low + 1 + grid.has_support
 
 
-def _from_symbols(grid: Grid, symbols: Symbols) -> QuantizedTensor:
+def _from_symbols(grid: StoredGrid, symbols: Symbols) -> QuantizedTensor:
     low, _ = grid.code_range
     if symbols.size and int(symbols.max()) >= _n_symbols(grid):
         raise DamagedArtifact(f"symbol {int(symbols.max())} is outside 0..{_n_symbols(grid) - 1}")

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from modelpress.export.errors import ArtifactError, DamagedArtifact, ModelError
 from modelpress.export.onnx_flavours import emit
 from modelpress.export.press import artifact
-from modelpress.export.press.artifact import decode_artifact, encode_artifact, read_artifact, write_artifact
+from modelpress.export.press.reading import decode_artifact, read_artifact
+from modelpress.export.press.writing import encode_artifact, write_artifact
 from modelpress.export.quantized import QuantizedModel, QuantizedTensor
 from tests.helpers.artifact_chunks import chunks_of, deflated, with_chunks
 from tests.helpers.models import small_model

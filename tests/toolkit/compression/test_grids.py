@@ -10,7 +10,8 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from torch import nn
 
 from modelpress.export.errors import InputError
-from modelpress.export.press.artifact import read_artifact, write_artifact
+from modelpress.export.press.reading import read_artifact
+from modelpress.export.press.writing import write_artifact
 from modelpress.toolkit.compression.freeze import freeze
 from modelpress.toolkit.compression.network import CompressedNetwork
 from modelpress.toolkit.compression.network_file import NetworkState, load_network, save_network

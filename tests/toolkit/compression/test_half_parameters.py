@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from modelpress.export.press.artifact import Artifact, encode_artifact
+from modelpress.export.press.reading import Artifact
+from modelpress.export.press.writing import encode_artifact
 from modelpress.toolkit.compression.network_file import NetworkState, load_network, new_network, save_network
 from modelpress.toolkit.compression.quantization.half_parameters import round_parameters_to_half
 from modelpress.toolkit.compression.stages import freeze_stage, half_parameters_stage, quantizer_stage

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from modelpress.export.errors import InputError
-from modelpress.export.press.artifact import write_artifact
+from modelpress.export.press.writing import write_artifact
 from modelpress.toolkit.commands.files import inspection
 from modelpress.toolkit.compression.network_file import NetworkState, new_network, save_network
 from modelpress.toolkit.compression.stages import freeze_stage, load_images, prune_stage, quantizer_stage
