@@ -10,10 +10,10 @@ import onnx
 
 from modelpress.export.errors import ModelError
 from modelpress.export.files.blocks import blocks
+from modelpress.export.grids import along_axis, code_range, decoded
 from modelpress.export.tensor_spec import ONNX_TYPES, TensorSpec
 
 FloatArray = npt.NDArray[np.float32]
-MIN_BITS, MAX_BITS = 2, 8
 _LARGEST = 2.0**127  # far enough from the end of float32 that no rounding reaches it; FORMAT.md, "Grid"
 DECODED_DTYPES = (np.dtype(np.float32), np.dtype(np.float16))
 _LARGEST_OF: dict[np.dtype[Any], float] = {d: float(np.finfo(d).max) for d in DECODED_DTYPES}
@@ -104,26 +104,17 @@ class QuantizedTensor:
 
     def dequantize(self) -> npt.NDArray[np.floating]:
         """The weight as `dtype`, same shape: what every runtime computes with."""
-        values = self.codes.astype(np.float32)
-        values *= self._along_channels(self.scale)
-        if self.offset is not None:
-            values += self._along_channels(self.offset)
+        scale = np.asarray(self.scale, np.float32)
+        offset = None if self.offset is None else np.asarray(self.offset, np.float32)
+        values: npt.NDArray[np.floating] = decoded(self.codes, scale, offset, axis=self.channel_axis)
         if self.channel_scale is not None:
-            values *= self._along_channels(self.channel_scale)
+            values *= along_axis(self.channel_scale, self.channel_axis, values.ndim)
+
         if self.support is not None:
             np.copyto(values, np.float32(0), where=~self.support)
         elif self.offset is None and self.channel_scale is not None:
             values[self.codes == 0] = 0  # a negative factor made -0.0 of the exact zeros
         return values.astype(self.dtype, copy=False)
-
-    def _along_channels(self, parameter: FloatArray | np.float32) -> FloatArray:
-        """Reshape ``()`` or ``(out,)`` so that it broadcasts along the channel axis."""
-        array = np.asarray(parameter, np.float32)
-        if array.ndim == 0:
-            return array
-        shape = [1] * self.codes.ndim
-        shape[self.channel_axis] = -1
-        return array.reshape(shape)
 
     def equals(self, other: object) -> bool:
         """Bit-exact equality of codes, support and parameters."""
@@ -167,19 +158,6 @@ class QuantizedModel:
             and list(self.tensors) == list(other.tensors)
             and all(tensors_equal(t, other.tensors[name]) for name, t in self.tensors.items())
         )
-
-
-def code_range(*, bits: int, signed: bool) -> tuple[int, int]:
-    """Smallest and largest code of a width.
-
-    Example:
-        >>> code_range(bits=4, signed=True), code_range(bits=4, signed=False)
-        ((-7, 7), (0, 15))
-    """
-    if not MIN_BITS <= bits <= MAX_BITS:
-        raise ModelError(f"code width is {bits} bits; expected {MIN_BITS} to {MAX_BITS}")
-    q_max = (1 << (bits - 1)) - 1
-    return (-q_max, q_max) if signed else (0, (1 << bits) - 1)
 
 
 def dense_array(tensor: Tensor) -> npt.NDArray[np.generic]:

@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from modelpress.export.quantized import MAX_BITS, QuantizedModel, QuantizedTensor
+from modelpress.export.grids import MAX_BITS
+from modelpress.export.quantized import QuantizedModel, QuantizedTensor
 
 
 @dataclass(frozen=True)

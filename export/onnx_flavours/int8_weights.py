@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from modelpress.export.grids import along_axis
 from modelpress.export.quantized import QuantizedTensor, Tensor, dense_array
 
 FloatArray = npt.NDArray[np.float32]
@@ -64,12 +65,9 @@ class Int8Weight:
         return codes
 
     def _along_channels(self, parameter: FloatArray | np.float32) -> FloatArray:
-        array = np.asarray(parameter, np.float32)
-        if array.ndim == 0:
-            return array
-        shape = [1] * len(self.source.shape)
-        shape[self.channel_axis] = -1
-        return array.reshape(shape)
+        return np.asarray(
+            along_axis(np.asarray(parameter, np.float32), self.channel_axis, len(self.source.shape))
+        )
 
 
 def int8_weight(

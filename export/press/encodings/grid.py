@@ -13,7 +13,8 @@ import onnx
 from modelpress.export.coding.byte_parts import PartReader, PartWriter
 from modelpress.export.errors import DamagedArtifact, ModelError
 from modelpress.export.files.blocks import blocks
-from modelpress.export.quantized import FloatArray, QuantizedTensor, code_range
+from modelpress.export.grids import code_range
+from modelpress.export.quantized import FloatArray, QuantizedTensor
 from modelpress.export.tensor_spec import DTYPES, TensorSpec
 
 _OFFSET, _SUPPORT, _PER_CHANNEL, _CHANNEL_SCALE = 1, 2, 4, 8

@@ -6,12 +6,13 @@ from hypothesis.extra import numpy as hnp
 
 from modelpress.export.coding.code_table import CodeTable
 from modelpress.export.errors import DamagedArtifact, ModelError, UnsupportedVersion
+from modelpress.export.grids import code_range
 from modelpress.export.press.encodings import decode_blob, encoding_by_id, huffman_blob
 from modelpress.export.press.encodings.file_state import FileState
 from modelpress.export.press.encodings.gaps import GapCoder
 from modelpress.export.press.encodings.huffman_blob import NO_SHARED
 from modelpress.export.press.plan import encode_array, plan_file
-from modelpress.export.quantized import QuantizedTensor, code_range, tensors_equal
+from modelpress.export.quantized import QuantizedTensor, tensors_equal
 from modelpress.export.tensor_spec import TensorSpec
 from tests.helpers.ways import every_way
 

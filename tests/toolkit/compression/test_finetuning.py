@@ -8,9 +8,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from modelpress.export.errors import InputError, ModelpressError
+from modelpress.export.least_error import least_error_grid
 from modelpress.toolkit.compression.network import CompressedNetwork
 from modelpress.toolkit.compression.network_file import NetworkState, save_network
-from modelpress.toolkit.compression.quantization.least_error import least_error_grid
 from modelpress.toolkit.compression.quantization.quantizers import QuantizerSpec
 from modelpress.toolkit.compression.quantization.start import QuantizationStart
 from modelpress.toolkit.compression.stages import (
