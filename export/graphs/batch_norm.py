@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -12,13 +11,10 @@ from array_api_compat import array_namespace
 from modelpress.export.graphs.index import GraphIndex
 from modelpress.export.graphs.operators import WeightInput, is_standard, weight_inputs
 from modelpress.export.graphs.parts import names_in
+from modelpress.export.grids import Array
 from modelpress.export.lazy_tensors import spec_of
 from modelpress.export.quantized import QuantizedModel, QuantizedTensor, Tensor, dense_array
 
-if TYPE_CHECKING:
-    import torch  # the formula never imports it
-
-Array = TypeVar("Array", npt.NDArray[np.float64], "torch.Tensor")
 _DEFAULT_EPSILON = 1e-5  # of the operator
 _FOLDABLE = frozenset({"Conv"})  # operators that a normalisation is folded into
 
@@ -128,7 +124,8 @@ class _Folding:
     def _fold(self, norm: onnx.NodeProto, conv: onnx.NodeProto) -> None:
         found = _weight_of(conv)
         gamma, beta, mean, variance = (self._float64(name) for name in norm.input[1:])
-        before = self._float64(conv.input[found.bias]) if _has_bias(conv, found) else 0.0
+        stored = found.bias_of(conv)
+        before = 0.0 if stored is None else self._float64(stored)
         epsilon = next((a.f for a in norm.attribute if a.name == "epsilon"), _DEFAULT_EPSILON)
         factor, bias = folded(gamma, beta, mean, variance, epsilon=epsilon, bias=before)
 
@@ -165,10 +162,6 @@ def _weight_of(conv: onnx.NodeProto) -> WeightInput:
 
 def _channel_axis(conv: onnx.NodeProto, weight: Tensor) -> int:
     return _weight_of(conv).channel_axis(conv, n_axes=len(weight.shape))
-
-
-def _has_bias(conv: onnx.NodeProto, found: WeightInput) -> bool:
-    return found.bias is not None and len(conv.input) > found.bias
 
 
 def _is_float32(tensors: Mapping[str, Tensor], name: str) -> bool:

@@ -73,7 +73,7 @@ class GraphIndex:
 
     def only_reader(self, name: str) -> int | None:
         """Number of the node that alone reads a tensor, and once, if nothing else refers to it."""
-        readers = self.consumers.get(name, ())
+        readers = self.consumers.get(name, [])
         alone = len(readers) == 1 and self.reads[name] == 1 and name not in self.kept
         return readers[0] if alone else None
 

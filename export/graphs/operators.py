@@ -45,6 +45,12 @@ class WeightInput:
     integer_form: str = ""
     scale: int | None = None
 
+    def bias_of(self, node: onnx.NodeProto) -> str | None:
+        """The name of a node's bias; None where it has none."""
+        if self.bias is None or len(node.input) <= self.bias:
+            return None
+        return node.input[self.bias] or None
+
     def is_transposed(self, node: onnx.NodeProto) -> bool:
         """Whether this node takes the matrix with its axes exchanged."""
         return bool(self.transposed_by and attribute_of(node, self.transposed_by, 0))

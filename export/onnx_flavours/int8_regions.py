@@ -186,8 +186,7 @@ class _Finder:
         if spec.onnx_type != TensorProto.FLOAT or not spec.size or axis is None:
             return None
 
-        has_bias = found.bias is not None and len(node.input) > found.bias
-        bias = (node.input[found.bias] or None) if has_bias else None
+        bias = found.bias_of(node)
         if bias is not None and self._constant_vector(bias, spec.shape[axis]) is None:
             return None
         return WeightUse(weight, axis, bias, found.layout)
