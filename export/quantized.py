@@ -193,6 +193,7 @@ def _check_codes(tensor: QuantizedTensor) -> None:
     expected = np.dtype(np.int8 if tensor.offset is None else np.uint8)
     if tensor.codes.dtype != expected:
         raise ModelError(f"codes have type {tensor.codes.dtype}; expected {expected}")
+
     if tensor.codes.ndim == 0:
         raise ModelError("a 0-d tensor has no channels: keep it as it is")
     if not 0 <= tensor.channel_axis < tensor.codes.ndim:
@@ -201,6 +202,7 @@ def _check_codes(tensor: QuantizedTensor) -> None:
         raise ModelError(
             f"weights of type {np.dtype(tensor.dtype)} cannot be quantized; expected float32 or float16"
         )
+
     if tensor.codes.size and (int(tensor.codes.min()) < low or int(tensor.codes.max()) > high):
         raise ModelError(
             f"codes run from {tensor.codes.min()} to {tensor.codes.max()}; {tensor.bits} bits allow {low} to {high}"
@@ -217,15 +219,19 @@ def _check_parameters(tensor: QuantizedTensor) -> None:
         value = getattr(tensor, name)
         if value is None:
             continue
+
         array = np.asarray(value)
         if array.dtype != np.float32:
             raise ModelError(f"{name} has type {array.dtype}; expected float32")
         if array.shape not in allowed:
             raise ModelError(f"{name} has shape {array.shape}; expected {' or '.join(map(str, allowed))}")
+
         if not np.isfinite(array).all():
             raise ModelError(f"{name} is not finite")
+
     if not np.all(np.asarray(tensor.scale) > 0):
         raise ModelError("scale is not positive")
+
     _check_magnitude(tensor)
 
 
@@ -239,10 +245,12 @@ def _largest_value(tensor: QuantizedTensor) -> float:
     bounds = np.asarray(tensor.scale, np.float64) * tensor.code_range[1]
     if tensor.offset is not None:
         bounds = bounds + np.abs(np.asarray(tensor.offset, np.float64))
+
     before = after = _largest(bounds)
     if tensor.channel_scale is not None:
         factors = np.abs(tensor.channel_scale)
         after = before * _largest(factors) if np.ndim(bounds) == 0 else _largest(bounds * factors)
+
     limit = min(_LARGEST, _LARGEST_OF[np.dtype(tensor.dtype)])
     return after if before < _LARGEST and after < limit else float("inf")
 
@@ -258,6 +266,7 @@ def _check_support(tensor: QuantizedTensor, support: npt.NDArray[np.bool_]) -> N
         raise ModelError(
             f"support is {support.dtype} of shape {support.shape}; expected bool of shape {tensor.shape}"
         )
+
     for codes, kept in zip(blocks(tensor.codes), blocks(support), strict=True):
         if np.any(codes * ~kept):
             raise ModelError("codes outside the support must be 0")

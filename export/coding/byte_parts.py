@@ -69,6 +69,7 @@ class PartReader:
             raise DamagedArtifact(
                 f"{part} needs {n_bytes:,} bytes at offset {self.position:,}, {left:,} are left"
             )
+
         start, self.position = self.position, self.position + n_bytes
         self.sizes[part] += n_bytes
         return self.buffer[start : self.position]

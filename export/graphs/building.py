@@ -81,6 +81,7 @@ class GraphBuilder:
         self.nodes[-1].output[0] = OUTPUT
         if x != f"a{len(self.nodes) - 1}":
             raise ModelError("the graph's output must come from its last node")
+
         graph = helper.make_graph(
             self.nodes,
             self.name,
@@ -94,6 +95,7 @@ class GraphBuilder:
             producer_name="modelpress",
         )
         helper.set_model_props(model, dict(sorted(metadata.items())))
+
         return QuantizedModel(model, self.tensors)
 
     def _node(self, op: str, inputs: list[str], **attributes: Any) -> str:

@@ -145,4 +145,5 @@ def _captured(node: onnx.NodeProto) -> set[str]:
             made |= {name for inner in graph.node for name in inner.output}
             used = {name for inner in graph.node for name in _needs(inner)} | {v.name for v in graph.output}
             names |= used - made
+
     return names

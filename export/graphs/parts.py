@@ -27,6 +27,7 @@ def names_in(model: onnx.ModelProto) -> set[str]:
         names.update(tensor.name for tensor in part.initializer)
         for node in part.node:
             names.update((*node.input, *node.output))
+
     return names
 
 
@@ -39,9 +40,11 @@ def check_self_contained(graph: onnx.ModelProto) -> None:
     for name, part in graphs_of(graph):
         if len(part.initializer) or len(part.sparse_initializer):
             raise ModelError(f"{name} still holds initializers; they belong into the tensors")
+
     for tensor in _tensors_of(graph):
         if tensor.data_location == TensorProto.EXTERNAL or len(tensor.external_data):
             raise ModelError("a constant lies in another file; a model must be complete in itself")
+
     for entry in graph.metadata_props:
         if not isinstance(entry.key, str) or not isinstance(entry.value, str):
             raise ModelError("metadata is no UTF-8 text")
@@ -84,6 +87,7 @@ def _attributes_of(model: onnx.ModelProto) -> Iterator[tuple[str, onnx.Attribute
     holders: list[onnx.GraphProto | onnx.FunctionProto] = [*_training_graphs(model), *model.functions]
     for holder in (model.graph, *holders):
         pending += _attributes_in(holder)
+
     while pending:
         owner, attribute = pending.pop()
         yield owner, attribute

@@ -85,6 +85,7 @@ def prepare(
     check_graph(model)
     if chosen.weights is not None:
         return _labelled(chosen.weights(model), flavour)
+
     if chosen.integer is None:
         return Emission(model)
     if ranges is None:
@@ -92,6 +93,7 @@ def prepare(
             f"flavour {flavour} computes with 8-bit activations, whose ranges must be calibrated on data; "
             "flavours float, weight-only and sparse need none"
         )
+
     return _labelled(chosen.integer(model, ranges, reduce_range), flavour)
 
 

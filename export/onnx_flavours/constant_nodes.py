@@ -77,6 +77,7 @@ class ConstantNodes:
         """Consecutive pieces of a vector of `total` entries; what is left over is dropped."""
         if sizes == [total]:
             return [x]
+
         left = total - sum(sizes)
         pieces = [next(self.names) for _ in range(len(sizes) + (left > 0))]
         lengths = self.constant([*sizes, *[left] * (left > 0)], np.int64)
@@ -102,10 +103,12 @@ def _short(number: int) -> str:
         number -= block
         block *= len(_DIGITS)
         length += 1
+
     name = ""
     for _ in range(length):
         number, digit = divmod(number, len(_DIGITS))
         name = _DIGITS[digit] + name
+
     return _DIGITS[10 + number] + name
 
 

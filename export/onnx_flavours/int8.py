@@ -109,6 +109,7 @@ def _check_ranges(regions: Regions, ranges: Mapping[str, Range]) -> None:
             raise ModelError(
                 f"{name}: its range is missing; calibrate all of activations_to_calibrate(model)"
             )
+
         low, high = ranges[name]
         if not (np.isfinite(low) and np.isfinite(high) and low <= 0 <= high):
             raise ModelError(

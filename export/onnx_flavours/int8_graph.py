@@ -108,6 +108,7 @@ class QdqWriter:
         if place in self.regions.moving:
             self._write_moving(copy)
             return
+
         if place in self.regions.weighted:
             copy.input[0] = self._floats.get(node.input[0], node.input[0])
             self._rename_bias(copy, place)
@@ -116,6 +117,7 @@ class QdqWriter:
         elif place in self.regions.arithmetic:
             for k, name in enumerate(node.input):
                 copy.input[k] = self._floats.get(name, name)
+
         self.nodes.append(copy)
         for k, name in enumerate(node.output):
             if name not in self.steps:
@@ -159,6 +161,7 @@ class QdqWriter:
         node.input[0] = self._codes[source]
         if node.op_type == "Pad":
             self._pad_with(node, self.steps[source].zero_point)
+
         self._codes[output] = node.output[0] = self._fresh("q")
         self.nodes.append(node)
         if self._is_read_as_float(output):
@@ -185,6 +188,7 @@ class QdqWriter:
                 step = float(self.steps[self.index.nodes[place].input[0]].scale)
                 bound = np.abs(self._bias(use.bias).astype(np.float64)) / (step * _BIAS_LIMIT)
             least[use.weight] = np.maximum(least.get(use.weight, 0.0), bound)
+
         return least
 
     def _bias(self, name: str) -> npt.NDArray[np.generic]:
@@ -199,12 +203,14 @@ class QdqWriter:
         for use in self.regions.weighted.values():
             if use.weight in self._int8_of:
                 continue
+
             source = self.model.tensors[use.weight]
             if (
                 not isinstance(source, QuantizedTensor)
                 and not np.isfinite(np.asarray(source, np.float32)).all()
             ):
                 raise ModelError(f"{use.weight}: the weight holds NaN or infinity")
+
             weight = int8_weight(
                 self._fresh("w"),
                 source,
@@ -217,6 +223,7 @@ class QdqWriter:
             inputs = [weight.name, self._constant("s", weight.scale)]
             if use.layout is Layout.MATRIX:  # matrix products are fused only with a zero point
                 inputs.append(self._constant("z", np.zeros(weight.scale.shape, np.int8)))
+
             self._add("DequantizeLinear", inputs, use.weight, axis=use.channel_axis)
 
     def _rename_bias(self, node: onnx.NodeProto, weighted: int) -> None:

@@ -47,8 +47,10 @@ def _reason(node: onnx.NodeProto, regions: Regions, index: GraphIndex, model: Qu
         return _weight_reason(node, model)
     if not is_standard(node) or node.op_type not in ARITHMETIC | MOVING:
         return "there is no integer kernel for it here"
+
     if not any(regions.on_integers(place) for place in index.consumers.get(node.output[0], ())):
         return "no integer node reads what it makes"
+
     return "not all that it reads is integer, or constant"
 
 

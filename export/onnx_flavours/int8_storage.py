@@ -44,6 +44,7 @@ def int8_sparse(model: QuantizedModel, ranges: ActivationRanges, reduce_range: b
         _with_bytes(planned, plain), list(packed.values()), flavour="int8-sparse", sparse=True
     )
     narrow = narrow_codes_note((stored.tensor for stored in packed.values()), becomes="int8")
+
     return Emission(emission.model, (*narrow, *planned.notes, *emission.notes))
 
 

@@ -96,6 +96,7 @@ class PackedTensors(LazyTensors):
         array = self._source[name]
         if name not in self._axes:
             return array
+
         try:
             return quantize_weight(array, self._options, channel_axis=self._axes[name])  # type: ignore[arg-type]
         except ModelError as error:
@@ -136,6 +137,7 @@ def open_for_packing(path: Path, options: WeightOptions, *, allow_external_data:
         objection = check_graph(QuantizedModel(source.graph, source.tensors))
     except (InputError, ModelError) as error:
         raise type(error)(f"{path}: {error}") from error
+
     axes = _axes(source.graph.graph, source.tensors, options)
     tensors = PackedTensors(source.tensors, axes, options.quantization)
     return PackInput(QuantizedModel(source.graph, tensors), tensors, source.tensors.size_bytes, objection)

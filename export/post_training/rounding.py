@@ -117,6 +117,7 @@ def _blocks(shape: tuple[int, ...]) -> Iterator[tuple[slice, slice, slice]]:
     outer, channels, inner = shape
     outer_step = max(BLOCK_ELEMENTS // max(channels * inner, 1), 1)
     channel_step = max(BLOCK_ELEMENTS // max(inner, 1), 1) if outer_step == 1 else channels
+
     for o in range(0, outer, outer_step):
         for c in range(0, channels, max(channel_step, 1)):
             for i in range(0, inner, BLOCK_ELEMENTS):
@@ -142,6 +143,7 @@ def _kept(flat: Weights, *, n_removed: int) -> BoolArray | None:
     """False at the weights of smallest magnitude, of equal ones the earlier; None if all stay."""
     if not n_removed:
         return None
+
     threshold, ties = _threshold(flat, n_removed)
     kept = np.empty(flat.shape, np.bool_)
     for start in range(0, flat.size, BLOCK_ELEMENTS):
@@ -151,6 +153,7 @@ def _kept(flat: Weights, *, n_removed: int) -> BoolArray | None:
         equal = np.flatnonzero(magnitudes == threshold)
         kept[start + equal[ties:]] = True
         ties = max(ties - len(equal), 0)
+
     return kept
 
 

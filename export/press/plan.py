@@ -64,10 +64,12 @@ def encode_array(array: npt.NDArray[np.generic]) -> Blob:
         ways.append((2 * array.size, FLOAT16, partial(half.encode_float16, array)))
     elif half.fits_bfloat16(array):
         ways.append((2 * array.size, BFLOAT16, partial(half.encode_bfloat16, array)))
+
     ways.append((planes.n_bytes, CODED_PLANES, partial(coded_planes.encode, array, planes)))
     deflated = byte_planes.encode(array) if array.nbytes <= _DEFLATED_UP_TO else None
     if deflated is not None:
         ways.append((deflated.n_bytes, BYTE_PLANES, lambda: deflated))
+
     _, number, write = min(ways, key=lambda way: way[0])
     return number, write()
 
@@ -90,6 +92,7 @@ class Plan:
         """The blob of one tensor; tensors must come in file order."""
         if not isinstance(tensor, QuantizedTensor):
             return encode_array(tensor)
+
         plan = self.choice.plans[self.numbers[name]]
         if self.mixed and tensor.codes.size and mixed_contexts.holds(tensor.spec):
             before = state.mixing.copy()
@@ -98,8 +101,10 @@ class Plan:
             if writer.n_bytes < limit:
                 return MIXED, writer
             state.mixing = before
+
         if plan is None:
             return PACKED, packed.encode(tensor)
+
         return HUFFMAN_IDS[type(plan.coder)], huffman_blob.write(tensor, plan, self.choice.shared)
 
 
@@ -122,6 +127,7 @@ def plan_file(
             limits.append(packed.size(tensor))
         if on_tensor is not None:
             on_tensor(name)
+
     # with mixed contexts in most tensors, shared tables would serve few
     choice = choose(plans, limits) if effort == "default" else choose_alone(plans, limits)
     return Plan(choice, {name: number for number, name in enumerate(names)}, mixed=effort == "max")

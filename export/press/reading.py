@@ -158,6 +158,7 @@ class Artifact:
         cores = os.cpu_count() or 1
         if cores == 1 or sum(record.spec.size for record in self.records) < _PARALLEL_FROM:
             return list(self.stored())
+
         state = FileState(self.shared)
         with ThreadPoolExecutor(cores) as pool:
             pending = [
@@ -195,9 +196,11 @@ class _StoredTensors(LazyTensors):
         index = self._index[name]
         if index not in self._rank:
             return self._artifact.decode(index, self._state).tensor
+
         rank = self._rank[index]
         if rank < self._done:  # an adaptive model has no way back
             self._state, self._done = FileState(self._artifact.shared), 0
+
         while True:
             usage = self._artifact.decode(self._ordered[self._done], self._state)
             self._done += 1
@@ -261,17 +264,21 @@ def decode_artifact(data: bytes, *, max_decoded_bytes: int = DEFAULT_MAX_DECODED
 def _read_shared(file: IO[bytes], frame: Frame) -> tuple[Group, ...]:
     if TABLES not in frame.chunks:
         return ()
+
     chunk = frame.chunks[TABLES]
     if chunk.n_bytes > MAX_TABLES_BYTES:
         raise DamagedArtifact(
             f"shared code tables take {chunk.n_bytes:,} bytes; the limit is {MAX_TABLES_BYTES:,}"
         )
+
     reader = PartReader(read_chunk(file, chunk))
     (n_groups,) = reader.unpack("B")
+
     groups = []
     for _ in range(n_groups):
         (n_tables,) = reader.unpack("B")
         groups.append(tuple(CodeTable.read(reader) for _ in range(n_tables)))
+
     reader.finish()
     return tuple(groups)
 
@@ -283,6 +290,7 @@ def _read_graph(payload: bytes) -> onnx.ModelProto:
         check_self_contained(graph)
     except (DecodeError, ModelError) as error:
         raise DamagedArtifact(f"the graph cannot be used: {error}") from error
+
     return graph
 
 
@@ -298,8 +306,10 @@ def _blob_starts(records: list[TensorRecord], frame: Frame) -> list[int]:
     stored = sum(record.n_bytes for record in records)
     if stored != data.n_bytes:
         raise DamagedArtifact(f"directory declares {stored:,} bytes of data, the file holds {data.n_bytes:,}")
+
     starts, start = [], data.start
     for record in records:
         starts.append(start)
         start += record.n_bytes
+
     return starts

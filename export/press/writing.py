@@ -89,21 +89,26 @@ def _write(file: IO[bytes], model: QuantizedModel, effort: Effort, on_tensor: On
     check_self_contained(model.graph)
     if len(model.tensors) > MAX_TENSORS:
         raise ModelError(f"{len(model.tensors):,} tensors; the limit is {MAX_TENSORS:,}")
+
     graph = deflate(model.graph.SerializeToString(deterministic=True), limit=MAX_GRAPH_BYTES)
     plan = plan_file(model.tensors, effort, on_tensor=on_tensor)
     file.write(bytes(HEADER.size + CHUNK.size))
+
     records = []
     for record, blob in _blobs(model, plan):
         file.write(blob)
         records.append(record)
         if on_tensor is not None:
             on_tensor(record.name)
+
     n_data = file.tell() - HEADER.size - CHUNK.size
     chunks = [(GRAPH, graph), (DIRECTORY, deflate(pack_directory(records), limit=MAX_DIRECTORY_BYTES))]
     if plan.choice.groups:
         chunks.insert(0, (TABLES, _pack_shared(plan.choice.groups)))
+
     for kind, payload in chunks:
         file.write(CHUNK.pack(kind, len(payload)) + payload)
+
     file.seek(HEADER.size)
     file.write(CHUNK.pack(DATA, n_data))
     return seal(file, 1 + len(chunks))

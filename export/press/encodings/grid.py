@@ -103,6 +103,7 @@ def write_grid(writer: PartWriter, grid: StoredGrid) -> None:
             is_half = fits_half(parameter)
             flags |= half * is_half
             parameters.append(parameter.astype("<f2" if is_half else "<f4").tobytes())
+
     writer.add("header", bytes([grid.bits | grid.channel_axis << 4, flags]))
     writer.add("scales", b"".join(parameters))
 
@@ -150,16 +151,20 @@ def _read_grid(
         raise DamagedArtifact("a quantized tensor must be float32 or float16 with at least one axis")
     if axis >= len(spec.shape):
         raise DamagedArtifact(f"channel axis {axis} of a tensor with {len(spec.shape)} axes")
+
     _check_flags(flags, all_flags)
     try:
         code_range(bits=bits, signed=True)
     except ModelError as error:
         raise DamagedArtifact(str(error)) from error
+
     channels = spec.shape[axis]
     shape = (channels,) if flags & _PER_CHANNEL else ()
+
     scale = _read_floats(reader, shape, half=bool(flags & _HALF_SCALE))
     if not (scale > 0 if scale.ndim == 0 else (scale > 0).all()):
         raise DamagedArtifact("a scale is not positive")
+
     offset = _read_floats(reader, shape, half=bool(flags & _HALF_OFFSET)) if flags & _OFFSET else None
     channel_scale = (
         _read_floats(reader, (channels,), half=bool(flags & _HALF_CHANNEL_SCALE))

@@ -26,12 +26,15 @@ def centres(grid: StoredGrid) -> npt.NDArray[np.int16]:
     """The code nearest to zero, shape of the offset; 0 for symmetric grids."""
     if grid.offset is None:
         return np.zeros((), np.int16)
+
     low, high = grid.code_range
     if grid.offset.ndim == 0 and abs(float(grid.offset)) < _PLAIN_BELOW * float(grid.scale):
         quotient = np.float32(-grid.offset) / np.float32(grid.scale)
         return np.array(min(max(round(float(quotient)), low), high), np.int16)
+
     with np.errstate(over="ignore"):  # an infinite quotient is clipped as well
         nearest = np.rint(-grid.offset / grid.scale)
+
     return np.asarray(np.clip(nearest, low, high), np.int16)
 
 
@@ -53,12 +56,15 @@ def levels_of(tensor: QuantizedTensor, grid: StoredGrid, start: int, stop: int) 
     levels = tensor.codes.reshape(-1)[start:stop].astype(np.int16)
     if grid.offset is None:
         return levels
+
     for part, centre in _pieces(grid, start, stop):
         levels[part] -= centre
         if tensor.support is not None:
             levels[part] += levels[part] >= 0  # 0 is left to the exact zeros
+
     if tensor.support is not None:
         levels *= tensor.support.reshape(-1)[start:stop]
+
     return levels
 
 
@@ -100,12 +106,14 @@ class LevelSink:
             return bool(
                 compiled.codes_from_levels(levels, flat, flat.size, low, high, self._codes[where], support)
             )
+
         codes = levels
         if self._support is not None:
             self._support[where] = stored = codes != 0
             codes = (codes - (codes > 0) + centre) * stored
         else:
             codes = codes + centre
+
         self._codes[where] = codes
         return not codes.size or (int(codes.min()) >= low and int(codes.max()) <= high)
 
