@@ -110,6 +110,7 @@ class QuantizedTensor:
         if self.channel_scale is not None:
             values *= along_axis(self.channel_scale, self.channel_axis, values.ndim)
 
+        # exact zeros last: offset and factor would move them
         if self.support is not None:
             np.copyto(values, np.float32(0), where=~self.support)
         elif self.offset is None and self.channel_scale is not None:
@@ -267,6 +268,7 @@ def _check_support(tensor: QuantizedTensor, support: npt.NDArray[np.bool_]) -> N
             f"support is {support.dtype} of shape {support.shape}; expected bool of shape {tensor.shape}"
         )
 
+    # in blocks: a mask of all of a large tensor would double its memory
     for codes, kept in zip(blocks(tensor.codes), blocks(support), strict=True):
         if np.any(codes * ~kept):
             raise ModelError("codes outside the support must be 0")

@@ -47,6 +47,7 @@ def open_decoded(
     for name, tensor in model.tensors.items():
         array = np.ascontiguousarray(dense_array(tensor)).reshape(tensor.shape)
         if array.nbytes < _HANDED_OVER_FROM or array.dtype.kind != "f":
+            # shapes and the like, whose values the runtime reads while it builds the graph
             _describe(skeleton.graph.initializer.add(), name, array).raw_data = _little_endian(array)
             continue
 

@@ -83,6 +83,7 @@ def csr_from_positions(
     if np.any(np.diff(positions) <= 0):
         raise DamagedArtifact("nonzero positions do not increase")
 
+    # sorted positions fall into rows where multiples of the row length would be inserted
     indptr = np.searchsorted(positions, np.arange(rows + 1) * columns)
     row = np.repeat(np.arange(rows), np.diff(indptr))
     return Csr(data, positions - row * columns, indptr.astype(np.int64), shape)
@@ -112,6 +113,7 @@ def check_csr(csr: Csr) -> None:
             f"column index {int(csr.indices[entry])} at entry {entry} is outside 0..{columns - 1}"
         )
 
+    # columns need not increase from the end of one row to the start of the next
     row = np.repeat(np.arange(rows), np.diff(pointers))
     unsorted = (np.diff(csr.indices) <= 0) & (np.diff(row) == 0)
     if np.any(unsorted):

@@ -61,9 +61,9 @@ def fold_batch_norm(model: QuantizedModel) -> QuantizedModel:
     graph = onnx.ModelProto()
     graph.CopyFrom(model.graph)
     folding = _Folding(graph, dict(model.tensors))
-    copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in folding.nodes_left()]
+    nodes = folding.nodes_left()
     del graph.graph.node[:]
-    graph.graph.node.extend(copies)
+    graph.graph.node.extend(nodes)
 
     # what nothing reads any more goes; what nothing read before is not ours to drop
     left, before = GraphIndex.of_model(graph).reads, folding.index.reads

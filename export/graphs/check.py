@@ -30,6 +30,7 @@ def check_graph(model: QuantizedModel) -> str | None:
     except Exception as error:  # checker and protobuf raise their own kinds
         raise ModelError(f"the graph is no valid ONNX model: {error}") from error
 
+    # a second opinion only: models that run often declare shapes that contradict each other
     try:
         onnx.shape_inference.infer_shapes(stand_in, check_type=True, strict_mode=True)
     except Exception as error:  # as above

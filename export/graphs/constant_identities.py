@@ -17,7 +17,7 @@ def without_constant_identities(model: QuantizedModel) -> QuantizedModel:
     source: dict[str, str] = {}
     for node in index.nodes:
         if _is_identity(node) and node.output[0] not in index.kept:
-            name = source.get(node.input[0], node.input[0])
+            name = source.get(node.input[0], node.input[0])  # through a chain of them
             if name in model.tensors:
                 source[node.output[0]] = name
 

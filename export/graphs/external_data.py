@@ -23,6 +23,7 @@ def external_file(name: str, entries: Mapping[str, str], folder: Path) -> Path:
         InputError: The location is missing, absolute, leads out of the folder, or is no file.
     """
     location = entries.get("location", "")
+    # both kinds of path: a file written on one system may be opened on the other
     steps = (*PurePosixPath(location).parts, *PureWindowsPath(location).parts)
 
     rooted = PurePosixPath(location).is_absolute() or PureWindowsPath(location).anchor
@@ -37,6 +38,7 @@ def external_file(name: str, entries: Mapping[str, str], folder: Path) -> Path:
             f"{name}: its external data {location!r} are not there; keep both files together"
         ) from error
 
+    # once more after links are followed, which the text of the path does not show
     if not path.is_relative_to(root):
         raise InputError(
             f"{name}: its external data {location!r} lie outside the model's folder; copy the file into it"

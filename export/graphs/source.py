@@ -69,6 +69,7 @@ class OnnxTensors(LazyTensors):
             InputError: Its data are damaged.
         """
         tensor = self._stored[name]
+        # the tensor before is no longer needed: its pages would add up to the whole file
         for file in self._files:
             file.forget_pages()
 
@@ -132,6 +133,7 @@ def _split(data: memoryview) -> tuple[onnx.ModelProto, dict[str, StoredTensor]]:
     if len(graphs) != 1 or graphs[0].wire_type != LENGTH_DELIMITED:
         raise InputError(f"{len(graphs)} graphs; expected an ONNX model with one")
 
+    # older files would need each tensor among the graph's inputs
     movable = model.ir_version >= _SEPARATE_WEIGHTS_IR
     constants = _big_constants(data, graphs[0]) if movable else {}
     graph, bulky = parse_shell(

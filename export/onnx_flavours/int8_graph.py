@@ -79,6 +79,7 @@ class QdqWriter:
 
     def write(self) -> onnx.ModelProto:
         """The whole graph, without initializers."""
+        # weights and graph inputs first: any node may read them
         integer_made = self._made_by_integers()
         self._write_weights()
         for name in self.steps:

@@ -27,6 +27,7 @@ def explained(regions: Regions, model: QuantizedModel) -> Regions:
         elif place in regions.weighted and regions.tails[place] in read_as_float:
             notes.append(f"{regions.tails[place]}: is read as float, but carries eight bits")
 
+    # the first layer with a weight that stays behind says most about a model that has no integer layer at all
     obstacle = ""
     for (kind, reason), nodes in in_float.items():
         title = f"{kind} {_name(nodes[0])} stays"

@@ -142,11 +142,14 @@ class _Finder:
         self.nodes = self.index.nodes
         self.tensors = model.tensors
         self.constants = constants(model.graph)
+
+        # what enters as float can be quantized, other inputs cannot
         self.float_inputs = {
             value.name
             for value in graph.input
             if value.name not in model.tensors and value.type.tensor_type.elem_type == TensorProto.FLOAT
         }
+
         self.found = Regions()
         self.merged_into: dict[int, int] = {}
 

@@ -38,6 +38,7 @@ def int8_sparse(model: QuantizedModel, ranges: ActivationRanges, reduce_range: b
         for name, weight in planned.weights.items()
         if isinstance(weight.source, QuantizedTensor)
     }
+    # widths near eight bits with few zeros take more packed than as they are
     packed = {name: stored for name, stored in packed.items() if _is_smaller(stored)}
     plain = {name: weight for name, weight in planned.weights.items() if name not in packed}
     emission = store_weights(

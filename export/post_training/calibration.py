@@ -115,6 +115,7 @@ def calibrate(
                 if values[name].size:
                     yield name, _checked(name, values[name])
 
+    # histograms need their bounds beforehand, hence two passes; keeping the activations would take far more memory
     extremes = {name: Extremes() for name in activations}
     for name, values in batches():
         extremes[name].add(values)

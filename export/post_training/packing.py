@@ -84,6 +84,7 @@ class PackedTensors(LazyTensors):
             ModelError: A weight is NaN or infinite.
         """
         tensor = self._made(name)
+        # asked for several times while a file is written, always with the same result
         if name not in self.summaries:
             self.summaries[name] = _summary(tensor)
         return tensor

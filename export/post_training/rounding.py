@@ -145,11 +145,14 @@ def _kept(flat: Weights, *, n_removed: int) -> BoolArray | None:
         return None
 
     threshold, ties = _threshold(flat, n_removed)
+
     kept = np.empty(flat.shape, np.bool_)
     for start in range(0, flat.size, BLOCK_ELEMENTS):
         part = slice(start, start + BLOCK_ELEMENTS)
         magnitudes = np.abs(flat[part])
         kept[part] = magnitudes > threshold
+
+        # of equal magnitudes the earlier ones go, as in training, until enough are gone
         equal = np.flatnonzero(magnitudes == threshold)
         kept[start + equal[ties:]] = True
         ties = max(ties - len(equal), 0)
@@ -160,7 +163,7 @@ def _kept(flat: Weights, *, n_removed: int) -> BoolArray | None:
 def _threshold(flat: Weights, n_removed: int) -> tuple[np.floating, int]:
     """The largest magnitude removed, and how many of that very magnitude go."""
     magnitudes = np.abs(flat)
-    magnitudes.partition(n_removed - 1)
+    magnitudes.partition(n_removed - 1)  # in place: the one copy of the array is enough
     threshold = magnitudes[n_removed - 1]
     return threshold, n_removed - int(np.count_nonzero(magnitudes[:n_removed] < threshold))
 
@@ -195,6 +198,7 @@ def _grid(low: FloatArray, high: FloatArray, spec: GridSpec, *, dtype: npt.DType
         span = span_between(low, high, spec)
         scale = step_of(span, spec)
 
+    # below the normal numbers a scale loses digits, and codes no longer give the weights back
     negligible = scale < _LIMITS.tiny
     if not np.isfinite(span).all() or (negligible.all() and span.any()):
         return None

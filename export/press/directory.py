@@ -45,6 +45,7 @@ def check_names(names: Iterable[str]) -> None:
                 f"tensor name {name[:40]!r} is empty, unprintable or longer than {MAX_NAME_BYTES} bytes"
             )
 
+        # unpacked to files, such names would overwrite each other on some systems
         folded = unicodedata.normalize("NFC", name).casefold()
         if folded in seen:
             raise ModelError(

@@ -136,6 +136,7 @@ def inflate(payload: bytes, *, limit: int, what: str) -> bytes:
 
     inflater = zlib.decompressobj()
     try:
+        # one byte more than is right, so that too many are noticed, and no more are ever made
         data = inflater.decompress(reader.rest("payload"), declared + 1)
     except zlib.error as error:
         raise DamagedArtifact(f"{what} cannot be inflated: {error}") from error

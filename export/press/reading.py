@@ -79,9 +79,11 @@ class Artifact:
     def __init__(self, file: IO[bytes], *, max_decoded_bytes: int = DEFAULT_MAX_DECODED_BYTES) -> None:
         self._file = file
         frame = read_frame(file)
+
         self.version, self.size_bytes = frame.version, frame.size_bytes
         self.graph_bytes, self.directory_bytes = (frame.chunks[kind].n_bytes for kind in (GRAPH, DIRECTORY))
         self.table_bytes = frame.chunks[TABLES].n_bytes if TABLES in frame.chunks else 0
+
         self.graph = _read_graph(read_chunk(file, frame.chunks[GRAPH]))
         self.shared = _read_shared(file, frame)
         self.records = read_directory(
@@ -89,6 +91,8 @@ class Artifact:
                 read_chunk(file, frame.chunks[DIRECTORY]), limit=MAX_DIRECTORY_BYTES, what="tensor directory"
             )
         )
+
+        # before anything is decoded: a small file can declare huge tensors
         _check_decoded_size(self.records, max_decoded_bytes)
         self._starts = _blob_starts(self.records, frame)
 
@@ -159,6 +163,7 @@ class Artifact:
         if cores == 1 or sum(record.spec.size for record in self.records) < _PARALLEL_FROM:
             return list(self.stored())
 
+        # an adaptive encoding needs every tensor before it, so those are decoded here, in file order
         state = FileState(self.shared)
         with ThreadPoolExecutor(cores) as pool:
             pending = [
@@ -237,7 +242,7 @@ def open_artifact(path: Path, *, max_decoded_bytes: int = DEFAULT_MAX_DECODED_BY
     except ArtifactError as error:
         file.close()
         raise type(error)(f"{path}: {error}") from error
-    except BaseException:
+    except BaseException:  # Ctrl-C as well: nothing else knows of the file yet
         file.close()
         raise
 

@@ -63,6 +63,8 @@ def write_artifact(
     """
     with atomic_writer(path) as file:
         size = _write(file, model, effort, on_tensor)
+
+        # the file appears only if it decodes to what was packed: no limit, for it is our own
         for stored in Artifact(file, max_decoded_bytes=sys.maxsize).stored():
             name = stored.record.name
             if not tensors_equal(stored.tensor, model.tensors[name]):
@@ -92,7 +94,7 @@ def _write(file: IO[bytes], model: QuantizedModel, effort: Effort, on_tensor: On
 
     graph = deflate(model.graph.SerializeToString(deterministic=True), limit=MAX_GRAPH_BYTES)
     plan = plan_file(model.tensors, effort, on_tensor=on_tensor)
-    file.write(bytes(HEADER.size + CHUNK.size))
+    file.write(bytes(HEADER.size + CHUNK.size))  # filled in at the end
 
     records = []
     for record, blob in _blobs(model, plan):

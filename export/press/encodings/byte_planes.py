@@ -35,6 +35,7 @@ def decode(reader: PartReader, spec: TensorSpec) -> npt.NDArray[np.generic]:
 
     inflater = zlib.decompressobj()
     try:
+        # one byte more than is right, so that too many are noticed, and no more are ever made
         planes = inflater.decompress(reader.rest("payload"), spec.n_bytes + 1)
     except zlib.error as error:
         raise DamagedArtifact(f"byte planes cannot be inflated: {error}") from error

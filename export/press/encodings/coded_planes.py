@@ -45,6 +45,7 @@ def survey(array: Array) -> PlanesPlan:
     tables, n_bytes = [], array.dtype.itemsize + 4 * len(bounds) * (len(bounds) > 1)
     for row in counts:
         table = CodeTable.for_counts(Counts(0, row))
+        # 20 bits for each lane: its padding and where it starts
         bits = table.payload_bits(Counts(0, row)) + 20 * array.size // LANE_SYMBOLS
         coded = len(table.pack()) + (bits + 7) // 8
         tables.append(table if coded < array.size else None)

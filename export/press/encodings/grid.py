@@ -93,6 +93,8 @@ def write_grid(writer: PartWriter, grid: StoredGrid) -> None:
         | _PER_CHANNEL * (grid.scale.ndim == 1)
         | _CHANNEL_SCALE * (grid.channel_scale is not None)
     )
+
+    # flags come first in the file, and depend on whether each parameter fits float16
     parameters = []
     for parameter, half in (
         (grid.scale, _HALF_SCALE),

@@ -93,6 +93,7 @@ def survey(tensor: QuantizedTensor, coders: Sequence[SlabCoder]) -> list[Huffman
     counts = [[[Counts.none()] * n_tables for _, n_tables in coder.groups] for coder in coders]
     plain = [grid_bytes(grid) + len(coder.parameters()) + len(coder.groups) for coder in coders]
 
+    # making levels costs more than counting them, so coders of one slab size share them
     for per_slab in dict.fromkeys(coder.slab_elements for coder in coders):
         bounds = slab_bounds(tensor.codes.size, per_slab=per_slab)
         alike = [at for at, coder in enumerate(coders) if coder.slab_elements == per_slab]
@@ -112,6 +113,7 @@ def _summed(totals: Survey, more: Survey) -> Survey:
 def _plan(coder: SlabCoder, counts: Survey, plain_bytes: int) -> HuffmanPlan:
     """With the lengths and the padding of lanes, as far as they can be told beforehand."""
     n_symbols = sum(table.total for group in counts for table in group)
+    # lanes end on whole bytes and say where they start: a few bytes for every so many symbols
     lanes = 5 * n_symbols // (2 * LANE_SYMBOLS) if n_symbols > LANE_SYMBOLS else 0
     groups = tuple(tuple(table.trimmed() for table in group) for group in counts)
     return HuffmanPlan(coder, groups, plain_bytes + lanes)
@@ -147,7 +149,7 @@ def read(
     """Undo `write`.
 
     Raises:
-        DamagedArtifact: StoredGrid, parameters, tables or runs contradict each other or the shape.
+        DamagedArtifact: Grid, parameters, tables or runs contradict each other or the shape.
     """
     grid = read_grid(reader, spec)
     coder = kind.from_parameters(reader)
