@@ -5,7 +5,7 @@ import pytest
 
 from modelpress.export.graphs.index import GraphIndex
 from modelpress.export.graphs.operators import WEIGHTED, layer_weights, weight_inputs
-from tests.export.foreign_onnx import MODELS, NODE, foreign
+from tests.helpers.foreign_onnx import MODELS, NODE, foreign
 
 SHAPES = {"Conv": (8, 3, 3, 3), "ConvTranspose": (3, 8, 2, 2), "Gather": (8, 5)}
 
