@@ -7,9 +7,7 @@ import numpy as np
 
 from modelpress.export.errors import ModelError
 from modelpress.export.quantized import Tensor
-from modelpress.export.tensor_spec import DTYPES, TensorSpec
-
-_ONNX_TYPES = {dtype: onnx_type for onnx_type, dtype in DTYPES.items()}
+from modelpress.export.tensor_spec import ONNX_TYPES, TensorSpec
 
 
 class LazyTensors(Mapping[str, Tensor]):
@@ -32,8 +30,10 @@ def spec_of(tensors: Mapping[str, Tensor], name: str) -> TensorSpec:
     """
     if isinstance(tensors, LazyTensors):
         return tensors.spec(name)
+
     tensor = tensors[name]
     dtype = np.dtype(tensor.dtype).newbyteorder("<")
-    if dtype not in _ONNX_TYPES:
+    if dtype not in ONNX_TYPES:
         raise ModelError(f"{name}: type {dtype} cannot be stored in an ONNX model")
-    return TensorSpec(tuple(map(int, tensor.shape)), _ONNX_TYPES[dtype])
+
+    return TensorSpec(tuple(map(int, tensor.shape)), ONNX_TYPES[dtype])

@@ -10,9 +10,10 @@ import onnx
 
 from modelpress.export.errors import ModelError
 from modelpress.export.files.blocks import blocks
+from modelpress.export.grids import along_axis, code_range, decoded
+from modelpress.export.tensor_spec import ONNX_TYPES, TensorSpec
 
 FloatArray = npt.NDArray[np.float32]
-MIN_BITS, MAX_BITS = 2, 8
 _LARGEST = 2.0**127  # far enough from the end of float32 that no rounding reaches it; FORMAT.md, "Grid"
 DECODED_DTYPES = (np.dtype(np.float32), np.dtype(np.float16))
 _LARGEST_OF: dict[np.dtype[Any], float] = {d: float(np.finfo(d).max) for d in DECODED_DTYPES}
@@ -80,6 +81,11 @@ class QuantizedTensor:
         return self.codes.shape
 
     @property
+    def spec(self) -> TensorSpec:
+        """Shape and type of the decoded weight."""
+        return TensorSpec(self.shape, ONNX_TYPES[np.dtype(self.dtype).newbyteorder("<")])
+
+    @property
     def code_range(self) -> tuple[int, int]:
         """Smallest and largest code allowed."""
         return code_range(bits=self.bits, signed=self.offset is None)
@@ -98,26 +104,18 @@ class QuantizedTensor:
 
     def dequantize(self) -> npt.NDArray[np.floating]:
         """The weight as `dtype`, same shape: what every runtime computes with."""
-        values = self.codes.astype(np.float32)
-        values *= self._along_channels(self.scale)
-        if self.offset is not None:
-            values += self._along_channels(self.offset)
+        scale = np.asarray(self.scale, np.float32)
+        offset = None if self.offset is None else np.asarray(self.offset, np.float32)
+        values: npt.NDArray[np.floating] = decoded(self.codes, scale, offset, axis=self.channel_axis)
         if self.channel_scale is not None:
-            values *= self._along_channels(self.channel_scale)
+            values *= along_axis(self.channel_scale, self.channel_axis, values.ndim)
+
+        # exact zeros last: offset and factor would move them
         if self.support is not None:
             np.copyto(values, np.float32(0), where=~self.support)
         elif self.offset is None and self.channel_scale is not None:
             values[self.codes == 0] = 0  # a negative factor made -0.0 of the exact zeros
         return values.astype(self.dtype, copy=False)
-
-    def _along_channels(self, parameter: FloatArray | np.float32) -> FloatArray:
-        """Reshape ``()`` or ``(out,)`` so that it broadcasts along the channel axis."""
-        array = np.asarray(parameter, np.float32)
-        if array.ndim == 0:
-            return array
-        shape = [1] * self.codes.ndim
-        shape[self.channel_axis] = -1
-        return array.reshape(shape)
 
     def equals(self, other: object) -> bool:
         """Bit-exact equality of codes, support and parameters."""
@@ -163,19 +161,6 @@ class QuantizedModel:
         )
 
 
-def code_range(*, bits: int, signed: bool) -> tuple[int, int]:
-    """Smallest and largest code of a width.
-
-    Example:
-        >>> code_range(bits=4, signed=True), code_range(bits=4, signed=False)
-        ((-7, 7), (0, 15))
-    """
-    if not MIN_BITS <= bits <= MAX_BITS:
-        raise ModelError(f"code width is {bits} bits; expected {MIN_BITS} to {MAX_BITS}")
-    q_max = (1 << (bits - 1)) - 1
-    return (-q_max, q_max) if signed else (0, (1 << bits) - 1)
-
-
 def dense_array(tensor: Tensor) -> npt.NDArray[np.generic]:
     """The array an unaware runtime needs: dequantized if need be."""
     return tensor.dequantize() if isinstance(tensor, QuantizedTensor) else tensor
@@ -209,6 +194,7 @@ def _check_codes(tensor: QuantizedTensor) -> None:
     expected = np.dtype(np.int8 if tensor.offset is None else np.uint8)
     if tensor.codes.dtype != expected:
         raise ModelError(f"codes have type {tensor.codes.dtype}; expected {expected}")
+
     if tensor.codes.ndim == 0:
         raise ModelError("a 0-d tensor has no channels: keep it as it is")
     if not 0 <= tensor.channel_axis < tensor.codes.ndim:
@@ -217,6 +203,7 @@ def _check_codes(tensor: QuantizedTensor) -> None:
         raise ModelError(
             f"weights of type {np.dtype(tensor.dtype)} cannot be quantized; expected float32 or float16"
         )
+
     if tensor.codes.size and (int(tensor.codes.min()) < low or int(tensor.codes.max()) > high):
         raise ModelError(
             f"codes run from {tensor.codes.min()} to {tensor.codes.max()}; {tensor.bits} bits allow {low} to {high}"
@@ -233,15 +220,19 @@ def _check_parameters(tensor: QuantizedTensor) -> None:
         value = getattr(tensor, name)
         if value is None:
             continue
+
         array = np.asarray(value)
         if array.dtype != np.float32:
             raise ModelError(f"{name} has type {array.dtype}; expected float32")
         if array.shape not in allowed:
             raise ModelError(f"{name} has shape {array.shape}; expected {' or '.join(map(str, allowed))}")
+
         if not np.isfinite(array).all():
             raise ModelError(f"{name} is not finite")
+
     if not np.all(np.asarray(tensor.scale) > 0):
         raise ModelError("scale is not positive")
+
     _check_magnitude(tensor)
 
 
@@ -255,10 +246,12 @@ def _largest_value(tensor: QuantizedTensor) -> float:
     bounds = np.asarray(tensor.scale, np.float64) * tensor.code_range[1]
     if tensor.offset is not None:
         bounds = bounds + np.abs(np.asarray(tensor.offset, np.float64))
+
     before = after = _largest(bounds)
     if tensor.channel_scale is not None:
         factors = np.abs(tensor.channel_scale)
         after = before * _largest(factors) if np.ndim(bounds) == 0 else _largest(bounds * factors)
+
     limit = min(_LARGEST, _LARGEST_OF[np.dtype(tensor.dtype)])
     return after if before < _LARGEST and after < limit else float("inf")
 
@@ -274,6 +267,8 @@ def _check_support(tensor: QuantizedTensor, support: npt.NDArray[np.bool_]) -> N
         raise ModelError(
             f"support is {support.dtype} of shape {support.shape}; expected bool of shape {tensor.shape}"
         )
+
+    # in blocks: a mask of all of a large tensor would double its memory
     for codes, kept in zip(blocks(tensor.codes), blocks(support), strict=True):
         if np.any(codes * ~kept):
             raise ModelError("codes outside the support must be 0")

@@ -42,19 +42,24 @@ def open_decoded(
     options = _options(threads, spinning=spinning)
     skeleton = onnx.ModelProto()
     skeleton.CopyFrom(model.graph)
+
     names, values = [], []
     for name, tensor in model.tensors.items():
         array = np.ascontiguousarray(dense_array(tensor)).reshape(tensor.shape)
         if array.nbytes < _HANDED_OVER_FROM or array.dtype.kind != "f":
+            # shapes and the like, whose values the runtime reads while it builds the graph
             _describe(skeleton.graph.initializer.add(), name, array).raw_data = _little_endian(array)
             continue
+
         place = _describe(skeleton.graph.initializer.add(), name, array)
         place.data_location = onnx.TensorProto.EXTERNAL
         place.external_data.add(key="location", value="in memory")
         names.append(name)
         values.append(ort.OrtValue.ortvalue_from_numpy(array))
+
     if names:
         options.add_external_initializers(names, values)
+
     session = _session(bytes(skeleton.SerializeToString()), options)
     session._modelpress_weights = values  # the runtime refers to their memory
     return session
@@ -78,8 +83,10 @@ def _options(threads: int | None, *, spinning: bool) -> ort.SessionOptions:
     options.inter_op_num_threads = 1
     if threads is not None:
         options.intra_op_num_threads = threads
+
     if not spinning:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+
     return options
 
 
@@ -88,6 +95,7 @@ def _session(model: bytes, options: ort.SessionOptions) -> ort.InferenceSession:
         session = ort.InferenceSession(model, options, providers=[PROVIDER])
     except Exception as error:  # onnxruntime's exception classes share no public base
         raise InputError(f"ONNX Runtime cannot load the model: {error}") from error
+
     if session.get_providers() != [PROVIDER]:
         raise InputError(f"ONNX Runtime runs on {session.get_providers()}, expected {PROVIDER}")
     return session
@@ -131,6 +139,7 @@ def _run_one(
         raise InputError(
             f"ONNX Runtime rejects images of shape {images.shape}; the model expects {node.shape}: {error}"
         ) from error
+
     shape: tuple[int, ...] = getattr(logits, "shape", ())
     if len(shape) != 2 or shape[0] != len(images):
         raise InputError(
@@ -138,6 +147,7 @@ def _run_one(
         )
     if not np.isfinite(logits).all():
         raise InputError("model output holds NaN or infinity")
+
     return np.asarray(logits, np.float32)
 
 
@@ -156,4 +166,5 @@ def run_named(
         raise InputError(
             f"ONNX Runtime rejects images of shape {images.shape}; the model expects {node.shape}: {error}"
         ) from error
+
     return {output.name: value for output, value in zip(session.get_outputs(), values, strict=True)}

@@ -1,4 +1,4 @@
-"""What the directory of an artifact says about a tensor before its blob is read."""
+"""Shape and type of a tensor: what is known of it before it is made."""
 
 from dataclasses import dataclass
 from math import prod
@@ -22,6 +22,7 @@ DTYPES: dict[int, np.dtype[np.generic]] = {
     onnx.TensorProto.UINT64: np.dtype("<u8"),
 }
 
+ONNX_TYPES = {dtype: onnx_type for onnx_type, dtype in DTYPES.items()}  # the other way round
 
 MAX_DIMENSIONS = 8
 MAX_ELEMENTS = (1 << 32) - 1

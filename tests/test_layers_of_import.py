@@ -45,7 +45,7 @@ def test_every_module_imports_without_torch(package):
 @pytest.fixture(scope="module")
 def artifact(tmp_path_factory):
     from modelpress.export.onnx_flavours import write_onnx
-    from modelpress.export.press.artifact import write_artifact
+    from modelpress.export.press.writing import write_artifact
     from tests.helpers.models import small_model
 
     path = tmp_path_factory.mktemp("artifact") / "model.press"

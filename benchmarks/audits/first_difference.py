@@ -5,9 +5,9 @@ import numpy.typing as npt
 import onnx
 import onnxruntime as ort
 
-from modelpress.benchmarks.subjects.running_weights import WEIGHTED
 from modelpress.export.errors import InputError
 from modelpress.export.graphs.index import GraphIndex
+from modelpress.export.graphs.operators import layer_weights
 from modelpress.export.runtime import PROVIDER
 
 TOLERANCE = 1e-3  # of a layer's largest activation
@@ -74,8 +74,8 @@ def _layers(model: onnx.ModelProto) -> list[tuple[str, str, str]]:
         output = next(filter(None, node.output), "")
         if node.op_type in _LEFT_OUT or not output or output in constant:
             continue
-        weights = [node.input[k] for k in WEIGHTED.get(node.op_type, ()) if k < len(node.input)]
-        named = next((name for name in weights if name in constant), node.name or output)
+
+        named = next((name for name in layer_weights(node) if name in constant), node.name or output)
         found.append((node.op_type, named, output))
     return found
 

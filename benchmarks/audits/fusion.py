@@ -20,8 +20,7 @@ from modelpress.benchmarks.audits.optimised_graph import (
     optimised_graph,
 )
 from modelpress.benchmarks.records import FusionAudit, NodeAudit
-from modelpress.benchmarks.subjects.running_weights import WEIGHTED
-from modelpress.export.graphs.index import ONNX_DOMAINS
+from modelpress.export.graphs.operators import is_standard, layer_weights
 
 COMPUTE = frozenset(
     {"Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Sub", "Mul", "Div", "Sum", "Concat", "Pad", "Resize"}
@@ -111,7 +110,7 @@ class _Audit:
     def _findings(self, node: onnx.NodeProto, fate: Fate) -> Iterator[Finding]:
         if fate.place is None:
             return
-        if self.diagnosed and node.domain in ONNX_DOMAINS and not _ON_INTEGERS.match(node.op_type):
+        if self.diagnosed and is_standard(node) and not _ON_INTEGERS.match(node.op_type):
             found = self.diagnosis.of(node, fate)
             if found:
                 yield found
@@ -122,8 +121,7 @@ class _Audit:
 
     def _unfolded_weight(self, node: onnx.NodeProto, place: int) -> Iterator[Finding]:
         """The weight is no constant to the runtime."""
-        places = [k for k in WEIGHTED.get(node.op_type, ()) if k < len(node.input)]
-        weights = [node.input[k] for k in places if node.input[k] in self.constant]
+        weights = [name for name in layer_weights(node) if name in self.constant]
         stored = set(self.pair.emitted.ancestors(weights)[1]) | set(weights)
         if stored & self.pair.emitted.overridable:
             yield Finding(

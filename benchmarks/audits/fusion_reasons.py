@@ -9,8 +9,9 @@ import onnx
 from onnx import TensorProto
 
 from modelpress.benchmarks.audits.optimised_graph import Fate
-from modelpress.benchmarks.subjects.running_weights import WEIGHTED, channel_axis, constant_tensors
-from modelpress.export.graphs.index import GraphIndex, attribute_of
+from modelpress.benchmarks.subjects.running_weights import constant_tensors
+from modelpress.export.graphs.index import GraphIndex
+from modelpress.export.graphs.operators import WeightInput, attribute_of, layer_weight_inputs
 
 _ACTIVATIONS = ("Relu", "Clip")
 _WITH_INTEGER_FORM = frozenset(
@@ -90,7 +91,7 @@ class Diagnosis:
             yield Finding("batch norm is left in the graph", "fold it into the convolution before quantizing")
         if node.op_type not in _WITH_INTEGER_FORM:
             yield Finding(f"ONNX Runtime has no integer form of {node.op_type}", "")
-        if node.op_type in WEIGHTED:
+        if layer_weight_inputs(node):
             yield from self._weight_findings(node)
         yield from self._input_findings(node)
         yield from self._output_findings(node)
@@ -114,9 +115,10 @@ class Diagnosis:
 
     def _axis(self, node: onnx.NodeProto, weight: Quantization, *, fused: bool) -> Iterator[Finding]:
         """Scales per channel belong to output channels; the integer kernels do not look at the axis."""
-        right = channel_axis(node)
         if weight.scale is None or weight.scale.size < 2 or np.ptp(weight.scale.astype(np.float64)) == 0:
             return
+
+        right = self._channel_axis(node)
         if weight.axis >= 0 and weight.axis != right:
             consequence = "; the integer kernel takes them as those of output channels: wrong results"
             yield Finding(
@@ -126,8 +128,9 @@ class Diagnosis:
 
     def _input_findings(self, node: onnx.NodeProto) -> Iterator[Finding]:
         weight = self._weight_place(node)
-        places = range(2) if node.op_type in WEIGHTED else range(len(node.input))
-        for name in [node.input[k] for k in places if k != weight and k < len(node.input)]:
+        weight_place = None if weight is None else weight.place
+        places = range(2) if layer_weight_inputs(node) else range(len(node.input))
+        for name in [node.input[k] for k in places if k != weight_place and k < len(node.input)]:
             if not name or (node.op_type == "Clip" and name != node.input[0]):
                 continue
             found = self._quantization(name)
@@ -184,15 +187,27 @@ class Diagnosis:
                 "quantize activations to uint8",
             )
 
-    def _weight_place(self, node: onnx.NodeProto) -> int | None:
-        for place in WEIGHTED.get(node.op_type, ()):
-            if place < len(node.input) and node.input[place] in self.constant:
-                return place
-        return None
+    def _weight_place(self, node: onnx.NodeProto) -> WeightInput | None:
+        """The input that is a constant weight, if there is one."""
+        found = layer_weight_inputs(node)
+        return next((weight for weight in found if node.input[weight.place] in self.constant), None)
+
+    def _channel_axis(self, node: onnx.NodeProto) -> int | None:
+        """The axis of a node's weight that counts its output channels."""
+        place = self._weight_place(node)
+        return (
+            None if place is None else place.channel_axis(node, n_axes=self._n_axes(node.input[place.place]))
+        )
+
+    def _n_axes(self, name: str) -> int:
+        """Of the codes that a DequantizeLinear makes a weight from; of computed ones unknown, and mostly two."""
+        maker = self.index.producer(name)
+        codes = name if maker is None else maker.input[0]
+        return len(self.index.stored[codes].dims) if codes in self.index.stored else 2
 
     def _weight(self, node: onnx.NodeProto) -> Quantization | None:
         place = self._weight_place(node)
-        return None if place is None else self._quantization(node.input[place])
+        return None if place is None else self._quantization(node.input[place.place])
 
     def _quantization(self, name: str) -> Quantization | None:
         node = self.index.producer(name)

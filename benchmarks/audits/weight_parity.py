@@ -8,8 +8,9 @@ import onnx
 
 from modelpress.benchmarks.audits.fidelity import same_values
 from modelpress.benchmarks.records import ParityStep
-from modelpress.benchmarks.subjects.running_weights import Array, channel_axis, running_weights, weight_steps
+from modelpress.benchmarks.subjects.running_weights import Array, running_weights, weight_steps
 from modelpress.export.graphs.index import GraphIndex
+from modelpress.export.graphs.operators import weight_inputs
 from modelpress.export.quantized import QuantizedModel, QuantizedTensor
 
 
@@ -125,11 +126,11 @@ def _steps(model: onnx.ModelProto, weights: Mapping[str, Array]) -> dict[str, Ar
 
 def _flipped(model: onnx.ModelProto) -> set[str]:
     """Weights of linear layers that are stored as ``(out, in)``."""
-    places = {"Gemm": 1, "QGemm": 3}
     return {
-        node.input[places[node.op_type]]
+        node.input[found.place]
         for node in model.graph.node
-        if node.op_type in places and channel_axis(node) == 0
+        for found in weight_inputs(node)
+        if found.transposed_by and found.channel_axis(node, n_axes=2) == 0
     }
 
 

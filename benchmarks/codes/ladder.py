@@ -29,7 +29,7 @@ from modelpress.export.press.encodings.bitmap import BitmapCoder
 from modelpress.export.press.encodings.dense import DenseCoder
 from modelpress.export.press.encodings.file_state import FileState
 from modelpress.export.press.encodings.gaps import GapCoder
-from modelpress.export.press.encodings.grid import grid_of, spec_of
+from modelpress.export.press.encodings.grid import grid_of
 from modelpress.export.press.encodings.huffman_blob import NO_SHARED
 from modelpress.export.press.encodings.kernel_mask import KernelMaskCoder
 from modelpress.export.press.encodings.levels import Levels, levels_of
@@ -85,7 +85,7 @@ def size_ladder(
         rungs = {"float32": 4 * tensor.codes.size}
         rungs |= _plain_rungs(name, tensor) | _encodings(name, tensor)
         if mixed:
-            if mixed_contexts.holds(spec_of(tensor)):
+            if mixed_contexts.holds(tensor.spec):
                 blob = mixed_contexts.encode(tensor, writer)
                 rungs[MIXED] = _checked(name, tensor, MIXED_CONTEXTS, blob, reader)
             else:
@@ -136,7 +136,7 @@ def _encodings(name: str, tensor: QuantizedTensor) -> dict[str, int]:
     state = FileState()
     sizes = {"bit-packed": _checked(name, tensor, PACKED, packed.encode(tensor), state)}
     for rung, kind in _CODERS.items():
-        plans = huffman_blob.survey(tensor, kind.candidates(spec_of(tensor)))
+        plans = huffman_blob.survey(tensor, kind.candidates(tensor.spec))
         plan = min(plans, key=lambda p: p.n_bytes(NO_SHARED))
         blob = huffman_blob.write(tensor, plan, NO_SHARED)
         sizes[rung] = _checked(name, tensor, HUFFMAN_IDS[kind], blob, state)
@@ -147,7 +147,7 @@ def _checked(name: str, tensor: QuantizedTensor, number: int, writer: PartWriter
     """The size of a blob that decodes to the tensor."""
     data = writer.data()
     encoding = encoding_by_id(number)
-    restored = encoding.decode(PartReader(data), spec_of(tensor), state)
+    restored = encoding.decode(PartReader(data), tensor.spec, state)
     _check(name, encoding.name, tensor.equals(restored))
     return len(data)
 

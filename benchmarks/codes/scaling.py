@@ -21,8 +21,9 @@ import onnx
 
 from modelpress.benchmarks.measures.memory import highest_memory
 from modelpress.export.errors import ModelError
-from modelpress.export.press.artifact import open_artifact, write_artifact
 from modelpress.export.press.plan import EFFORTS, Effort
+from modelpress.export.press.reading import open_artifact
+from modelpress.export.press.writing import write_artifact
 from modelpress.export.quantized import QuantizedModel, QuantizedTensor
 
 _T = TypeVar("_T")

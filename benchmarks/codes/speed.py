@@ -22,13 +22,14 @@ from modelpress.export.coding.code_table import CodeTable, Counts
 from modelpress.export.coding.symbol_runs import RunReader, RunWriter
 from modelpress.export.errors import InputError, ModelError
 from modelpress.export.onnx_flavours import write_onnx
-from modelpress.export.press.artifact import read_artifact, write_artifact
 from modelpress.export.press.encodings import mixed_contexts
 from modelpress.export.press.encodings.file_state import FileState
-from modelpress.export.press.encodings.grid import grid_of, spec_of
+from modelpress.export.press.encodings.grid import grid_of
 from modelpress.export.press.encodings.levels import levels_of
 from modelpress.export.press.encodings.slab_coder import count_levels
 from modelpress.export.press.plan import EFFORTS
+from modelpress.export.press.reading import read_artifact
+from modelpress.export.press.writing import write_artifact
 from modelpress.export.quantized import QuantizedModel, QuantizedTensor
 from modelpress.export.runtime import open_decoded, open_session
 
@@ -188,7 +189,7 @@ def _encode_mixed(tensors: list[QuantizedTensor]) -> list[bytes]:
 def _decode_mixed(tensors: list[QuantizedTensor], blobs: list[bytes]) -> list[QuantizedTensor]:
     state = FileState()
     return [
-        mixed_contexts.decode(PartReader(blob), spec_of(tensor), state)
+        mixed_contexts.decode(PartReader(blob), tensor.spec, state)
         for tensor, blob in zip(tensors, blobs, strict=True)
     ]
 

@@ -9,7 +9,7 @@ from modelpress.benchmarks.codes.ladder import size_ladder, total_ladder
 from modelpress.benchmarks.measures.sparsity import sparsity_of
 from modelpress.benchmarks.records import LayerRecord, SizeRecord
 from modelpress.export.coding.symbol_runs import compiled_runs
-from modelpress.export.press.artifact import Artifact, TensorUsage
+from modelpress.export.press.reading import Artifact, TensorUsage
 from modelpress.export.quantized import QuantizedTensor, dense_array
 
 _BINS = 41

@@ -9,10 +9,10 @@ import onnxruntime as ort
 from google.protobuf.message import DecodeError
 
 from modelpress.export.errors import InputError
-from modelpress.export.graphs.building import has_external_data, metadata
+from modelpress.export.graphs.parts import has_external_data, metadata
 from modelpress.export.onnx_flavours import emit
-from modelpress.export.press.artifact import Artifact, TensorUsage, open_artifact, read_artifact
 from modelpress.export.press.frame import MAGIC
+from modelpress.export.press.reading import Artifact, TensorUsage, open_artifact, read_artifact
 from modelpress.export.quantized import QuantizedModel
 from modelpress.export.runtime import open_decoded, open_session
 

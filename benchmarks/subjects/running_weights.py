@@ -11,16 +11,12 @@ from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
 from modelpress.export.errors import InputError
-from modelpress.export.graphs.building import constants, initializers
-from modelpress.export.graphs.index import ONNX_DOMAINS, GraphIndex, attribute_of
+from modelpress.export.graphs.index import GraphIndex
+from modelpress.export.graphs.initializers import constants, initializers
+from modelpress.export.graphs.operators import WeightInput, attribute_of, layer_weights, weight_inputs
 
 Array = npt.NDArray[np.generic]
 
-# operators with a weight, and the inputs where it may be
-WEIGHTED = {"Conv": (1,), "ConvTranspose": (1,), "Gemm": (1,), "MatMul": (1, 0)}
-# on integers: their inputs 3 to 5 are a weight, its scale and its zero point
-_ON_INTEGERS = frozenset({"QLinearConv", "QLinearMatMul", "QGemm"})
-_DOMAINS = (*ONNX_DOMAINS, "com.microsoft")
 _AT_ONCE = 1 << 28  # bytes of stored tensors evaluated in one session
 
 
@@ -31,13 +27,15 @@ class _QuantizedWeight:
     codes: str
     scale: str
     zero_point: str
-    axis: int
+    node: onnx.NodeProto
+    place: WeightInput
 
     def dequantized(self, tensors: dict[str, Array]) -> Array:
         """The weight in float32."""
         codes, scale, zero_point = (tensors[name] for name in (self.codes, self.scale, self.zero_point))
-        step = _along(scale, self.axis, codes.ndim).astype(np.float32)
-        offset = _along(zero_point, self.axis, codes.ndim).astype(np.float32)
+        axis = self.place.channel_axis(self.node, n_axes=codes.ndim)
+        step = _along(scale, axis, codes.ndim).astype(np.float32)
+        offset = _along(zero_point, axis, codes.ndim).astype(np.float32)
         return (codes.astype(np.float32) - offset) * step
 
 
@@ -67,12 +65,11 @@ def running_weights(model: onnx.ModelProto) -> dict[str, Array]:
     names: list[str] = []
     on_integers: dict[str, _QuantizedWeight] = {}
     for node in _work(index, known):
-        names += _places(node)
-        if node.op_type in _ON_INTEGERS and known.issuperset(node.input[3:6]) and len(node.input) > 5:
-            codes, scale, zero_point = node.input[3:6]
-            found = _QuantizedWeight(codes, scale, zero_point, channel_axis(node))
-            names.append(found.codes)
-            on_integers[found.codes] = found
+        names += layer_weights(node)
+        for found in _weights_on_integers(node):
+            if known.issuperset((found.codes, found.scale, found.zero_point)):
+                names.append(found.codes)
+                on_integers[found.codes] = found
     parameters = [name for found in on_integers.values() for name in (found.scale, found.zero_point)]
     tensors = constant_tensors(model, [name for name in (*names, *parameters) if name in known], index=index)
     return {
@@ -82,15 +79,12 @@ def running_weights(model: onnx.ModelProto) -> dict[str, Array]:
     }
 
 
-def channel_axis(node: onnx.NodeProto) -> int:
-    """The axis of a node's weight that counts its output channels.
-
-    Example:
-        >>> channel_axis(onnx.helper.make_node("Gemm", ["x", "w"], ["y"], transB=1))
-        0
-    """
-    transposed = node.op_type in ("Gemm", "QGemm") and attribute_of(node, "transB", 0)
-    return 0 if transposed or node.op_type in ("Conv", "QLinearConv") else 1
+def _weights_on_integers(node: onnx.NodeProto) -> Iterator[_QuantizedWeight]:
+    """The weight of an operator on integers."""
+    for place in weight_inputs(node):
+        if place.scale is not None and place.scale + 1 < len(node.input):
+            scale, zero_point = node.input[place.scale : place.scale + 2]
+            yield _QuantizedWeight(node.input[place.place], scale, zero_point, node, place)
 
 
 def weight_steps(model: onnx.ModelProto) -> dict[str, Array]:
@@ -107,7 +101,7 @@ def weight_steps(model: onnx.ModelProto) -> dict[str, Array]:
     makers = {
         name: maker
         for node in _work(index, known)
-        for name in _places(node)
+        for name in layer_weights(node)
         if name in known
         if (maker := index.producer(name)) is not None and maker.op_type == "DequantizeLinear"
     }
@@ -148,13 +142,8 @@ def constant_tensors(
 def _work(index: GraphIndex, known: set[str]) -> Iterator[onnx.NodeProto]:
     """The nodes that work on activations; those that decode weights may hold matrix products too."""
     for node in index.nodes:
-        if node.domain in _DOMAINS and not all(name in known for name in node.output if name):
+        if not all(name in known for name in node.output if name):
             yield node
-
-
-def _places(node: onnx.NodeProto) -> list[str]:
-    """Inputs of a node that may be weights."""
-    return [node.input[k] for k in WEIGHTED.get(node.op_type, ()) if k < len(node.input)]
 
 
 def _groups(index: GraphIndex, names: list[str]) -> list[list[str]]:

@@ -33,6 +33,7 @@ def pack_codewords(codewords: IntArray, lengths: IntArray) -> bytes:
         return b""
     if int(lengths.max()) > _MAX_CODEWORD_BITS:
         raise ValueError(f"codewords are at most {_MAX_CODEWORD_BITS} bits long, got {int(lengths.max())}")
+
     end = np.cumsum(lengths)
     start = end - lengths
     n_bits = int(end[-1])
@@ -43,6 +44,7 @@ def pack_codewords(codewords: IntArray, lengths: IntArray) -> bytes:
     words[word[first]] = np.bitwise_or.reduceat(bits << shift, first)
     spill = np.flatnonzero((start & 63) + lengths > 64)  # at most one per word, so no index repeats
     words[word[spill] + 1] |= bits[spill] >> (np.uint64(64) - shift[spill])
+
     return words.astype("<u8").tobytes()[: (n_bits + 7) // 8]
 
 

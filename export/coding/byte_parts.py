@@ -64,11 +64,12 @@ class PartReader:
         Raises:
             DamagedArtifact: Fewer are left.
         """
-        left = len(self.buffer) - self.position
+        left = len(self.buffer) - self.position  # slicing would silently give fewer
         if n_bytes > left:
             raise DamagedArtifact(
                 f"{part} needs {n_bytes:,} bytes at offset {self.position:,}, {left:,} are left"
             )
+
         start, self.position = self.position, self.position + n_bytes
         self.sizes[part] += n_bytes
         return self.buffer[start : self.position]

@@ -46,11 +46,14 @@ class Counts:
             return self
         if (self.lowest, self.counts.size) == (other.lowest, other.counts.size):
             return Counts(self.lowest, self.counts + other.counts)
+
         lowest = min(self.lowest, other.lowest)
         end = max(self.lowest + self.counts.size, other.lowest + other.counts.size)
+
         total = np.zeros(end - lowest, np.int64)
         for part in (self, other):
             total[part.lowest - lowest : part.lowest - lowest + part.counts.size] += part.counts
+
         return Counts(lowest, total)
 
     @classmethod
@@ -159,8 +162,10 @@ class CodeTable:
         """
         if self.lengths.size > 256:
             return np.zeros(0, np.uint64)
+
         window = np.arange(1 << self.width, dtype=np.int64)
         bits, number = np.zeros_like(window), np.zeros_like(window)
+
         symbols, more = np.zeros(window.size, np.uint64), np.ones(window.size, np.bool_)
         for k in range(_MULTI_SYMBOLS):
             entry = self.single[window >> bits].astype(np.int64)
@@ -168,6 +173,7 @@ class CodeTable:
             symbols[more] |= (entry[more] & 255).astype(np.uint64) << np.uint64(8 * k)
             bits[more] += entry[more] >> 16
             number += more
+
         packed = symbols | bits.astype(np.uint64) << np.uint64(32) | number.astype(np.uint64) << np.uint64(40)
         return np.asarray(packed, np.uint64)
 
@@ -192,16 +198,19 @@ class CodeTable:
             lowest, size = unzigzag(head[0]), head[1]
         else:
             lowest, size = unzigzag(unpack_varint(reader, "tables")), unpack_varint(reader, "tables")
+
         if size > MAX_ALPHABET or abs(lowest) > MAX_ALPHABET:
             raise DamagedArtifact(
                 f"code table of {size:,} symbols from {lowest:,}; the limit is {MAX_ALPHABET:,}"
             )
         if not size and lowest:
             raise DamagedArtifact(f"code table of no symbols starts at {lowest:,}; expected 0")
+
         lengths = unpack_code_lengths(reader.take("tables", (size + 1) // 2), alphabet=size)
         check_code_lengths(lengths, n_symbols=0)
         if size and not (lengths.item(0) and lengths.item(-1)):
             raise DamagedArtifact("code table starts or ends with an unused symbol")
+
         return cls(lowest, lengths)
 
 

@@ -85,6 +85,7 @@ class ContextModel:
         _check_shape(levels.shape, kernel_width)
         if levels.size and not -MAX_LEVEL <= int(levels.min()) <= int(levels.max()) <= MAX_LEVEL:
             raise ValueError(f"levels must lie within -{MAX_LEVEL}..{MAX_LEVEL}")
+
         run = _Run(self, levels, kernel_width=kernel_width)
         written = bytearray()
         for start, stop in run.blocks():
@@ -94,6 +95,7 @@ class ContextModel:
             written += bytes(buffer[:n_bytes])
             if progress:
                 progress(stop * run.taps)
+
         return bytes(written + _last_bytes(run.low, run.high))
 
     def decode(
@@ -129,6 +131,7 @@ class ContextModel:
         run.registers[kernels.CODE] = int.from_bytes(stream[:4].ljust(4, b"\0"), "big")
         run.registers[kernels.POSITION] = 4
         limits = (min(max_level, MAX_LEVEL), len(stream) + 4)
+
         for start, stop in run.blocks():
             if run.code(start, stop, buffer, limits=limits, decoding=True) < stop - start:
                 raise DamagedArtifact(
@@ -136,9 +139,11 @@ class ContextModel:
                 )
             if progress:
                 progress(stop * run.taps)
+
         position = int(run.registers[kernels.POSITION]) - 4  # the decoder holds four bytes from here on
         if stream[position:] != _last_bytes(run.low, run.high):
             raise DamagedArtifact(f"context-mixing stream of {len(stream):,} bytes ends at byte {position:,}")
+
         return np.array(run.levels, np.int16).reshape(shape)
 
 
@@ -240,11 +245,13 @@ def _tables() -> npt.NDArray[np.int32]:
     odds = [1 << 24]
     for _ in range(2047):
         odds.append(odds[-1] * _E_TO_1_256TH >> 24)
+
     upper = [(ratio << 16) // (ratio + (1 << 24)) for ratio in odds]
     squash = [65536 - p for p in reversed(upper[1:])] + upper
     stretch = [min(int(np.searchsorted(squash, 16 * i + 8)), 4094) - 2047 for i in range(4096)]
     rates = [655360 // (10 * visits + 16) for visits in range(kernels.SLOW_LIMIT + 1)]
     log2 = [_log2(value + 8) for value in range(kernels.MAX_LOG + 1)]
+
     return np.array(stretch + squash + rates + log2, np.int32)
 
 

@@ -68,10 +68,12 @@ def code_bit(bit, probability, registers, stream):
     middle = low + ((high - low) * probability >> 16)
     if registers[DECODING]:
         bit = 1 if registers[CODE] <= middle else 0
+
     if bit:
         high = middle
     else:
         low = middle + 1
+
     while (low ^ high) >> 24 == 0:
         position = registers[POSITION]
         if registers[DECODING]:
@@ -79,9 +81,11 @@ def code_bit(bit, probability, registers, stream):
             registers[CODE] = (registers[CODE] << 8 & 0xFFFFFFFF) | byte
         else:
             stream[position] = high >> 24
+
         registers[POSITION] = position + 1
         low = low << 8 & 0xFFFFFFFF
         high = (high << 8 & 0xFFFFFFFF) | 255
+
     registers[LOW], registers[HIGH] = low, high
     return bit
 
@@ -91,23 +95,28 @@ def code_mixed_bit(bit, n_contexts, set_a, set_b, coder):
     counters, weights, tables, registers, stream = coder
     weights_a, weights_b = weights[set_a], weights[set_b]
     n_inputs = 2 * n_contexts + 1
+
     for k in range(n_contexts):
         counter = counters[registers[CONTEXTS + k]]
         registers[INPUTS + 2 * k] = tables[STRETCH + (counter[0] >> 10)]
         registers[INPUTS + 2 * k + 1] = tables[STRETCH + (counter[1] >> 10)]
+
     registers[INPUTS + n_inputs - 1] = 256
     dot_a, dot_b = 0, 0
     for k in range(n_inputs):
         dot_a += weights_a[k] * registers[INPUTS + k]
         dot_b += weights_b[k] * registers[INPUTS + k]
+
     logit_a = min(max(dot_a >> 16, -2047), 2047)
     logit_b = min(max(dot_b >> 16, -2047), 2047)
     bit = code_bit(bit, tables[SQUASH + (logit_a + logit_b >> 1)], registers, stream)
     target = 65535 if bit else 0
     error_a, error_b = target - tables[SQUASH + logit_a], target - tables[SQUASH + logit_b]
+
     for k in range(n_inputs):
         weights_a[k] += (registers[INPUTS + k] * error_a + 32768) >> 16
         weights_b[k] += (registers[INPUTS + k] * error_b + 32768) >> 16
+
     target = 4194303 if bit else 0
     for k in range(n_contexts):
         counter = counters[registers[CONTEXTS + k]]
@@ -115,6 +124,7 @@ def code_mixed_bit(bit, n_contexts, set_a, set_b, coder):
         counter[0] += (target - counter[0]) * tables[RATES + visits] >> 16
         counter[1] += (target - counter[1]) * tables[RATES + min(visits, FAST_LIMIT)] >> 16
         counter[2] = min(visits + 1, SLOW_LIMIT)
+
     return bit
 
 
@@ -151,12 +161,15 @@ def predict_from_rows(first_tap, n_taps, row_weights, correlations, history, sum
     n_slots = len(correlations)
     known = first_tap + (15 * row_weights >> 5)
     energy = (16 * sums[SQUARES] // (sums[WEIGHTS] + 1)) * known // 16 + 1
+
     shift = 0
     while energy >> shift >= 1 << 20:
         shift += 1
+
     energy >>= shift
     for slot in range(n_slots):
         factors[slot] = min(max(correlations[slot] >> shift, -1048576), 1048576)
+
     for p in range(n_taps):
         residuals = history[first_tap + p]
         total = 0
@@ -187,6 +200,7 @@ def code_magnitude(magnitude, negative, position, neighbours, coder):
         if not code_node(more, node, position, neighbours, coder):
             break
         exponent += 1
+
     value = 1
     for j in range(exponent):
         bit = (magnitude >> (exponent - 1 - j)) & 1
@@ -196,6 +210,7 @@ def code_magnitude(magnitude, negative, position, neighbours, coder):
         else:
             bit = code_bit(bit, 32768, coder[3], coder[4])
         value = 2 * value + bit
+
     return value
 
 
@@ -209,6 +224,7 @@ def code_node(bit, node, position, neighbours, coder):
     registers[CONTEXTS + 2] = first + NODE_SPATIAL + by_spatial
     registers[CONTEXTS + 3] = first + NODE_PREDICTION + by_prediction
     registers[CONTEXTS + 4] = first + NODE_PRIOR
+
     return code_mixed_bit(bit, 5, NODE_BY_NODE + node, NODE_BY_POSITION + position, coder)
 
 
@@ -239,9 +255,11 @@ def code_level(level, position, around, spatial, prediction, energy, coder):
         + 20 * signed_class(tables, prediction, 1, 3, 10)
         + signed_class(tables, spatial, 2, 3, 10)
     )
+
     bit = 1 if level else 0
     if not code_mixed_bit(bit, 4, ZERO_BY_POSITION + position, ZERO_BY_PAIR + pair, coder):
         return 0
+
     by_balance = signed_class(tables, 4 * balance, 0, 3, 10)
     by_spatial = signed_class(tables, spatial, 2, 2, 16)
     rest = level_class(balance - left - above)
@@ -259,6 +277,7 @@ def code_level(level, position, around, spatial, prediction, energy, coder):
     by_outward = min(max(outward >> 5, -20), 20) + 20
     neighbours = (pair, by_energy, by_spatial, by_outward)
     magnitude = code_magnitude(abs(level), negative, position, neighbours, coder)
+
     return -magnitude if negative else magnitude
 
 
@@ -274,6 +293,7 @@ def code_kernel(levels, first, layout, row, column, work, coder):
     column_mean = (64 * column_sums[column] + 80 * mean) // (row * taps + 80)
     expected = min(row_mean * column_mean // (mean + 1), 65535)
     magnitudes, balance, largest = 0, 0, 0
+
     x, left, left2 = 0, 0, 0
     for p in range(taps):
         here = first + p
@@ -300,10 +320,12 @@ def code_kernel(levels, first, layout, row, column, work, coder):
         balance += level
         largest = max(largest, magnitude)
         x, left2, left = (x + 1, left, level) if x + 1 < kernel_width else (0, 0, 0)
+
     column_sums[column] += magnitudes
     sums[ROW_MAGNITUDES] += magnitudes
     sums[MAGNITUDES] += magnitudes
     sums[WEIGHTS] += taps
+
     return largest
 
 
@@ -323,9 +345,11 @@ def code_kernels(levels, kernels, inputs, layout, limits, work, coder):
             sums[ROW_MAGNITUDES] = 0
             for slot in range(len(correlations)):
                 correlations[slot] = 0
+
         largest = code_kernel(levels, kernel * taps, layout, row, column, work, coder)
         if largest > limits[0] or coder[3][POSITION] > limits[1]:
             return kernel - kernels[0]
+
     return kernels[1] - kernels[0]
 
 

@@ -82,6 +82,8 @@ def csr_from_positions(
         raise DamagedArtifact(f"nonzero position {int(positions[-1]):,} is outside {rows} x {columns}")
     if np.any(np.diff(positions) <= 0):
         raise DamagedArtifact("nonzero positions do not increase")
+
+    # sorted positions fall into rows where multiples of the row length would be inserted
     indptr = np.searchsorted(positions, np.arange(rows + 1) * columns)
     row = np.repeat(np.arange(rows), np.diff(indptr))
     return Csr(data, positions - row * columns, indptr.astype(np.int64), shape)
@@ -98,16 +100,20 @@ def check_csr(csr: Csr) -> None:
     pointers = csr.indptr
     if pointers.shape != (rows + 1,) or pointers[0] != 0 or pointers[-1] != csr.data.size:
         raise DamagedArtifact(f"row pointers do not run from 0 to {csr.data.size:,} over {rows} rows")
+
     if np.any(np.diff(pointers) < 0):
         raise DamagedArtifact(f"row pointer {int(np.argmax(np.diff(pointers) < 0)) + 1} decreases")
     if csr.indices.shape != csr.data.shape:
         raise DamagedArtifact(f"{csr.indices.size:,} column indices for {csr.data.size:,} entries")
+
     outside = np.flatnonzero((csr.indices < 0) | (csr.indices >= columns))
     if outside.size:
         entry = int(outside[0])
         raise DamagedArtifact(
             f"column index {int(csr.indices[entry])} at entry {entry} is outside 0..{columns - 1}"
         )
+
+    # columns need not increase from the end of one row to the start of the next
     row = np.repeat(np.arange(rows), np.diff(pointers))
     unsorted = (np.diff(csr.indices) <= 0) & (np.diff(row) == 0)
     if np.any(unsorted):

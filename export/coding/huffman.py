@@ -48,23 +48,28 @@ def code_lengths(counts: npt.NDArray[np.int64], *, max_bits: int = MAX_CODEWORD_
     if used.size <= 1:
         lengths[used] = 1
         return lengths
+
     if used.size > 1 << max_bits:
         raise ValueError(f"{used.size} symbols need codewords longer than {max_bits} bits")
+
     by_weight = used[np.argsort(counts[used], kind="stable")]
     coins = counts[by_weight].astype(np.int64)
     coins_among_merged = []  # per level: running number of original coins among the cheapest items
     items = coins
+
     for _ in range(max_bits):
         order = np.argsort(items, kind="stable")
         coins_among_merged.append(np.cumsum(order < coins.size))
         merged = items[order]
         packages = merged[: merged.size // 2 * 2].reshape(-1, 2).sum(axis=1)
         items = np.concatenate([coins, packages])
+
     take = 2 * used.size - 2
     for running in reversed(coins_among_merged):
         n_coins = int(running[take - 1]) if take else 0
         lengths[by_weight[:n_coins]] += 1
         take = 2 * (take - n_coins)
+
     return lengths
 
 
@@ -84,6 +89,7 @@ def canonical_codewords(lengths: LengthArray) -> npt.NDArray[np.uint32]:
         code <<= length - previous
         codewords[symbol] = int(f"{code:0{length}b}"[::-1], 2)
         code, previous = code + 1, length
+
     return codewords
 
 
@@ -99,6 +105,7 @@ def check_code_lengths(lengths: LengthArray, *, n_symbols: int) -> None:
         if n_symbols:
             raise DamagedArtifact(f"code table has no symbol, but {n_symbols:,} symbols follow")
         return
+
     kraft = sum(map(_KRAFT.__getitem__, stored))
     if n_used == 1:
         if kraft != _KRAFT[1]:

@@ -89,6 +89,7 @@ def _kernel_lookups(
     entries = np.empty((len(tables), 1 << max(max(row, default=0) for row in stored)), np.uint32)
     facts = np.array([[0] * len(tables), [table.lowest for table in tables], [-1] * len(tables)], np.int64)
     compiled.fill_kernel_lookups(lengths.reshape(len(tables), longest), entries, facts)
+
     return entries, facts
 
 
@@ -115,6 +116,7 @@ class RunWriter:
         if symbols.size <= LANE_SYMBOLS:
             self._append(*_encode(symbols, table, self.position % 8))
             return
+
         lanes = [
             _encode(symbols[start : start + LANE_SYMBOLS], table, 0)
             for start in range(0, symbols.size, LANE_SYMBOLS)
@@ -146,6 +148,7 @@ def _encode(symbols: SymbolArray, table: CodeTable, shift: int) -> tuple[UInt8Ar
     compiled = compiled_for(symbols.size)
     if compiled is None:
         return encode_lane(symbols, table.codewords, table.lengths, shift)
+
     n_bits = int(compiled.count_bits(symbols, table.lengths))
     out = np.empty((shift + n_bits + 7) // 8 + 4, np.uint8)
     compiled.encode_lane(symbols, table.codewords, table.lengths, out, shift)
@@ -183,9 +186,11 @@ class RunReader:
             return np.full(count, int(np.flatnonzero(table.lengths)[0]), table.symbol_dtype)
         if count > 8 * self.end - self.position:  # every codeword has a bit: bounds what is allocated
             raise DamagedArtifact(f"bit stream of {self.end:,} bytes cannot hold {count:,} symbols more")
+
         compiled = compiled_for(count)
         if compiled is None:
             return self._take_numpy(table, count)
+
         symbols = np.empty(count, table.symbol_dtype)
         multi = table.multi if count >= 4 * LANE_SYMBOLS else _NO_MULTI
         self.advance(
@@ -195,6 +200,7 @@ class RunReader:
                 )
             )
         )
+
         return symbols
 
     def take_bytes(self, n_bytes: int) -> bytes:
@@ -277,11 +283,14 @@ class RunReader:
         if count <= LANE_SYMBOLS:
             symbols, self.position = decode_stream(stream, table.single, self.position, count)
             return symbols.astype(table.symbol_dtype)
+
         n_lanes = -(-count // LANE_SYMBOLS)
         sizes = np.frombuffer(self.take_bytes(2 * n_lanes), "<u2").astype(np.int64)
+
         bounds = self.position // 8 + np.concatenate([[0], np.cumsum(sizes)])
         if bounds[-1] > self.end:
             raise DamagedArtifact(_FAULTS[-1])
+
         out = np.empty(count, table.symbol_dtype)
         n_full = count // LANE_SYMBOLS
         if n_full >= _IN_STEP_FROM and table.multi.size:
@@ -295,10 +304,12 @@ class RunReader:
             self._check_lane_ends(ends, bounds[1 : n_full + 1])
         else:
             done = 0
+
         for lane in range(done, n_lanes):
             part = out[lane * LANE_SYMBOLS : (lane + 1) * LANE_SYMBOLS]
             part[:], end = decode_stream(stream, table.single, 8 * int(bounds[lane]), part.size)
             self._check_lane_ends(np.array([end]), bounds[lane + 1 : lane + 2])
+
         self.position = 8 * int(bounds[-1])
         return out
 

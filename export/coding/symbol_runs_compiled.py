@@ -38,6 +38,7 @@ def encode_lane(symbols, codewords, lengths, out, shift):  # type: ignore[no-unt
             at += 4
             pending >>= np.uint64(32)
             n_pending -= np.uint64(32)
+
     while n_pending > np.uint64(0):
         out[at] = pending & _BYTE
         at += 1
@@ -64,6 +65,7 @@ def _decode_lane(stream, position, single, width, out, start, stop):  # type: ig
     n_pending = np.int64(32 - (position & 7))
     at += 4
     mask = np.uint64((1 << width) - 1)
+
     for i in range(start, stop):
         if n_pending < width:
             pending |= _word(stream, at) << np.uint64(n_pending)
@@ -73,6 +75,7 @@ def _decode_lane(stream, position, single, width, out, start, stop):  # type: ig
         out[i] = entry & 0xFFFF
         pending >>= np.uint64(entry >> 16)
         n_pending -= entry >> 16
+
     return 8 * at - n_pending
 
 
@@ -90,24 +93,29 @@ def _decode_four_lanes(stream, lanes, multi, width, out, first):  # type: ignore
     n0, n1, n2, n3 = s32, s32, s32, s32
     b0, b1, b2, b3 = b0 + 4, b1 + 4, b2 + 4, b3 + 4
     o0, o1, o2, o3 = first, first + _LANE, first + 2 * _LANE, first + 3 * _LANE
+
     e0, e1, e2, e3 = o0 + limit, o1 + limit, o2 + limit, o3 + limit
     while o0 < e0 and o1 < e1 and o2 < e2 and o3 < e3:
         if n0 < s32:
             p0 |= _word(stream, b0) << n0
             b0 += 4
             n0 += s32
+
         if n1 < s32:
             p1 |= _word(stream, b1) << n1
             b1 += 4
             n1 += s32
+
         if n2 < s32:
             p2 |= _word(stream, b2) << n2
             b2 += 4
             n2 += s32
+
         if n3 < s32:
             p3 |= _word(stream, b3) << n3
             b3 += 4
             n3 += s32
+
         for _ in range(2):  # two look-ups of at most 15 bits fit into the 32 that are sure
             entry = multi[p0 & mask]
             out[o0] = entry & _BYTE
@@ -145,6 +153,7 @@ def _decode_four_lanes(stream, lanes, multi, width, out, first):  # type: ignore
             p3 >>= bits
             n3 -= bits
             o3 += np.int64(entry >> s40)
+
     lanes[0], lanes[4] = 8 * b0 - np.int64(n0), o0 - first
     lanes[1], lanes[5] = 8 * b1 - np.int64(n1), o1 - first - _LANE
     lanes[2], lanes[6] = 8 * b2 - np.int64(n2), o2 - first - 2 * _LANE
@@ -168,27 +177,34 @@ def decode_run(stream, end, position, single, multi, width, out):  # type: ignor
     if n <= _LANE:
         position = _decode_lane(stream, position, single, width, out, 0, n)
         return position if position <= 8 * end else OUT_OF_BYTES
+
     n_lanes = (n + _LANE - 1) // _LANE
     directory = (position + 7) >> 3
     if (position & 7) and stream[position >> 3] >> (position & 7):
         return BAD_PADDING
+
     if directory + 2 * n_lanes > end:
         return OUT_OF_BYTES
+
     starts = np.empty(n_lanes + 1, np.int64)
     starts[0] = directory + 2 * n_lanes
     for lane in range(n_lanes):
         at = directory + 2 * lane
         starts[lane + 1] = starts[lane] + np.int64(stream[at]) + (np.int64(stream[at + 1]) << 8)
+
     if starts[n_lanes] > end:
         return OUT_OF_BYTES
+
     state = np.zeros(8, np.int64)
     lane = 0
     while lane < n_lanes:
         together = 4 if multi.size and (lane + 4) * _LANE <= n else 1
         for k in range(together):
             state[k], state[k + 4] = 8 * starts[lane + k], 0
+
         if together == 4:
             _decode_four_lanes(stream, state, multi, width, out, lane * _LANE)
+
         for k in range(together):
             first = (lane + k) * _LANE
             reached = _decode_lane(
@@ -198,7 +214,9 @@ def decode_run(stream, end, position, single, multi, width, out):  # type: ignor
                 return BAD_LANE
             if (reached & 7) and stream[reached >> 3] >> (reached & 7):
                 return BAD_PADDING
+
         lane += together
+
     return 8 * starts[n_lanes]
 
 
@@ -209,8 +227,10 @@ def fill_single(lengths, width, entries):  # type: ignore[no-untyped-def]
     for symbol in range(lengths.size):
         if lengths[symbol]:
             first[lengths[symbol] + 1] += 1
+
     for length in range(1, 17):  # the first codeword of each length, as in RFC 1951, section 3.2.2
         first[length] = (first[length - 1] + first[length]) << 1 if length > 1 else 0
+
     for symbol in range(lengths.size):
         bits = np.int64(lengths[symbol])
         if bits:
@@ -236,6 +256,7 @@ def fill_kernel_lookups(lengths, entries, facts):  # type: ignore[no-untyped-def
                 only = symbol
                 if lengths[c, symbol] > width:
                     width = int(lengths[c, symbol])
+
         facts[2, c] = only
         if used > 1:
             facts[0, c] = width
@@ -266,12 +287,14 @@ def decode_kernels(  # type: ignore[no-untyped-def]
     present = np.empty(n + 1, np.int32)  # kernels with a level at this tap
     of = np.zeros(n, np.uint8)  # context of each
     order = np.empty(n, np.int32)  # the same kernels, context by context
+
     symbols = np.empty(n, np.uint16)
     for tap in range(taps):
         m = 0
         for k in range(n):  # without a branch: which kernels come is a coin toss
             present[m] = k
             m += masks[k] >> tap & 1
+
         first = np.zeros(contexts + 1, np.int64)
         if contexts > 1:
             for i in range(m):
@@ -281,16 +304,20 @@ def decode_kernels(  # type: ignore[no-untyped-def]
                 first[of[i] + 1] += 1
         else:
             first[1] = m
+
         for c in range(contexts):
             first[c + 1] += first[c]
+
         fill = first.copy()
         for i in range(m):
             order[fill[of[i]]] = present[i]
             fill[of[i]] += 1
+
         for c in range(contexts):
             count = first[c + 1] - first[c]
             if count == 0:
                 continue
+
             if widths[c] == 0:
                 if only[c] < 0:
                     return EMPTY_TABLE
@@ -299,8 +326,10 @@ def decode_kernels(  # type: ignore[no-untyped-def]
                 position = decode_run(stream, end, position, entries[c], none, widths[c], symbols[:count])
                 if position < 0:
                     return position
+
             for i in range(count):
                 kernels[order[first[c] + i], tap] = np.int64(symbols[i]) + lowest[c]
+
     return position
 
 
@@ -327,4 +356,5 @@ def codes_from_levels(levels, centres, n_centres, low, high, codes, support):  #
         if code < low or code > high:
             return False
         codes[i] = code
+
     return True

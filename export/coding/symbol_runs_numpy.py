@@ -45,13 +45,16 @@ def decode_short_run(
     first_byte, bit = divmod(position, 8)
     n_bytes = (bit + count * width + 7) // 8
     bits = int.from_bytes(stream[first_byte : first_byte + n_bytes].tobytes(), "little") >> bit
+
     mask, done, symbols = len(entries) - 1, 0, []
     for _ in range(count):
         entry = entries[bits >> done & mask]
         symbols.append(entry & 0xFFFF)
         done += entry >> 16
+
     if position + done > 8 * stream.size:
         raise DamagedArtifact("bit stream ends inside its last symbol")
+
     return symbols, position + done
 
 
@@ -77,23 +80,28 @@ def decode_stream(
     """
     width = single.size.bit_length() - 1
     parts: list[npt.NDArray[np.uint16]] = []
+
     found = 0
     while found < count:
         first_byte = position // 8
         n_bytes = min(_BLOCK_BYTES, count * width // 8 + 3, stream.size - first_byte)
         if n_bytes <= 0:
             raise DamagedArtifact(f"bit stream ends after {found:,} of {count:,} symbols")
+
         window = windows_at_every_bit(stream, first_byte=first_byte, n_bytes=n_bytes, bits=width)
         entries = single[window]
         starts, after = _symbol_starts(entries >> np.uint32(16), position - 8 * first_byte)
         if starts.size > count - found:
             after = int(starts[count - found])
             starts = starts[: count - found]
+
         parts.append(entries[starts].astype(np.uint16))  # the low half is the symbol
         found += starts.size
         position = 8 * first_byte + after
+
     if position > 8 * stream.size:
         raise DamagedArtifact("bit stream ends inside its last symbol")
+
     return np.concatenate(parts) if parts else np.zeros(0, np.uint16), position
 
 
@@ -104,15 +112,19 @@ def _symbol_starts(length_at: npt.NDArray[np.uint32], start: int) -> tuple[npt.N
     beyond[:end] += length_at.astype(np.int32)
     hop = np.minimum(beyond, end)  # position `end` points to itself
     hops = [hop]
+
     for _ in range(_DOUBLINGS):
         hops.append(hops[-1][hops[-1]])
+
     anchors = []
     while start < end:
         anchors.append(start)
         start = int(hops[-1][start])
+
     starts = np.array(anchors, np.int64)
     for shorter in reversed(hops[:-1]):
         starts = np.stack([starts, shorter[starts]], axis=1).ravel()
+
     starts = starts[starts < end]
     return starts, int(beyond[starts[-1]])
 
@@ -141,6 +153,7 @@ def decode_lanes_in_step(
     mask = np.uint32((1 << table.width) - 1)
     position, found = starts * 8, np.zeros(lanes, np.int64)
     symbols: list[npt.NDArray[np.uint32]] = []
+
     numbers: list[npt.NDArray[np.uint8]] = []
     while len(symbols) < -(-per_lane // 4) or found.min() < per_lane:
         window = words[position >> 3] >> (position & 7).astype(np.uint32) & mask
@@ -149,9 +162,11 @@ def decode_lanes_in_step(
         numbers.append(number)
         position += bits_of[window]
         found += number
+
     number = np.stack(numbers, axis=1).astype(np.int32)  # (lanes, steps)
     surplus = np.maximum(np.cumsum(number, axis=1, dtype=np.int32) - per_lane, 0)
     valid = np.maximum(number - surplus, 0)
     chosen = np.arange(4) < valid[:, :, None]
     out[:] = np.stack(symbols, axis=1).view(np.uint8).reshape(lanes, -1, 4)[chosen].reshape(lanes, per_lane)
+
     return np.asarray(starts * 8 + table.lengths[out].sum(axis=1, dtype=np.int64))

@@ -34,6 +34,7 @@ def unpack_varint(reader: PartReader, part: Part) -> int:
     value = reader.take(part, 1)[0]
     if value < 128:
         return value
+
     value &= 127
     for position in range(1, _MAX_BYTES):
         byte = reader.take(part, 1)[0]
@@ -42,6 +43,7 @@ def unpack_varint(reader: PartReader, part: Part) -> int:
             if byte == 0:
                 raise DamagedArtifact("an integer is not in its shortest form")
             return value
+
     raise DamagedArtifact(f"an integer takes more than {_MAX_BYTES} bytes")
 
 

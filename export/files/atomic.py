@@ -46,6 +46,7 @@ def atomic_writer(path: Path) -> Iterator[IO[bytes]]:
         )
     except OSError as error:
         raise InputError(f"{path}: cannot write in {path.parent}: {error.strerror}") from error
+
     temporary = Path(file.name)
     try:
         with file:
@@ -58,6 +59,7 @@ def atomic_writer(path: Path) -> Iterator[IO[bytes]]:
         raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
     finally:
         temporary.unlink(missing_ok=True)
+
     _flush_folder(path.parent)
 
 

@@ -1,18 +1,49 @@
 """Fold batch normalisations into the convolutions before them."""
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 import onnx
+from array_api_compat import array_namespace
 
-from modelpress.export.graphs.building import graphs_of, names_in
+from modelpress.export.graphs.index import GraphIndex
+from modelpress.export.graphs.operators import WeightInput, is_standard, weight_inputs
+from modelpress.export.graphs.parts import names_in
+from modelpress.export.grids import Array
 from modelpress.export.lazy_tensors import spec_of
 from modelpress.export.quantized import QuantizedModel, QuantizedTensor, Tensor, dense_array
 
 _DEFAULT_EPSILON = 1e-5  # of the operator
+_FOLDABLE = frozenset({"Conv"})  # operators that a normalisation is folded into
+
+
+def folded(
+    gamma: Array, beta: Array, mean: Array, variance: Array, *, epsilon: float, bias: Array | float = 0.0
+) -> tuple[Array, Array]:
+    """Factor and bias per channel of a normalised convolution, ``norm(w * x + bias) = factor * (w * x) + bias'``.
+
+    The one place of this formula: the result is infinite or NaN where it has no finite one, and not checked here.
+
+    Args:
+        gamma: Shape ``(out,)``, of NumPy or torch, in float64, as the next three.
+        beta: The shift of the normalisation.
+        mean: Running mean.
+        variance: Running variance.
+        epsilon: Added to the variance.
+        bias: Of the convolution; shape ``(out,)``, or 0.
+
+    Source: Jacob et al. 2018, arXiv:1712.05877, eq. (14).
+
+    Example:
+        >>> one = np.ones(1)
+        >>> folded(2 * one, one, 3 * one, 4 * one, epsilon=0.0)
+        (array([1.]), array([-2.]))
+    """
+    xp = array_namespace(gamma)
+    factor = gamma / xp.sqrt(variance + epsilon)
+    return factor, beta + factor * (bias - mean)
 
 
 def fold_batch_norm(model: QuantizedModel) -> QuantizedModel:
@@ -26,91 +57,125 @@ def fold_batch_norm(model: QuantizedModel) -> QuantizedModel:
     """
     if not any(node.op_type == "BatchNormalization" for node in model.graph.graph.node):
         return model
+
     graph = onnx.ModelProto()
     graph.CopyFrom(model.graph)
-    uses = _uses(graph)
-    producers = {name: node for node in graph.graph.node for name in node.output}
-    tensors: dict[str, Tensor] = dict(model.tensors)
-    taken = names_in(graph)
-    kept = []
-    for node in graph.graph.node:
-        conv = producers.get(node.input[0]) if node.input else None
-        if conv is None or not _is_foldable(node, conv, tensors, uses):
-            kept.append(node)
-            continue
-        _fold(node, conv, tensors, taken)
-        conv.output[0] = node.output[0]
-        producers[node.output[0]] = conv
-    copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in kept]
+    folding = _Folding(graph, dict(model.tensors))
+    nodes = folding.nodes_left()
     del graph.graph.node[:]
-    graph.graph.node.extend(copies)
-    left = _uses(graph)
-    return QuantizedModel(graph, {name: t for name, t in tensors.items() if left[name] or not uses[name]})
+    graph.graph.node.extend(nodes)
+
+    # what nothing reads any more goes; what nothing read before is not ours to drop
+    left, before = GraphIndex.of_model(graph).reads, folding.index.reads
+    kept = {name: tensor for name, tensor in folding.tensors.items() if left[name] or not before[name]}
+    return QuantizedModel(graph, kept)
 
 
-def _uses(graph: onnx.ModelProto) -> Counter[str]:
-    """How often each name is read, by nodes of any depth and as a graph's output."""
-    uses: Counter[str] = Counter()
-    for _, part in graphs_of(graph):
-        uses.update(name for node in part.node for name in node.input)
-        uses.update(value.name for value in part.output)
-    return uses
+class _Folding:
+    """Folds what can be folded; changes the nodes of `graph` and `tensors`."""
+
+    def __init__(self, graph: onnx.ModelProto, tensors: dict[str, Tensor]) -> None:
+        self.tensors = tensors
+        self.index = GraphIndex.of_model(graph)
+        self._taken = names_in(graph)
+        self._hosts: dict[str, onnx.NodeProto] = {}  # a normalisation's output -> the Conv that makes it now
+
+    def nodes_left(self) -> list[onnx.NodeProto]:
+        """All nodes but the normalisations that have become part of another."""
+        kept = []
+        for node in self.index.nodes:
+            conv = self._host(node)
+            if conv is None or not self._is_foldable(node, conv):
+                kept.append(node)
+                continue
+
+            self._fold(node, conv)
+            conv.output[0] = node.output[0]
+            self._hosts[node.output[0]] = conv
+
+        return kept
+
+    def _host(self, node: onnx.NodeProto) -> onnx.NodeProto | None:
+        """The node that makes the first input."""
+        if not node.input:
+            return None
+
+        return self._hosts.get(node.input[0]) or self.index.producer(node.input[0])
+
+    def _is_foldable(self, norm: onnx.NodeProto, conv: onnx.NodeProto) -> bool:
+        if not (is_standard(norm) and norm.op_type == "BatchNormalization"):
+            return False
+        if not (is_standard(conv) and conv.op_type in _FOLDABLE):
+            return False
+
+        attributes = {attribute.name: attribute for attribute in norm.attribute}
+        in_training = "training_mode" in attributes and attributes["training_mode"].i
+        constants = [*norm.input[1:], *conv.input[1:]]
+        weight = conv.input[_weight_of(conv).place]
+        return (
+            not in_training
+            and len(norm.output) == 1
+            and self.index.reads[norm.input[0]] == 1
+            and self.index.reads[weight] == 1
+            and all(name in self.tensors and _is_float32(self.tensors, name) for name in constants)
+            and _counts_outputs(self.tensors[weight], _channel_axis(conv, self.tensors[weight]))
+        )
+
+    def _fold(self, norm: onnx.NodeProto, conv: onnx.NodeProto) -> None:
+        found = _weight_of(conv)
+        gamma, beta, mean, variance = (self._float64(name) for name in norm.input[1:])
+        stored = found.bias_of(conv)
+        before = 0.0 if stored is None else self._float64(stored)
+        epsilon = next((a.f for a in norm.attribute if a.name == "epsilon"), _DEFAULT_EPSILON)
+        factor, bias = folded(gamma, beta, mean, variance, epsilon=epsilon, bias=before)
+
+        weight = conv.input[found.place]
+        axis = _channel_axis(conv, self.tensors[weight])
+        self.tensors[weight] = _scaled(self.tensors[weight], factor.astype(np.float32), axis)
+        self._give_bias(conv, found, bias.astype(np.float32), name=norm.input[2])
+
+    def _give_bias(
+        self, conv: onnx.NodeProto, found: WeightInput, bias: npt.NDArray[np.float32], *, name: str
+    ) -> None:
+        """Store a bias under the name of beta, which is no longer needed unless it serves another node as well."""
+        while not self._is_free(name, bias):
+            name += ".folded"
+
+        self.tensors[name] = bias
+        del conv.input[found.bias :]
+        conv.input.append(name)
+
+    def _is_free(self, name: str, bias: npt.NDArray[np.float32]) -> bool:
+        if name in self.tensors:
+            return np.array_equal(dense_array(self.tensors[name]), bias)
+        return name not in self._taken
+
+    def _float64(self, name: str) -> npt.NDArray[np.float64]:
+        return np.asarray(dense_array(self.tensors[name]), np.float64)
 
 
-def _is_foldable(
-    norm: onnx.NodeProto, conv: onnx.NodeProto, tensors: Mapping[str, Tensor], uses: Counter[str]
-) -> bool:
-    kinds = (norm.op_type, conv.op_type)
-    if kinds != ("BatchNormalization", "Conv") or {norm.domain, conv.domain} - {"", "ai.onnx"}:
-        return False
-    attributes = {attribute.name: attribute for attribute in norm.attribute}
-    in_training = "training_mode" in attributes and attributes["training_mode"].i
-    constants = [*norm.input[1:], *conv.input[1:]]
-    weight = conv.input[1]
-    return (
-        not in_training
-        and len(norm.output) == 1
-        and uses[norm.input[0]] == 1
-        and uses[weight] == 1
-        and all(name in tensors and _is_float32(tensors, name) for name in constants)
-        and _counts_outputs(tensors[weight])
-    )
+def _weight_of(conv: onnx.NodeProto) -> WeightInput:
+    """Where a foldable node takes its weight: in one place only."""
+    (found,) = weight_inputs(conv)
+    return found
+
+
+def _channel_axis(conv: onnx.NodeProto, weight: Tensor) -> int:
+    return _weight_of(conv).channel_axis(conv, n_axes=len(weight.shape))
 
 
 def _is_float32(tensors: Mapping[str, Tensor], name: str) -> bool:
     return spec_of(tensors, name).onnx_type == onnx.TensorProto.FLOAT
 
 
-def _counts_outputs(weight: Tensor) -> bool:
-    return not isinstance(weight, QuantizedTensor) or weight.channel_axis == 0
+def _counts_outputs(weight: Tensor, axis: int) -> bool:
+    return not isinstance(weight, QuantizedTensor) or weight.channel_axis == axis
 
 
-def _fold(norm: onnx.NodeProto, conv: onnx.NodeProto, tensors: dict[str, Tensor], taken: set[str]) -> None:
-    gamma, beta, mean, variance = (np.asarray(dense_array(tensors[n]), np.float64) for n in norm.input[1:])
-    epsilon = next((a.f for a in norm.attribute if a.name == "epsilon"), _DEFAULT_EPSILON)
-    factor = gamma / np.sqrt(variance + epsilon)
-    before = np.asarray(dense_array(tensors[conv.input[2]]), np.float64) if len(conv.input) > 2 else 0.0
-    bias = (beta + factor * (before - mean)).astype(np.float32)
-    tensors[conv.input[1]] = _scaled(tensors[conv.input[1]], factor.astype(np.float32))
-    name = norm.input[2]  # beta's: it is no longer needed, unless it serves another node as well
-    while not _is_free(name, bias, tensors, taken):
-        name += ".folded"
-    tensors[name] = bias
-    del conv.input[2:]
-    conv.input.append(name)
-
-
-def _is_free(
-    name: str, bias: npt.NDArray[np.float32], tensors: Mapping[str, Tensor], taken: set[str]
-) -> bool:
-    if name in tensors:
-        return np.array_equal(dense_array(tensors[name]), bias)
-    return name not in taken
-
-
-def _scaled(weight: Tensor, factor: npt.NDArray[np.float32]) -> Tensor:
+def _scaled(weight: Tensor, factor: npt.NDArray[np.float32], axis: int) -> Tensor:
+    """The weight times a factor for each output channel."""
     if isinstance(weight, QuantizedTensor):
-        return replace(
-            weight, channel_scale=factor if weight.channel_scale is None else weight.channel_scale * factor
-        )
-    return np.asarray(weight, np.float32) * factor.reshape(-1, *[1] * (weight.ndim - 1))
+        before = weight.channel_scale
+        return replace(weight, channel_scale=factor if before is None else before * factor)
+
+    return np.asarray(weight, np.float32) * factor.reshape(-1, *[1] * (weight.ndim - 1 - axis))

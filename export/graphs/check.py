@@ -4,7 +4,7 @@ import onnx
 from onnx import helper
 
 from modelpress.export.errors import ModelError
-from modelpress.export.graphs.building import with_initializers
+from modelpress.export.graphs.initializers import with_initializers
 from modelpress.export.lazy_tensors import spec_of
 from modelpress.export.quantized import QuantizedModel, dense_array
 
@@ -29,10 +29,13 @@ def check_graph(model: QuantizedModel) -> str | None:
         onnx.checker.check_model(stand_in)
     except Exception as error:  # checker and protobuf raise their own kinds
         raise ModelError(f"the graph is no valid ONNX model: {error}") from error
+
+    # a second opinion only: models that run often declare shapes that contradict each other
     try:
         onnx.shape_inference.infer_shapes(stand_in, check_type=True, strict_mode=True)
     except Exception as error:  # as above
         return str(error)
+
     return None
 
 
@@ -45,6 +48,7 @@ def _stand_in(model: QuantizedModel) -> onnx.ModelProto:
     specs = {name: spec_of(model.tensors, name) for name in model.tensors}
     in_full = [name for name, spec in specs.items() if spec.size <= _MAX_ELEMENTS_IN_FULL]
     stand_in = with_initializers(model.graph, {name: dense_array(model.tensors[name]) for name in in_full})
+
     present = {value.name for value in model.graph.graph.input}
     for name in specs.keys() - present - set(in_full):
         if model.graph.ir_version < _SEPARATE_WEIGHTS_IR:
@@ -53,4 +57,5 @@ def _stand_in(model: QuantizedModel) -> onnx.ModelProto:
             )
         value = helper.make_tensor_value_info(name, specs[name].onnx_type, specs[name].shape)
         stand_in.graph.input.append(value)
+
     return stand_in

@@ -2,7 +2,8 @@
 
 import onnx
 
-from modelpress.export.graphs.building import graphs_of
+from modelpress.export.graphs.index import GraphIndex
+from modelpress.export.graphs.operators import is_standard
 from modelpress.export.quantized import QuantizedModel
 
 
@@ -12,29 +13,31 @@ def without_constant_identities(model: QuantizedModel) -> QuantizedModel:
     Exporters write them where several layers share a bias. Those that make an output of the graph, or what a nested
     graph reads, stay.
     """
-    nested = (part for _, part in graphs_of(model.graph) if part is not model.graph.graph)
-    kept_names = {name for part in nested for node in part.node for name in node.input}
-    kept_names |= {value.name for _, part in graphs_of(model.graph) for value in part.output}
+    index = GraphIndex.of_model(model.graph)
     source: dict[str, str] = {}
-    for node in model.graph.graph.node:
-        if _is_identity(node) and node.output[0] not in kept_names:
-            name = source.get(node.input[0], node.input[0])
+    for node in index.nodes:
+        if _is_identity(node) and node.output[0] not in index.kept:
+            name = source.get(node.input[0], node.input[0])  # through a chain of them
             if name in model.tensors:
                 source[node.output[0]] = name
+
     if not source:
         return model
+
     graph = onnx.ModelProto()
     graph.CopyFrom(model.graph)
     del graph.graph.node[:]
     for node in model.graph.graph.node:
         if _is_identity(node) and node.output[0] in source:
             continue
+
         copy = graph.graph.node.add()
         copy.CopyFrom(node)
         for place, name in enumerate(node.input):
             copy.input[place] = source.get(name, name)
+
     return QuantizedModel(graph, model.tensors)
 
 
 def _is_identity(node: onnx.NodeProto) -> bool:
-    return node.op_type == "Identity" and node.domain in ("", "ai.onnx")
+    return is_standard(node) and node.op_type == "Identity"

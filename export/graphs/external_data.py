@@ -23,10 +23,13 @@ def external_file(name: str, entries: Mapping[str, str], folder: Path) -> Path:
         InputError: The location is missing, absolute, leads out of the folder, or is no file.
     """
     location = entries.get("location", "")
+    # both kinds of path: a file written on one system may be opened on the other
     steps = (*PurePosixPath(location).parts, *PureWindowsPath(location).parts)
+
     rooted = PurePosixPath(location).is_absolute() or PureWindowsPath(location).anchor
     if not location or "\0" in location or rooted or ".." in steps:
         raise InputError(f"{name}: external data at {location!r}; expected a path inside the model's folder")
+
     try:
         root = folder.resolve(strict=True)
         path = (root / location).resolve(strict=True)
@@ -34,12 +37,15 @@ def external_file(name: str, entries: Mapping[str, str], folder: Path) -> Path:
         raise InputError(
             f"{name}: its external data {location!r} are not there; keep both files together"
         ) from error
+
+    # once more after links are followed, which the text of the path does not show
     if not path.is_relative_to(root):
         raise InputError(
             f"{name}: its external data {location!r} lie outside the model's folder; copy the file into it"
         )
     if not path.is_file():
         raise InputError(f"{name}: its external data {location!r} are no file")
+
     return path
 
 
@@ -63,10 +69,12 @@ def external_range(name: str, entries: Mapping[str, str], *, n_bytes: int, file_
     start = offset or 0
     if length is not None and length != n_bytes:
         raise InputError(f"{name}: external data have {length:,} bytes; its shape asks for {n_bytes:,}")
+
     if start + n_bytes > file_bytes:
         raise InputError(
             f"{name}: external data end at byte {start + n_bytes:,}; the file has {file_bytes:,}: copy it again"
         )
+
     return start
 
 

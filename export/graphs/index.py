@@ -1,10 +1,12 @@
 """Who makes and who uses which tensor of an ONNX graph."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Iterable
 
 import onnx
 
-ONNX_DOMAINS = ("", "ai.onnx")
+from modelpress.export.graphs.parts import graphs_of
+
 # operators whose result is another one at every call, even on constants
 _RANDOM = frozenset(
     {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
@@ -21,6 +23,13 @@ class GraphIndex:
         producers: Number of the node that makes a tensor.
         consumers: Numbers of the nodes that use it, nested graphs included, in graph order.
         outputs: Names of the graph's outputs.
+        kept: Names that must keep their value: outputs of the graph, and what other graphs refer to.
+        reads: How often each name is read, by nodes and as an output, of this and the other graphs.
+
+    Args:
+        graph: The main graph.
+        others: The other graphs of the model, nested and training ones; `of_model` finds them. Without them, `kept`
+            and `reads` tell of the main graph alone.
 
     Example:
         >>> w = onnx.helper.make_tensor("w", onnx.TensorProto.FLOAT, [1], [2.0])
@@ -30,7 +39,7 @@ class GraphIndex:
         ({'v': 0, 'y': 1}, ['v', 'w'])
     """
 
-    def __init__(self, graph: onnx.GraphProto) -> None:
+    def __init__(self, graph: onnx.GraphProto, others: Iterable[onnx.GraphProto] = ()) -> None:
         self.nodes = list(graph.node)
         self.stored = {tensor.name: tensor for tensor in graph.initializer}
         self.overridable = {value.name for value in graph.input if value.name in self.stored}
@@ -41,6 +50,19 @@ class GraphIndex:
             for name in {*node.input, *_captured(node)} - {""}:
                 self.consumers[name].append(k)
 
+        self.kept = set(self.outputs)
+        self.reads: Counter[str] = Counter(self.outputs)
+        self.reads.update(name for node in self.nodes for name in node.input)
+        for part in others:
+            names = [name for node in part.node for name in node.input] + [v.name for v in part.output]
+            self.kept.update(names)
+            self.reads.update(names)
+
+    @classmethod
+    def of_model(cls, model: onnx.ModelProto) -> "GraphIndex":
+        """The index of a model's main graph that knows what all its other graphs read."""
+        return cls(model.graph, [part for _, part in graphs_of(model) if part is not model.graph])
+
     def producer(self, name: str) -> onnx.NodeProto | None:
         """The node that makes a tensor; None for inputs and initializers."""
         return self.nodes[self.producers[name]] if name in self.producers else None
@@ -48,6 +70,12 @@ class GraphIndex:
     def users(self, name: str) -> list[onnx.NodeProto]:
         """The nodes that use a tensor."""
         return [self.nodes[k] for k in self.consumers.get(name, ())]
+
+    def only_reader(self, name: str) -> int | None:
+        """Number of the node that alone reads a tensor, and once, if nothing else refers to it."""
+        readers = self.consumers.get(name, [])
+        alone = len(readers) == 1 and self.reads[name] == 1 and name not in self.kept
+        return readers[0] if alone else None
 
     def constants(self, *, overridable: bool = True) -> set[str]:
         """Tensors whose value is known from the file alone: initializers, and what is computed from them only.
@@ -59,6 +87,7 @@ class GraphIndex:
         for node in self.nodes:  # in topological order, as the format demands
             if node.op_type not in _RANDOM and all(n in known for n in _needs(node)):
                 known.update(name for name in node.output if name)
+
         return known
 
     def by_dataflow(self) -> list[onnx.NodeProto]:
@@ -69,6 +98,7 @@ class GraphIndex:
         ordered: list[int] = []
         seen: set[int] = set()
         pending = [(k, False) for k in self._makers(self.outputs)]
+
         while pending:
             number, complete = pending.pop()
             if complete:
@@ -77,6 +107,7 @@ class GraphIndex:
                 seen.add(number)
                 pending.append((number, True))
                 pending += [(k, False) for k in self._makers(_needs(self.nodes[number]))]
+
         return [self.nodes[k] for k in ordered]
 
     def _makers(self, names: list[str]) -> list[int]:
@@ -87,14 +118,17 @@ class GraphIndex:
         """The nodes that tensors are computed by, in graph order, and the initializers these start from."""
         pending, seen = list(names), set(names)
         needed: set[int] = set()
+
         while pending:
             name = pending.pop()
             if name not in self.producers or self.producers[name] in needed:
                 continue
+
             needed.add(self.producers[name])
             fresh = set(_needs(self.nodes[self.producers[name]])) - seen
             seen |= fresh
             pending += fresh
+
         return sorted(needed), [name for name in self.stored if name in seen]
 
 
@@ -111,14 +145,5 @@ def _captured(node: onnx.NodeProto) -> set[str]:
             made |= {name for inner in graph.node for name in inner.output}
             used = {name for inner in graph.node for name in _needs(inner)} | {v.name for v in graph.output}
             names |= used - made
+
     return names
-
-
-def attribute_of(node: onnx.NodeProto, name: str, default: int) -> int:
-    """An integer attribute of a node.
-
-    Example:
-        >>> attribute_of(onnx.helper.make_node("Gemm", ["x", "w"], ["y"], transB=1), "transB", 0)
-        1
-    """
-    return next((int(a.i) for a in node.attribute if a.name == name), default)

@@ -77,6 +77,7 @@ def read_varint(data: memoryview, position: int, end: int) -> tuple[int, int]:
         if byte < 0x80:
             return value & ((1 << _MAX_VARINT_BITS) - 1), position
         shift += 7
+
     raise InputError(f"byte {start:,}: a number does not end; {_NO_MODEL}")
 
 
@@ -93,6 +94,7 @@ def length_prefix(number: int, length: int) -> bytes:
 def _read_field(data: memoryview, start: int, end: int) -> Field:
     tag, payload = read_varint(data, start, end)
     number, wire_type = tag >> 3, tag & 7
+
     value = 0
     if wire_type == VARINT:
         value, stop = read_varint(data, payload, end)
@@ -103,8 +105,10 @@ def _read_field(data: memoryview, start: int, end: int) -> Field:
         stop = payload + _FIXED_BYTES[wire_type]
     else:
         raise InputError(f"byte {start:,}: wire type {wire_type}; {_NO_MODEL}")
+
     if number == 0 or stop > end:
         raise InputError(
             f"byte {start:,}: field {number} takes {stop - start:,} bytes, {end - start:,} are left; {_NO_MODEL}"
         )
+
     return Field(number, wire_type, start, payload, stop, value)

@@ -17,8 +17,8 @@ from onnx import numpy_helper
 
 from modelpress.export.errors import InputError, ModelError
 from modelpress.export.files.mapped import MappedFile
-from modelpress.export.graphs.building import graphs_of, has_external_data
 from modelpress.export.graphs.external_data import external_file, external_range
+from modelpress.export.graphs.parts import graphs_of, has_external_data
 from modelpress.export.graphs.protobuf_wire import LENGTH_DELIMITED, Field
 from modelpress.export.graphs.tensor_scan import (
     StoredTensor,
@@ -69,13 +69,16 @@ class OnnxTensors(LazyTensors):
             InputError: Its data are damaged.
         """
         tensor = self._stored[name]
+        # the tensor before is no longer needed: its pages would add up to the whole file
         for file in self._files:
             file.forget_pages()
+
         if name in self._external:
             file, start = self._external[name]
             return _view(file.data, start, tensor.spec)
         if tensor.raw is not None:
             return _view(self._mapped.data, tensor.raw[0], tensor.spec)
+
         return _typed_array(self._mapped.data, tensor)
 
     def spec(self, name: str) -> TensorSpec:
@@ -129,6 +132,8 @@ def _split(data: memoryview) -> tuple[onnx.ModelProto, dict[str, StoredTensor]]:
     )
     if len(graphs) != 1 or graphs[0].wire_type != LENGTH_DELIMITED:
         raise InputError(f"{len(graphs)} graphs; expected an ONNX model with one")
+
+    # older files would need each tensor among the graph's inputs
     movable = model.ir_version >= _SEPARATE_WEIGHTS_IR
     constants = _big_constants(data, graphs[0]) if movable else {}
     graph, bulky = parse_shell(
@@ -141,6 +146,7 @@ def _split(data: memoryview) -> tuple[onnx.ModelProto, dict[str, StoredTensor]]:
     model.graph.CopyFrom(graph)
     _check_supported(model)
     initializers = [scan_tensor(data, field.payload, field.end) for field in bulky if _is_initializer(field)]
+
     return model, _by_name([*initializers, *constants.values()])
 
 
@@ -157,6 +163,7 @@ def _big_constants(data: memoryview, graph: Field) -> dict[int, StoredTensor]:
         and node.wire_type == LENGTH_DELIMITED
         and node.end - node.payload >= _MIN_CONSTANT_BYTES
     )
+
     return {start: tensor for start, tensor in found if tensor is not None and _is_movable(tensor, outputs)}
 
 
@@ -185,6 +192,7 @@ def _initializers_to_constants(where: str, graph: onnx.GraphProto) -> None:
     for tensor in graph.initializer:
         if text(tensor.name) in inputs:
             raise InputError(f"{tensor.name}: is both input and initializer of {where}; remove the input")
+
     constants = [
         onnx.helper.make_node("Constant", [], [tensor.name], value=tensor) for tensor in graph.initializer
     ]
@@ -201,6 +209,7 @@ def _by_name(tensors: list[StoredTensor]) -> dict[str, StoredTensor]:
         if tensor.name in named:
             raise InputError(f"two tensors are called {tensor.name!r}")
         named[tensor.name] = tensor
+
     return named
 
 
@@ -218,12 +227,15 @@ def _external_places(
                 f"{name}: its data lie in another file; pass --allow-external-data to follow it, "
                 "or store the model in one file"
             )
+
         path = external_file(name, tensor.external, folder)
         if path not in files:
             files[path] = MappedFile(path)
+
         file = files[path]
         start = external_range(name, tensor.external, n_bytes=tensor.spec.n_bytes, file_bytes=len(file))
         places[name] = file, start
+
     return places
 
 
@@ -245,6 +257,7 @@ def _typed_array(data: memoryview, tensor: StoredTensor) -> Array:
         array = numpy_helper.to_array(message)
     except Exception as error:  # onnx raises whatever its parts raise on damaged data
         raise InputError(f"{tensor.name}: tensor data are damaged: {error}") from error
+
     return np.ascontiguousarray(array, DTYPES[tensor.spec.onnx_type]).reshape(tensor.spec.shape)
 
 

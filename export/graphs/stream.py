@@ -34,15 +34,18 @@ def write_onnx_stream(file: IO[bytes], model: QuantizedModel) -> int:
     head, before, after, tail = _split_at_initializers(model.graph.SerializeToString(deterministic=True))
     n_weights = sum(len(headers[name]) + spec.n_bytes for name, spec in specs.items())
     prefix = length_prefix(_MODEL_GRAPH, len(before) + n_weights + len(after))
+
     total = len(head) + len(prefix) + len(before) + n_weights + len(after) + len(tail)
     if total > MAX_ONNX_BYTES:
         raise ModelError(
             f"the model takes {total:,} bytes; one ONNX file holds up to {MAX_ONNX_BYTES:,}: unpack to .npz instead"
         )
+
     file.write(head + prefix + before)
     for name, spec in specs.items():
         file.write(headers[name])
         _write_values(file, model.tensors, name, spec)
+
     file.write(after + tail)
     return total
 
@@ -64,6 +67,7 @@ def _split_at_initializers(serialised: bytes) -> tuple[bytes, bytes, bytes, byte
     graphs = [f for f in fields(data, 0, len(data)) if f.number == _MODEL_GRAPH]
     if len(graphs) != 1:
         raise ModelError(f"the model has {len(graphs)} graphs; expected 1")
+
     graph = graphs[0]
     place = _place_of_initializers(data, graph)
     return (

@@ -14,6 +14,7 @@ from onnx import TensorProto
 
 from modelpress.export.errors import InputError, ModelError
 from modelpress.export.graphs.external_data import MAX_ENTRIES
+from modelpress.export.graphs.operators import is_standard
 from modelpress.export.graphs.protobuf_wire import LENGTH_DELIMITED, Field, fields
 from modelpress.export.tensor_spec import DTYPES, MAX_DIMENSIONS, MAX_ELEMENTS, TensorSpec
 
@@ -54,6 +55,7 @@ def parse_shell(
     """
     bulky: list[Field] = []
     small: list[bytes] = []
+
     n_bytes = 0
     for field in fields(data, start, end):
         if is_bulky(field):
@@ -63,11 +65,13 @@ def parse_shell(
         if n_bytes > MAX_SHELL_BYTES:
             raise InputError(f"{kind.__name__} takes more than {MAX_SHELL_BYTES:,} bytes without its weights")
         small.append(bytes(data[field.start : field.end]))
+
     message = kind()
     try:
         message.ParseFromString(b"".join(small))
     except DecodeError as error:
         raise InputError(f"byte {start:,}: no {kind.__name__}: {error}") from error
+
     return message, bulky
 
 
@@ -83,6 +87,7 @@ def scan_tensor(data: memoryview, start: int, end: int) -> StoredTensor:
     spec = TensorSpec(tuple(header.dims), header.data_type)
     name = text(header.name)
     label = name or f"tensor at byte {start:,}"
+
     if min(spec.shape, default=0) < 0 or spec.exceeds_limits():
         raise InputError(
             f"{label}: shape {spec.shape[:12]}; expected up to {MAX_DIMENSIONS} axes, none negative, "
@@ -90,14 +95,17 @@ def scan_tensor(data: memoryview, start: int, end: int) -> StoredTensor:
         )
     if header.HasField("segment") or len(header.external_data) > MAX_ENTRIES:
         raise InputError(f"{label}: tensors in segments or in many places are not supported")
+
     external = {text(entry.key): text(entry.value) for entry in header.external_data}
     if header.data_location == TensorProto.EXTERNAL:
         return StoredTensor(name, spec, (start, end), None, external)
+
     raw = _raw_range(label, bulky)
     if raw is not None and spec.onnx_type in DTYPES and raw[1] - raw[0] != spec.n_bytes:
         raise InputError(
             f"{label}: {raw[1] - raw[0]:,} bytes of data; shape {spec.shape} asks for {spec.n_bytes:,}"
         )
+
     return StoredTensor(name, spec, (start, end), raw, None)
 
 
@@ -110,10 +118,11 @@ def scan_constant(data: memoryview, node: Field) -> StoredTensor | None:
     shell, attributes = parse_shell(
         data, node.payload, node.end, onnx.NodeProto, is_bulky=lambda field: field.number == _NODE_ATTRIBUTE
     )
-    if shell.op_type != "Constant" or shell.domain not in ("", "ai.onnx"):
+    if shell.op_type != "Constant" or not is_standard(shell):
         return None
     if len(shell.output) != 1 or len(attributes) != 1 or attributes[0].wire_type != LENGTH_DELIMITED:
         return None
+
     attribute, tensors = parse_shell(
         data,
         attributes[0].payload,
@@ -123,6 +132,7 @@ def scan_constant(data: memoryview, node: Field) -> StoredTensor | None:
     )
     if attribute.name != "value" or len(tensors) != 1 or tensors[0].wire_type != LENGTH_DELIMITED:
         return None
+
     found = scan_tensor(data, tensors[0].payload, tensors[0].end)
     return StoredTensor(text(shell.output[0]), found.spec, found.message, found.raw, found.external)
 

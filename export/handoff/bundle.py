@@ -53,9 +53,11 @@ class Bundle:
                 raise InputError(f"{path}: no bundle, {name} is missing")
             if places[name].size_bytes > _MAX_MANIFEST_BYTES:
                 raise InputError(f"{path}: {name} takes more than {_MAX_MANIFEST_BYTES:,} bytes")
+
         data = self._content(MANIFEST)
         self.manifest = parse_manifest(data, str(path))
         _check_names(path, set(places) - {MANIFEST, SUMS}, set(self.manifest.files))
+
         if self._content(SUMS) != self.manifest.sums(data):
             raise InputError(f"{path}: {SUMS} does not fit {MANIFEST}; one of them was changed")
 
@@ -133,8 +135,10 @@ def open_bundle(path: Path, *, max_bytes: int = DEFAULT_MAX_BYTES) -> Bundle:
         is_folder = path.is_dir()
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+
     if is_folder:
         return Bundle(path, _in_folder(path, max_bytes), None)
+
     try:
         archive = zipfile.ZipFile(path)
     except FileNotFoundError as error:
@@ -143,6 +147,7 @@ def open_bundle(path: Path, *, max_bytes: int = DEFAULT_MAX_BYTES) -> Bundle:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
     except Exception as error:  # as above
         raise InputError(f"{path}: neither a bundle's folder nor a zip archive: {error}") from error
+
     try:
         return Bundle(path, _in_archive(path, archive, max_bytes), archive)
     except BaseException:
@@ -169,9 +174,11 @@ def _in_folder(path: Path, max_bytes: int) -> dict[str, _Place]:
                 else:
                     what = "a link" if stat.S_ISLNK(facts.st_mode) else "no regular file"
                     raise InputError(f"{path}: {name} is {what}; a bundle holds regular files only")
+
                 _check_limits(path, len(places) + len(pending), total, max_bytes)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+
     return places
 
 
@@ -185,10 +192,12 @@ def _in_archive(path: Path, archive: zipfile.ZipFile, max_bytes: int) -> dict[st
     _check_limits(path, len(entries), sum(entry.file_size for entry in entries), max_bytes)
     for entry in entries:
         _check_entry(path, entry)
+
     files = {entry.filename: entry for entry in entries if not entry.is_dir()}
     tops = {name.partition("/")[0] for name in files}
     prefix = f"{tops.pop()}/" if len(tops) == 1 and MANIFEST not in files else ""
     _check_distinct(path, entries)
+
     return {name.removeprefix(prefix): _Place(entry, entry.file_size) for name, entry in files.items()}
 
 
@@ -198,11 +207,13 @@ def _check_entry(path: Path, entry: zipfile.ZipInfo) -> None:
         raise InputError(f"{path}: entry {entry.orig_filename!r} is no safe file name")
     if any(part in ("", ".", "..") for part in parts):
         raise InputError(f"{path}: entry {entry.filename!r} would lead out of the bundle")
+
     kind = stat.S_IFMT(entry.external_attr >> 16)
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR) or (kind == stat.S_IFDIR) > entry.is_dir():
         raise InputError(f"{path}: entry {entry.filename!r} is a link or no regular file")
     if entry.is_dir() and entry.file_size:
         raise InputError(f"{path}: entry {entry.filename!r} is a folder with content")
+
     if entry.flag_bits & 1 or entry.compress_type not in _PLAIN:
         raise InputError(f"{path}: entry {entry.filename!r} is encrypted or not compressed by deflate")
 
@@ -213,6 +224,7 @@ def _check_distinct(path: Path, entries: list[zipfile.ZipInfo]) -> None:
     seen: set[str] = set()
     folders = {entry.filename.casefold().removesuffix("/") for entry in entries if entry.is_dir()}
     folders |= {name.rsplit("/", depth)[0] for name in files for depth in range(1, name.count("/") + 1)}
+
     for name in files:
         if name in seen or name in folders:
             raise InputError(f"{path}: entry {name!r} is there twice")
@@ -249,6 +261,7 @@ def staged_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
         staged.mkdir()
     except OSError as error:
         raise InputError(f"{target}: cannot write in {target.parent}: {error.strerror}") from error
+
     try:
         yield staged
         _replace_folder(staged, target)
@@ -279,6 +292,7 @@ def _check_free(target: Path, *, overwrite: bool) -> None:
         raise InputError(
             f"{target}/ is not empty; pass --overwrite to replace it, or choose another --output"
         )
+
     strangers = _strangers(target)
     if strangers:
         raise InputError(
@@ -294,6 +308,7 @@ def _strangers(folder: Path) -> list[str]:
         manifest = parse_manifest((folder / MANIFEST).read_bytes(), str(folder))
         if (folder / SUMS).is_file():
             listed = {MANIFEST, SUMS, *manifest.files}
+
     found = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
     return sorted({path.relative_to(folder).as_posix() for path in found} - listed)
 
@@ -305,6 +320,7 @@ def _replace_folder(staged: Path, target: Path) -> None:
         had_one = target.is_dir()
         if had_one:
             target.rename(old)
+
         try:
             staged.rename(target)
         except OSError:
@@ -313,6 +329,7 @@ def _replace_folder(staged: Path, target: Path) -> None:
             raise
     except OSError as error:
         raise InputError(f"{target}: cannot be written: {error.strerror}") from error
+
     shutil.rmtree(old, ignore_errors=True)
 
 

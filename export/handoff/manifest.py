@@ -205,6 +205,7 @@ def parse_manifest(data: bytes, where: str) -> Manifest:
         raise InputError(f"{wrong}: {field}: {first['msg']}") from error
     except ValueError as error:
         raise InputError(f"{wrong}: {error}") from error
+
     return manifest
 
 

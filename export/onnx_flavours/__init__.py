@@ -13,8 +13,8 @@ import onnx
 
 from modelpress.export.errors import InputError
 from modelpress.export.files.atomic import atomic_writer
-from modelpress.export.graphs.building import with_initializers
 from modelpress.export.graphs.check import check_graph
+from modelpress.export.graphs.initializers import with_initializers
 from modelpress.export.graphs.stream import write_onnx_stream
 from modelpress.export.onnx_flavours.emission import Emission
 from modelpress.export.onnx_flavours.int8_storage import int8_dense, int8_sparse
@@ -85,6 +85,7 @@ def prepare(
     check_graph(model)
     if chosen.weights is not None:
         return _labelled(chosen.weights(model), flavour)
+
     if chosen.integer is None:
         return Emission(model)
     if ranges is None:
@@ -92,6 +93,7 @@ def prepare(
             f"flavour {flavour} computes with 8-bit activations, whose ranges must be calibrated on data; "
             "flavours float, weight-only and sparse need none"
         )
+
     return _labelled(chosen.integer(model, ranges, reduce_range), flavour)
 
 

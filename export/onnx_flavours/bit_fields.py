@@ -32,11 +32,13 @@ def unpack_fields(nodes: ConstantNodes, packed: npt.NDArray[np.uint8], *, bits: 
         return name, packed.size
     if bits in _IN_A_BYTE:
         return _narrow(nodes, name, bits), packed.size * 8 // bits
+
     n_values = packed.size * 8 // bits
     planes = _narrow(nodes, name, 1)
     whole = nodes.split(planes, [n_values * bits], total=packed.size * 8)[0]
     table = nodes.cast(nodes.reshape(whole, (n_values, bits)), np.float32)
     powers = nodes.constant(2.0 ** np.arange(bits - 1, -1, -1), np.float32)
+
     return nodes.node("MatMul", table, powers), n_values
 
 

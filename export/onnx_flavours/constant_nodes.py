@@ -10,7 +10,7 @@ import numpy.typing as npt
 import onnx
 from onnx import helper
 
-from modelpress.export.graphs.building import names_in
+from modelpress.export.graphs.parts import names_in
 
 MIN_OPSET = 13  # Split and the reductions take their sizes as inputs since then
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
@@ -77,6 +77,7 @@ class ConstantNodes:
         """Consecutive pieces of a vector of `total` entries; what is left over is dropped."""
         if sizes == [total]:
             return [x]
+
         left = total - sum(sizes)
         pieces = [next(self.names) for _ in range(len(sizes) + (left > 0))]
         lengths = self.constant([*sizes, *[left] * (left > 0)], np.int64)
@@ -102,10 +103,12 @@ def _short(number: int) -> str:
         number -= block
         block *= len(_DIGITS)
         length += 1
+
     name = ""
     for _ in range(length):
         number, digit = divmod(number, len(_DIGITS))
         name = _DIGITS[digit] + name
+
     return _DIGITS[10 + number] + name
 
 

@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from modelpress.export.quantized import MAX_BITS, QuantizedModel, QuantizedTensor
+from modelpress.export.grids import MAX_BITS
+from modelpress.export.quantized import QuantizedModel, QuantizedTensor
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ def narrow_codes_note(tensors: Iterable[QuantizedTensor], *, becomes: str) -> li
     widths = sorted({tensor.bits for tensor in tensors} - {MAX_BITS})
     if not widths:
         return []
+
     named = f"{', '.join(map(str, widths[:-1]))} and {widths[-1]}" if len(widths) > 1 else str(widths[0])
     return [
         f"codes of {named} bits become {becomes} at load: ONNX Runtime has no convolution with weights of fewer than "

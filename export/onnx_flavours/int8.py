@@ -16,9 +16,10 @@ import onnx
 
 from modelpress.export.errors import ModelError
 from modelpress.export.graphs.batch_norm import fold_batch_norm
-from modelpress.export.graphs.building import opset_of
 from modelpress.export.graphs.constant_identities import without_constant_identities
+from modelpress.export.graphs.parts import opset_of
 from modelpress.export.onnx_flavours.int8_graph import QdqWriter, Range
+from modelpress.export.onnx_flavours.int8_reasons import explained
 from modelpress.export.onnx_flavours.int8_regions import Regions, find_regions
 from modelpress.export.onnx_flavours.int8_weights import INT8_LIMIT, REDUCED_LIMIT, Int8Weight
 from modelpress.export.quantized import QuantizedModel
@@ -91,7 +92,8 @@ def _regions(model: QuantizedModel) -> Regions:
             f"the model has opset {opset}; flavour int8 needs {MIN_OPSET} or newer, for scales per channel; "
             "convert the model with onnx.version_converter, or take flavour float, which works with any opset"
         )
-    regions = find_regions(model)
+
+    regions = explained(find_regions(model), model)
     if not regions.weighted:
         raise ModelError(
             "nothing in the graph can be computed in int8: "
@@ -107,6 +109,7 @@ def _check_ranges(regions: Regions, ranges: Mapping[str, Range]) -> None:
             raise ModelError(
                 f"{name}: its range is missing; calibrate all of activations_to_calibrate(model)"
             )
+
         low, high = ranges[name]
         if not (np.isfinite(low) and np.isfinite(high) and low <= 0 <= high):
             raise ModelError(

@@ -11,7 +11,10 @@ import onnx
 from onnx import helper
 
 from modelpress.export.errors import ModelError
-from modelpress.export.graphs.building import constants, graphs_of, names_in
+from modelpress.export.graphs.index import GraphIndex
+from modelpress.export.graphs.initializers import constants
+from modelpress.export.graphs.operators import Layout
+from modelpress.export.graphs.parts import names_in
 from modelpress.export.lazy_tensors import spec_of
 from modelpress.export.onnx_flavours.int8_regions import Regions, WeightUse
 from modelpress.export.onnx_flavours.int8_weights import Int8Weight, int8_weight
@@ -58,6 +61,8 @@ class QdqWriter:
         self, model: QuantizedModel, regions: Regions, ranges: Mapping[str, Range], *, limit: int
     ) -> None:
         self.model, self.regions, self.limit = model, regions, limit
+        self.index = GraphIndex.of_model(model.graph)
+
         self.steps = {name: steps_of(*ranges[name]) for name in regions.quantized}
         self.steps |= {name: self.steps[source] for name, source in regions.moved.items()}
         self.nodes: list[onnx.NodeProto] = []
@@ -74,34 +79,29 @@ class QdqWriter:
 
     def write(self) -> onnx.ModelProto:
         """The whole graph, without initializers."""
-        graph = self.model.graph.graph
-        produced = {name for node in graph.node for name in node.output}
+        # weights and graph inputs first: any node may read them
         integer_made = self._made_by_integers()
         self._write_weights()
         for name in self.steps:
-            if name not in produced:
+            if name not in self.index.producers:
                 self._quantize_aside(name)
-        for place, node in enumerate(graph.node):
+
+        for place, node in enumerate(self.index.nodes):
             self._write_node(place, node, integer_made)
+
         return self._assembled()
 
     def _names_read_as_float(self) -> set[str]:
         """Activations that anything but a moving node reads."""
-        graph = self.model.graph.graph
-        readers = [node for place, node in enumerate(graph.node) if place not in self.regions.moving]
-        names = {name for node in readers for name in node.input}
-        for _, part in graphs_of(self.model.graph):
-            names.update(value.name for value in part.output)
-            if part is not graph:
-                names.update(name for node in part.node for name in node.input)
-        return names
+        moving = self.regions.moving
+        readers = [node for place, node in enumerate(self.index.nodes) if place not in moving]
+        return self.index.kept.union(*(node.input for node in readers))
 
     def _made_by_integers(self) -> set[str]:
         """Activations that leave an integer kernel or a node merged into one."""
-        nodes = self.model.graph.graph.node
         regions = self.regions
         places = {*regions.weighted, *regions.arithmetic, *regions.merged, *regions.bias_adds}
-        return {nodes[place].output[0] for place in places}
+        return {self.index.nodes[place].output[0] for place in places}
 
     def _write_node(self, place: int, node: onnx.NodeProto, integer_made: set[str]) -> None:
         copy = onnx.NodeProto()
@@ -109,6 +109,7 @@ class QdqWriter:
         if place in self.regions.moving:
             self._write_moving(copy)
             return
+
         if place in self.regions.weighted:
             copy.input[0] = self._floats.get(node.input[0], node.input[0])
             self._rename_bias(copy, place)
@@ -117,6 +118,7 @@ class QdqWriter:
         elif place in self.regions.arithmetic:
             for k, name in enumerate(node.input):
                 copy.input[k] = self._floats.get(name, name)
+
         self.nodes.append(copy)
         for k, name in enumerate(node.output):
             if name not in self.steps:
@@ -134,8 +136,8 @@ class QdqWriter:
     def _quantize_aside(self, name: str) -> None:
         """Quantize a float activation for integer nodes; others go on reading it as it is."""
         self._quantize(name, name)
-        nodes = self.model.graph.graph.node
-        if any(name in nodes[place].input for place in (*self.regions.weighted, *self.regions.arithmetic)):
+        readers = self.index.consumers.get(name, ())
+        if any(place in self.regions.weighted or place in self.regions.arithmetic for place in readers):
             self._floats[name] = self._fresh("d")
             self._dequantize(name, self._floats[name])
 
@@ -160,6 +162,7 @@ class QdqWriter:
         node.input[0] = self._codes[source]
         if node.op_type == "Pad":
             self._pad_with(node, self.steps[source].zero_point)
+
         self._codes[output] = node.output[0] = self._fresh("q")
         self.nodes.append(node)
         if self._is_read_as_float(output):
@@ -180,13 +183,13 @@ class QdqWriter:
     def _weight_scales(self) -> dict[str, npt.NDArray[np.float64]]:
         """For every weight the least scales at which no bias overflows, shape ``(out,)``."""
         least: dict[str, npt.NDArray[np.float64]] = {}
-        nodes = self.model.graph.graph.node
         for place, use in self.regions.weighted.items():
             bound = np.zeros(spec_of(self.model.tensors, use.weight).shape[use.channel_axis])
             if use.bias is not None:
-                step = float(self.steps[nodes[place].input[0]].scale)
+                step = float(self.steps[self.index.nodes[place].input[0]].scale)
                 bound = np.abs(self._bias(use.bias).astype(np.float64)) / (step * _BIAS_LIMIT)
             least[use.weight] = np.maximum(least.get(use.weight, 0.0), bound)
+
         return least
 
     def _bias(self, name: str) -> npt.NDArray[np.generic]:
@@ -198,16 +201,17 @@ class QdqWriter:
 
     def _write_weights(self) -> None:
         """Every weight under its own name from an int8 tensor, ahead of all nodes that may read it."""
-        nodes = self.model.graph.graph.node
-        for place, use in self.regions.weighted.items():
+        for use in self.regions.weighted.values():
             if use.weight in self._int8_of:
                 continue
+
             source = self.model.tensors[use.weight]
             if (
                 not isinstance(source, QuantizedTensor)
                 and not np.isfinite(np.asarray(source, np.float32)).all()
             ):
                 raise ModelError(f"{use.weight}: the weight holds NaN or infinity")
+
             weight = int8_weight(
                 self._fresh("w"),
                 source,
@@ -218,15 +222,16 @@ class QdqWriter:
             self._int8_of[use.weight] = weight
             self.weights[weight.name] = weight
             inputs = [weight.name, self._constant("s", weight.scale)]
-            if nodes[place].op_type != "Conv":  # matrix products are fused only with a zero point
+            if use.layout is Layout.MATRIX:  # matrix products are fused only with a zero point
                 inputs.append(self._constant("z", np.zeros(weight.scale.shape, np.int8)))
+
             self._add("DequantizeLinear", inputs, use.weight, axis=use.channel_axis)
 
     def _rename_bias(self, node: onnx.NodeProto, weighted: int) -> None:
         """Let a node read the integer form of the bias of a node with weights, if that is one of its inputs."""
         use = self.regions.weighted[weighted]
         if use.bias is not None and use.bias in node.input:
-            step = self.steps[self.model.graph.graph.node[weighted].input[0]].scale
+            step = self.steps[self.index.nodes[weighted].input[0]].scale
             node.input[list(node.input).index(use.bias)] = self._write_bias(use.bias, use, step)
 
     def _write_bias(self, name: str, use: WeightUse, input_scale: np.float32) -> str:
@@ -269,8 +274,8 @@ class QdqWriter:
         model.graph.input.extend(inputs)
         model.graph.node.extend(self.nodes)
         model.ir_version = max(model.ir_version, _SEPARATE_WEIGHTS_IR)
-        used = {name for _, part in graphs_of(model) for node in part.node for name in node.input}
-        used |= {value.name for _, part in graphs_of(model) for value in part.output}
+
+        used = GraphIndex.of_model(model).reads
         self.tensors |= {
             name: dense_array(self.model.tensors[name])
             for name in self.model.tensors

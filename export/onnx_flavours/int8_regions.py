@@ -12,14 +12,25 @@ node from which no other integer node reads, stays in float.
 """
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 from onnx import TensorProto
 
-from modelpress.export.graphs.building import constants, graphs_of
+from modelpress.export.graphs.index import GraphIndex
+from modelpress.export.graphs.initializers import constants
+from modelpress.export.graphs.operators import (
+    WEIGHTED,
+    Layout,
+    WeightInput,
+    attribute_of,
+    is_standard,
+    weight_inputs,
+)
 from modelpress.export.lazy_tensors import spec_of
 from modelpress.export.quantized import QuantizedModel, dense_array
 
@@ -44,9 +55,12 @@ _MERGED_INTO_GEMM = frozenset(
         "ThresholdedRelu",
     )
 )
-_WEIGHTED = frozenset(("Conv", "Gemm", "MatMul"))
-_ALL_INPUTS = frozenset(("Add", "Mul", "Concat"))  # the others take one activation, then constants
+_ALL_INPUTS = frozenset(("Add", "Mul", "Concat"))
 _MAX_CONSTANT = 64  # elements of a scalar or a list of axes
+# Of weights that ONNX Runtime has integer kernels for: convolutions over one to three axes of space, plain matrices
+_AXES_OF_KERNELS: Mapping[Layout, range] = MappingProxyType(
+    {Layout.KERNEL: range(3, 6), Layout.MATRIX: range(2, 3)}
+)
 
 
 @dataclass(frozen=True)
@@ -57,11 +71,13 @@ class WeightUse:
         weight: Its name.
         channel_axis: Which of its axes counts the output channels.
         bias: The name of the bias; None without one.
+        layout: What its axes are.
     """
 
     weight: str
     channel_axis: int
     bias: str | None
+    layout: Layout
 
 
 @dataclass
@@ -76,6 +92,7 @@ class Regions:
         merged: Relu and Clip nodes that are part of the node before them.
         quantized: Activations with a range of their own, in the order of the graph.
         moved: Outputs of moving nodes, and the activation whose range they share.
+        tails: What a node hands on, behind what is merged into it.
         notes: What stays in float, and why.
         obstacle: The first of these that is about a Conv, Gemm or MatMul; empty if none is.
     """
@@ -87,13 +104,33 @@ class Regions:
     merged: set[int] = field(default_factory=set)
     quantized: list[str] = field(default_factory=list)
     moved: dict[str, str] = field(default_factory=dict)
+    tails: dict[int, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     obstacle: str = ""
 
+    def on_integers(self, place: int) -> bool:
+        """Whether a node reads integers."""
+        return place in self.weighted or place in self.arithmetic or place in self.moving
+
+    @property
+    def places(self) -> set[int]:
+        """All nodes that are part of what runs in integers."""
+        return {*self.weighted, *self.arithmetic, *self.moving, *self.merged, *self.bias_adds}
+
 
 def find_regions(model: QuantizedModel) -> Regions:
-    """Decide for every node of the main graph; nested graphs stay in float."""
+    """Decide for every node of the main graph; nested graphs stay in float. The reasons are left empty."""
     return _Finder(model).find()
+
+
+def integer_weight_input(node: onnx.NodeProto) -> WeightInput | None:
+    """The input that is the weight of an operator with an integer form; None of other operators."""
+    return next((found for found in weight_inputs(node) if found.integer_form), None)
+
+
+def has_integer_form(node: onnx.NodeProto) -> bool:
+    """Whether a node is a Conv, Gemm or MatMul, whatever it has as its weight."""
+    return is_standard(node) and any(found.integer_form for found in WEIGHTED.get(node.op_type, ()))
 
 
 class _Finder:
@@ -101,24 +138,19 @@ class _Finder:
 
     def __init__(self, model: QuantizedModel) -> None:
         graph = model.graph.graph
-        self.nodes = list(graph.node)
+        self.index = GraphIndex.of_model(model.graph)
+        self.nodes = self.index.nodes
         self.tensors = model.tensors
         self.constants = constants(model.graph)
+
+        # what enters as float can be quantized, other inputs cannot
         self.float_inputs = {
             value.name
             for value in graph.input
             if value.name not in model.tensors and value.type.tensor_type.elem_type == TensorProto.FLOAT
         }
-        self.readers: defaultdict[str, list[int]] = defaultdict(list)
-        for place, node in enumerate(self.nodes):
-            for name in node.input:
-                self.readers[name].append(place)
-        self.kept = {value.name for value in graph.output}  # names that must keep their value
-        for part in [part for _, part in graphs_of(model.graph)][1:]:
-            self.kept.update(name for node in part.node for name in node.input)
-            self.kept.update(value.name for value in part.output)
+
         self.found = Regions()
-        self.tails: dict[int, str] = {}  # what a node hands on, behind what is merged into it
         self.merged_into: dict[int, int] = {}
 
     def find(self) -> Regions:
@@ -126,42 +158,41 @@ class _Finder:
         self._find_others()
         self._drop_fruitless()
         self._name_activations()
-        self._explain()
         return self.found
 
     # Weights
 
     def _find_weighted(self) -> None:
-        found = {}
-        for place, node in enumerate(self.nodes):
-            if node.op_type in _WEIGHTED and _is_standard(node):
-                use = self._weight_use(node)
-                if use is not None:
-                    found[place] = use
+        uses = ((place, self._weight_use(node)) for place, node in enumerate(self.nodes))
+        found = {place: use for place, use in uses if use is not None}
+
         axes = defaultdict(set)
         for use in found.values():
             axes[use.weight].add(use.channel_axis)
+
         for place, use in found.items():
             if len(axes[use.weight]) == 1:
                 self.found.weighted[place] = self._with_added_bias(place, use)
 
     def _weight_use(self, node: onnx.NodeProto) -> WeightUse | None:
-        if len(node.input) < 2 or node.input[0] in self.tensors or node.input[0] in self.constants:
+        """The weight of a node that computes in integers; None if it cannot."""
+        found = integer_weight_input(node)
+        if found is None or node.input[0] in self.tensors or node.input[0] in self.constants:
             return None
-        weight = node.input[1]
+
+        weight = node.input[found.place]
         if weight not in self.tensors:
             return None
+
         spec = spec_of(self.tensors, weight)
-        n_axes = len(spec.shape)
-        if spec.onnx_type != TensorProto.FLOAT or not spec.size:
+        axis = _channel_axis(node, found, len(spec.shape))
+        if spec.onnx_type != TensorProto.FLOAT or not spec.size or axis is None:
             return None
-        axis = _channel_axis(node, n_axes)
-        if axis is None:
-            return None
-        bias = node.input[2] if len(node.input) > 2 and node.input[2] else None
+
+        bias = found.bias_of(node)
         if bias is not None and self._constant_vector(bias, spec.shape[axis]) is None:
             return None
-        return WeightUse(weight, axis, bias)
+        return WeightUse(weight, axis, bias, found.layout)
 
     def _with_added_bias(self, place: int, use: WeightUse) -> WeightUse:
         """Take the Add behind a MatMul for its bias: ONNX Runtime makes one integer kernel of both."""
@@ -169,18 +200,19 @@ class _Finder:
         reader = self._only_reader(node.output[0])
         if node.op_type != "MatMul" or reader is None or self.nodes[reader].op_type != "Add":
             return use
+
         width = spec_of(self.tensors, use.weight).shape[use.channel_axis]
         others = [name for name in self.nodes[reader].input if name != node.output[0]]
         if len(others) != 1 or self._constant_vector(others[0], width) is None:
             return use
+
         self.found.bias_adds[reader] = place
         return replace(use, bias=others[0])
 
     def _only_reader(self, name: str) -> int | None:
         """The node that alone reads an activation, if there is one."""
-        readers = self.readers[name]
-        alone = len(readers) == 1 and name not in self.kept and _is_standard(self.nodes[readers[0]])
-        return readers[0] if alone else None
+        reader = self.index.only_reader(name)
+        return reader if reader is not None and is_standard(self.nodes[reader]) else None
 
     def _constant_vector(self, name: str, n: int) -> npt.NDArray[np.generic] | None:
         """A constant with one value for each of `n` channels, or None."""
@@ -202,22 +234,21 @@ class _Finder:
         for place, node in enumerate(self.nodes):
             if place in self.found.merged or place in self.found.bias_adds:
                 continue
+
             if place in self.found.weighted:
                 integers.add(self._tail(place))
-            elif (
-                _is_standard(node)
-                and self._activations(node)
-                and integers.issuperset(self._activations(node))
-            ):
-                if node.op_type in ARITHMETIC and self._is_plain(node):
-                    self.found.arithmetic.add(place)
-                    integers.add(self._tail(place))
-                elif node.op_type in MOVING and self._moves_only(node):
-                    self.found.moving.add(place)
-                    integers.add(node.output[0])
+                continue
 
-    def _activations(self, node: onnx.NodeProto) -> list[str]:
-        return list(node.input) if node.op_type in _ALL_INPUTS else list(node.input[:1])
+            activations = activations_of(node)
+            if not (is_standard(node) and activations and integers.issuperset(activations)):
+                continue
+
+            if node.op_type in ARITHMETIC and self._is_plain(node):
+                self.found.arithmetic.add(place)
+                integers.add(self._tail(place))
+            elif node.op_type in MOVING and self._moves_only(node):
+                self.found.moving.add(place)
+                integers.add(node.output[0])
 
     def _tail(self, place: int) -> str:
         """The activation that a node hands on: its output, or that of the Relu or Clip behind it."""
@@ -225,12 +256,14 @@ class _Finder:
         added = self._only_reader(output)
         if added in self.found.bias_adds:
             output = self.nodes[added].output[0]
+
         follower = self._only_reader(output)
         if follower is not None and self._is_clipping(self.nodes[follower]):
             self.found.merged.add(follower)
             self.merged_into[place] = follower
             output = self.nodes[follower].output[0]
-        self.tails[place] = output
+
+        self.found.tails[place] = output
         return output
 
     def _is_clipping(self, node: onnx.NodeProto) -> bool:
@@ -255,6 +288,7 @@ class _Finder:
             return False
         if node.op_type != "Pad":
             return True
+
         mode = next((a.s for a in node.attribute if a.name == "mode"), b"constant")
         if mode != b"constant" or len(node.input) < 3 or not node.input[2]:
             return True
@@ -266,17 +300,14 @@ class _Finder:
     def _drop_fruitless(self) -> None:
         """Keep arithmetic and moving nodes only where an integer node reads what they make."""
         for place in reversed(range(len(self.nodes))):
-            if place in self.found.arithmetic and not self._feeds_integers(self.tails[place]):
+            if place in self.found.arithmetic and not self._feeds_integers(self.found.tails[place]):
                 self.found.arithmetic.discard(place)
                 self._unmerge(place)
             elif place in self.found.moving and not self._feeds_integers(self.nodes[place].output[0]):
                 self.found.moving.discard(place)
 
     def _feeds_integers(self, name: str) -> bool:
-        return any(
-            place in self.found.weighted or place in self.found.arithmetic or place in self.found.moving
-            for place in self.readers[name]
-        )
+        return any(self.found.on_integers(place) for place in self.index.consumers.get(name, ()))
 
     def _name_activations(self) -> None:
         """Every input of an integer node, and every output that an integer kernel must make."""
@@ -286,11 +317,14 @@ class _Finder:
             if place in found.moving:
                 source = node.input[0]
                 found.moved[node.output[0]] = found.moved.get(source, source)
-            if place in found.moving or place in found.arithmetic or place in found.weighted:
-                inputs = node.input[:1] if place in found.weighted else self._activations(node)
+
+            if found.on_integers(place):
+                inputs = node.input[:1] if place in found.weighted else activations_of(node)
                 names.update(dict.fromkeys(name for name in inputs if name not in found.moved))
+
             if place in found.arithmetic or (place in found.weighted and self._needs_integers_behind(place)):
-                names[self.tails[place]] = None
+                names[self.found.tails[place]] = None
+
         found.quantized = list(names)
 
     def _needs_integers_behind(self, place: int) -> bool:
@@ -298,71 +332,26 @@ class _Finder:
 
         Not so before an activation function: ONNX Runtime would merge the two into one float kernel.
         """
-        if self.nodes[place].op_type == "Conv" or place in self.merged_into:
+        if self.found.weighted[place].layout is Layout.KERNEL or place in self.merged_into:
             return True
-        reader = self._only_reader(self.tails[place])
+
+        reader = self._only_reader(self.found.tails[place])
         return reader is not None and self.nodes[reader].op_type in _MERGED_INTO_GEMM
 
-    def _explain(self) -> None:
-        found = self.found
-        in_integers = {*found.weighted, *found.arithmetic, *found.moving, *found.merged, *found.bias_adds}
-        in_float: defaultdict[tuple[str, str], list[onnx.NodeProto]] = defaultdict(list)
-        for place, node in enumerate(self.nodes):
-            if place not in in_integers and node.op_type != "Constant":
-                in_float[_kind(node), self._reason(place, node)].append(node)
-            elif place in found.weighted and self.tails[place] in self.kept.intersection(found.quantized):
-                found.notes.append(f"{self.tails[place]}: is read as float, but carries eight bits")
-        for (kind, reason), nodes in in_float.items():
-            title = f"{kind} {_name(nodes[0])} stays"
-            if len(nodes) > 1:
-                title = f"{len(nodes)} {kind} ({_name(nodes[0])} and others) stay"
-            note = f"{title} in float: {reason}"
-            found.notes.append(note)
-            if kind in _WEIGHTED:
-                found.obstacle = found.obstacle or note
 
-    def _reason(self, place: int, node: onnx.NodeProto) -> str:
-        if node.op_type == "BatchNormalization":
-            return "it could not be folded into a convolution; this costs speed"
-        if node.op_type in _WEIGHTED and _is_standard(node):
-            return self._weight_reason(node)
-        if not _is_standard(node) or node.op_type not in ARITHMETIC | MOVING:
-            return "there is no integer kernel for it here"
-        if not self._feeds_integers(node.output[0]):
-            return "no integer node reads what it makes"
-        return "not all that it reads is integer, or constant"
-
-    def _weight_reason(self, node: onnx.NodeProto) -> str:
-        name = node.input[1] if len(node.input) > 1 else ""
-        if name not in self.tensors or node.input[0] in self.tensors:
-            return "not its second input, but another one or none, is a constant weight"
-        if spec_of(self.tensors, name).onnx_type != TensorProto.FLOAT:
-            return "its weight is not float32"
-        return "its weight is shared along another axis, or factors, a transposition or the bias are unusual"
+def activations_of(node: onnx.NodeProto) -> list[str]:
+    """The inputs of an arithmetic or moving node that are activations; the others take one, then constants."""
+    return list(node.input) if node.op_type in _ALL_INPUTS else list(node.input[:1])
 
 
-def _channel_axis(node: onnx.NodeProto, n_axes: int) -> int | None:
+def _channel_axis(node: onnx.NodeProto, found: WeightInput, n_axes: int) -> int | None:
     """The axis of a weight that counts output channels; None for forms that have no integer kernel."""
+    if n_axes not in _AXES_OF_KERNELS[found.layout]:
+        return None
+
     values = {a.name: a for a in node.attribute}
-    match node.op_type:
-        case "Conv":
-            return 0 if 3 <= n_axes <= 5 else None
-        case "Gemm":
-            factors = [values[key].f for key in ("alpha", "beta") if key in values]
-            transposed = "transA" in values and values["transA"].i
-            if transposed or any(factor != 1 for factor in factors):
-                return None
-            return 0 if "transB" in values and values["transB"].i else 1
-    return 1 if n_axes == 2 else None
+    factors = [values[key].f for key in ("alpha", "beta") if key in values]
+    if attribute_of(node, "transA", 0) or any(factor != 1 for factor in factors):
+        return None
 
-
-def _is_standard(node: onnx.NodeProto) -> bool:
-    return node.domain in ("", "ai.onnx")
-
-
-def _kind(node: onnx.NodeProto) -> str:
-    return node.op_type if _is_standard(node) else f"{node.domain}:{node.op_type}"
-
-
-def _name(node: onnx.NodeProto) -> str:
-    return node.name or ", ".join(node.output)
+    return found.channel_axis(node, n_axes=n_axes)

@@ -38,12 +38,14 @@ def int8_sparse(model: QuantizedModel, ranges: ActivationRanges, reduce_range: b
         for name, weight in planned.weights.items()
         if isinstance(weight.source, QuantizedTensor)
     }
+    # widths near eight bits with few zeros take more packed than as they are
     packed = {name: stored for name, stored in packed.items() if _is_smaller(stored)}
     plain = {name: weight for name, weight in planned.weights.items() if name not in packed}
     emission = store_weights(
         _with_bytes(planned, plain), list(packed.values()), flavour="int8-sparse", sparse=True
     )
     narrow = narrow_codes_note((stored.tensor for stored in packed.values()), becomes="int8")
+
     return Emission(emission.model, (*narrow, *planned.notes, *emission.notes))
 
 

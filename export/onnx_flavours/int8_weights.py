@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from modelpress.export.grids import along_axis
 from modelpress.export.quantized import QuantizedTensor, Tensor, dense_array
 
 FloatArray = npt.NDArray[np.float32]
@@ -55,21 +56,20 @@ class Int8Weight:
         if not isinstance(self.source, QuantizedTensor):
             steps: FloatArray = np.asarray(self.source, np.float32) / self._along_channels(self.scale)
             return np.rint(steps).astype(np.int8)
+
         values = self.source.codes.astype(np.float32)
         values *= self._along_channels(self.multiplier)
         values += self._along_channels(self.addend)
         codes = np.rint(values, out=values).astype(np.int8)
         if self.source.support is not None:
             codes[~self.source.support] = 0
+
         return codes
 
     def _along_channels(self, parameter: FloatArray | np.float32) -> FloatArray:
-        array = np.asarray(parameter, np.float32)
-        if array.ndim == 0:
-            return array
-        shape = [1] * len(self.source.shape)
-        shape[self.channel_axis] = -1
-        return array.reshape(shape)
+        return np.asarray(
+            along_axis(np.asarray(parameter, np.float32), self.channel_axis, len(self.source.shape))
+        )
 
 
 def int8_weight(
@@ -99,10 +99,12 @@ def int8_weight(
     least = np.zeros(channels) if least_scale is None else least_scale.astype(np.float64)
     if isinstance(source, QuantizedTensor) and _is_aligned(source, channel_axis):
         return _from_grid(name, source, channel_axis, limit, least)
+
     values = np.asarray(dense_array(source), np.float32)
     others = tuple(axis for axis in range(values.ndim) if axis != channel_axis)
     largest = np.abs(values).max(axis=others, initial=0).astype(np.float64)
     scale = _positive(np.maximum(largest / limit, least))
+
     return Int8Weight(name, values, np.float32(1), np.float32(0), scale, channel_axis)
 
 
@@ -124,6 +126,7 @@ def _from_grid(name: str, source: QuantizedTensor, axis: int, limit: int, least:
     smallest = np.maximum(least, np.finfo(np.float32).tiny)  # a channel of less runs on another scale
     if np.any(natural < smallest) or np.any(factor <= 0):
         multiplier, addend = multiplier * chosen * factor / scale, addend * chosen * factor / scale
+
     return Int8Weight(name, source, np.float32(multiplier), np.float32(addend), scale, axis)
 
 
@@ -144,6 +147,7 @@ def _least_error_scales(source: QuantizedTensor, step: Wide, start: Wide, limit:
         _least_error_scale(codes * d + a, n, d, limit, code_0_occurs=source.support is not None)
         for n, d, a in zip(grids, step.reshape(-1), start.reshape(-1), strict=True)
     ]
+
     return np.array(scales).reshape(step.shape)
 
 
@@ -173,9 +177,11 @@ def _least_error_scale(
     in_use = counts.sum(axis=0)
     occurs = in_use > 0
     occurs[0] |= code_0_occurs
+
     largest = float(np.abs(values[occurs]).max(initial=0.0))
     if largest == 0:
         return step
+
     finest = largest / limit
     fractions = step / np.arange(1, 2 * limit + 1)
     sweep = finest / np.linspace(_COARSEST, 1, _SWEEP)
@@ -184,4 +190,5 @@ def _least_error_scale(
     errors = np.rint(values / scales[:, None]) * scales[:, None] - values  # (scales, codes)
     scattered, common = errors**2 @ in_use, ((errors @ counts.T) ** 2).sum(axis=1)
     total = scattered + _COMMON_WEIGHT * common
+
     return float(scales[np.argmax(total <= total.min() + _TIE * step**2 * in_use.sum())])

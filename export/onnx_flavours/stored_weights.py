@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from modelpress.export.errors import ModelError
-from modelpress.export.graphs.building import opset_of
+from modelpress.export.graphs.parts import opset_of
 from modelpress.export.onnx_flavours.bit_fields import pack_fields, unpack_fields
 from modelpress.export.onnx_flavours.constant_nodes import MIN_OPSET, ConstantNodes, in_front, unused_names
 from modelpress.export.onnx_flavours.emission import Emission
@@ -117,10 +117,12 @@ def store_weights(
             f"the model uses opset {opset}; flavour {flavour} needs {MIN_OPSET} or newer: convert the model, or use "
             "flavour float"
         )
+
     replaced = {weight.name for weight in weights}
     nodes = ConstantNodes(unused_names(model.graph, (*model.tensors, *replaced)))
     for group in _groups(weights, sparse=sparse):
         group.emit(nodes)
+
     kept = {name: tensor for name, tensor in model.tensors.items() if name not in replaced}
     stored = QuantizedModel(in_front(model.graph, nodes.nodes), {**kept, **nodes.tensors})
     return Emission(stored, tuple(_notes(weights)))
@@ -163,6 +165,7 @@ def _groups(weights: list[StoredWeight], *, sparse: bool) -> Iterator[_Group]:
         ):
             yield _Group(open_groups.pop(key), is_sparse)
         open_groups[key].append(weight)
+
     for (is_sparse, _, _), group in open_groups.items():
         yield _Group(group, is_sparse)
 
@@ -198,6 +201,7 @@ def _emit_sparse_per_tensor(nodes: ConstantNodes, weights: list[StoredWeight]) -
     is_integer = weights[0].integer  # of the whole group
     if is_integer:
         table = nodes.cast(nodes.node("Round", table), np.int8)
+
     places = _Places(nodes, weights)
     for index, (weight, flat) in enumerate(zip(weights, places.fill(table), strict=True)):
         value = nodes.reshape(flat, weight.tensor.shape)
@@ -226,6 +230,7 @@ def _code_streams(
     streams = defaultdict(list)
     for index, (weight, _) in enumerate(parts):
         streams[weight.tensor.bits, weight.tensor.code_range[0]].append(index)
+
     pieces: dict[int, str] = {}
     for (bits, low), indices in streams.items():
         symbols = [parts[index][1] for index in indices]
@@ -235,6 +240,7 @@ def _code_streams(
             codes = nodes.node("Add", codes, nodes.constant(low, np.float32))
         split = nodes.split(codes, [s.size for s in symbols], total=length)
         pieces.update(zip(indices, split, strict=True))
+
     return ((weight, pieces[index]) for index, (weight, _) in enumerate(parts))
 
 

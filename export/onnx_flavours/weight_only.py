@@ -32,9 +32,12 @@ def _stored(model: QuantizedModel, *, flavour: str, sparse: bool) -> Emission:
     weights = [StoredWeight.of(name, tensor) for name, tensor in quantized.items() if name not in inputs]
     made = store_weights(model, weights, flavour=flavour, sparse=sparse)
     notes = narrow_codes_note((weight.tensor for weight in weights), becomes="float")
+
+    # a caller may replace a graph's input, so no node can make it
     if len(weights) < len(quantized):
         notes.append(
             f"{len(quantized) - len(weights)} weights are inputs of the graph and stay float: take them out of its "
             "inputs, which also lets the runtime fold them"
         )
+
     return Emission(made.model, (*notes, *made.notes))

@@ -11,7 +11,8 @@ import onnx
 from onnx import TensorProto, helper
 
 from modelpress.export.errors import InputError, ModelError
-from modelpress.export.graphs.building import metadata
+from modelpress.export.graphs.index import GraphIndex
+from modelpress.export.graphs.parts import metadata
 from modelpress.export.post_training.observers import (
     Extremes,
     Histogram,
@@ -114,6 +115,7 @@ def calibrate(
                 if values[name].size:
                     yield name, _checked(name, values[name])
 
+    # histograms need their bounds beforehand, hence two passes; keeping the activations would take far more memory
     extremes = {name: Extremes() for name in activations}
     for name, values in batches():
         extremes[name].add(values)
@@ -140,6 +142,7 @@ def _fixed_batch(shape: Sequence[int | str | None], n_inputs: int) -> int | None
         raise InputError(
             f"the model takes {batch} inputs at a time; {n_inputs} calibration inputs are too few"
         )
+
     return batch
 
 
@@ -156,18 +159,17 @@ def _chosen(histogram: Histogram, options: CalibrationOptions) -> Range:
 
 def _observed(model: QuantizedModel, activations: Sequence[str]) -> QuantizedModel:
     """The model with these activations as its only outputs."""
-    produced = {name for node in model.graph.graph.node for name in node.output}
+    index = GraphIndex(model.graph.graph)
     inputs = {value.name for value in model.graph.graph.input}
     for name in activations:
-        if name not in produced | inputs:
+        if name not in index.producers and name not in inputs:
             raise ModelError(f"{name}: no node of the graph makes this activation")
+
     graph = onnx.ModelProto()
     graph.CopyFrom(model.graph)
-    wanted = [name for name in activations if name in produced]
-    known = {value.name for value in graph.graph.output}
-    graph.graph.output.extend(
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in wanted if name not in known
-    )
+    wanted = [name for name in activations if name in index.producers and name not in index.outputs]
+    graph.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in wanted)
+
     return QuantizedModel(graph, model.tensors)
 
 
@@ -198,8 +200,10 @@ def check_inputs(graph: onnx.ModelProto, tensors: Sequence[str], inputs: Inputs)
         )
     if inputs.dtype != np.float32:
         raise InputError(f"calibration data have type {inputs.dtype}; expected float32, normalised")
+
     if not len(inputs.shape) or not inputs.size:
         raise InputError(f"calibration data are empty: shape {inputs.shape}; expected 100 to 1,000 images")
+
     _check_shape(values[0], inputs.shape)
     if not np.isfinite(inputs).all():
         raise InputError("calibration data hold NaN or infinity")
@@ -207,6 +211,7 @@ def check_inputs(graph: onnx.ModelProto, tensors: Sequence[str], inputs: Inputs)
         raise InputError(
             f"calibration data are all {inputs.min()}: nothing can be learnt from them about ranges"
         )
+
     stated = pixel_normalisation(metadata(graph))
     if stated is not None and inputs.ndim == 4 and inputs.shape[1] == len(stated[0]):
         _check_pixels(inputs, *stated)
@@ -215,8 +220,10 @@ def check_inputs(graph: onnx.ModelProto, tensors: Sequence[str], inputs: Inputs)
 def _check_shape(value: onnx.ValueInfoProto, shape: tuple[int, ...]) -> None:
     if not value.type.tensor_type.HasField("shape"):
         return
+
     axes = value.type.tensor_type.shape.dim
     expected = tuple(axis.dim_value if axis.HasField("dim_value") else axis.dim_param or "?" for axis in axes)
+
     fits = len(shape) == len(axes) and all(
         not isinstance(e, int) or e == n for e, n in zip(expected[1:], shape[1:], strict=True)
     )
@@ -239,13 +246,16 @@ def pixel_normalisation(metadata: Mapping[str, str]) -> tuple[list[float], list[
     text = metadata.get(INPUT_METADATA)
     if text is None:
         return None
+
     try:
         stated = json.loads(text)
         mean, std = [float(v) for v in stated["mean"]], [float(v) for v in stated["std"]]
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise InputError(f"the model's metadata {INPUT_METADATA} are damaged: {text[:100]!r}") from error
+
     if not mean or len(mean) != len(std) or not np.isfinite(mean + std).all() or min(std) <= 0:
         raise InputError(f"the model's metadata {INPUT_METADATA} are damaged: mean {mean}, std {std}")
+
     return mean, std
 
 

@@ -57,6 +57,7 @@ class Histogram:
         if self.high <= self.low:
             self.zeros += values.size
             return
+
         nonzero = values[values != 0]
         self.zeros += values.size - nonzero.size
         share = (nonzero.astype(np.float64) - self.low) / (self.high - self.low)
@@ -100,6 +101,7 @@ def least_error_range(histogram: Histogram) -> Range:
         if histogram.low < 0:
             candidates = histogram.low * shares
             low = float(candidates[np.argmin([_squared_error(histogram, b, high) for b in candidates])])
+
     return low, high
 
 
@@ -120,14 +122,17 @@ def entropy_range(histogram: Histogram) -> Range:
     two_sided = histogram.low < 0 < histogram.high
     levels = (_LEVELS + 1) // 2 if two_sided else _LEVELS + 1
     n_bins = len(histogram.counts)
+
     largest = max(-histogram.low, histogram.high)
     if largest == 0:
         return 0.0, 0.0
+
     places = np.minimum((np.abs(histogram.centres) / largest * n_bins).astype(np.int64), n_bins - 1)
     counts = np.bincount(places, histogram.counts, n_bins).astype(np.float64)
     thresholds = [*range(levels, n_bins, _ENTROPY_STRIDE), n_bins]
     best = thresholds[int(np.argmin([_divergence(counts, n, levels) for n in thresholds]))]
     threshold = largest * best / n_bins
+
     return max(histogram.low, -threshold), min(histogram.high, threshold)
 
 
@@ -138,6 +143,7 @@ def _divergence(counts: Floats, n_kept: int, levels: int) -> float:
         return (
             np.inf
         )  # most values would be clipped: where all are, both distributions are one bin, and equal
+
     reference = kept.copy()
     reference[-1] += counts[n_kept:].sum()
     level = np.arange(n_kept) * levels // n_kept
@@ -148,4 +154,5 @@ def _divergence(counts: Floats, n_kept: int, levels: int) -> float:
     present = reference > 0
     merged[present & ~occupied] = _UNSEEN  # the last bin, where nothing but clipped values fall into it
     p, q = reference[present] / reference.sum(), merged[present] / merged.sum()
+
     return float(np.sum(p * np.log(p / q)))

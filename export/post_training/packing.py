@@ -18,7 +18,7 @@ from modelpress.export.tensor_spec import TensorSpec
 
 
 @dataclass(frozen=True)
-class PackOptions:
+class WeightOptions:
     """What becomes of the weights of an ONNX model.
 
     Attributes:
@@ -84,6 +84,7 @@ class PackedTensors(LazyTensors):
             ModelError: A weight is NaN or infinite.
         """
         tensor = self._made(name)
+        # asked for several times while a file is written, always with the same result
         if name not in self.summaries:
             self.summaries[name] = _summary(tensor)
         return tensor
@@ -96,6 +97,7 @@ class PackedTensors(LazyTensors):
         array = self._source[name]
         if name not in self._axes:
             return array
+
         try:
             return quantize_weight(array, self._options, channel_axis=self._axes[name])  # type: ignore[arg-type]
         except ModelError as error:
@@ -119,7 +121,7 @@ class PackInput:
     objection: str | None
 
 
-def open_for_packing(path: Path, options: PackOptions, *, allow_external_data: bool = False) -> PackInput:
+def open_for_packing(path: Path, options: WeightOptions, *, allow_external_data: bool = False) -> PackInput:
     """Open and check an ONNX file.
 
     Args:
@@ -136,12 +138,13 @@ def open_for_packing(path: Path, options: PackOptions, *, allow_external_data: b
         objection = check_graph(QuantizedModel(source.graph, source.tensors))
     except (InputError, ModelError) as error:
         raise type(error)(f"{path}: {error}") from error
+
     axes = _axes(source.graph.graph, source.tensors, options)
     tensors = PackedTensors(source.tensors, axes, options.quantization)
     return PackInput(QuantizedModel(source.graph, tensors), tensors, source.tensors.size_bytes, objection)
 
 
-def _axes(graph: onnx.GraphProto, tensors: OnnxTensors, options: PackOptions) -> dict[str, int | None]:
+def _axes(graph: onnx.GraphProto, tensors: OnnxTensors, options: WeightOptions) -> dict[str, int | None]:
     """The channel axis of every tensor that is quantized; None: one scale for all of it."""
     if options.lossless:
         return {}

@@ -1,8 +1,8 @@
 """Post-training quantization of one weight array: prune by magnitude, lay a grid, take the nearest codes.
 
-The grid covers the weights that are not zero; zeros, pruned or not, stay exactly zero. All arithmetic is
-float32, in the order that training uses (`quantization.quantizers`), so that equal weights get equal
-codes. Weights are visited in blocks: beside input and result, only pruning needs memory of the array's size.
+The grid covers the weights that are not zero; zeros, pruned or not, stay exactly zero. All arithmetic is that of
+training (`modelpress.export.grids`), in float32, so that equal weights get equal codes. Weights are visited in
+blocks: beside input and result, only pruning needs memory of the array's size.
 
 Source: Jacob et al. 2018, arXiv:1712.05877; pruning: Han et al. 2015, arXiv:1506.02626.
 """
@@ -15,7 +15,18 @@ import numpy as np
 import numpy.typing as npt
 
 from modelpress.export.errors import ModelError
-from modelpress.export.quantized import QuantizedTensor, Tensor, code_range
+from modelpress.export.grids import (
+    Grid,
+    GridSpec,
+    code_range,
+    codes_of,
+    extremes,
+    limits,
+    shaped,
+    span_between,
+    step_of,
+)
+from modelpress.export.quantized import QuantizedTensor, Tensor
 
 FloatArray = npt.NDArray[np.float32]
 BoolArray = npt.NDArray[np.bool_]
@@ -75,17 +86,18 @@ def quantize_weight(weight: Weights, options: PostTraining, *, channel_axis: int
     _check_finite(grouped)
     kept = _kept(grouped.reshape(-1), n_removed=round(options.sparsity * weight.size))
     low, high, kept = _ranges(grouped, None if kept is None else kept.reshape(grouped.shape))
-    grid = _grid(low, high, options, dtype=weight.dtype)
+    spec = GridSpec(options.bits, options.symmetric, per_channel=channel_axis is not None)
+    grid = _grid(low, high, spec, dtype=weight.dtype)
     if grid is None:
         return weight
-    scale, offset = grid
-    codes = _codes(grouped, scale, offset, kept, options)
-    per_tensor = channel_axis is None
+
+    codes = _codes(grouped, grid, kept)
+    stored = shaped(spec, grid.scale, grid.offset)
     return QuantizedTensor(
         codes.reshape(weight.shape),
         bits=options.bits,
-        scale=scale[0] if per_tensor else scale,
-        offset=offset[0] if per_tensor and offset is not None else offset,
+        scale=stored.scale,
+        offset=stored.offset,
         support=None if kept is None or options.symmetric else kept.reshape(weight.shape),
         channel_axis=channel_axis or 0,
         dtype=weight.dtype.newbyteorder("="),
@@ -105,6 +117,7 @@ def _blocks(shape: tuple[int, ...]) -> Iterator[tuple[slice, slice, slice]]:
     outer, channels, inner = shape
     outer_step = max(BLOCK_ELEMENTS // max(channels * inner, 1), 1)
     channel_step = max(BLOCK_ELEMENTS // max(inner, 1), 1) if outer_step == 1 else channels
+
     for o in range(0, outer, outer_step):
         for c in range(0, channels, max(channel_step, 1)):
             for i in range(0, inner, BLOCK_ELEMENTS):
@@ -130,22 +143,27 @@ def _kept(flat: Weights, *, n_removed: int) -> BoolArray | None:
     """False at the weights of smallest magnitude, of equal ones the earlier; None if all stay."""
     if not n_removed:
         return None
+
     threshold, ties = _threshold(flat, n_removed)
+
     kept = np.empty(flat.shape, np.bool_)
     for start in range(0, flat.size, BLOCK_ELEMENTS):
         part = slice(start, start + BLOCK_ELEMENTS)
         magnitudes = np.abs(flat[part])
         kept[part] = magnitudes > threshold
+
+        # of equal magnitudes the earlier ones go, as in training, until enough are gone
         equal = np.flatnonzero(magnitudes == threshold)
         kept[start + equal[ties:]] = True
         ties = max(ties - len(equal), 0)
+
     return kept
 
 
 def _threshold(flat: Weights, n_removed: int) -> tuple[np.floating, int]:
     """The largest magnitude removed, and how many of that very magnitude go."""
     magnitudes = np.abs(flat)
-    magnitudes.partition(n_removed - 1)
+    magnitudes.partition(n_removed - 1)  # in place: the one copy of the array is enough
     threshold = magnitudes[n_removed - 1]
     return threshold, n_removed - int(np.count_nonzero(magnitudes[:n_removed] < threshold))
 
@@ -157,61 +175,55 @@ def _ranges(grouped: Weights, kept: BoolArray | None) -> tuple[FloatArray, Float
     """
     low = np.full(grouped.shape[1], np.inf, np.float32)
     high = -low
+
     for block in _blocks(grouped.shape):
-        values = grouped[block].astype(np.float32)
+        values = grouped[block].astype(np.float32, copy=False)
         nonzero = values != 0 if kept is None else kept[block] & (values != 0)
-        if not nonzero.all():
+        complete = nonzero.all()
+        if not complete:
             kept = np.ones(grouped.shape, np.bool_) if kept is None else kept
             kept[block] = nonzero
+
         channels = block[1]
-        least = np.where(nonzero, values, np.float32(np.inf)).min(axis=(0, 2), initial=np.inf)
-        most = np.where(nonzero, values, np.float32(-np.inf)).max(axis=(0, 2), initial=-np.inf)
+        least, most = extremes(values, None if complete else nonzero, axis=(0, 2))
         np.minimum(low[channels], least, out=low[channels])
         np.maximum(high[channels], most, out=high[channels])
-    empty = low > high
-    low[empty] = high[empty] = 0
-    return low, high, kept
+
+    return *limits(low, high), kept
 
 
-def _grid(
-    low: FloatArray, high: FloatArray, options: PostTraining, *, dtype: npt.DTypeLike
-) -> tuple[FloatArray, FloatArray | None] | None:
+def _grid(low: FloatArray, high: FloatArray, spec: GridSpec, *, dtype: npt.DTypeLike) -> Grid | None:
     """Scale and offset of each channel; None where they leave the normal numbers of float32 or of `dtype`."""
-    _, q_max = code_range(bits=options.bits, signed=options.symmetric)
     with np.errstate(over="ignore", under="ignore"):
-        span = np.maximum(high, -low) if options.symmetric else high - low
-        scale = np.asarray(span / np.float32(q_max), np.float32)
+        span = span_between(low, high, spec)
+        scale = step_of(span, spec)
+
+    # below the normal numbers a scale loses digits, and codes no longer give the weights back
     negligible = scale < _LIMITS.tiny
     if not np.isfinite(span).all() or (negligible.all() and span.any()):
         return None
+
     scale[negligible] = 1
-    offset = None if options.symmetric else low
-    largest = scale.astype(np.float64) * q_max + (
-        0.0 if offset is None else np.abs(offset.astype(np.float64))
-    )
-    if largest.max(initial=0.0) >= float(np.finfo(dtype).max):
-        return None
-    return scale, offset
+    offset = None if spec.symmetric else low
+    largest = scale.astype(np.float64) * spec.codes[1]
+    if offset is not None:
+        largest += np.abs(offset.astype(np.float64))
+
+    return Grid(spec, scale, offset) if largest.max(initial=0.0) < float(np.finfo(dtype).max) else None
 
 
-def _codes(
-    grouped: Weights,
-    scale: FloatArray,
-    offset: FloatArray | None,
-    kept: BoolArray | None,
-    options: PostTraining,
-) -> npt.NDArray[np.integer]:
-    """Nearest codes, same shape; 0 where a weight is not kept. Ties round to even."""
-    lowest, highest = code_range(bits=options.bits, signed=options.symmetric)
-    codes = np.empty(grouped.shape, np.int8 if options.symmetric else np.uint8)
+def _codes(grouped: Weights, grid: Grid, kept: BoolArray | None) -> npt.NDArray[np.integer]:
+    """Nearest codes, same shape; 0 where a weight is not kept."""
+    codes = np.empty(grouped.shape, np.int8 if grid.spec.symmetric else np.uint8)
     for block in _blocks(grouped.shape):
-        values = grouped[block].astype(np.float32)
-        if offset is not None:
-            values -= offset[block[1], None]
+        channels = block[1]
+        offset = None if grid.offset is None else grid.offset[channels]
+        part = Grid(grid.spec, grid.scale[channels], offset)
         with np.errstate(over="ignore", under="ignore"):  # only where a weight is not kept
-            values /= scale[block[1], None]
-        np.clip(np.rint(values, out=values), lowest, highest, out=values)
+            values = codes_of(grouped[block].astype(np.float32, copy=False), part, axis=1)
+
         if kept is not None:
             values[~kept[block]] = 0
         codes[block] = values
+
     return codes

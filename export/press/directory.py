@@ -44,11 +44,14 @@ def check_names(names: Iterable[str]) -> None:
             raise ModelError(
                 f"tensor name {name[:40]!r} is empty, unprintable or longer than {MAX_NAME_BYTES} bytes"
             )
+
+        # unpacked to files, such names would overwrite each other on some systems
         folded = unicodedata.normalize("NFC", name).casefold()
         if folded in seen:
             raise ModelError(
                 f"tensor names {seen[folded]!r} and {name!r} are the same but for case or Unicode form"
             )
+
         seen[folded] = name
 
 
@@ -67,12 +70,14 @@ def read_directory(data: bytes) -> list[TensorRecord]:
     (n_tensors,) = reader.unpack("I")
     if n_tensors > MAX_TENSORS:
         raise DamagedArtifact(f"{n_tensors:,} tensors; the limit is {MAX_TENSORS:,}")
+
     records = [_read_record(reader) for _ in range(n_tensors)]
     reader.finish()
     try:
         check_names(record.name for record in records)
     except ModelError as error:
         raise DamagedArtifact(str(error)) from error
+
     return records
 
 
@@ -92,11 +97,14 @@ def _read_record(reader: PartReader) -> TensorRecord:
         name = reader.take("header", name_bytes).decode()
     except UnicodeDecodeError as error:
         raise DamagedArtifact("a tensor name is not UTF-8") from error
+
     onnx_type, n_dimensions = reader.unpack("BB")
     if onnx_type not in DTYPES or n_dimensions > MAX_DIMENSIONS:
         raise DamagedArtifact(f"{name}: type {onnx_type} with {n_dimensions} axes is not defined")
+
     *shape, encoding, crc32, n_bytes = reader.unpack(f"{n_dimensions}IBIQ")
     spec = TensorSpec(tuple(shape), onnx_type)
     if spec.exceeds_limits():
         raise DamagedArtifact(f"{name}: shape {spec.shape} exceeds {MAX_ELEMENTS:,} elements")
+
     return TensorRecord(name, spec, encoding, crc32, n_bytes)

@@ -72,6 +72,7 @@ def seal(file: IO[bytes], n_chunks: int) -> int:
     file.seek(_DIGEST_AT)
     file.write(digest)
     file.flush()
+
     return total
 
 
@@ -84,10 +85,12 @@ def read_frame(file: IO[bytes]) -> Frame:
     file.seek(0)
     head = file.read(HEADER.size)
     size = file.seek(0, 2)
+
     if head[: len(MAGIC)] != MAGIC:
         raise NotAnArtifact(f"not a .press file: it starts with {head[:8].hex(' ') or 'nothing'}")
     if len(head) < HEADER.size:
         raise TruncatedArtifact(f"file ends inside its header: {len(head)} of {HEADER.size} bytes")
+
     _, major, minor, n_chunks, total, digest = HEADER.unpack(head)
     if major != VERSION[0]:
         raise UnsupportedVersion(f"format version {major}.{minor}; this reader knows {VERSION[0]}.x")
@@ -96,8 +99,10 @@ def read_frame(file: IO[bytes]) -> Frame:
         raise TruncatedArtifact(
             f"file is {kind} than it declares: {size:,} of {total:,} bytes; copy it again"
         )
+
     if _digest(file, total) != digest:
         raise ChecksumMismatch("SHA-256 does not match: bytes changed since the file was written")
+
     return Frame((major, minor), size, dict(_read_chunks(file, n_chunks, total)))
 
 
@@ -128,38 +133,49 @@ def inflate(payload: bytes, *, limit: int, what: str) -> bytes:
     (declared,) = reader.unpack("I")
     if declared > limit:
         raise DamagedArtifact(f"{what} inflates to {declared:,} bytes; the limit is {limit:,}")
+
     inflater = zlib.decompressobj()
     try:
+        # one byte more than is right, so that too many are noticed, and no more are ever made
         data = inflater.decompress(reader.rest("payload"), declared + 1)
     except zlib.error as error:
         raise DamagedArtifact(f"{what} cannot be inflated: {error}") from error
+
     if len(data) != declared or not inflater.eof or inflater.unused_data:
         raise DamagedArtifact(f"{what} does not inflate to the {declared:,} bytes declared")
+
     return data
 
 
 def _read_chunks(file: IO[bytes], n_chunks: int, total: int) -> Iterator[tuple[bytes, Chunk]]:
     if n_chunks > MAX_CHUNKS:
         raise DamagedArtifact(f"{n_chunks:,} chunks; the limit is {MAX_CHUNKS}")
+
     seen: set[bytes] = set()
     position = HEADER.size
     for _ in range(n_chunks):
         file.seek(position)
         head = file.read(CHUNK.size)
         position += CHUNK.size
+
         if len(head) < CHUNK.size:
             raise DamagedArtifact(f"a chunk header needs {CHUNK.size} bytes, {len(head)} are left")
+
         kind, length = CHUNK.unpack(head)
         if length > total - position:
             raise DamagedArtifact(f"chunk {kind!r} needs {length:,} bytes, {total - position:,} are left")
+
         if _is_known(kind):
             if kind in seen:
                 raise DamagedArtifact(f"chunk {kind.decode()} occurs twice")
             seen.add(kind)
             yield kind, Chunk(position, length)
+
         position += length
+
     if position != total:
         raise DamagedArtifact(f"{total - position:,} bytes are left over")
+
     for kind in _REQUIRED:
         if kind not in seen:
             raise DamagedArtifact(f"chunk {kind.decode()} is missing")
@@ -173,6 +189,7 @@ def _is_known(kind: bytes) -> bool:
         raise DamagedArtifact(f"chunk type {kind!r} is not four letters")
     if kind[:1].isupper():  # a small first letter marks what a reader may skip
         raise UnsupportedVersion(f"critical chunk {kind!r} is unknown; a newer modelpress wrote it")
+
     return False
 
 
@@ -181,6 +198,7 @@ def _digest(file: IO[bytes], total: int) -> bytes:
     file.seek(0)
     digest = hashlib.sha256(file.read(_DIGEST_AT))
     file.seek(HEADER.size)
+
     left = total - HEADER.size
     while left > 0:
         piece = file.read(min(left, _AT_ONCE))
@@ -188,4 +206,5 @@ def _digest(file: IO[bytes], total: int) -> bytes:
             break  # the file shrank meanwhile: the digest will not match
         digest.update(piece)
         left -= len(piece)
+
     return digest.digest()

@@ -35,7 +35,6 @@ from modelpress.export.press.encodings.bitmap import BitmapCoder
 from modelpress.export.press.encodings.choice import Choice, choose, choose_alone
 from modelpress.export.press.encodings.dense import DenseCoder
 from modelpress.export.press.encodings.file_state import FileState
-from modelpress.export.press.encodings.grid import spec_of
 from modelpress.export.press.encodings.huffman_blob import NO_SHARED, HuffmanPlan
 from modelpress.export.press.encodings.slab_coder import SlabCoder
 from modelpress.export.quantized import QuantizedTensor, Tensor
@@ -51,7 +50,7 @@ Blob = tuple[int, PartWriter]  # encoding id, content
 
 def huffman_plans(tensor: QuantizedTensor, coders: Iterable[type[SlabCoder]]) -> list[HuffmanPlan]:
     """What the coders would write, less those that cannot be the smallest whatever tables they may share."""
-    spec = spec_of(tensor)
+    spec = tensor.spec
     plans = huffman_blob.survey(tensor, [coder for kind in coders for coder in kind.candidates(spec)])
     best = min(plan.n_bytes(NO_SHARED) for plan in plans)
     return [plan for plan in plans if plan.entropy_bytes() <= best]
@@ -65,10 +64,12 @@ def encode_array(array: npt.NDArray[np.generic]) -> Blob:
         ways.append((2 * array.size, FLOAT16, partial(half.encode_float16, array)))
     elif half.fits_bfloat16(array):
         ways.append((2 * array.size, BFLOAT16, partial(half.encode_bfloat16, array)))
+
     ways.append((planes.n_bytes, CODED_PLANES, partial(coded_planes.encode, array, planes)))
     deflated = byte_planes.encode(array) if array.nbytes <= _DEFLATED_UP_TO else None
     if deflated is not None:
         ways.append((deflated.n_bytes, BYTE_PLANES, lambda: deflated))
+
     _, number, write = min(ways, key=lambda way: way[0])
     return number, write()
 
@@ -91,16 +92,19 @@ class Plan:
         """The blob of one tensor; tensors must come in file order."""
         if not isinstance(tensor, QuantizedTensor):
             return encode_array(tensor)
+
         plan = self.choice.plans[self.numbers[name]]
-        if self.mixed and tensor.codes.size and mixed_contexts.holds(spec_of(tensor)):
+        if self.mixed and tensor.codes.size and mixed_contexts.holds(tensor.spec):
             before = state.mixing.copy()
             writer = mixed_contexts.encode(tensor, state)
             limit = packed.size(tensor) if plan is None else plan.n_bytes(self.choice.shared)
             if writer.n_bytes < limit:
                 return MIXED, writer
             state.mixing = before
+
         if plan is None:
             return PACKED, packed.encode(tensor)
+
         return HUFFMAN_IDS[type(plan.coder)], huffman_blob.write(tensor, plan, self.choice.shared)
 
 
@@ -123,6 +127,7 @@ def plan_file(
             limits.append(packed.size(tensor))
         if on_tensor is not None:
             on_tensor(name)
+
     # with mixed contexts in most tensors, shared tables would serve few
     choice = choose(plans, limits) if effort == "default" else choose_alone(plans, limits)
     return Plan(choice, {name: number for number, name in enumerate(names)}, mixed=effort == "max")

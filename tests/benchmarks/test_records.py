@@ -18,7 +18,7 @@ from modelpress.benchmarks.report.page import render_markdown, render_report
 from modelpress.benchmarks.subjects.model_file import open_model
 from modelpress.benchmarks.suite import describe_model
 from modelpress.export.errors import InputError
-from modelpress.export.press.artifact import write_artifact
+from modelpress.export.press.writing import write_artifact
 from tests.helpers.models import small_model
 from tests.helpers.paths import ROOT
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from modelpress.export.press.artifact import encode_artifact
 from modelpress.export.press.frame import VERSION
+from modelpress.export.press.writing import encode_artifact
 from modelpress.toolkit.commands.files import unpack_file
 from tests.helpers.models import small_model, sparse_model
 from tests.helpers.paths import GOLDEN

@@ -5,7 +5,7 @@ import io
 import struct
 
 from modelpress.export.press import frame as artifact_frame
-from modelpress.export.press.artifact import encode_artifact
+from modelpress.export.press.writing import encode_artifact
 from tests.helpers.models import small_model
 
 SMALL = encode_artifact(small_model())

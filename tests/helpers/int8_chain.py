@@ -9,7 +9,7 @@ import onnx
 import onnxruntime as ort
 from onnx import TensorProto, helper
 
-from modelpress.export.graphs.building import with_initializers
+from modelpress.export.graphs.initializers import with_initializers
 from modelpress.export.onnx_flavours.int8 import Int8Plan
 from modelpress.export.quantized import QuantizedModel
 

@@ -7,7 +7,6 @@ import onnx
 
 from modelpress.export.coding.code_table import CodeTable
 from modelpress.export.press.encodings import HUFFMAN_IDS, huffman_blob
-from modelpress.export.press.encodings.grid import spec_of
 from modelpress.export.press.encodings.huffman_blob import SharedGroup
 from modelpress.export.quantized import QuantizedTensor
 from tests.helpers.ways import every_way
@@ -113,7 +112,7 @@ def encoded(name):
 def in_every_encoding(tensor):
     """A tensor in every encoding that holds it, those of version 1.0 among them."""
     is_quantized = isinstance(tensor, QuantizedTensor)
-    kind = spec_of(tensor).onnx_type if is_quantized else onnx_type(tensor)
+    kind = tensor.spec.onnx_type if is_quantized else onnx_type(tensor)
     blobs = [(number, writer.data()) for number, writer in every_way(tensor).values()]
     if is_quantized and kind == 1 and tensor.channel_axis == 0:
         blobs += every_way_of_1_0(tensor).items()
@@ -130,7 +129,7 @@ def shared_samples():
     tensors = [quantized((4, 4, 3, 3), flags="os", density=0.4, seed=seed) for seed in (1, 2, 3)]
     files = {}
     for kind, number in HUFFMAN_IDS.items():
-        for coder in kind.candidates(spec_of(tensors[0])):
+        for coder in kind.candidates(tensors[0].spec):
             plans = [huffman_blob.survey(tensor, [coder])[0] for tensor in tensors]
             groups = pooled(plans)
             blobs = [

@@ -14,7 +14,6 @@ from modelpress.export.press.encodings import (
     raw,
 )
 from modelpress.export.press.encodings.file_state import FileState
-from modelpress.export.press.encodings.grid import spec_of
 from modelpress.export.press.encodings.huffman_blob import NO_SHARED
 from modelpress.export.quantized import QuantizedTensor, Tensor
 
@@ -32,7 +31,7 @@ def _quantized(tensor: QuantizedTensor) -> Ways:
         "mixed": (10, mixed_contexts.encode(tensor, FileState())),
     }
     for kind, number in HUFFMAN_IDS.items():
-        for coder in kind.candidates(spec_of(tensor)):
+        for coder in kind.candidates(tensor.spec):
             plan = huffman_blob.survey(tensor, [coder])[0]
             blob = huffman_blob.write(tensor, plan, NO_SHARED)
             ways[f"{kind.__name__} {coder.parameters().hex()}"] = number, blob

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 
 from modelpress.export.errors import ArtifactError
-from modelpress.export.press.artifact import Artifact
+from modelpress.export.press.reading import Artifact
 from modelpress.export.quantized import QuantizedTensor
 from modelpress.export.tensor_spec import DTYPES
 from tests.reference.press_reference import Refused, decode, dequantized

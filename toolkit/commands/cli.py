@@ -59,7 +59,7 @@ from modelpress.toolkit.commands.study.cli import study_app
 from modelpress.toolkit.training.interrupt import Interrupted
 
 if TYPE_CHECKING:
-    from modelpress.export.post_training.packing import PackOptions
+    from modelpress.export.post_training.packing import WeightOptions
     from modelpress.toolkit.compression.run import NetworkResult
 
 app = typer.Typer(
@@ -387,7 +387,7 @@ def pack(
         return
     recipe = merged_recipe(config, settings, {"pack.effort": effort})
     need_torch()
-    from modelpress.export.press.artifact import write_artifact
+    from modelpress.export.press.writing import write_artifact
     from modelpress.toolkit.compression.freeze import freeze_state
     from modelpress.toolkit.compression.network_file import load_network
 
@@ -412,7 +412,7 @@ def emit_onnx(
     as_json: AsJson = False,
 ) -> None:
     """Write a checked ONNX model from an artifact. Needs no torch."""
-    from modelpress.export.press.artifact import open_artifact
+    from modelpress.export.press.reading import open_artifact
     from modelpress.toolkit.commands.onnx_writing import write_flavour
     from modelpress.toolkit.output_folder import check_output_file
 
@@ -584,7 +584,7 @@ def _tell_training(result: "NetworkResult", output: Path, *, as_json: bool) -> N
 
 
 def _pack_onnx(
-    file: Path, output: Path, options: "PackOptions", external: bool, effort: Effort, *, as_json: bool
+    file: Path, output: Path, options: "WeightOptions", external: bool, effort: Effort, *, as_json: bool
 ) -> None:
     from dataclasses import asdict
 

@@ -16,17 +16,17 @@ from modelpress.benchmarks.subjects.model_file import open_model
 from modelpress.export.coding.byte_parts import PARTS
 from modelpress.export.errors import InputError, ModelError
 from modelpress.export.files.atomic import atomic_writer
-from modelpress.export.graphs.building import metadata
+from modelpress.export.graphs.parts import metadata
 from modelpress.export.onnx_flavours import emit, write_onnx
-from modelpress.export.press.artifact import (
+from modelpress.export.press.encodings.grid import grid_of
+from modelpress.export.press.encodings.levels import levels_of
+from modelpress.export.press.reading import (
     DEFAULT_MAX_DECODED_BYTES,
     TensorUsage,
     decode_artifact,
-    encode_artifact,
     open_artifact,
 )
-from modelpress.export.press.encodings.grid import grid_of
-from modelpress.export.press.encodings.levels import levels_of
+from modelpress.export.press.writing import encode_artifact
 from modelpress.export.quantized import QuantizedModel, QuantizedTensor, Tensor
 from modelpress.export.runtime import open_session, run_batched, single_input
 

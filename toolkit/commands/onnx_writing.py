@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from modelpress.export.errors import InputError
-from modelpress.export.graphs.building import metadata
+from modelpress.export.graphs.parts import metadata
 from modelpress.export.onnx_flavours import FLAVOURS, check_flavour, prepare, write_emission
 from modelpress.export.onnx_flavours.int8 import activations_to_calibrate
 from modelpress.export.post_training.calibration import (

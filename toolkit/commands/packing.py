@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from modelpress.export.errors import InputError
-from modelpress.export.post_training.packing import PackOptions, TensorSummary, open_for_packing
+from modelpress.export.post_training.packing import TensorSummary, WeightOptions, open_for_packing
 from modelpress.export.post_training.rounding import PostTraining
-from modelpress.export.press.artifact import PASSES, write_artifact
+from modelpress.export.press.writing import PASSES, write_artifact
 from modelpress.toolkit.commands.options import Effort
 from modelpress.toolkit.progress import Progress
 
@@ -69,7 +69,7 @@ def pack_options(
     per_channel: bool | None,
     sparsity: float | None,
     min_elements: int | None,
-) -> PackOptions:
+) -> WeightOptions:
     """The options that were given, and defaults for the others.
 
     Raises:
@@ -80,13 +80,13 @@ def pack_options(
     if lossless and (grid or rest):
         useless = _option(next(iter([*grid, *rest])))
         raise InputError(f"--lossless quantizes nothing, so {useless} has no use: give one of them")
-    return PackOptions(lossless=bool(lossless), quantization=PostTraining(**grid), **rest)
+    return WeightOptions(lossless=bool(lossless), quantization=PostTraining(**grid), **rest)
 
 
 def pack_onnx(
     path: Path,
     output: Path,
-    options: PackOptions,
+    options: WeightOptions,
     *,
     allow_external_data: bool,
     effort: Effort,

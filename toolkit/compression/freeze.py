@@ -14,6 +14,7 @@ import torch
 from torch import fx, nn
 
 from modelpress.export.errors import ModelError
+from modelpress.export.graphs.batch_norm import folded
 from modelpress.export.graphs.building import INPUT, GraphBuilder
 from modelpress.export.quantized import QuantizedModel, QuantizedTensor, Tensor
 from modelpress.toolkit.compression.network import CompressedNetwork
@@ -216,19 +217,17 @@ def _quantized(network: CompressedNetwork, layer: str, factor: FloatArray | None
 
 
 def _fold(layer: str, norm: nn.BatchNorm2d, conv: nn.Conv2d) -> tuple[FloatArray, FloatArray]:
-    """Factor and bias per channel of ``norm(conv(x)) = factor * (w * x) + bias``, from float64.
-
-    Source: Jacob et al. 2018, arXiv:1712.05877, eq. (14).
-    """
+    """Factor and bias per channel of ``norm(conv(x)) = factor * (w * x) + bias``, from float64."""
     assert norm.running_mean is not None  # every BatchNorm2d of a trained network tracks them
     assert norm.running_var is not None
     mean, var = norm.running_mean.double(), norm.running_var.double()
-    factor = norm.weight.double() / torch.sqrt(var + norm.eps)
-    bias = norm.bias.double() + factor * (torch.from_numpy(_bias(conv)).to(mean) - mean)
-    folded = _float32(factor), _float32(bias)
-    if not all(np.isfinite(part).all() for part in folded):
+    before = torch.from_numpy(_bias(conv)).to(mean)
+    parts = folded(norm.weight.double(), norm.bias.double(), mean, var, epsilon=norm.eps, bias=before)
+
+    factor, bias = map(_float32, parts)
+    if not (np.isfinite(factor).all() and np.isfinite(bias).all()):
         raise ModelError(f"{layer}: its batch norm folds to NaN or infinity")
-    return folded
+    return factor, bias
 
 
 def _bias(layer: nn.Conv2d | nn.Linear) -> FloatArray:

@@ -14,7 +14,7 @@ from modelpress.benchmarks.records import FidelityRecord, ModelRecord, Results
 from modelpress.benchmarks.subjects.model_file import ModelFile, open_model
 from modelpress.benchmarks.suite import add_accuracies, add_audits, add_latency, describe_model
 from modelpress.export.errors import ModelError
-from modelpress.export.graphs.building import metadata
+from modelpress.export.graphs.parts import metadata
 from modelpress.export.onnx_flavours import FLAVOURS, prepare, write_emission
 from modelpress.export.onnx_flavours.int8 import activations_to_calibrate
 from modelpress.export.post_training.calibration import (

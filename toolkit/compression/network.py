@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from modelpress.export.errors import InputError
+from modelpress.export.least_error import least_error_grid
 from modelpress.toolkit.compression.quantization.learned_step import GridParameters
-from modelpress.toolkit.compression.quantization.least_error import least_error_grid
 from modelpress.toolkit.compression.quantization.quantizers import (
     Grid,
     QuantizerSpec,
@@ -150,7 +150,7 @@ class CompressedNetwork(nn.Module):
     def _grid_of_weights(self, name: str) -> Grid:
         spec = self.quantizers[name]
         search = least_error_grid if spec.range == "mse" else min_max_grid
-        return search(self.masked(name), spec, kept=self._mask_of(name))
+        return search(self.masked(name).detach().float(), spec, kept=self._mask_of(name))
 
     def _unit_grid(self, name: str) -> Grid:
         """A grid of the layer's shape, to be filled."""

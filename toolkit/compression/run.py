@@ -11,7 +11,8 @@ from modelpress.benchmarks.records import Results, read_results, write_results
 from modelpress.benchmarks.report.page import write_report
 from modelpress.export.errors import InputError
 from modelpress.export.onnx_flavours import write_onnx
-from modelpress.export.press.artifact import read_artifact, write_artifact
+from modelpress.export.press.reading import read_artifact
+from modelpress.export.press.writing import write_artifact
 from modelpress.toolkit.compression.freeze import freeze_state
 from modelpress.toolkit.compression.measuring import measure, write_flavours
 from modelpress.toolkit.compression.network_file import load_network, save_network

@@ -37,9 +37,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--top", type=int, default=5, metavar="N", help="classes to print (default: 5)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(arguments)
+
     try:
         if options.top < 1:
             raise Problem("--top: expected at least 1")
+
         model = Model(HERE)
         found = []
         for file in options.files:
@@ -47,11 +49,13 @@ def main(arguments: list[str] | None = None) -> int:
                 found.append({"image": name, "top": model.classify(batch, options.top)})
                 if not options.json:
                     show(found[-1])
+
         if options.json:
             print(json.dumps(found, indent=2))
     except Problem as problem:
         print(f"run.py: error: {' '.join(str(problem).split())}", file=sys.stderr)
         return 1
+
     return 0
 
 
@@ -74,9 +78,11 @@ class Model:
             raise Problem(f"{error.filename}: cannot be read: {error.strerror}") from error
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise Problem(f"{folder / 'manifest.json'} is damaged: {error}") from error
+
         needed("numpy")  # before onnxruntime, which says less clearly that it is missing
         runtime = needed("onnxruntime")
         options = runtime.SessionOptions()
+
         options.log_severity_level = 3
         try:
             self.session = runtime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
@@ -89,6 +95,7 @@ class Model:
             logits = self.session.run(None, {self.contract["input_name"]: batch})[0][0]
         except Exception as error:  # as above
             raise Problem(f"the model rejects input of shape {batch.shape}: {error}") from error
+
         probabilities, labels = softmax(logits), self.contract["labels"]
         return [
             {
@@ -114,6 +121,7 @@ def inputs_of(path: Path, contract: dict[str, Any]) -> Iterator[tuple[str, Any]]
     if path.suffix.lower() != ".npy":
         yield str(path), normalised(pixels_of_image(path, contract), contract)
         return
+
     array = read_array(path)
     shape = tuple(contract["input_shape"][1:])
     if array.dtype == "float32" and array.shape[-len(shape) :] == shape and array.ndim - len(shape) in (0, 1):
@@ -126,6 +134,7 @@ def inputs_of(path: Path, contract: dict[str, Any]) -> Iterator[tuple[str, Any]]
             f"{path}: holds {array.dtype} of shape {array.shape}; expected pixels (uint8; HW, HWC or NHWC), "
             f"or float32 of shape {shape} or (N, {str(shape)[1:]}"
         )
+
     for index, batch in enumerate(batches):
         yield f"{path}[{index}]", batch
 
@@ -137,8 +146,10 @@ def read_array(path: Path) -> Any:
         array = numpy.load(path, allow_pickle=False)
     except Exception as error:  # a damaged header may lead to any, to one that claims too much memory too
         raise Problem(f"{path}: cannot be read as an array: {error}") from error
+
     if not isinstance(array, numpy.ndarray):
         raise Problem(f"{path}: cannot be read as an array: it is an archive of several")
+
     return array
 
 
@@ -149,6 +160,7 @@ def image_size(contract: dict[str, Any]) -> tuple[int, int, int]:
             "the manifest does not say how images become input; give an .npy file of float32, shape "
             f"{tuple(contract['input_shape'][1:])}"
         )
+
     channels, height, width = contract["input_shape"][1:]
     return channels, height, width
 
@@ -175,6 +187,7 @@ def pixels_of_image(path: Path, contract: dict[str, Any]) -> Any:
                 image.load()
     except Exception as error:  # every format raises its own kinds
         raise Problem(f"{path}: cannot be read as an image: {error}") from error
+
     return fitted_image(image, contract, str(path))
 
 
@@ -183,10 +196,13 @@ def fitted(pixels: Any, contract: dict[str, Any], name: str) -> Any:
     channels, height, width = image_size(contract)
     if pixels.shape == (height, width, channels):
         return pixels
+
     if pixels.ndim == 3 and pixels.shape[-1] == 1:
         pixels = pixels[..., 0]
+
     if 0 in pixels.shape or (pixels.ndim == 3 and pixels.shape[-1] not in (3, 4)):
         raise Problem(f"{name}: an image has shape {pixels.shape}; expected (H, W), (H, W, 3) or (H, W, 4)")
+
     return fitted_image(needed("PIL.Image", "pillow").fromarray(pixels), contract, name)
 
 
@@ -200,10 +216,12 @@ def fitted_image(image: Any, contract: dict[str, Any], name: str) -> Any:
             f"{name}: the model takes {channels} channels, images are converted to 1 or 3; give an .npy file of "
             f"shape {(height, width, channels)}"
         )
+
     pillow = needed("PIL.Image", "pillow")
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
         image = pillow.alpha_composite(pillow.new("RGBA", image.size, "white"), image)
+
     image = image.convert("L" if channels == 1 else "RGB")
     if image.size != (width, height):
         ratio = max(width / image.width, height / image.height)
@@ -213,6 +231,7 @@ def fitted_image(image: Any, contract: dict[str, Any], name: str) -> Any:
             file=sys.stderr,
         )
         image = centre_of_resized(image, size, (width, height))
+
     return needed("numpy").asarray(image).reshape(height, width, channels)
 
 
@@ -225,9 +244,11 @@ def centre_of_resized(image: Any, size: tuple[int, int], crop: tuple[int, int]) 
         reach = math.ceil(old / new) + 1  # of the bilinear filter, in pixels of the image
         spans.append(span)
         reached.append((max(0, math.floor(span[0]) - reach), min(old, math.ceil(span[1]) + reach)))
+
     (left, right), (top, bottom) = reached
     box = (spans[0][0] - left, spans[1][0] - top, spans[0][1] - left, spans[1][1] - top)
     bilinear = needed("PIL.Image", "pillow").BILINEAR
+
     return image.crop((left, top, right, bottom)).resize(crop, bilinear, box=box)
 
 

@@ -46,6 +46,7 @@ class BitmapCoder(SlabCoder):
         packed = np.frombuffer(runs.take_bytes((count + 7) // 8), np.uint8)
         if count % 8 and packed[-1] >> count % 8:
             raise DamagedArtifact("padding bits of the bitmap are not zero")
+
         nonzero = np.unpackbits(packed, count=count, bitorder="little").view(np.bool_)
         levels = np.zeros(count, np.int16)
         levels[nonzero] = read_levels(runs, int(np.count_nonzero(nonzero)), tables[0][0])

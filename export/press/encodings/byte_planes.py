@@ -32,14 +32,19 @@ def decode(reader: PartReader, spec: TensorSpec) -> npt.NDArray[np.generic]:
     """
     if spec.onnx_type == onnx.TensorProto.BOOL:
         raise DamagedArtifact("booleans have no byte planes")
+
     inflater = zlib.decompressobj()
     try:
+        # one byte more than is right, so that too many are noticed, and no more are ever made
         planes = inflater.decompress(reader.rest("payload"), spec.n_bytes + 1)
     except zlib.error as error:
         raise DamagedArtifact(f"byte planes cannot be inflated: {error}") from error
+
     if len(planes) != spec.n_bytes or not inflater.eof or inflater.unused_data:
         raise DamagedArtifact(f"byte planes do not inflate to {spec.n_bytes:,} bytes")
+
     itemsize = DTYPES[spec.onnx_type].itemsize
     elements = np.frombuffer(planes, np.uint8).reshape(itemsize, -1).T
     values = np.ascontiguousarray(elements).reshape(-1).view(DTYPES[spec.onnx_type])
+
     return raw.check_values(values.reshape(spec.shape))

@@ -47,6 +47,7 @@ def choose(plans: Sequence[Sequence[HuffmanPlan]], limits: Sequence[int]) -> Cho
     best = choose_alone(plans, limits)
     best_bytes = _total(best, limits)
     pool = _pool(plans)
+
     for _ in range(_ROUNDS):
         choice = _with_tables(plans, limits, _earning(_numbered(pool), plans, limits))
         total = _total(choice, limits)
@@ -55,6 +56,7 @@ def choose(plans: Sequence[Sequence[HuffmanPlan]], limits: Sequence[int]) -> Cho
         pool = _pool_of_users(choice)
         if not pool:
             break
+
     return best
 
 
@@ -93,6 +95,7 @@ def _pool(plans: Sequence[Sequence[HuffmanPlan]]) -> _Pool:
                 _add(pool, name, counts)
         for name in {name for plan in options for name in plan.coder.groups}:
             users[name] = users.get(name, 0) + 1
+
     return {name: counts for name, counts in pool.items() if users[name] > 1}
 
 
@@ -107,6 +110,7 @@ def _pool_of_users(choice: Choice) -> _Pool:
         ):
             if number:
                 _add(pool, name, counts)
+
     return pool
 
 

@@ -41,13 +41,16 @@ def survey(array: Array) -> PlanesPlan:
     for start, stop in bounds:
         for k, plane in enumerate(_planes(array, start, stop).T):
             counts[k] += np.bincount(plane, minlength=256)
+
     tables, n_bytes = [], array.dtype.itemsize + 4 * len(bounds) * (len(bounds) > 1)
     for row in counts:
         table = CodeTable.for_counts(Counts(0, row))
+        # 20 bits for each lane: its padding and where it starts
         bits = table.payload_bits(Counts(0, row)) + 20 * array.size // LANE_SYMBOLS
         coded = len(table.pack()) + (bits + 7) // 8
         tables.append(table if coded < array.size else None)
         n_bytes += min(coded, array.size)
+
     return PlanesPlan(tuple(tables), n_bytes)
 
 
@@ -58,6 +61,7 @@ def encode(array: Array, plan: PlanesPlan) -> PartWriter:
         writer.add("header", bytes([_PLAIN if table is None else _CODED]))
         if table is not None:
             writer.add("tables", table.pack())
+
     slabs = []
     for start, stop in slab_bounds(array.size):
         runs = RunWriter()
@@ -67,6 +71,7 @@ def encode(array: Array, plan: PlanesPlan) -> PartWriter:
             else:
                 runs.add(plane - np.uint8(table.lowest), table)
         slabs.append(runs.data())
+
     write_slabs(writer, slabs)
     return writer
 
@@ -80,6 +85,7 @@ def decode(reader: PartReader, spec: TensorSpec) -> Array:
     dtype = DTYPES[spec.onnx_type]
     tables = [_read_table(reader) for _ in range(dtype.itemsize)]
     elements = np.empty((spec.size, dtype.itemsize), np.uint8)
+
     bounds = slab_bounds(spec.size)
     for (start, stop), slab in zip(bounds, read_slabs(reader, len(bounds)), strict=True):
         runs = RunReader(slab)
@@ -89,6 +95,7 @@ def decode(reader: PartReader, spec: TensorSpec) -> Array:
             else:
                 elements[start:stop, k] = runs.take(table, stop - start) + np.uint8(table.lowest)
         runs.finish()
+
     return check_values(elements.reshape(-1).view(dtype).reshape(spec.shape))
 
 
@@ -104,7 +111,9 @@ def _read_table(reader: PartReader) -> CodeTable | None:
         return None
     if kind != _CODED:
         raise DamagedArtifact(f"byte plane of kind {kind} is not defined")
+
     table = CodeTable.read(reader)
     if table.lowest < 0 or table.lowest + table.lengths.size > 256:
         raise DamagedArtifact("code table of a byte plane goes beyond a byte")
+
     return table

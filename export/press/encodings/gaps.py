@@ -97,15 +97,19 @@ class GapCoder(SlabCoder):
         n_gaps = runs.take_varint()
         if n_gaps > count:
             raise DamagedArtifact(f"{n_gaps:,} gaps in {count:,} weights")
+
         gaps = runs.take(gap_table, n_gaps).astype(np.uint8) + np.uint8(gap_table.lowest)
         filler = (1 << self.gap_bits) - 1
         if gaps.size and gaps[-1] == filler:
             raise DamagedArtifact("the last gap is a filler")
+
         values = read_levels(runs, n_gaps - int(np.count_nonzero(gaps == filler)), level_table)
         levels = np.zeros(count, np.int16)
+
         found = 0
         for positions in positions_in_pieces(gaps, gap_bits=self.gap_bits):
             check_positions(positions, count)
             levels[positions] = values[found : found + positions.size]
             found += positions.size
+
         return levels

@@ -13,7 +13,8 @@ import onnx
 from modelpress.export.coding.byte_parts import PartReader, PartWriter
 from modelpress.export.errors import DamagedArtifact, ModelError
 from modelpress.export.files.blocks import blocks
-from modelpress.export.quantized import FloatArray, QuantizedTensor, code_range
+from modelpress.export.grids import code_range
+from modelpress.export.quantized import FloatArray, QuantizedTensor
 from modelpress.export.tensor_spec import DTYPES, TensorSpec
 
 _OFFSET, _SUPPORT, _PER_CHANNEL, _CHANNEL_SCALE = 1, 2, 4, 8
@@ -25,7 +26,7 @@ _QUANTIZED_TYPES = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
 
 
 @dataclass(frozen=True)
-class Grid:
+class StoredGrid:
     """Everything of a `QuantizedTensor` but its codes.
 
     Attributes:
@@ -71,15 +72,10 @@ class Grid:
             raise DamagedArtifact(str(error)) from error
 
 
-def spec_of(tensor: QuantizedTensor) -> TensorSpec:
-    """Shape and type that the directory gives for a quantized tensor."""
-    return TensorSpec(tensor.shape, int(onnx.helper.np_dtype_to_tensor_dtype(np.dtype(tensor.dtype))))
-
-
-def grid_of(tensor: QuantizedTensor) -> Grid:
+def grid_of(tensor: QuantizedTensor) -> StoredGrid:
     """The grid of a tensor."""
-    return Grid(
-        spec_of(tensor),
+    return StoredGrid(
+        tensor.spec,
         tensor.bits,
         np.asarray(tensor.scale, np.float32),
         None if tensor.offset is None else np.asarray(tensor.offset, np.float32),
@@ -89,7 +85,7 @@ def grid_of(tensor: QuantizedTensor) -> Grid:
     )
 
 
-def write_grid(writer: PartWriter, grid: Grid) -> None:
+def write_grid(writer: PartWriter, grid: StoredGrid) -> None:
     """Width and axis, flags, parameters; each parameter in half precision where that loses nothing."""
     flags = (
         _OFFSET * (grid.offset is not None)
@@ -97,6 +93,8 @@ def write_grid(writer: PartWriter, grid: Grid) -> None:
         | _PER_CHANNEL * (grid.scale.ndim == 1)
         | _CHANNEL_SCALE * (grid.channel_scale is not None)
     )
+
+    # flags come first in the file, and depend on whether each parameter fits float16
     parameters = []
     for parameter, half in (
         (grid.scale, _HALF_SCALE),
@@ -107,11 +105,12 @@ def write_grid(writer: PartWriter, grid: Grid) -> None:
             is_half = fits_half(parameter)
             flags |= half * is_half
             parameters.append(parameter.astype("<f2" if is_half else "<f4").tobytes())
+
     writer.add("header", bytes([grid.bits | grid.channel_axis << 4, flags]))
     writer.add("scales", b"".join(parameters))
 
 
-def grid_bytes(grid: Grid) -> int:
+def grid_bytes(grid: StoredGrid) -> int:
     """Length of the grid as stored."""
     writer = PartWriter()
     write_grid(writer, grid)
@@ -127,7 +126,7 @@ def fits_half(values: npt.NDArray[np.floating]) -> bool:
         )
 
 
-def read_grid(reader: PartReader, spec: TensorSpec) -> Grid:
+def read_grid(reader: PartReader, spec: TensorSpec) -> StoredGrid:
     """Undo `write_grid`.
 
     Raises:
@@ -139,7 +138,7 @@ def read_grid(reader: PartReader, spec: TensorSpec) -> Grid:
     )
 
 
-def read_grid_1_0(reader: PartReader, spec: TensorSpec) -> Grid:
+def read_grid_1_0(reader: PartReader, spec: TensorSpec) -> StoredGrid:
     """The grid of the encodings of version 1.0: channels along axis 0, parameters in float32."""
     bits, flags = reader.unpack("BB")
     if spec.onnx_type != onnx.TensorProto.FLOAT:
@@ -149,28 +148,32 @@ def read_grid_1_0(reader: PartReader, spec: TensorSpec) -> Grid:
 
 def _read_grid(
     reader: PartReader, spec: TensorSpec, *, bits: int, axis: int, flags: int, all_flags: int
-) -> Grid:
+) -> StoredGrid:
     if spec.onnx_type not in _QUANTIZED_TYPES or not spec.shape:
         raise DamagedArtifact("a quantized tensor must be float32 or float16 with at least one axis")
     if axis >= len(spec.shape):
         raise DamagedArtifact(f"channel axis {axis} of a tensor with {len(spec.shape)} axes")
+
     _check_flags(flags, all_flags)
     try:
         code_range(bits=bits, signed=True)
     except ModelError as error:
         raise DamagedArtifact(str(error)) from error
+
     channels = spec.shape[axis]
     shape = (channels,) if flags & _PER_CHANNEL else ()
+
     scale = _read_floats(reader, shape, half=bool(flags & _HALF_SCALE))
     if not (scale > 0 if scale.ndim == 0 else (scale > 0).all()):
         raise DamagedArtifact("a scale is not positive")
+
     offset = _read_floats(reader, shape, half=bool(flags & _HALF_OFFSET)) if flags & _OFFSET else None
     channel_scale = (
         _read_floats(reader, (channels,), half=bool(flags & _HALF_CHANNEL_SCALE))
         if flags & _CHANNEL_SCALE
         else None
     )
-    return Grid(spec, bits, scale, offset, channel_scale, bool(flags & _SUPPORT), axis)
+    return StoredGrid(spec, bits, scale, offset, channel_scale, bool(flags & _SUPPORT), axis)
 
 
 def _check_flags(flags: int, all_flags: int) -> None:

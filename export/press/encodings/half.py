@@ -54,6 +54,7 @@ def decode_bfloat16(reader: PartReader, spec: TensorSpec) -> Array:
     Raises:
         DamagedArtifact: As for `decode_float16`.
     """
+    # bfloat16 is the upper half of a float32, and NumPy has no type for it
     words = np.frombuffer(_take(reader, spec), "<u2").astype(np.uint32) << np.uint32(16)
     return _finite(words.view(np.float32), spec)
 

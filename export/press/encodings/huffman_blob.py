@@ -79,6 +79,7 @@ class HuffmanPlan:
                 if bits < own_bits:
                     choice = (group.number, group.tables, bits)
             chosen.append(choice)
+
         return tuple(chosen)
 
     def n_bytes(self, shared: Shared) -> int:
@@ -91,6 +92,8 @@ def survey(tensor: QuantizedTensor, coders: Sequence[SlabCoder]) -> list[Huffman
     grid = grid_of(tensor)
     counts = [[[Counts.none()] * n_tables for _, n_tables in coder.groups] for coder in coders]
     plain = [grid_bytes(grid) + len(coder.parameters()) + len(coder.groups) for coder in coders]
+
+    # making levels costs more than counting them, so coders of one slab size share them
     for per_slab in dict.fromkeys(coder.slab_elements for coder in coders):
         bounds = slab_bounds(tensor.codes.size, per_slab=per_slab)
         alike = [at for at, coder in enumerate(coders) if coder.slab_elements == per_slab]
@@ -99,6 +102,7 @@ def survey(tensor: QuantizedTensor, coders: Sequence[SlabCoder]) -> list[Huffman
             for at in alike:
                 plain[at] += coders[at].plain_bytes(levels) + 4 * (len(bounds) > 1)
                 counts[at] = _summed(counts[at], coders[at].survey(levels))
+
     return [_plan(*parts) for parts in zip(coders, counts, plain, strict=True)]
 
 
@@ -109,6 +113,7 @@ def _summed(totals: Survey, more: Survey) -> Survey:
 def _plan(coder: SlabCoder, counts: Survey, plain_bytes: int) -> HuffmanPlan:
     """With the lengths and the padding of lanes, as far as they can be told beforehand."""
     n_symbols = sum(table.total for group in counts for table in group)
+    # lanes end on whole bytes and say where they start: a few bytes for every so many symbols
     lanes = 5 * n_symbols // (2 * LANE_SYMBOLS) if n_symbols > LANE_SYMBOLS else 0
     groups = tuple(tuple(table.trimmed() for table in group) for group in counts)
     return HuffmanPlan(coder, groups, plain_bytes + lanes)
@@ -120,17 +125,20 @@ def write(tensor: QuantizedTensor, plan: HuffmanPlan, shared: Shared) -> PartWri
     writer = PartWriter()
     write_grid(writer, grid)
     writer.add("header", coder.parameters())
+
     references = plan.references(shared)
     for number, tables, _ in references:
         writer.add("header", bytes([number]))
         if number == _OWN:
             for table in tables:
                 writer.add("tables", table.pack())
+
     slabs = []
     for start, stop in slab_bounds(tensor.codes.size, per_slab=coder.slab_elements):
         runs = RunWriter()
         coder.write(runs, levels_of(tensor, grid, start, stop), [tables for _, tables, _ in references])
         slabs.append(runs.data())
+
     write_slabs(writer, slabs)
     return writer
 
@@ -149,10 +157,12 @@ def read(
     coder.check(tables)
     bounds = slab_bounds(spec.size, per_slab=coder.slab_elements)
     sink = LevelSink(grid)
+
     for (start, stop), slab in zip(bounds, read_slabs(reader, len(bounds)), strict=True):
         runs = RunReader(slab)
         sink.put(start, coder.read(runs, stop - start, tables))
         runs.finish()
+
     return sink.tensor()
 
 
@@ -162,10 +172,12 @@ def _read_group(reader: PartReader, n_tables: int, shared: Sequence[Group]) -> G
         return tuple(CodeTable.read(reader) for _ in range(n_tables))
     if number > len(shared):
         raise DamagedArtifact(f"shared code tables {number} of {len(shared)} do not exist")
+
     if len(shared[number - 1]) != n_tables:
         raise DamagedArtifact(
             f"shared code tables {number} are {len(shared[number - 1])}; expected {n_tables}"
         )
+
     return shared[number - 1]
 
 

@@ -87,11 +87,13 @@ class KernelMaskCoder(SlabCoder):
         """Counts of masks, and of levels per context."""
         kernels = self._kernels(levels)
         masks = np.bincount(_masks(kernels), minlength=1 << self.taps)
+
         counts = np.zeros(self.contexts * N_LEVELS, np.int64)
         for tap in range(self.taps):
             at, context = self._tap(kernels, tap)
             symbols = kernels[at, tap].astype(np.int32) - LOWEST_LEVEL + N_LEVELS * context.astype(np.int32)
             counts += np.bincount(symbols, minlength=counts.size)
+
         return [
             [Counts(0, masks)],
             [Counts(LOWEST_LEVEL, part) for part in counts.reshape(self.contexts, N_LEVELS)],
@@ -102,6 +104,7 @@ class KernelMaskCoder(SlabCoder):
         (mask_table,), level_tables = tables
         kernels = self._kernels(levels)
         runs.add((_masks(kernels) - mask_table.lowest).astype(mask_table.symbol_dtype), mask_table)
+
         for tap in range(self.taps):
             at, context = self._tap(kernels, tap)
             for where, table in zip(_by_context(at, context, self.contexts), level_tables, strict=True):
@@ -120,15 +123,18 @@ class KernelMaskCoder(SlabCoder):
         (mask_table,), level_tables = tables
         n_kernels = -(-count // self.taps)
         masks = runs.take(mask_table, n_kernels).astype(np.int16) + np.int16(mask_table.lowest)
+
         surplus = n_kernels * self.taps - count
         if surplus and masks[-1] >> self.taps - surplus:
             raise DamagedArtifact("the last mask has taps beyond the end of the tensor")
+
         kernels = np.zeros((n_kernels, self.taps), np.int16)
         compiled = compiled_for(count)
         if compiled is not None:
             runs.take_kernels(masks, kernels, self.width, level_tables)
         else:
             self._read_taps(runs, masks, kernels, tables)
+
         return kernels.reshape(-1)[:count]
 
     def _read_taps(
@@ -158,10 +164,13 @@ class KernelMaskCoder(SlabCoder):
         context = np.zeros(at.size, np.uint8)
         if self.contexts == 1:
             return context
+
         if tap % self.width:
             context += 3 * _sign_class(kernels[at, tap - 1])
+
         if tap >= self.width:
             context += _sign_class(kernels[at, tap - self.width])
+
         return context
 
 

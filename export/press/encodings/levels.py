@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from modelpress.export.coding.symbol_runs import compiled_for
 from modelpress.export.errors import DamagedArtifact
-from modelpress.export.press.encodings.grid import Grid
+from modelpress.export.press.encodings.grid import StoredGrid
 from modelpress.export.quantized import QuantizedTensor
 
 Levels = npt.NDArray[np.int16]
@@ -22,20 +22,23 @@ _NONE = np.zeros(0, np.bool_)
 _AT_ONCE = 1 << 20  # elements that are converted together: bounds the working memory
 
 
-def centres(grid: Grid) -> npt.NDArray[np.int16]:
+def centres(grid: StoredGrid) -> npt.NDArray[np.int16]:
     """The code nearest to zero, shape of the offset; 0 for symmetric grids."""
     if grid.offset is None:
         return np.zeros((), np.int16)
+
     low, high = grid.code_range
     if grid.offset.ndim == 0 and abs(float(grid.offset)) < _PLAIN_BELOW * float(grid.scale):
         quotient = np.float32(-grid.offset) / np.float32(grid.scale)
         return np.array(min(max(round(float(quotient)), low), high), np.int16)
+
     with np.errstate(over="ignore"):  # an infinite quotient is clipped as well
         nearest = np.rint(-grid.offset / grid.scale)
+
     return np.asarray(np.clip(nearest, low, high), np.int16)
 
 
-def level_bounds(grid: Grid) -> tuple[int, int]:
+def level_bounds(grid: StoredGrid) -> tuple[int, int]:
     """Lowest and highest level that this grid can have."""
     low, high = grid.code_range
     centre = centres(grid)
@@ -44,7 +47,7 @@ def level_bounds(grid: Grid) -> tuple[int, int]:
     return low - int(centre.max()), high - int(centre.min()) + grid.has_support
 
 
-def levels_of(tensor: QuantizedTensor, grid: Grid, start: int, stop: int) -> Levels:
+def levels_of(tensor: QuantizedTensor, grid: StoredGrid, start: int, stop: int) -> Levels:
     """The levels of the elements `start` to `stop`, row-major.
 
     Returns:
@@ -53,12 +56,15 @@ def levels_of(tensor: QuantizedTensor, grid: Grid, start: int, stop: int) -> Lev
     levels = tensor.codes.reshape(-1)[start:stop].astype(np.int16)
     if grid.offset is None:
         return levels
+
     for part, centre in _pieces(grid, start, stop):
         levels[part] -= centre
         if tensor.support is not None:
             levels[part] += levels[part] >= 0  # 0 is left to the exact zeros
+
     if tensor.support is not None:
         levels *= tensor.support.reshape(-1)[start:stop]
+
     return levels
 
 
@@ -67,13 +73,13 @@ class LevelSink:
 
     Example:
         >>> from modelpress.export.tensor_spec import TensorSpec
-        >>> sink = LevelSink(Grid(TensorSpec((3,), 1), 3, np.float32(0.5), None, None, False))
+        >>> sink = LevelSink(StoredGrid(TensorSpec((3,), 1), 3, np.float32(0.5), None, None, False))
         >>> sink.put(0, np.array([1, 0, -2], np.int16))
         >>> sink.tensor().codes
         array([ 1,  0, -2], dtype=int8)
     """
 
-    def __init__(self, grid: Grid) -> None:
+    def __init__(self, grid: StoredGrid) -> None:
         self._grid = grid
         self._codes = np.zeros(grid.spec.size, np.int8 if grid.offset is None else np.uint8)
         self._support = np.zeros(grid.spec.size, np.bool_) if grid.has_support else None
@@ -100,12 +106,14 @@ class LevelSink:
             return bool(
                 compiled.codes_from_levels(levels, flat, flat.size, low, high, self._codes[where], support)
             )
+
         codes = levels
         if self._support is not None:
             self._support[where] = stored = codes != 0
             codes = (codes - (codes > 0) + centre) * stored
         else:
             codes = codes + centre
+
         self._codes[where] = codes
         return not codes.size or (int(codes.min()) >= low and int(codes.max()) <= high)
 
@@ -114,7 +122,7 @@ class LevelSink:
         return self._grid.tensor(self._codes, self._support)
 
 
-def _pieces(grid: Grid, start: int, stop: int) -> Iterator[tuple[slice, npt.NDArray[np.int16]]]:
+def _pieces(grid: StoredGrid, start: int, stop: int) -> Iterator[tuple[slice, npt.NDArray[np.int16]]]:
     """Pieces of a range of elements, counted from its start, with the centre of each element."""
     centre = centres(grid)
     inner = prod(grid.spec.shape[grid.channel_axis + 1 :])

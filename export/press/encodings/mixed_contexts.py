@@ -5,7 +5,7 @@ from math import prod
 from modelpress.export.coding.byte_parts import PartReader, PartWriter
 from modelpress.export.errors import DamagedArtifact
 from modelpress.export.press.encodings.file_state import FileState
-from modelpress.export.press.encodings.grid import Grid, grid_of, read_grid, write_grid
+from modelpress.export.press.encodings.grid import StoredGrid, grid_of, read_grid, write_grid
 from modelpress.export.press.encodings.levels import LevelSink, level_bounds, levels_of
 from modelpress.export.press.encodings.slabs import read_slabs, write_slabs
 from modelpress.export.quantized import QuantizedTensor
@@ -21,10 +21,12 @@ def encode(tensor: QuantizedTensor, state: FileState) -> PartWriter:
     writer = PartWriter()
     write_grid(writer, grid)
     _, inputs, taps = geometry(grid.spec)
+
     slabs = []
     for start, stop in _row_slabs(grid.spec):
         levels = levels_of(tensor, grid, start, stop).reshape(-1, inputs, taps)
         slabs.append(state.mixing.encode(levels, kernel_width=_kernel_width(grid.spec)))
+
     write_slabs(writer, slabs)
     return writer
 
@@ -37,9 +39,11 @@ def decode(reader: PartReader, spec: TensorSpec, state: FileState) -> QuantizedT
     """
     if not holds(spec):
         raise DamagedArtifact(f"a row of shape {spec.shape} has more than {MAX_ROW_ELEMENTS:,} elements")
+
     grid = read_grid(reader, spec)
     _, inputs, taps = geometry(spec)
     sink = LevelSink(grid)
+
     bounds = _row_slabs(spec)
     for (start, stop), slab in zip(bounds, read_slabs(reader, len(bounds)), strict=True):
         shape = ((stop - start) // (inputs * taps), inputs, taps)
@@ -47,6 +51,7 @@ def decode(reader: PartReader, spec: TensorSpec, state: FileState) -> QuantizedT
             slab, shape, kernel_width=_kernel_width(spec), max_level=_max_level(grid)
         )
         sink.put(start, levels.reshape(-1))
+
     return sink.tensor()
 
 
@@ -82,5 +87,5 @@ def _row_slabs(spec: TensorSpec) -> list[tuple[int, int]]:
     return [(start * row, min(start + step, rows) * row) for start in range(0, rows, step)]
 
 
-def _max_level(grid: Grid) -> int:
+def _max_level(grid: StoredGrid) -> int:
     return max(map(abs, level_bounds(grid)))

@@ -4,7 +4,7 @@ import numpy as np
 
 from modelpress.export.coding.bits import pack_fixed_width, unpack_fixed_width
 from modelpress.export.coding.byte_parts import PartReader, PartWriter
-from modelpress.export.press.encodings.grid import Grid, grid_bytes, grid_of, read_grid, write_grid
+from modelpress.export.press.encodings.grid import StoredGrid, grid_bytes, grid_of, read_grid, write_grid
 from modelpress.export.press.encodings.levels import LevelSink, level_bounds, levels_of
 from modelpress.export.quantized import QuantizedTensor, Tensor
 from modelpress.export.tensor_spec import TensorSpec
@@ -24,9 +24,11 @@ def encode(tensor: QuantizedTensor) -> PartWriter:
     writer = PartWriter()
     write_grid(writer, grid)
     lowest, _ = level_bounds(grid)
+
     for start in range(0, tensor.codes.size, _AT_ONCE):
         levels = levels_of(tensor, grid, start, min(start + _AT_ONCE, tensor.codes.size))
         writer.add("payload", pack_fixed_width(levels - np.int16(lowest), bits=_width(grid)))
+
     return writer
 
 
@@ -39,14 +41,16 @@ def decode(reader: PartReader, spec: TensorSpec) -> Tensor:
     grid = read_grid(reader, spec)
     lowest, _ = level_bounds(grid)
     sink = LevelSink(grid)
+
     for start in range(0, spec.size, _AT_ONCE):
         count = min(_AT_ONCE, spec.size - start)
         piece = reader.take("payload", (count * _width(grid) + 7) // 8)
         symbols = unpack_fixed_width(piece, bits=_width(grid), count=count)
         sink.put(start, (symbols + lowest).astype(np.int16))
+
     return sink.tensor()
 
 
-def _width(grid: Grid) -> int:
+def _width(grid: StoredGrid) -> int:
     lowest, highest = level_bounds(grid)
     return (highest - lowest).bit_length()

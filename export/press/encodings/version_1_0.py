@@ -14,7 +14,7 @@ from modelpress.export.coding.relative_index import check_positions, positions_i
 from modelpress.export.coding.symbol_runs_numpy import decode_stream
 from modelpress.export.errors import DamagedArtifact
 from modelpress.export.press.encodings.gaps import GAP_BITS
-from modelpress.export.press.encodings.grid import Grid, read_grid_1_0
+from modelpress.export.press.encodings.grid import StoredGrid, read_grid_1_0
 from modelpress.export.quantized import QuantizedTensor
 from modelpress.export.tensor_spec import TensorSpec
 
@@ -31,11 +31,13 @@ def decode_packed(reader: PartReader, spec: TensorSpec) -> QuantizedTensor:
     """
     grid = read_grid_1_0(reader, spec)
     bits = (_n_symbols(grid) - 1).bit_length()
+
     symbols = np.empty(spec.size, np.int16)
     for start in range(0, spec.size, _AT_ONCE):
         count = min(_AT_ONCE, spec.size - start)
         piece = reader.take("payload", (bits * count + 7) // 8)
         symbols[start : start + count] = unpack_fixed_width(piece, bits=bits, count=count)
+
     return _from_symbols(grid, symbols)
 
 
@@ -60,27 +62,33 @@ def decode_csr_huffman(reader: PartReader, spec: TensorSpec) -> QuantizedTensor:
     nnz, n_gaps, gap_bytes, gap_bits = reader.unpack("IIIB")
     if gap_bits not in GAP_BITS:
         raise DamagedArtifact(f"gaps are {gap_bits} bits wide; expected {GAP_BITS[0]} to {GAP_BITS[-1]}")
+
     if not grid.has_zeros or spec.size == 0 or not nnz <= n_gaps <= spec.size:
         raise DamagedArtifact(f"{nnz:,} nonzeros and {n_gaps:,} gaps in {spec.size:,} weights")
+
     low, high = grid.code_range
     gap_table = _read_table(reader, 1 << gap_bits)
     value_table = _read_table(reader, high - low + 1)
     gaps = decode_symbols(reader.take("payload", gap_bytes), gap_table, count=n_gaps)
     values = decode_symbols(reader.rest("payload"), value_table, count=nnz)
+
     if gaps.size and gaps[-1] == (1 << gap_bits) - 1:
         raise DamagedArtifact("the last gap is a filler")
     if gaps.size - int(np.count_nonzero(gaps == (1 << gap_bits) - 1)) != nnz:
         raise DamagedArtifact(f"gaps do not lead to {nnz:,} nonzeros")
     if not grid.has_support and np.any(values == -low):
         raise DamagedArtifact("a stored nonzero has code 0")
+
     codes = np.zeros(spec.size, np.int16)
     support = np.zeros(spec.size, np.bool_)
+
     found = 0
     for positions in positions_in_pieces(gaps, gap_bits=gap_bits):
         check_positions(positions, spec.size)
         codes[positions] = values[found : found + positions.size] + np.int16(low)
         support[positions] = True
         found += positions.size
+
     return grid.tensor(codes, support if grid.has_support else None)
 
 
@@ -101,6 +109,7 @@ def decode_symbols(stream: bytes, table: CodeTable, *, count: int) -> Symbols:
         return np.full(count, np.flatnonzero(table.lengths)[0] if count else 0, np.int16)
     if count > 8 * len(stream):  # every codeword has a bit: also bounds what is allocated
         raise DamagedArtifact(f"bit stream of {len(stream):,} bytes cannot hold {count:,} symbols")
+
     symbols, n_bits = decode_stream(np.frombuffer(stream, np.uint8), table.single, 0, count)
     check_stream_end(stream, n_bits=n_bits)
     return symbols.view(np.int16)
@@ -111,16 +120,17 @@ def _read_table(reader: PartReader, alphabet: int) -> CodeTable:
     return CodeTable(0, lengths)
 
 
-def _n_symbols(grid: Grid) -> int:
+def _n_symbols(grid: StoredGrid) -> int:
     low, high = grid.code_range
     return high - low + 1 + grid.has_support
 
 
-def _from_symbols(grid: Grid, symbols: Symbols) -> QuantizedTensor:
+def _from_symbols(grid: StoredGrid, symbols: Symbols) -> QuantizedTensor:
     low, _ = grid.code_range
     if symbols.size and int(symbols.max()) >= _n_symbols(grid):
         raise DamagedArtifact(f"symbol {int(symbols.max())} is outside 0..{_n_symbols(grid) - 1}")
     if not grid.has_support:
         return grid.tensor(symbols + np.int16(low), None)
+
     support = symbols > 0
     return grid.tensor((symbols - np.int16(1 - low)) * support, support)

@@ -9,7 +9,7 @@ from modelpress.benchmarks.audits.first_difference import first_differing_layer
 from modelpress.benchmarks.audits.parity import MOST_IMAGES, parity_chain
 from modelpress.benchmarks.subjects.model_file import open_model
 from modelpress.export.onnx_flavours import emit
-from modelpress.export.press.artifact import write_artifact
+from modelpress.export.press.writing import write_artifact
 from modelpress.export.quantized import QuantizedModel
 from tests.helpers.graph_sketch import Sketch
 from tests.helpers.models import small_model, sparse_model

@@ -8,8 +8,8 @@ from modelpress.benchmarks.codes.scaling import measure, synthetic_weight
 from modelpress.benchmarks.codes.speed import drawn_symbols, load_times, mixed_context_speed, stream_speeds
 from modelpress.export.coding import symbol_runs
 from modelpress.export.errors import InputError, ModelError
-from modelpress.export.press.artifact import encode_artifact
 from modelpress.export.press.encodings import packed
+from modelpress.export.press.writing import encode_artifact
 from modelpress.export.quantized import QuantizedModel
 from tests.helpers.models import small_model, sparse_model
 

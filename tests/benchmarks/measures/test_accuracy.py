@@ -18,7 +18,7 @@ from modelpress.benchmarks.subjects.model_file import open_model
 from modelpress.benchmarks.suite import add_accuracies, describe_model
 from modelpress.export.errors import InputError
 from modelpress.export.onnx_flavours import emit
-from modelpress.export.press.artifact import write_artifact
+from modelpress.export.press.writing import write_artifact
 from modelpress.export.runtime import open_session
 from tests.helpers.models import small_model
 

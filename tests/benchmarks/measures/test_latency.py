@@ -32,7 +32,7 @@ from modelpress.benchmarks.subjects.model_file import load_session, open_model
 from modelpress.benchmarks.suite import add_latency, describe_model
 from modelpress.export.errors import InputError, ModelpressError
 from modelpress.export.onnx_flavours import emit
-from modelpress.export.press.artifact import write_artifact
+from modelpress.export.press.writing import write_artifact
 from tests.helpers.foreign_onnx import INFO, NODE, foreign, saved
 from tests.helpers.models import small_model
 

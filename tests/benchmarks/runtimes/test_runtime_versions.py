@@ -10,7 +10,7 @@ from modelpress.benchmarks.runtimes.probe import installed_version, probe_runtim
 from modelpress.benchmarks.runtimes.versions import check_versions
 from modelpress.export.errors import InputError
 from modelpress.export.onnx_flavours import FLAVOURS, emit
-from modelpress.export.press.artifact import write_artifact
+from modelpress.export.press.writing import write_artifact
 from modelpress.toolkit.commands.bench.runtime import versions_of
 from modelpress.toolkit.progress import Silent
 from tests.helpers.models import small_model

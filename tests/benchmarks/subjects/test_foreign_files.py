@@ -15,7 +15,7 @@ from modelpress.benchmarks.subjects.running_weights import running_weights
 from modelpress.benchmarks.suite import describe_model
 from modelpress.export.errors import InputError, ModelError
 from modelpress.export.onnx_flavours import emit
-from modelpress.export.press.artifact import write_artifact
+from modelpress.export.press.writing import write_artifact
 from tests.helpers.foreign_onnx import NODE, foreign, saved
 from tests.helpers.models import small_model
 

@@ -5,7 +5,7 @@ import pytest
 from onnx import helper
 
 from modelpress.export.graphs.batch_norm import fold_batch_norm
-from modelpress.export.graphs.building import with_initializers
+from modelpress.export.graphs.initializers import with_initializers
 from modelpress.export.quantized import QuantizedModel, dense_array
 from modelpress.export.runtime import open_session
 from tests.helpers.int8_chain import chain, images_for

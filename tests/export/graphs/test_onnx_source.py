@@ -16,7 +16,7 @@ from modelpress.export.graphs import protobuf_wire
 from modelpress.export.graphs import tensor_scan as onnx_tensor_scan
 from modelpress.export.graphs.protobuf_wire import length_prefix
 from modelpress.export.graphs.source import open_onnx
-from modelpress.export.post_training.packing import PackOptions, open_for_packing
+from modelpress.export.post_training.packing import WeightOptions, open_for_packing
 from tests.helpers.foreign_onnx import INFO, MODELS, NODE, arrays_of, every_operator, foreign, saved
 
 
@@ -343,7 +343,7 @@ def test_graphs_that_are_huge_without_their_weights_are_refused(path, monkeypatc
 
 def read_everything(path):
     """What `pack` reads of a file: graph, checker, all tensors."""
-    tensors = open_for_packing(path, PackOptions(min_elements=0)).tensors
+    tensors = open_for_packing(path, WeightOptions(min_elements=0)).tensors
     return [tensors[name] for name in tensors]
 
 

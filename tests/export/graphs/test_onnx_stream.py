@@ -10,8 +10,8 @@ from numpy.testing import assert_array_equal
 
 from modelpress.export.errors import ModelError
 from modelpress.export.graphs import stream as onnx_stream
-from modelpress.export.graphs.building import with_initializers
 from modelpress.export.graphs.check import check_graph
+from modelpress.export.graphs.initializers import with_initializers
 from modelpress.export.graphs.source import open_onnx
 from modelpress.export.graphs.stream import write_onnx_stream
 from modelpress.export.onnx_flavours import emit, write_onnx

@@ -11,7 +11,7 @@ import onnx
 import pytest
 
 from modelpress.export.errors import InputError
-from modelpress.export.graphs.building import has_external_data
+from modelpress.export.graphs.parts import has_external_data
 from modelpress.export.handoff import bundle as bundle_module
 from modelpress.export.handoff.bundle import (
     MAX_FILES,

@@ -6,8 +6,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from modelpress.export.errors import ModelError
-from modelpress.export.graphs.building import INPUT, GraphBuilder, metadata, with_initializers
+from modelpress.export.graphs.building import INPUT, GraphBuilder
 from modelpress.export.graphs.constant_identities import without_constant_identities
+from modelpress.export.graphs.initializers import with_initializers
+from modelpress.export.graphs.parts import metadata
 from modelpress.export.onnx_flavours import int8
 from modelpress.export.onnx_flavours.int8_graph import steps_of
 from modelpress.export.onnx_flavours.int8_weights import int8_weight

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from modelpress.export.errors import ModelError
-from modelpress.export.graphs.building import IR_VERSION, with_initializers
+from modelpress.export.graphs.building import IR_VERSION
+from modelpress.export.graphs.initializers import with_initializers
 from modelpress.export.onnx_flavours import emit, prepare, stored_weights
 from modelpress.export.onnx_flavours.bit_fields import pack_fields
 from modelpress.export.onnx_flavours.constant_nodes import unused_names

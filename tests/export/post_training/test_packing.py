@@ -6,7 +6,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from modelpress.export.errors import InputError, ModelError
-from modelpress.export.post_training.packing import PackOptions, open_for_packing
+from modelpress.export.post_training.packing import WeightOptions, open_for_packing
 from modelpress.export.post_training.rounding import PostTraining
 from modelpress.export.quantized import QuantizedTensor
 from tests.helpers.foreign_onnx import MODELS, NODE, arrays_of, embedding, every_operator, foreign, saved
@@ -18,7 +18,7 @@ def path(tmp_path):
 
 
 def packed(model, path, **options):
-    return open_for_packing(saved(model, path), PackOptions(min_elements=1, **options))
+    return open_for_packing(saved(model, path), WeightOptions(min_elements=1, **options))
 
 
 def axes_of(tensors):
@@ -93,7 +93,7 @@ def test_what_is_no_weight_stays_as_it_is(path, node, weight):
 
 def test_small_tensors_stay_as_they_are(path):
     saved(every_operator(), path)
-    tensors = open_for_packing(path, PackOptions(min_elements=200)).tensors
+    tensors = open_for_packing(path, WeightOptions(min_elements=200)).tensors
     assert axes_of(tensors).keys() == {"conv.w", "in_a_node"}
 
 
@@ -152,4 +152,4 @@ def test_shapes_that_contradict_are_mentioned(path):
 
 def test_negative_sizes_are_refused():
     with pytest.raises(InputError, match="expected 0 or more"):
-        PackOptions(min_elements=-1)
+        WeightOptions(min_elements=-1)

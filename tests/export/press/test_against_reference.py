@@ -9,8 +9,8 @@ import onnx
 import pytest
 from onnx import TensorProto
 
-from modelpress.export.press.artifact import encode_artifact
 from modelpress.export.press.encodings import ENCODINGS, kernel_mask, mixed_contexts, slabs
+from modelpress.export.press.writing import encode_artifact
 from tests.helpers.models import small_model, sparse_model
 from tests.helpers.paths import GOLDEN
 from tests.helpers.samples import encoded, in_every_encoding, quantized, samples, shared_samples

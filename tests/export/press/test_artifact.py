@@ -20,16 +20,10 @@ from modelpress.export.errors import (
     UnsupportedVersion,
 )
 from modelpress.export.files import atomic as atomic_file
-from modelpress.export.press.artifact import (
-    Artifact,
-    decode_artifact,
-    encode_artifact,
-    open_artifact,
-    read_artifact,
-    write_artifact,
-)
 from modelpress.export.press.encodings import ENCODINGS, decode_blob
 from modelpress.export.press.encodings.file_state import FileState
+from modelpress.export.press.reading import Artifact, decode_artifact, open_artifact, read_artifact
+from modelpress.export.press.writing import encode_artifact, write_artifact
 from modelpress.export.quantized import QuantizedModel, QuantizedTensor, tensors_equal
 from modelpress.export.tensor_spec import TensorSpec
 from tests.helpers.artifact_chunks import HEADER, SMALL, chunks_of, resealed, with_chunks
@@ -120,7 +114,7 @@ def test_large_models_are_decoded_in_threads_to_the_same_tensors():
 
 def test_bytes_do_not_depend_on_the_process():
     script = "import sys; from tests.helpers.models import small_model; \
-from modelpress.export.press.artifact import encode_artifact; \
+from modelpress.export.press.writing import encode_artifact; \
 sys.stdout.buffer.write(encode_artifact(small_model()))"
     for seed, threads in (("0", "1"), ("1", "2"), ("4711", "1")):
         environment = {**os.environ, "PYTHONHASHSEED": seed, "OMP_NUM_THREADS": threads}

@@ -7,7 +7,8 @@ import textwrap
 
 import pytest
 
-from modelpress.export.press.artifact import encode_artifact, read_artifact
+from modelpress.export.press.reading import read_artifact
+from modelpress.export.press.writing import encode_artifact
 from tests.helpers.models import small_model, sparse_model
 from tests.helpers.paths import ROOT
 
@@ -16,7 +17,8 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and 
 _KILLED = """
     import os, random, signal, sys, time
     from pathlib import Path
-    from modelpress.export.press.artifact import read_artifact, write_artifact
+    from modelpress.export.press.reading import read_artifact
+    from modelpress.export.press.writing import write_artifact
     from tests.helpers.models import small_model, sparse_model
 
     path, rng = Path(sys.argv[1]), random.Random(0)
@@ -44,7 +46,7 @@ _KILLED = """
 _RACING = """
     import os, sys
     from pathlib import Path
-    from modelpress.export.press.artifact import write_artifact
+    from modelpress.export.press.writing import write_artifact
     from tests.helpers.models import small_model, sparse_model
 
     path, children = Path(sys.argv[1]), []
@@ -62,7 +64,7 @@ _RACING = """
 _FULL = """
     import resource, signal, sys
     from pathlib import Path
-    from modelpress.export.press.artifact import write_artifact
+    from modelpress.export.press.writing import write_artifact
     from modelpress.export.errors import InputError
     from tests.helpers.models import sparse_model
 

@@ -6,13 +6,13 @@ from hypothesis.extra import numpy as hnp
 
 from modelpress.export.coding.code_table import CodeTable
 from modelpress.export.errors import DamagedArtifact, ModelError, UnsupportedVersion
+from modelpress.export.grids import code_range
 from modelpress.export.press.encodings import decode_blob, encoding_by_id, huffman_blob
 from modelpress.export.press.encodings.file_state import FileState
 from modelpress.export.press.encodings.gaps import GapCoder
-from modelpress.export.press.encodings.grid import spec_of
 from modelpress.export.press.encodings.huffman_blob import NO_SHARED
 from modelpress.export.press.plan import encode_array, plan_file
-from modelpress.export.quantized import QuantizedTensor, code_range, tensors_equal
+from modelpress.export.quantized import QuantizedTensor, tensors_equal
 from modelpress.export.tensor_spec import TensorSpec
 from tests.helpers.ways import every_way
 
@@ -55,7 +55,7 @@ def quantized_tensors(draw):
 @given(quantized_tensors())
 def test_every_encoding_gives_the_tensor_back(tensor):
     for name, (number, writer) in every_way(tensor).items():
-        restored, parts = decode_blob(number, writer.data(), spec_of(tensor), FileState())
+        restored, parts = decode_blob(number, writer.data(), tensor.spec, FileState())
         assert tensors_equal(restored, tensor), name
         assert parts == writer.sizes, name
 
@@ -129,7 +129,7 @@ def test_the_smallest_encoding_is_taken(density):
 
 
 def gap_blob(tensor, gap_bits=None):
-    coders = [GapCoder(gap_bits)] if gap_bits else GapCoder.candidates(spec_of(tensor))
+    coders = [GapCoder(gap_bits)] if gap_bits else GapCoder.candidates(tensor.spec)
     plan = min(huffman_blob.survey(tensor, coders), key=lambda p: p.n_bytes(NO_SHARED))
     return huffman_blob.write(tensor, plan, NO_SHARED)
 
@@ -170,7 +170,7 @@ def test_tables_are_shared_where_that_is_smaller():
     for (name, tensor), plan in zip(tensors.items(), shared.choice.plans, strict=True):
         number, writer = shared.encode(name, tensor, state)
         assert len(writer.data()) == plan.n_bytes(shared.choice.shared)
-        assert decode_blob(number, writer.data(), spec_of(tensor), state)[0].equals(tensor)
+        assert decode_blob(number, writer.data(), tensor.spec, state)[0].equals(tensor)
 
 
 def test_a_reference_to_tables_that_do_not_exist_is_refused():
@@ -191,7 +191,7 @@ def test_damaged_blobs_are_refused_or_decode_to_something_valid(data):
         for _ in range(data.draw(st.integers(1, 4))):
             blob[data.draw(st.integers(0, len(blob) - 1))] ^= 1 << data.draw(st.integers(0, 7))
         try:
-            restored, _ = decode_blob(number, bytes(blob), spec_of(tensor), FileState())
+            restored, _ = decode_blob(number, bytes(blob), tensor.spec, FileState())
         except DamagedArtifact:
             continue
         assert isinstance(restored, QuantizedTensor)

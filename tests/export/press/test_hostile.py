@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from modelpress.export.errors import ArtifactError, DamagedArtifact, ModelError
 from modelpress.export.onnx_flavours import emit
-from modelpress.export.press import artifact
-from modelpress.export.press.artifact import decode_artifact, encode_artifact, read_artifact, write_artifact
+from modelpress.export.press.directory import check_names
+from modelpress.export.press.reading import decode_artifact, read_artifact
+from modelpress.export.press.writing import encode_artifact, write_artifact
 from modelpress.export.quantized import QuantizedModel, QuantizedTensor
 from tests.helpers.artifact_chunks import chunks_of, deflated, with_chunks
 from tests.helpers.models import small_model
@@ -84,7 +85,7 @@ def test_hostile_names_are_refused(name):
 
 def test_lone_surrogates_in_names_are_refused():
     with pytest.raises(ModelError, match="unprintable"):
-        artifact.check_names(["\ud800"])
+        check_names(["\ud800"])
 
 
 def graph_with(change):

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from modelpress.export.press.artifact import write_artifact
+from modelpress.export.press.writing import write_artifact
 from tests.helpers.command_line import one_line
 from tests.helpers.models import small_model, sparse_model
 

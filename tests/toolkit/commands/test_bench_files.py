@@ -14,7 +14,7 @@ from modelpress.benchmarks.records import read_results
 from modelpress.export.errors import InputError
 from modelpress.export.graphs.building import INPUT, GraphBuilder
 from modelpress.export.onnx_flavours import write_onnx
-from modelpress.export.press.artifact import write_artifact
+from modelpress.export.press.writing import write_artifact
 from modelpress.export.quantized import QuantizedTensor
 from modelpress.toolkit.commands.bench import files as bench_files
 from modelpress.toolkit.commands.bench.files import BenchPlan, parse_inputs

@@ -19,7 +19,8 @@ from modelpress.export.graphs.building import INPUT, GraphBuilder
 from modelpress.export.handoff import bundle_files
 from modelpress.export.handoff.bundle_files import run, verify
 from modelpress.export.handoff.manifest import Manifest
-from modelpress.export.press.artifact import read_artifact, write_artifact
+from modelpress.export.press.reading import read_artifact
+from modelpress.export.press.writing import write_artifact
 from modelpress.export.quantized import QuantizedTensor
 from modelpress.export.runtime import open_decoded, run_batched
 from modelpress.toolkit.commands.bundle import claims as bundle_claims

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from modelpress.benchmarks.records import read_results
-from modelpress.export.press.artifact import read_artifact, write_artifact
+from modelpress.export.press.reading import read_artifact
+from modelpress.export.press.writing import write_artifact
 from modelpress.toolkit.commands import cli
 from modelpress.toolkit.networks.resnet_cifar import ResNetCifar
 from tests.helpers.command_line import QUICK, modelpress, one_line

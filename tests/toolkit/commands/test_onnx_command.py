@@ -5,7 +5,7 @@ import onnx
 import pytest
 
 from modelpress.export.onnx_flavours import FLAVOURS
-from modelpress.export.press.artifact import write_artifact
+from modelpress.export.press.writing import write_artifact
 from modelpress.export.runtime import open_session, run_batched
 from tests.helpers.command_line import modelpress
 from tests.helpers.models import small_model

@@ -11,7 +11,7 @@ from numpy.testing import assert_array_equal
 from onnx import TensorProto, helper
 
 from modelpress.export.graphs.source import open_onnx
-from modelpress.export.press.artifact import open_artifact, read_artifact
+from modelpress.export.press.reading import open_artifact, read_artifact
 from modelpress.export.quantized import QuantizedTensor
 from modelpress.export.runtime import open_session
 from tests.helpers.command_line import one_line

@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from modelpress.export.errors import InputError, ModelpressError
+from modelpress.export.least_error import least_error_grid
 from modelpress.toolkit.compression.freeze import freeze_state
 from modelpress.toolkit.compression.network import CompressedNetwork
 from modelpress.toolkit.compression.network_file import new_network, save_network
@@ -15,7 +16,6 @@ from modelpress.toolkit.compression.passes.batch_norm import batch_norm
 from modelpress.toolkit.compression.passes.finetune import finetune
 from modelpress.toolkit.compression.passes.quantization_start import QuantizationStart
 from modelpress.toolkit.compression.passes.quantize import with_quantizers
-from modelpress.toolkit.compression.quantization.least_error import least_error_grid
 from modelpress.toolkit.compression.quantization.quantizers import QuantizerSpec
 from modelpress.toolkit.compression.state import NetworkState
 from modelpress.toolkit.compression.teacher import teacher_for

@@ -10,13 +10,14 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from torch import nn
 
 from modelpress.export.errors import InputError
-from modelpress.export.press.artifact import read_artifact, write_artifact
+from modelpress.export.least_error import least_error_grid
+from modelpress.export.press.reading import read_artifact
+from modelpress.export.press.writing import write_artifact
 from modelpress.toolkit.compression.freeze import freeze
 from modelpress.toolkit.compression.network import CompressedNetwork
 from modelpress.toolkit.compression.network_file import load_network, save_network
 from modelpress.toolkit.compression.pruning.magnitude import prune_per_layer
 from modelpress.toolkit.compression.quantization.learned_step import GridParameters
-from modelpress.toolkit.compression.quantization.least_error import least_error_grid
 from modelpress.toolkit.compression.quantization.quantizers import (
     Grid,
     QuantizerSpec,

@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from modelpress.export.press.artifact import Artifact, encode_artifact
+from modelpress.export.press.reading import Artifact
+from modelpress.export.press.writing import encode_artifact
 from modelpress.toolkit.compression.freeze import freeze_state
 from modelpress.toolkit.compression.network_file import load_network, new_network, save_network
 from modelpress.toolkit.compression.passes.half_parameters import half_parameters

@@ -7,7 +7,7 @@ from numpy.testing import assert_allclose
 from torch import nn
 
 from modelpress.benchmarks.records import read_results
-from modelpress.export.press.artifact import read_artifact
+from modelpress.export.press.reading import read_artifact
 from modelpress.toolkit.compression.network import CompressedNetwork
 from modelpress.toolkit.compression.network_file import load_network
 from modelpress.toolkit.compression.pruning.proximal import ProximalStep, penalty_at

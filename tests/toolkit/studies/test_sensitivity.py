@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from modelpress.export.errors import InputError
-from modelpress.export.press.artifact import write_artifact
+from modelpress.export.press.writing import write_artifact
 from modelpress.toolkit.commands.files import inspection
 from modelpress.toolkit.commands.sensitivity_tables import show_sensitivity
 from modelpress.toolkit.compression.freeze import freeze_state

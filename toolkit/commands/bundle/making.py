@@ -26,7 +26,7 @@ from modelpress.export.handoff.bundle import (
 )
 from modelpress.export.handoff.bundle_files import verify
 from modelpress.export.handoff.manifest import AccuracyClaim, Claims, Manifest
-from modelpress.export.press.artifact import open_artifact
+from modelpress.export.press.reading import open_artifact
 from modelpress.export.quantized import QuantizedModel
 from modelpress.export.runtime import open_session
 from modelpress.toolkit.commands.bundle.claims import (

@@ -7,6 +7,8 @@ holds. Weights are not touched.
 import torch
 from torch import Tensor, nn
 
+from modelpress.export.graphs.batch_norm import folded
+
 
 def round_parameters_to_half(network: nn.Module) -> bool:
     """Round what batch norms fold to, and biases of linear layers, to float16.
@@ -45,9 +47,11 @@ def round_parameters_to_half(network: nn.Module) -> bool:
 def _rounded_norm(norm: nn.BatchNorm2d) -> list[tuple[nn.Parameter, Tensor]]:
     assert norm.running_mean is not None  # every BatchNorm2d of a trained network tracks them
     assert norm.running_var is not None
-    mean, deviation = norm.running_mean.double(), torch.sqrt(norm.running_var.double() + norm.eps)
-    factor = _half(norm.weight.double() / deviation)
-    bias = _half(norm.bias.double() - norm.weight.double() / deviation * mean)
+    mean, variance = norm.running_mean.double(), norm.running_var.double()
+    parts = folded(norm.weight.double(), norm.bias.double(), mean, variance, epsilon=norm.eps)
+
+    factor, bias = map(_half, parts)
+    deviation = torch.sqrt(variance + norm.eps)
     return [(norm.weight, factor * deviation), (norm.bias, bias + factor * mean)]
 
 

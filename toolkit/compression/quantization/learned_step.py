@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from modelpress.export.grids import GridSpec
 from modelpress.toolkit.compression.quantization.quantizers import (
     Grid,
     QuantizerSpec,
@@ -31,8 +32,9 @@ class GridParameters(nn.Module):
     def __init__(self, grid: Grid) -> None:
         super().__init__()
         self.spec = grid.spec
-        self.scale = nn.Parameter(torch.empty_like(grid.scale), requires_grad=grid.spec.learned)
-        movable = grid.spec.learned and grid.spec.zero_point == "float"
+        learned = isinstance(grid.spec, QuantizerSpec) and grid.spec.learned
+        self.scale = nn.Parameter(torch.empty_like(grid.scale), requires_grad=learned)
+        movable = learned and grid.spec.zero_point == "float"
         self.centre = (
             None
             if grid.offset is None
@@ -100,7 +102,7 @@ class _LearnedStep(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         steps, codes, factor, scale, zero = ctx.saved_tensors
-        spec: QuantizerSpec = ctx.spec
+        spec: GridSpec = ctx.spec
         low, high = spec.codes
         inside = (steps >= low) & (steps <= high)
 
@@ -125,5 +127,5 @@ def _zero(grid: Grid, centre: Tensor | None) -> Tensor:
     return torch.full_like(grid.scale, grid.spec.codes[1] / 2)
 
 
-def _summed(values: Tensor, spec: QuantizerSpec) -> Tensor:
+def _summed(values: Tensor, spec: GridSpec) -> Tensor:
     return rows_of(values, spec).sum(dim=1)

@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 from modelpress.benchmarks.measures.accuracy import top1, wilson_interval
 from modelpress.benchmarks.subjects.model_file import open_model
 from modelpress.export.errors import InputError
-from modelpress.export.press.artifact import write_artifact
+from modelpress.export.press.writing import write_artifact
 from modelpress.export.runtime import open_session, run_batched
 from modelpress.toolkit.compression.freeze import freeze_state
 from modelpress.toolkit.compression.pruning.removal import prunable_layers

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from modelpress.export.errors import InputError
-from modelpress.export.press.artifact import open_artifact, write_artifact
+from modelpress.export.press.reading import open_artifact
+from modelpress.export.press.writing import write_artifact
 from modelpress.export.quantized import QuantizedModel
 from modelpress.toolkit.compression.freeze import freeze_state
 from modelpress.toolkit.compression.passes.quantize import with_quantizers

@@ -1,65 +1,49 @@
-"""The `.press` file: a `QuantizedModel` to bytes and back, tensor by tensor, as specified in FORMAT.md."""
+"""A `.press` file opened, checked and decoded, tensor by tensor, as specified in FORMAT.md."""
 
 import io
 import os
-import sys
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-import numpy as np
-import numpy.typing as npt
 import onnx
 from google.protobuf.message import DecodeError
 
 from modelpress.export.coding.byte_parts import PartReader
 from modelpress.export.coding.code_table import CodeTable
 from modelpress.export.errors import ArtifactError, ChecksumMismatch, DamagedArtifact, InputError, ModelError
-from modelpress.export.files.atomic import atomic_writer
-from modelpress.export.files.blocks import blocks
-from modelpress.export.graphs.building import check_self_contained
+from modelpress.export.graphs.parts import check_self_contained
 from modelpress.export.lazy_tensors import LazyTensors
 from modelpress.export.press.directory import (
-    MAX_TENSORS,
     TensorRecord,
-    check_names,
-    pack_directory,
     read_directory,
 )
 from modelpress.export.press.encodings import decode_blob, encoding_by_id
 from modelpress.export.press.encodings.file_state import FileState
-from modelpress.export.press.encodings.grid import spec_of as spec_of_quantized
 from modelpress.export.press.encodings.huffman_blob import Group
 from modelpress.export.press.frame import (
-    CHUNK,
     DATA,
     DIRECTORY,
     GRAPH,
-    HEADER,
     MAX_DIRECTORY_BYTES,
     MAX_GRAPH_BYTES,
     MAX_TABLES_BYTES,
     TABLES,
     Frame,
-    deflate,
     inflate,
     read_chunk,
     read_frame,
-    seal,
 )
-from modelpress.export.press.plan import Effort, Plan, plan_file
-from modelpress.export.quantized import QuantizedModel, QuantizedTensor, Tensor, tensors_equal
-from modelpress.export.tensor_spec import DTYPES, MAX_DIMENSIONS, MAX_ELEMENTS, TensorSpec
+from modelpress.export.quantized import QuantizedModel, Tensor
+from modelpress.export.tensor_spec import TensorSpec
 
 DEFAULT_MAX_DECODED_BYTES = 2 << 30
 _PARALLEL_FROM = 1 << 22  # elements in all; below, threads cost more than they save
-
-OnTensor = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -95,9 +79,11 @@ class Artifact:
     def __init__(self, file: IO[bytes], *, max_decoded_bytes: int = DEFAULT_MAX_DECODED_BYTES) -> None:
         self._file = file
         frame = read_frame(file)
+
         self.version, self.size_bytes = frame.version, frame.size_bytes
         self.graph_bytes, self.directory_bytes = (frame.chunks[kind].n_bytes for kind in (GRAPH, DIRECTORY))
         self.table_bytes = frame.chunks[TABLES].n_bytes if TABLES in frame.chunks else 0
+
         self.graph = _read_graph(read_chunk(file, frame.chunks[GRAPH]))
         self.shared = _read_shared(file, frame)
         self.records = read_directory(
@@ -105,6 +91,8 @@ class Artifact:
                 read_chunk(file, frame.chunks[DIRECTORY]), limit=MAX_DIRECTORY_BYTES, what="tensor directory"
             )
         )
+
+        # before anything is decoded: a small file can declare huge tensors
         _check_decoded_size(self.records, max_decoded_bytes)
         self._starts = _blob_starts(self.records, frame)
 
@@ -174,6 +162,8 @@ class Artifact:
         cores = os.cpu_count() or 1
         if cores == 1 or sum(record.spec.size for record in self.records) < _PARALLEL_FROM:
             return list(self.stored())
+
+        # an adaptive encoding needs every tensor before it, so those are decoded here, in file order
         state = FileState(self.shared)
         with ThreadPoolExecutor(cores) as pool:
             pending = [
@@ -211,9 +201,11 @@ class _StoredTensors(LazyTensors):
         index = self._index[name]
         if index not in self._rank:
             return self._artifact.decode(index, self._state).tensor
+
         rank = self._rank[index]
         if rank < self._done:  # an adaptive model has no way back
             self._state, self._done = FileState(self._artifact.shared), 0
+
         while True:
             usage = self._artifact.decode(self._ordered[self._done], self._state)
             self._done += 1
@@ -229,49 +221,6 @@ class _StoredTensors(LazyTensors):
     def spec(self, name: str) -> TensorSpec:
         """Shape and type, from the directory."""
         return self._artifact.records[self._index[name]].spec
-
-
-def write_artifact(
-    path: Path, model: QuantizedModel, *, effort: Effort = "default", on_tensor: OnTensor | None = None
-) -> int:
-    """Pack a model into a file; returns its size in bytes.
-
-    Tensors are asked for one at a time: two or three times each, once more to compare the packed bytes,
-    decoded, with the model before the file appears.
-
-    Args:
-        path: Of the new file.
-        model: What to pack.
-        effort: ``fast``, ``default`` or ``max``, see `modelpress.export.press.plan`.
-        on_tensor: Called with a tensor's name whenever one of `passes` is done with it.
-
-    Raises:
-        ModelError: The model holds something that cannot be packed.
-        InputError: The file cannot be written.
-    """
-    with atomic_writer(path) as file:
-        size = _write(file, model, effort, on_tensor)
-        for stored in Artifact(file, max_decoded_bytes=sys.maxsize).stored():
-            name = stored.record.name
-            if not tensors_equal(stored.tensor, model.tensors[name]):
-                raise ModelError(f"{path}: {name} does not decode to what was packed; nothing was written")
-            if on_tensor is not None:
-                on_tensor(name)
-    return size
-
-
-PASSES = 3  # how often `write_artifact` reports each tensor: counted, written, compared
-
-
-def encode_artifact(model: QuantizedModel, *, effort: Effort = "default") -> bytes:
-    """Bytes of a model; the same model gives the same bytes.
-
-    Raises:
-        ModelError: A tensor has a name, shape, type or value that cannot be packed.
-    """
-    file = io.BytesIO()
-    _write(file, model, effort, None)
-    return file.getvalue()
 
 
 def open_artifact(path: Path, *, max_decoded_bytes: int = DEFAULT_MAX_DECODED_BYTES) -> Artifact:
@@ -293,7 +242,7 @@ def open_artifact(path: Path, *, max_decoded_bytes: int = DEFAULT_MAX_DECODED_BY
     except ArtifactError as error:
         file.close()
         raise type(error)(f"{path}: {error}") from error
-    except BaseException:
+    except BaseException:  # Ctrl-C as well: nothing else knows of the file yet
         file.close()
         raise
 
@@ -317,89 +266,24 @@ def decode_artifact(data: bytes, *, max_decoded_bytes: int = DEFAULT_MAX_DECODED
     return Artifact(io.BytesIO(data), max_decoded_bytes=max_decoded_bytes).model()
 
 
-def _write(file: IO[bytes], model: QuantizedModel, effort: Effort, on_tensor: OnTensor | None) -> int:
-    """Data first: the other chunks are known when all tensors are written."""
-    check_names(model.tensors)
-    check_self_contained(model.graph)
-    if len(model.tensors) > MAX_TENSORS:
-        raise ModelError(f"{len(model.tensors):,} tensors; the limit is {MAX_TENSORS:,}")
-    graph = deflate(model.graph.SerializeToString(deterministic=True), limit=MAX_GRAPH_BYTES)
-    plan = plan_file(model.tensors, effort, on_tensor=on_tensor)
-    file.write(bytes(HEADER.size + CHUNK.size))
-    records = []
-    for record, blob in _blobs(model, plan):
-        file.write(blob)
-        records.append(record)
-        if on_tensor is not None:
-            on_tensor(record.name)
-    n_data = file.tell() - HEADER.size - CHUNK.size
-    chunks = [(GRAPH, graph), (DIRECTORY, deflate(pack_directory(records), limit=MAX_DIRECTORY_BYTES))]
-    if plan.choice.groups:
-        chunks.insert(0, (TABLES, _pack_shared(plan.choice.groups)))
-    for kind, payload in chunks:
-        file.write(CHUNK.pack(kind, len(payload)) + payload)
-    file.seek(HEADER.size)
-    file.write(CHUNK.pack(DATA, n_data))
-    return seal(file, 1 + len(chunks))
-
-
-def _blobs(model: QuantizedModel, plan: Plan) -> Iterator[tuple[TensorRecord, bytes]]:
-    state = FileState(tuple(plan.choice.groups))
-    for name, tensor in model.tensors.items():
-        spec = _checked_spec(name, tensor)
-        encoding, writer = plan.encode(name, tensor, state)
-        blob = writer.data()
-        yield TensorRecord(name, spec, encoding, zlib.crc32(blob), len(blob)), blob
-
-
-def _checked_spec(name: str, tensor: Tensor) -> TensorSpec:
-    """Shape and type of a tensor that can be packed.
-
-    Raises:
-        ModelError: It cannot.
-    """
-    if isinstance(tensor, QuantizedTensor):
-        spec = spec_of_quantized(tensor)
-    else:
-        _check_array(name, tensor)
-        onnx_type = int(onnx.helper.np_dtype_to_tensor_dtype(tensor.dtype.newbyteorder("=")))
-        spec = TensorSpec(tuple(int(d) for d in tensor.shape), onnx_type)
-    if spec.exceeds_limits():
-        raise ModelError(
-            f"{name}: shape {spec.shape} exceeds {MAX_DIMENSIONS} axes or {MAX_ELEMENTS:,} elements"
-        )
-    return spec
-
-
-def _check_array(name: str, array: npt.NDArray[np.generic]) -> None:
-    if array.dtype.newbyteorder("<") not in DTYPES.values():
-        raise ModelError(
-            f"{name}: type {array.dtype} cannot be packed; expected a float, integer or boolean type"
-        )
-    if array.dtype.kind == "f" and not all(np.isfinite(block).all() for block in blocks(array)):
-        raise ModelError(f"{name}: holds NaN or infinity")
-
-
-def _pack_shared(groups: list[Group]) -> bytes:
-    return bytes([len(groups)]) + b"".join(
-        bytes([len(tables)]) + b"".join(table.pack() for table in tables) for tables in groups
-    )
-
-
 def _read_shared(file: IO[bytes], frame: Frame) -> tuple[Group, ...]:
     if TABLES not in frame.chunks:
         return ()
+
     chunk = frame.chunks[TABLES]
     if chunk.n_bytes > MAX_TABLES_BYTES:
         raise DamagedArtifact(
             f"shared code tables take {chunk.n_bytes:,} bytes; the limit is {MAX_TABLES_BYTES:,}"
         )
+
     reader = PartReader(read_chunk(file, chunk))
     (n_groups,) = reader.unpack("B")
+
     groups = []
     for _ in range(n_groups):
         (n_tables,) = reader.unpack("B")
         groups.append(tuple(CodeTable.read(reader) for _ in range(n_tables)))
+
     reader.finish()
     return tuple(groups)
 
@@ -411,6 +295,7 @@ def _read_graph(payload: bytes) -> onnx.ModelProto:
         check_self_contained(graph)
     except (DecodeError, ModelError) as error:
         raise DamagedArtifact(f"the graph cannot be used: {error}") from error
+
     return graph
 
 
@@ -426,8 +311,10 @@ def _blob_starts(records: list[TensorRecord], frame: Frame) -> list[int]:
     stored = sum(record.n_bytes for record in records)
     if stored != data.n_bytes:
         raise DamagedArtifact(f"directory declares {stored:,} bytes of data, the file holds {data.n_bytes:,}")
+
     starts, start = [], data.start
     for record in records:
         starts.append(start)
         start += record.n_bytes
+
     return starts
