@@ -2,15 +2,15 @@
 
     python -m tests.structure [--root CHECKOUT]
 
-Everything is read from the syntax trees, so that a checkout of any age can be looked at without installing it. Imports inside
-functions count like any other: they hide a circle, they do not remove it. Imports for annotations alone (under
-``TYPE_CHECKING``) are counted apart; they are no arrows. A module named in a string of its own (``"modelpress.toolkit.api"``, as
-tables of things to load hold it) counts as an import inside a function.
+Everything is read from the syntax trees, so that a checkout of any age can be looked at without installing it. Imports
+inside functions count like any other: they hide a circle, they do not remove it. Imports for annotations alone (under
+``TYPE_CHECKING``) are counted apart; they are no arrows. A module named in a string of its own
+(``"modelpress.toolkit.api"``, as tables of things to load hold it) counts as an import inside a function.
 
-The *rooms* of a folder are its modules and its sub-folders. An *arrow* runs between two rooms if anything in the one imports
-anything in the other. A *circle* is a set of rooms that all reach each other; a *back-up* is an arrow that has to go for there
-to be no circle (the one with the fewest imports is taken), or one against ``toolkit → benchmarks → export``. *Floors* are the
-rooms on the longest way along the arrows, a circle being one floor.
+The *rooms* of a folder are its modules and its sub-folders. An *arrow* runs between two rooms if anything in the one
+imports anything in the other. A *circle* is a set of rooms that all reach each other; a *back-up* is an arrow that has
+to go for there to be no circle (the one with the fewest imports is taken), or one against ``toolkit → benchmarks →
+export``. *Floors* are the rooms on the longest way along the arrows, a circle being one floor.
 """
 
 import argparse
@@ -69,7 +69,7 @@ class Folder:
 
 
 def modules_of(root: Path) -> dict[str, Path]:
-    """Every module of a checkout by its dotted name, without the distribution's name before it; packages by the folder's."""
+    """Every module of a checkout by its dotted name, without ``modelpress.`` before it; packages by the folder's."""
     found = {
         ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__"): path
         for package in PACKAGES
@@ -160,7 +160,7 @@ def _room(module: str, folder: str) -> str | None:
         return "__init__"
     if folder and not module.startswith(f"{folder}."):
         return None
-    return module.removeprefix(f"{folder}.").split(".")[0] if folder else module.split(".")[0]
+    return module.removeprefix(f"{folder}.").partition(".")[0] if folder else module.partition(".")[0]
 
 
 def circles(arrows: Iterable[Arrow]) -> list[list[str]]:

@@ -1,4 +1,4 @@
-"""The layout holds: one direction, no circle, folders of a size that can be looked over; and the script that says so is right."""
+"""The layout holds: one direction, no circle, folders that can be looked over; and the script that says so is right."""
 
 from pathlib import Path
 
