@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from modelpress.benchmarks.audits.fusion import fusion_audit
+from modelpress.benchmarks.codes.ladder import stored_ladder
 from modelpress.benchmarks.measures.accuracy import (
     Labels,
     Logits,
@@ -22,7 +23,7 @@ from modelpress.benchmarks.measures.latency import Contestant, Loading, Turn, la
 from modelpress.benchmarks.measures.size import layer_record, size_record
 from modelpress.benchmarks.measures.sparsity import total_sparsity
 from modelpress.benchmarks.measures.verdict import compare_rounds
-from modelpress.benchmarks.records import ModelRecord, VerdictRecord
+from modelpress.benchmarks.records import ModelRecord, SizeRecord, VerdictRecord
 from modelpress.benchmarks.subjects.inputs import InputPlan, check_names, input_specs, plan_inputs
 from modelpress.benchmarks.subjects.model_file import ModelFile
 from modelpress.benchmarks.subjects.running_weights import running_weights
@@ -43,8 +44,14 @@ def describe_model(model: ModelFile, *, shown_as: str = "") -> ModelRecord:
         size_bytes=model.size_bytes,
         sparsity=total_sparsity(weights),
         layers=[layer_record(name, weight, stored.get(name)) for name, weight in weights.items()],
-        size=size_record(model.artifact, model.stored) if model.artifact else None,
+        size=_size(model),
     )
+
+
+def _size(model: ModelFile) -> SizeRecord | None:
+    if model.artifact is None:
+        return None
+    return size_record(model.artifact, model.stored, ladder=stored_ladder(model.stored))
 
 
 def add_audits(records: Sequence[ModelRecord], models: Sequence[ModelFile]) -> None:

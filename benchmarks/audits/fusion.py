@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import onnx
 
-from modelpress.benchmarks.audits.fusion_reasons import Diagnosis, Finding, quantization_parameters
+from modelpress.benchmarks.audits.fusion_reasons import Diagnosis, Obstacle, quantization_parameters
 from modelpress.benchmarks.audits.optimised_graph import (
     FOLDED,
     REMOVED,
@@ -98,17 +98,17 @@ class _Audit:
     def node(self, number: int) -> NodeAudit:
         """The audit of one compute operator."""
         node, fate = self.pair.emitted.nodes[number], self.pair.fate(number)
-        findings = [] if self.pair.is_fused(number) else list(self._findings(node, fate))
+        obstacles = [] if self.pair.is_fused(number) else list(self._obstacles(node, fate))
         return NodeAudit(
             node=node.name or node.output[0],
             op=operator_name(node),
             runs_as=fate.runs_as,
             integer=fate.integer,
-            reason="; ".join(finding.reason for finding in findings),
-            remedy="; ".join(finding.remedy for finding in findings if finding.remedy),
+            reason="; ".join(obstacle.reason for obstacle in obstacles),
+            remedy="; ".join(obstacle.remedy for obstacle in obstacles if obstacle.remedy),
         )
 
-    def _findings(self, node: onnx.NodeProto, fate: Fate) -> Iterator[Finding]:
+    def _obstacles(self, node: onnx.NodeProto, fate: Fate) -> Iterator[Obstacle]:
         if fate.place is None:
             return
         if self.diagnosed and node.domain in ONNX_DOMAINS and not _ON_INTEGERS.match(node.op_type):
@@ -118,15 +118,17 @@ class _Audit:
         if not fate.integer:
             yield from self._unfolded_weight(node, fate.place)
         if self.blocked and fate.runs_as == "Conv" and not self.quantized:
-            yield Finding("ONNX Runtime has no blocked (NCHWc) form of it, as of other convolutions here", "")
+            yield Obstacle(
+                "ONNX Runtime has no blocked (NCHWc) form of it, as of other convolutions here", ""
+            )
 
-    def _unfolded_weight(self, node: onnx.NodeProto, place: int) -> Iterator[Finding]:
+    def _unfolded_weight(self, node: onnx.NodeProto, place: int) -> Iterator[Obstacle]:
         """The weight is no constant to the runtime."""
         places = [k for k in WEIGHTED.get(node.op_type, ()) if k < len(node.input)]
         weights = [node.input[k] for k in places if node.input[k] in self.constant]
         stored = set(self.pair.emitted.ancestors(weights)[1]) | set(weights)
         if stored & self.pair.emitted.overridable:
-            yield Finding(
+            yield Obstacle(
                 "its weight is an input of the graph: nothing is folded or reordered for it",
                 "list initializers as inputs of the graph no more",
             )
@@ -134,7 +136,7 @@ class _Audit:
             how = "dequantized" if makers == {"DequantizeLinear"} else "decoded"
             bad = ", ".join(sorted(makers))
             remedy = "" if self.quantized else f"decode it by Cast, Sub, Mul and Gather instead of {bad}"
-            yield Finding(f"its weight is {how} at every inference ({bad} is not folded)", remedy)
+            yield Obstacle(f"its weight is {how} at every inference ({bad} is not folded)", remedy)
 
     def _makers(self, place: int) -> set[str]:
         """Operators that make the weight of an optimised node from constants at every inference."""

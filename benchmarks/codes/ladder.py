@@ -4,7 +4,7 @@ Every rung is the size of bytes that have been decoded again and compared; only 
 """
 
 import lzma
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -15,7 +15,9 @@ from modelpress.benchmarks.codes.optional import optional_module
 from modelpress.export.coding.byte_parts import PartReader, PartWriter
 from modelpress.export.coding.code_table import Counts
 from modelpress.export.coding.csr import Csr, csr_from_dense, csr_to_dense
+from modelpress.export.coding.symbol_runs import compiled_runs
 from modelpress.export.errors import ModelError
+from modelpress.export.press.artifact import TensorUsage
 from modelpress.export.press.encodings import (
     HUFFMAN_IDS,
     PACKED,
@@ -106,6 +108,17 @@ def total_ladder(ladders: Iterable[TensorLadder]) -> TensorLadder:
             for key, size in parts.items():
                 sums[key] = sums.get(key, 0) + size
     return total
+
+
+def stored_ladder(stored: Sequence[TensorUsage]) -> dict[str, int]:
+    """All quantized tensors of an artifact in every form, and as the artifact stores them; empty without any."""
+    tensors = [(t.record.name, t.tensor) for t in stored if isinstance(t.tensor, QuantizedTensor)]
+    if not tensors:
+        return {}
+
+    total = total_ladder(size_ladder(tensors, mixed=compiled_runs() is not None))
+    as_stored = sum(t.record.n_bytes for t in stored if isinstance(t.tensor, QuantizedTensor))
+    return {**total.rungs, "as stored": as_stored}
 
 
 def _all_levels(tensor: QuantizedTensor) -> Levels:

@@ -81,14 +81,22 @@ def synthetic_weight(n_weights: int) -> QuantizedTensor:
     )
 
 
-def measure(direction: str, n_weights: int, effort: Effort) -> ScalePoint:
+def scale_point(direction: str, n_weights: int, effort: Effort) -> ScalePoint:
     """Measure one size in a fresh process.
 
     Raises:
         ModelError: The process failed.
     """
     done = subprocess.run(
-        [sys.executable, "-m", "modelpress.benchmarks.codes.scaling", direction, str(n_weights), effort],
+        [
+            sys.executable,
+            "-P",
+            "-m",
+            "modelpress.benchmarks.codes.scaling",
+            direction,
+            str(n_weights),
+            effort,
+        ],
         capture_output=True,
         text=True,
         check=False,
@@ -134,7 +142,7 @@ def _decode(folder: Path, n_weights: int, effort: Effort) -> ScalePoint:
     small = folder / "small"
     small.mkdir()
     for where, count in ((small, 1 << 19), (folder, n_weights)):
-        subprocess.run([sys.executable, "-c", script, str(where), str(count), effort], check=True)
+        subprocess.run([sys.executable, "-P", "-c", script, str(where), str(count), effort], check=True)
     _load(small / "model.press")
     before = _resident(reset=True)
     seconds, weight = _timed(lambda: _load(path))

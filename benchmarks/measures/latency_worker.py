@@ -48,7 +48,7 @@ def start_runtime() -> None:
     open_session(bytes(model.SerializeToString()), threads=1).run(None, {"x": feed.array()})
 
 
-def measure(job: dict[str, Any]) -> dict[str, Any]:
+def take_turn(job: dict[str, Any]) -> dict[str, Any]:
     """Carry out a job: ``path``, ``threads`` and, by batch size, the ``feeds``; nanoseconds and bytes.
 
     Raises:
@@ -131,4 +131,4 @@ def main(work: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
 
 
 if __name__ == "__main__":
-    main(measure)
+    main(take_turn)

@@ -1,22 +1,27 @@
-"""Where the bytes of an artifact are, and what other encodings would have taken."""
+"""Where the bytes of an artifact are."""
 
 from collections import Counter
+from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
 
-from modelpress.benchmarks.codes.ladder import size_ladder, total_ladder
 from modelpress.benchmarks.measures.sparsity import sparsity_of
 from modelpress.benchmarks.records import LayerRecord, SizeRecord
-from modelpress.export.coding.symbol_runs import compiled_runs
 from modelpress.export.press.artifact import Artifact, TensorUsage
 from modelpress.export.quantized import QuantizedTensor, dense_array
 
 _BINS = 41
 
 
-def size_record(artifact: Artifact, stored: list[TensorUsage]) -> SizeRecord:
-    """Account for every byte of a file, `stored` being its decoded tensors."""
+def size_record(artifact: Artifact, stored: list[TensorUsage], *, ladder: Mapping[str, int]) -> SizeRecord:
+    """Account for every byte of a file.
+
+    Args:
+        artifact: The file.
+        stored: Its decoded tensors.
+        ladder: What other forms would take; see `codes.ladder.stored_ladder`.
+    """
     quantized = [t for t in stored if isinstance(t.tensor, QuantizedTensor)]
     parts: Counter[str] = sum((t.parts for t in quantized), Counter())
     return SizeRecord(
@@ -28,7 +33,7 @@ def size_record(artifact: Artifact, stored: list[TensorUsage]) -> SizeRecord:
         directory=artifact.directory_bytes,
         graph=artifact.graph_bytes,
         frame=artifact.frame_bytes,
-        ladder=_ladder(quantized),
+        ladder=dict(ladder),
     )
 
 
@@ -49,18 +54,6 @@ def layer_record(name: str, weight: npt.NDArray[np.generic], stored: TensorUsage
         record.bits = stored.tensor.bits
         record.grid, record.grid_counts = _grid_use(stored.tensor)
     return record
-
-
-def _ladder(stored: list[TensorUsage]) -> dict[str, int]:
-    """All quantized tensors in every form, and as this file stores them."""
-    tensors = [(t.record.name, t.tensor) for t in stored if isinstance(t.tensor, QuantizedTensor)]
-    if not tensors:
-        return {}
-    total = total_ladder(size_ladder(tensors, mixed=compiled_runs() is not None))
-    return {
-        **total.rungs,
-        "as stored": sum(t.record.n_bytes for t in stored if t.record.name in dict(tensors)),
-    }
 
 
 def _grid_use(tensor: QuantizedTensor) -> tuple[list[float], list[int]]:

@@ -71,7 +71,7 @@ def main(arguments: list[str] | None = None) -> None:
         record: dict[str, Any] = {**describe_tools(), "checked": CHECKED, "files": []}
         print(_row("file", TOOLS))
         for path, layers in inputs.items():
-            measured = measure(path, layers)
+            measured = peer_sizes(path, layers)
             record["files"].append(measured)
             print(_row(path.name, [measured["bytes"][tool] for tool in TOOLS]), flush=True)
         if options.json:
@@ -90,7 +90,7 @@ def describe_tools() -> dict[str, Any]:
     }
 
 
-def measure(path: Path, layers: dict[str, Codes]) -> dict[str, Any]:
+def peer_sizes(path: Path, layers: dict[str, Codes]) -> dict[str, Any]:
     """One file under every tool; each result is decoded again and compared."""
     text = dense_bytes(layers)
     file_bytes, speed = nncodec_file(layers)

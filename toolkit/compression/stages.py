@@ -24,7 +24,8 @@ from modelpress.toolkit.compression.quantization.half_parameters import round_pa
 from modelpress.toolkit.compression.quantization.quantizers import QuantizerSpec
 from modelpress.toolkit.compression.quantization.start import QuantizationStart
 from modelpress.toolkit.data.batches import to_device
-from modelpress.toolkit.data.image_set import ImageSet, load_image_set
+from modelpress.toolkit.data.image_set import ImageSet
+from modelpress.toolkit.data.registry import load_image_set
 from modelpress.toolkit.networks.layers import matching, weight_layers, without
 from modelpress.toolkit.progress import Progress
 from modelpress.toolkit.recipe import (

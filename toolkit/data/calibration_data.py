@@ -10,7 +10,8 @@ from numpy.lib.npyio import NpzFile
 
 from modelpress.export.errors import InputError
 from modelpress.export.post_training.calibration import pixel_normalisation
-from modelpress.toolkit.data.image_set import ImageSet, load_image_set, normalised
+from modelpress.toolkit.data.image_set import ImageSet, normalised
+from modelpress.toolkit.data.registry import load_image_set
 
 Inputs = npt.NDArray[np.float32]
 _Number = TypeVar("_Number", np.uint8, np.float32)

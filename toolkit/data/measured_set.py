@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modelpress.export.errors import InputError
-from modelpress.toolkit.data.image_set import ImageSet, load_image_set
+from modelpress.toolkit.data.image_set import ImageSet
+from modelpress.toolkit.data.registry import load_image_set
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from modelpress.toolkit.compression.network_file import (
 from modelpress.toolkit.compression.pruning.magnitude import prune_global
 from modelpress.toolkit.compression.stages import prunable_layers, prune_stage, quantizer_stage
 from modelpress.toolkit.data.digits import load_digits
-from modelpress.toolkit.data.image_set import load_image_set
+from modelpress.toolkit.data.registry import load_image_set
 from modelpress.toolkit.networks.layers import weight_layers
 from modelpress.toolkit.output_folder import file_facts
 from modelpress.toolkit.recipe import ModelOptions, Recipe

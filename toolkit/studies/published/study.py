@@ -8,7 +8,7 @@ from modelpress.benchmarks.environment import describe_environment
 from modelpress.export.errors import InputError
 from modelpress.toolkit.compression.chain import CHECKPOINT
 from modelpress.toolkit.compression.stages import check_dense, starting_network
-from modelpress.toolkit.data.image_set import load_image_set
+from modelpress.toolkit.data.registry import load_image_set
 from modelpress.toolkit.output_folder import file_facts
 from modelpress.toolkit.progress import Progress
 from modelpress.toolkit.recipe import Recipe

@@ -13,7 +13,8 @@ import numpy as np
 from modelpress.export.errors import InputError, ModelpressError
 from modelpress.toolkit.compression.network_file import NetworkState, new_network
 from modelpress.toolkit.compression.stages import prune_stage, quantizer_stage, train_stage
-from modelpress.toolkit.data.image_set import ImageSet, load_image_set
+from modelpress.toolkit.data.image_set import ImageSet
+from modelpress.toolkit.data.registry import load_image_set
 from modelpress.toolkit.progress import Silent
 from modelpress.toolkit.recipe import PruneOptions, QuantizeOptions, Recipe, TrainingOptions
 from modelpress.toolkit.studies.training_speed.plain_loop import train_plainly
