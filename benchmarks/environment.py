@@ -31,6 +31,7 @@ def describe_environment() -> dict[str, Any]:
     """
     fields = _processor()
     flags = set(fields.get("flags", fields.get("Features", "")).split())
+
     return {
         "cpu": fields.get("model name", platform.processor() or "unknown"),
         "instruction_sets": [name for name in _INSTRUCTION_SETS if name in flags],
@@ -81,6 +82,7 @@ def _cpu_info() -> list[dict[str, str]]:
     info = Path("/proc/cpuinfo")
     if not info.is_file():
         return []
+
     blocks = info.read_text(encoding="utf-8", errors="replace").strip().split("\n\n")
     return [
         {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in block.splitlines())}

@@ -35,6 +35,7 @@ def describe_model(model: ModelFile, *, shown_as: str = "") -> ModelRecord:
     """Size and sparsity, in all and per layer; `shown_as` replaces the file's name."""
     with named(model.path):
         weights = running_weights(model.onnx_model)
+
     stored = {t.record.name: t for t in model.stored}
     return ModelRecord(
         name=model.path.stem,
@@ -91,6 +92,7 @@ def add_accuracies(
         with named(model.path):
             logits = classify(model.session(), images)
             check_classes(logits, n_classes)
+
         found.append(logits)
         n = len(labels)
         record.n_images, record.top1, record.top5 = n, top1(logits, labels), top5(logits, labels)
@@ -98,7 +100,9 @@ def add_accuracies(
         record.top5_interval = None if record.top5 is None else wilson_interval(record.top5, n)
         if model is not models[0]:
             record.paired = paired_test(is_right(found[0], labels), is_right(logits, labels))
+
         on_model(record)
+
     return found
 
 
@@ -127,6 +131,7 @@ def plan_all(
     for model in models:
         with named(model.path):
             specs.append(input_specs(model.onnx_model))
+
     check_names(given, specs)
     return [
         plan_inputs(str(model.path), inputs, given, batches)
@@ -164,6 +169,7 @@ def add_latency(
     """
     plans = plan_all(models, given or {}, batches)
     contestants = [Contestant(model.path, plan) for model, plan in zip(models, plans, strict=True)]
+
     measured = measure_latency(contestants, threads=threads, rounds=rounds, on_round=on_round)
     reference = Loading.of(measured[0])
     for position, (record, plan, turns) in enumerate(zip(records, plans, measured, strict=True)):
@@ -174,6 +180,7 @@ def add_latency(
             record.session_ratio = loading.ratio_to(reference)
         record.peak_memory_bytes = loading.peak_memory_bytes
         record.verdicts = _verdicts(measured[0], turns) if position else []
+
     return [plan.note for plan in plans if plan.note]
 
 

@@ -35,6 +35,7 @@ def compare_logits(
     )
     if not (np.isfinite(reference).all() and np.isfinite(candidate).all()):
         raise ModelError(f"logits of {reference_name} or {candidate_name} hold NaN or infinity")
+
     return FidelityRecord(
         reference=reference_name,
         candidate=candidate_name,
@@ -56,6 +57,7 @@ def tensors_that_differ(model: QuantizedModel, onnx_model: onnx.ModelProto) -> l
     decoded = {name: dense_array(tensor) for name, tensor in model.tensors.items()}
     held = constant_tensors(onnx_model, index.constants() & set(decoded), index=index)
     sources = index.ancestors([name for name in held if name not in index.stored])[1]
+
     return sorted(
         [name for name, array in decoded.items() if name not in held or not same_values(array, held[name])]
         + list(set(index.stored) - set(decoded) - set(sources))

@@ -62,20 +62,25 @@ class Diagnosis:
                 "its weight is float in the file: ONNX Runtime rounds it to 8 bits at load",
                 "store it as int8 codes and a DequantizeLinear, so that the file holds what runs",
             )
+
         if weight is not None:
             yield from self._axis(node, weight, fused=True)
+
             if weight.onnx_type == TensorProto.UINT8:
                 yield Obstacle(
                     "weights are uint8: no faster than float on x86",
                     "store weights as int8 with zero point 0",
                 )
+
             if weight.zero_point is not None and np.any(weight.zero_point):
                 yield Obstacle(
                     "the zero point of the weights is not 0: 1.5 times slower than with 0",
                     "use symmetric int8 weights",
                 )
+
         quantize = self._only_user(node.output[0], "QuantizeLinear")
         dequantize = quantize and self._only_user(quantize.output[0], "DequantizeLinear")
+
         late = dequantize and self._only_user(dequantize.output[0], *_ACTIVATIONS)
         if late:
             yield Obstacle(
@@ -86,14 +91,18 @@ class Diagnosis:
     def _when_float(self, node: onnx.NodeProto) -> Iterator[Obstacle]:
         if node.op_type == "ReduceMean":
             yield Obstacle("ReduceMean has no integer form", "emit GlobalAveragePool and Flatten")
+
         if node.op_type == "BatchNormalization":
             yield Obstacle(
                 "batch norm is left in the graph", "fold it into the convolution before quantizing"
             )
+
         if node.op_type not in _WITH_INTEGER_FORM:
             yield Obstacle(f"ONNX Runtime has no integer form of {node.op_type}", "")
+
         if node.op_type in WEIGHTED:
             yield from self._weight_obstacles(node)
+
         yield from self._input_obstacles(node)
         yield from self._output_obstacles(node)
         yield Obstacle("ONNX Runtime did not fuse it, for a reason this audit does not know", "")
@@ -106,12 +115,14 @@ class Diagnosis:
         if weight is None:
             yield Obstacle("the weight is not quantized", "store it as int8 codes and a DequantizeLinear")
             return
+
         if weight.onnx_type not in _EIGHT_BITS:
             kind = TensorProto.DataType.Name(weight.onnx_type)
             yield Obstacle(
                 f"no integer kernel takes {kind} weights: they are dequantized at every inference",
                 "expand the codes to int8 (Cast, Sub) before DequantizeLinear: folded at load, then fused",
             )
+
         yield from self._axis(node, weight, fused=False)
 
     def _axis(self, node: onnx.NodeProto, weight: Quantization, *, fused: bool) -> Iterator[Obstacle]:
@@ -119,6 +130,7 @@ class Diagnosis:
         right = channel_axis(node)
         if weight.scale is None or weight.scale.size < 2 or np.ptp(weight.scale.astype(np.float64)) == 0:
             return
+
         if weight.axis >= 0 and weight.axis != right:
             consequence = "; the integer kernel takes them as those of output channels: wrong results"
             yield Obstacle(
@@ -132,6 +144,7 @@ class Diagnosis:
         for name in [node.input[k] for k in places if k != weight and k < len(node.input)]:
             if not name or (node.op_type == "Clip" and name != node.input[0]):
                 continue
+
             found = self._quantization(name)
             if found is None:
                 yield Obstacle(
@@ -148,12 +161,15 @@ class Diagnosis:
         if len(users) == 1 and users[0].op_type in _ACTIVATIONS and name not in self.index.outputs:
             last = users[0]
             name, users = last.output[0], self.index.users(last.output[0])
+
         where = f" after {last.op_type}" if last is not node else ""
+
         if len(users) == 1 and users[0].op_type == "BatchNormalization":
             yield Obstacle(
                 f"batch norm stands between {last.op_type} and QuantizeLinear",
                 "fold it into the convolution before quantizing",
             )
+
         if name in self.index.outputs or any(u.op_type != "QuantizeLinear" for u in users) or not users:
             if (
                 node.op_type not in ("Gemm", "MatMul") or last is not node
@@ -164,6 +180,7 @@ class Diagnosis:
                     "and let all its users take that",
                 )
             return
+
         yield from self._absorption(last, users[0], where)
 
     def _absorption(self, last: onnx.NodeProto, quantize: onnx.NodeProto, where: str) -> Iterator[Obstacle]:
@@ -175,11 +192,13 @@ class Diagnosis:
                 f"Relu is kept: {kind} after it reaches below 0",
                 "quantize to uint8 with zero point 0 after Relu",
             )
+
         if where and last.op_type == "Clip":
             yield Obstacle(
                 "Clip is kept: the quantized range is wider than its bounds",
                 "let the quantized range end at the bounds of Clip, or use Relu",
             )
+
         if found.onnx_type == TensorProto.INT8:
             yield Obstacle(
                 "activations are int8: on x86 they fuse partly, and run slower than uint8",
@@ -206,12 +225,14 @@ class Diagnosis:
         """Of a QuantizeLinear or DequantizeLinear."""
         zero_point = node.input[2] if len(node.input) > 2 else ""
         names = (zero_point, node.input[0]) if node.op_type == "DequantizeLinear" else (zero_point,)
+
         kind = next((kind for name in names if (kind := self._type_of(name))), None)
         if kind is None:
             before = self.index.producer(node.input[0])
             if node.op_type == "DequantizeLinear" and before and before.op_type == "QuantizeLinear":
                 return self._quantization_by(before)
             kind = attribute_of(node, "output_dtype", 0) or TensorProto.UINT8  # the format's default
+
         return Quantization(
             kind, self.tensors.get(node.input[1]), self.tensors.get(zero_point), attribute_of(node, "axis", 1)
         )
@@ -242,4 +263,5 @@ def quantization_parameters(model: onnx.ModelProto, index: GraphIndex) -> dict[s
             names += [name for name in node.input[1:] if name in known]
             if len(node.input) < 3 and node.input[0] in known:
                 names.append(node.input[0])
+
     return constant_tensors(model, names, index=index)

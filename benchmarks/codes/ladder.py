@@ -92,10 +92,12 @@ def size_ladder(
                 rungs[MIXED] = _checked(name, tensor, MIXED_CONTEXTS, blob, reader)
             else:
                 rungs[MIXED] = min(rungs[form] for form in ("bit-packed", *_CODERS))
+
         rungs |= _general_compressors(name, tensor)
         ladders.append(TensorLadder(name, tensor.codes.size, rungs, entropies(tensor)))
         if on_tensor is not None:
             on_tensor(name)
+
     return ladders
 
 
@@ -141,6 +143,7 @@ def _plain_rungs(name: str, tensor: QuantizedTensor) -> dict[str, int]:
     pointers = csr.indptr.astype(np.min_scalar_type(csr.data.size))
     restored = csr_to_dense(Csr(csr.data, columns.astype(np.int64), pointers.astype(np.int64), csr.shape))[0]
     _check(name, "CSR", np.array_equal(restored, matrix))
+
     return {"int codes": codes.nbytes, "CSR": csr.data.nbytes + columns.nbytes + pointers.nbytes}
 
 
@@ -153,6 +156,7 @@ def _encodings(name: str, tensor: QuantizedTensor) -> dict[str, int]:
         plan = min(plans, key=lambda p: p.n_bytes(NO_SHARED))
         blob = huffman_blob.write(tensor, plan, NO_SHARED)
         sizes[rung] = _checked(name, tensor, HUFFMAN_IDS[kind], blob, state)
+
     return sizes
 
 
@@ -171,6 +175,7 @@ def _general_compressors(name: str, tensor: QuantizedTensor) -> dict[str, int]:
     sizes = {}
     packed_xz = lzma.compress(data, preset=9 | lzma.PRESET_EXTREME)
     _check(name, "xz", lzma.decompress(packed_xz) == data)
+
     zstandard, brotli = optional_module("zstandard"), optional_module("brotli")
     if zstandard is not None:
         stream = zstandard.ZstdCompressor(level=19).compress(data)
@@ -178,11 +183,13 @@ def _general_compressors(name: str, tensor: QuantizedTensor) -> dict[str, int]:
             name, "zstd", zstandard.ZstdDecompressor().decompress(stream, max_output_size=len(data)) == data
         )
         sizes["zstd -19"] = len(stream)
+
     sizes["xz -9e"] = len(packed_xz)
     if brotli is not None:
         stream = brotli.compress(data, quality=11)
         _check(name, "brotli", brotli.decompress(stream) == data)
         sizes["brotli -q 11"] = len(stream)
+
     return sizes
 
 

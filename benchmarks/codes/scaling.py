@@ -63,6 +63,7 @@ def synthetic_weight(n_weights: int) -> QuantizedTensor:
     """A seeded 3x3 convolution weight of about that many entries: 4 bits, 70 % zeros, bell-shaped levels."""
     rows = max(round(n_weights / (_INPUTS * _TAPS)), 1)
     codes = np.empty(rows * _INPUTS * _TAPS, np.uint8)
+
     support = np.empty(codes.size, np.bool_)
     rng = np.random.default_rng(_SEED)
     for start in range(0, codes.size, _AT_ONCE):
@@ -71,6 +72,7 @@ def synthetic_weight(n_weights: int) -> QuantizedTensor:
         kept = rng.random(count, np.float32) > _SPARSITY
         drawn = np.clip(np.rint(7.5 + 3 * rng.standard_normal(count, np.float32)), 0, 15)
         support[part], codes[part] = kept, drawn.astype(np.uint8) * kept
+
     shape = (rows, _INPUTS, 3, 3)
     return QuantizedTensor(
         codes.reshape(shape),
@@ -103,6 +105,7 @@ def scale_point(direction: str, n_weights: int, effort: Effort) -> ScalePoint:
     )
     if done.returncode:
         raise ModelError(f"measuring {n_weights:,} weights failed: {done.stderr.strip().splitlines()[-1:]}")
+
     return ScalePoint(**json.loads(done.stdout))
 
 
@@ -116,6 +119,7 @@ def main() -> None:
             if direction == "encode"
             else _decode(Path(folder), n_weights, chosen)
         )
+
     print(json.dumps(asdict(point)))
 
 
@@ -126,6 +130,7 @@ def _encode(folder: Path, n_weights: int, effort: Effort) -> ScalePoint:
     seconds, size = _timed(lambda: _write(folder, weight, effort))
     tensors = _n_bytes(weight) + size  # it is decoded again and compared
     seconds = min([seconds, *_again(lambda: _write(folder, weight, effort), seconds)])
+
     return ScalePoint.of(
         "encode", effort, weight, seconds=seconds, extra=_resident() - before - tensors, size=size
     )
@@ -143,12 +148,14 @@ def _decode(folder: Path, n_weights: int, effort: Effort) -> ScalePoint:
     small.mkdir()
     for where, count in ((small, 1 << 19), (folder, n_weights)):
         subprocess.run([sys.executable, "-P", "-c", script, str(where), str(count), effort], check=True)
+
     _load(small / "model.press")
     before = _resident(reset=True)
     seconds, weight = _timed(lambda: _load(path))
     size = path.stat().st_size
     extra = _resident() - before - _n_bytes(weight) - size
     seconds = min([seconds, *_again(lambda: _load(path), seconds)])
+
     return ScalePoint.of("decode", effort, weight, seconds=seconds, extra=extra, size=size)
 
 

@@ -95,9 +95,11 @@ def classify(session: ort.InferenceSession, images: npt.NDArray[np.float32]) -> 
     """
     if not len(images):
         raise InputError("the data set holds no images to measure the accuracy on")
+
     first = (single_input(session).shape or [None])[0]
     if not isinstance(first, int) or first < 1:
         return run_batched(session, images, batch=_BATCH)
+
     missing = -len(images) % first
     filled = np.concatenate([images, np.repeat(images[-1:], missing, axis=0)]) if missing else images
     return run_batched(session, filled, batch=first)[: len(images)]

@@ -45,6 +45,7 @@ def start_runtime() -> None:
     )
     model = helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 13)])
     feed = Feed("x", "float32", (1,))
+
     open_session(bytes(model.SerializeToString()), threads=1).run(None, {"x": feed.array()})
 
 
@@ -64,6 +65,7 @@ def take_turn(job: dict[str, Any]) -> dict[str, Any]:
     session_ns, session = timed(lambda: load_session(path, threads=threads[0], spinning=False))
     first_ns, _ = timed(guarded(partial(session.run, None, arrays), f"batch {smallest}"))
     del session
+
     settings = []
     for n_threads in threads:
         session = load_session(path, threads=n_threads, spinning=False)
@@ -71,6 +73,7 @@ def take_turn(job: dict[str, Any]) -> dict[str, Any]:
             call = guarded(partial(session.run, None, _arrays(feeds[batch])), f"batch {batch}")
             settings.append([batch, n_threads, time_calls(call)])
         del session, call  # the call holds its session, and two of them would count twice in memory
+
     highest = highest_memory()
     return {
         "session_ns": session_ns,
@@ -110,12 +113,14 @@ def time_calls(call: Callable[[], object]) -> list[int]:
     while calls < _WARM_UP_CALLS or time.perf_counter() < warm:
         call()
         calls += 1
+
     gc.collect()
     gc.disable()
     samples: list[int] = []
     end = time.perf_counter() + _MIN_SECONDS
     while len(samples) < _MIN_CALLS or time.perf_counter() < end:
         samples.append(timed(call)[0])
+
     gc.enable()
     return samples
 

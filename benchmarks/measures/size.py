@@ -24,6 +24,7 @@ def size_record(artifact: Artifact, stored: list[TensorUsage], *, ladder: Mappin
     """
     quantized = [t for t in stored if isinstance(t.tensor, QuantizedTensor)]
     parts: Counter[str] = sum((t.parts for t in quantized), Counter())
+
     return SizeRecord(
         payload=parts["payload"],
         tables=parts["tables"] + artifact.table_bytes,
@@ -44,15 +45,18 @@ def layer_record(name: str, weight: npt.NDArray[np.generic], stored: TensorUsage
     )
     if stored is None:
         return record
+
     record.encoding = stored.encoding_name
     record.stored_bytes = stored.record.n_bytes
     record.parts = dict(stored.parts)
     values = np.asarray(dense_array(stored.tensor), np.float64)
     counts, edges = np.histogram(values[values != 0], bins=_BINS)
     record.bin_counts, record.bin_edges = counts.tolist(), edges.tolist()
+
     if isinstance(stored.tensor, QuantizedTensor):
         record.bits = stored.tensor.bits
         record.grid, record.grid_counts = _grid_use(stored.tensor)
+
     return record
 
 

@@ -65,6 +65,7 @@ def compare_rounds(
     logs = [log(median(ours) / median(reference)) for reference, ours in zip(baseline, this, strict=True)]
     interval = mean_interval(logs) if len(logs) >= _MIN_ROUNDS else None
     ratios = None if interval is None else (exp(interval[0]), exp(interval[1]))
+
     return VerdictRecord(
         batch=batch,
         threads=threads,

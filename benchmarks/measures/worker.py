@@ -37,8 +37,10 @@ def run_worker(module: str, path: Path, job: dict[str, Any], *, timeout_s: float
         raise ModelpressError(
             f"{path}: timing took longer than {timeout_s:g} s; use smaller batches (--batch)"
         ) from error
+
     if done.returncode:
         raise ModelpressError(f"{path}: timing failed: {_reason(done)}")
+
     try:
         return json.loads(done.stdout.splitlines()[-1])  # whatever a library may have printed comes before
     except (IndexError, ValueError) as error:

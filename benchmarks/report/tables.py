@@ -85,6 +85,7 @@ def file_rows(results: Results) -> list[Row]:
 def _file_row(model: ModelRecord, baseline: ModelRecord) -> Row:
     latency = latency_at(model, headline_latency(baseline))
     verdict = None if latency is None else verdict_at(model, latency)
+
     return {
         "path": model.path,
         "bytes": f"{model.size_bytes:,}",
@@ -173,6 +174,7 @@ def latency_rows(results: Results) -> Iterator[Row]:
         for record in model.latency:
             verdict = verdict_at(model, record)
             rate = record.images_per_second
+
             yield {
                 "path": model.path,
                 "batch": str(record.batch),
@@ -205,6 +207,7 @@ def loading_row(model: ModelRecord) -> Row:
     """From the file to the first result, and the memory it takes; units where they are not all milliseconds."""
     memory, times = model.peak_memory_bytes, (model.session_ms, model.first_inference_ms)
     together = None if None in times else sum(time for time in times if time is not None)
+
     return {
         "session": milliseconds(model.session_ms, digits=2),
         "first": milliseconds(model.first_inference_ms, digits=2),
@@ -239,8 +242,10 @@ def parity_summary(steps: Sequence[ParityStep]) -> Iterator[str]:
         parts = [f"{what}: {len(compared) - len(differing)} of {len(compared)} comparisons equal"]
         if differing:
             parts.append(f"different are {', '.join(differing)}")
+
         if missing:
             parts.append(f"{missing} not comparable")
+
         yield "; ".join(parts)
 
 
@@ -265,6 +270,7 @@ def operator_rows(audits: Sequence[FusionAudit]) -> list[Row]:
     """
     optimised = audits[0].optimised
     names = dict.fromkeys([*(op for audit in audits for op in audit.emitted), *optimised])
+
     return [
         {
             "op": op,
@@ -285,6 +291,7 @@ def obstacle_rows(audit: FusionAudit) -> list[Row]:
     for node in audit.nodes:
         if node.reason:
             groups[node.op, node.runs_as, node.reason, node.remedy].append(node)
+
     return [
         {
             "nodes": ", ".join(node.node for node in nodes),

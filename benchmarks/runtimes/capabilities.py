@@ -80,6 +80,7 @@ def _bits() -> onnx.ModelProto:
         "low": np.array(-1, np.float32),
         "shape": np.array(WEIGHT_SHAPE, np.int64),
     }
+
     return _model(nodes, arrays, opset=13)
 
 
@@ -98,6 +99,7 @@ def _ranks() -> onnx.ModelProto:
         "table": np.concatenate([np.zeros(1, np.float32), weight[weight != 0]]),
         "shape": np.array(WEIGHT_SHAPE, np.int64),
     }
+
     return _model(nodes, arrays, opset=13)
 
 
@@ -152,6 +154,7 @@ def _narrow(onnx_type: int, *, opset: int, by_cast: bool) -> onnx.ModelProto:
     )
     if not by_cast:
         model.graph.initializer.append(numpy_helper.from_array(np.asarray(1, np.float32), "one"))
+
     model.ir_version = _NEWEST_IR + (opset >= 25)
     return model
 

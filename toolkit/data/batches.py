@@ -76,6 +76,7 @@ class EpochPlan:
         pixels = split.images[
             index[:, None, None, None], channels, rows[:, None, :, None], columns[:, None, None, :]
         ]
+
         return pixels.float() * split.scale + split.shift, split.labels[index]
 
 
@@ -88,6 +89,7 @@ def to_device(split: Split, image_set: ImageSet, device: torch.device, *, paddin
     """Put a split into device memory once, with a black border for cropping."""
     images = torch.from_numpy(split.images.copy()).to(device)
     scale, shift = normalisation_factors(image_set.mean, image_set.std)
+
     return DeviceSplit(
         F.pad(images, (padding,) * 4),
         torch.from_numpy(split.labels.copy()).to(device),

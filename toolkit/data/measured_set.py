@@ -53,6 +53,7 @@ class MeasuredSet:
         if name is None or (name == "cifar10" and not self.is_asked_for):
             without("no data set given (--dataset, --data-dir)")
             return None
+
         try:
             images = load_image_set(name, folder=self.data_dir, test_only=True)
             if not len(images.test):
@@ -63,4 +64,5 @@ class MeasuredSet:
                 raise
             without(str(error))
             return None
+
         return images

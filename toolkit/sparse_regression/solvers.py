@@ -136,9 +136,11 @@ def minimise(
             raise InputError("working-set takes a tolerance, no step size, and records no trace")
         w, n, found = working_set(problem, penalty, w, tolerance=tolerance, max_iterations=max_iterations)
         return _solution(problem, found, w, step=None, iterations=n, tolerance=tolerance, trace=None)
+
     step = _step(problem, step)
     watch = _Watch(problem, penalty, solver, step, tolerance)
     recorded = [w] if trace else []
+
     n, done = 0, False
     steps = STEPS[solver](problem, penalty, w, step)
     with np.errstate(
@@ -151,6 +153,7 @@ def minimise(
                 recorded.append(w)
             if n % _CHECK_EVERY == 0 or n == max_iterations:
                 done = watch.look(w, n, last=n == max_iterations)
+
     return _solution(
         problem,
         judge(problem, penalty, w, step=step),
@@ -199,6 +202,7 @@ class _Watch:
         factor = 1 if self.solver == "fista" else 2
         if self.step * lipschitz < factor * (1 + 1e-9) and np.isfinite(now):
             return
+
         raise InputError(
             f"{self.solver} diverges with step size {self.step:g}: the objective is {now:.3g} after step {iteration}, "
             f"{self._bound:.3g} before. The gradient's Lipschitz constant is L = {lipschitz:.6g}: take a step size "

@@ -27,10 +27,12 @@ def method_figure(method: str, outcomes: Sequence[Outcome]) -> Figure:
             upper.plot(outcome.curves.steps, outcome.curves.log10_loss, color=BLUE, linewidth=1.8)
             _draw_weights(lower, outcome.curves)
             lower.set_xlabel("step")
+
         axes[0, 0].set_ylabel("log₁₀ of the squared error")
         axes[1, 0].set_ylabel("weight")
         _weight_legend(figure, outcomes[0].curves)
         figure.suptitle(method, fontsize=13, fontweight="bold")
+
     return figure
 
 
@@ -41,6 +43,7 @@ def overview_figure(outcomes: Sequence[Outcome]) -> Figure:
         figure = Figure(figsize=(11, 9.5), layout="constrained")
         halves: Any = figure.subfigures(2, 1, height_ratios=(0.8, 1.2))
         top, bottom = halves
+
         axes = top.subplots()
         for index, outcome in enumerate(chosen):
             axes.plot(
@@ -51,18 +54,22 @@ def overview_figure(outcomes: Sequence[Outcome]) -> Figure:
                 linewidth=2,
                 label=f"{outcome.experiment.method} {outcome.experiment.parameter}".strip(),
             )
+
         axes.set_xlabel("step")
         axes.set_ylabel("log₁₀ of the squared error")
         top.legend(loc="outside right center", title="squared error", alignment="left")
+
         panels = bottom.subplots(2, -(-len(chosen) // 2), sharex=True, sharey=True).flat
         for panel, outcome in zip(panels, chosen, strict=False):
             panel.set_title(f"{outcome.experiment.method}\n{_panel_title(outcome)}", fontsize=9)
             _draw_weights(panel, outcome.curves)
             panel.set_xlabel("step")
             panel.label_outer()
+
         panels[0].set_ylabel("weight")
         _weight_legend(bottom, chosen[0].curves)
         figure.suptitle("Sparse regression, method by method", fontsize=13, fontweight="bold")
+
     return figure
 
 

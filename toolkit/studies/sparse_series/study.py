@@ -192,6 +192,7 @@ def _outcome(problem: LeastSquares, experiment: Experiment, *, step: float | Non
     oscillating = int((trace.sign_changes(last=max(steps // 4, 1)) > 1).sum())
     sparse = "sparse" if found.support_size < len(found.weights) else "not sparse"
     published = experiment.published
+
     return Outcome(
         experiment=experiment,
         solution=replace(found, trace=None),  # the curves are enough
