@@ -77,6 +77,8 @@ def _layers(model: onnx.ModelProto) -> list[tuple[str, str, str]]:
         output = next(filter(None, node.output), "")
         if node.op_type in _LEFT_OUT or not output or output in constant:
             continue
+
+        # a layer is told by its weight, whose name survives where nodes are renamed
         weights = [node.input[k] for k in WEIGHTED.get(node.op_type, ()) if k < len(node.input)]
         named = next((name for name in weights if name in constant), node.name or output)
         found.append((node.op_type, named, output))

@@ -65,13 +65,11 @@ class Diagnosis:
 
         if weight is not None:
             yield from self._axis(node, weight, fused=True)
-
             if weight.onnx_type == TensorProto.UINT8:
                 yield Obstacle(
                     "weights are uint8: no faster than float on x86",
                     "store weights as int8 with zero point 0",
                 )
-
             if weight.zero_point is not None and np.any(weight.zero_point):
                 yield Obstacle(
                     "the zero point of the weights is not 0: 1.5 times slower than with 0",
@@ -80,7 +78,6 @@ class Diagnosis:
 
         quantize = self._only_user(node.output[0], "QuantizeLinear")
         dequantize = quantize and self._only_user(quantize.output[0], "DequantizeLinear")
-
         late = dequantize and self._only_user(dequantize.output[0], *_ACTIVATIONS)
         if late:
             yield Obstacle(

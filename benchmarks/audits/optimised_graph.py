@@ -99,6 +99,7 @@ class OptimisedGraph:
             else:
                 unnamed.append(place)
 
+        # a blocked convolution is named after what it replaced; other new nodes keep their outputs' names
         for place in unnamed:
             node = self.optimised.nodes[place]
             blocked = _BLOCKED.fullmatch(node.name)
@@ -128,15 +129,11 @@ class OptimisedGraph:
     def _twin(self, number: int) -> int | None:
         """A node that does the very same and was kept in its place."""
         mine = self.emitted.nodes[number]
+        work = (mine.op_type, mine.input, mine.attribute)
         for name in mine.input:
             for other in self.emitted.consumers.get(name, ()):
                 theirs = self.emitted.nodes[other]
-                same = (theirs.op_type, theirs.input, theirs.attribute) == (
-                    mine.op_type,
-                    mine.input,
-                    mine.attribute,
-                )
-                if other in self.runs and same:
+                if other in self.runs and (theirs.op_type, theirs.input, theirs.attribute) == work:
                     return other
 
         return None
@@ -204,7 +201,8 @@ def _optimise(serialised: bytes, *, name: str) -> onnx.ModelProto:
 
 def _hint(error: Exception) -> str:
     """The way out, where the message alone does not tell it."""
-    text = str(error)
+    text = str(error)  # the only thing that tells these cases apart: all are of one class
+
     if "Unrecognized attribute: axis" in text and "Linear" in text:
         return "; scales per channel need opset 13 or newer"
     if "must be a scalar" in text:

@@ -23,6 +23,7 @@ def compare_codes(frozen: QuantizedModel, packed: QuantizedModel, *, candidate: 
     """
     what, reference = "integer codes", "frozen network"
     expected, actual = frozen.quantized(), packed.quantized()
+
     largest, first, detail = 0, "", "equal bit for bit"
     for name in dict.fromkeys([*expected, *actual]):
         left, right = expected.get(name), actual.get(name)

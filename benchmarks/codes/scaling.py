@@ -126,6 +126,7 @@ def main() -> None:
 def _encode(folder: Path, n_weights: int, effort: Effort) -> ScalePoint:
     _write(folder, synthetic_weight(1 << 19), effort)  # compile, and load what is loaded once
     weight = synthetic_weight(n_weights)
+
     before = _resident(reset=True)
     seconds, size = _timed(lambda: _write(folder, weight, effort))
     tensors = _n_bytes(weight) + size  # it is decoded again and compared
@@ -144,12 +145,15 @@ def _decode(folder: Path, n_weights: int, effort: Effort) -> ScalePoint:
         "from modelpress.benchmarks.codes.scaling import _write, synthetic_weight; "
         "_write(Path(sys.argv[1]), synthetic_weight(int(sys.argv[2])), sys.argv[3])"
     )
+
+    # a small one first, to be loaded before memory counts: the first load compiles and imports
     small = folder / "small"
     small.mkdir()
     for where, count in ((small, 1 << 19), (folder, n_weights)):
         subprocess.run([sys.executable, "-P", "-c", script, str(where), str(count), effort], check=True)
 
     _load(small / "model.press")
+
     before = _resident(reset=True)
     seconds, weight = _timed(lambda: _load(path))
     size = path.stat().st_size

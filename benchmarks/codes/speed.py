@@ -140,10 +140,12 @@ def mixed_context_speed(model: QuantizedModel, *, rounds: int) -> tuple[float, f
     """
     tensors = [t for t in model.tensors.values() if isinstance(t, QuantizedTensor)]
     n_weights = sum(t.codes.size for t in tensors)
+
     best = [np.inf, np.inf]
     for _ in range(rounds):
         seconds, blobs = _timed(partial(_encode_mixed, tensors))
         best[0] = min(best[0], seconds)
+
         seconds, restored = _timed(partial(_decode_mixed, tensors, blobs))
         best[1] = min(best[1], seconds)
         if not all(t.equals(r) for t, r in zip(tensors, restored, strict=True)):
@@ -178,7 +180,7 @@ def load_times(
     for turn in range(rounds + 1):
         for name, (path, load) in ways.items():
             elapsed, _ = _timed(partial(load, path))
-            if turn:
+            if turn:  # the first one compiles and warms up
                 seconds[name].append(elapsed)
             if on_round is not None:
                 on_round(name)

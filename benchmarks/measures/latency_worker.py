@@ -57,10 +57,14 @@ def take_turn(job: dict[str, Any]) -> dict[str, Any]:
     """
     path, threads = Path(job["path"]), sorted(job["threads"])
     feeds = {int(batch): [Feed(**feed) for feed in feeds] for batch, feeds in job["feeds"].items()}
+
+    # what every process pays once is no cost of this file: the runtime's start, and a cold disk
     start_runtime()
     path.read_bytes()
+
     smallest = min(feeds)
     arrays = _arrays(feeds[smallest])
+
     before = highest_memory(reset=True)
     session_ns, session = timed(lambda: load_session(path, threads=threads[0], spinning=False))
     first_ns, _ = timed(guarded(partial(session.run, None, arrays), f"batch {smallest}"))

@@ -157,6 +157,7 @@ def stream(job: dict[str, Any]) -> dict[str, Any]:
     start_runtime()
     session = load_session(Path(job["path"]), threads=1, spinning=False)
     name = single_input(session).name
+
     calls = [
         guarded(partial(session.run, None, {name: images[i : i + 1]}), f"image {i}")
         for i in range(len(images))

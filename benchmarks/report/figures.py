@@ -43,6 +43,7 @@ def trade_off_figures(results: Results) -> Iterator[ReportFigure]:
     names = [model.path for model in models]
     labels = _labels(names)
     key = () if labels[0] != "1" else tuple(names)
+
     points = [
         plots.Point(label, model.size_bytes, model.top1 or 0.0, model.top1_interval)
         for label, model in zip(labels, models, strict=True)

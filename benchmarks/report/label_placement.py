@@ -179,6 +179,8 @@ def place_labels(axes: Axes, labels: Sequence[str], points: Sequence[Point]) -> 
     renderer = canvas.get_renderer()
     unit = figure.dpi / 72
     area = axes.get_window_extent(renderer)
+
+    # drawn once to learn how much room each takes, and drawn again in its place
     texts = [axes.text(0, 0, label, fontsize=_FONT) for label in labels]
     extents = [text.get_window_extent(renderer) for text in texts]
     for text in texts:

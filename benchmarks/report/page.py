@@ -93,6 +93,7 @@ def render_report(results: Sequence[Results], names: Sequence[str] = ()) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+
     runs = _runs(results, names)
     several = len(runs) > 1
     views = [{"name": run.name if several else "", **_run_view(run.results)} for run in runs]

@@ -83,12 +83,12 @@ def sparsity_per_layer(layers: list[LayerRecord], total: float) -> str:
         axes.axhline(
             100 * total, color=RED, linewidth=1.5, linestyle="--", label=f"all layers: {100 * total:.1f} %"
         )
-        axes.set_ylim(0, 112)
+
+        axes.set_ylim(0, 112)  # above 100 there is room for the legend
         axes.set_yticks(range(0, 101, 20))
         axes.set_xlabel("convolution or linear layer, in network order")
         axes.set_ylabel("weights that are exactly 0, %")
         axes.grid(axis="x", visible=False)
-
         axes.legend(loc="upper left")
 
     return svg(draw)
@@ -225,6 +225,7 @@ def accuracy_against(points: list[Point], x_label: str, *, logarithmic: bool) ->
             y_intervals=[_in_percent(point.top1_interval) for point in points],
             colour=[GREY, *[BLUE] * (len(points) - 1)],
         )
+
         axes.set_xlabel(x_label)
         axes.set_ylabel("top-1 accuracy, %")
         axes.margins(0.22, 0.3)

@@ -68,11 +68,14 @@ class EpochPlan:
         first, last, _ = part.indices(min(size, len(split)))
         chosen = slice(step * size + first, step * size + last)
         index = self.order[chosen]
+
+        # coordinates of every pixel of every image, so that one gather does all
         side = split.images.shape[-1] - 2 * split.padding
         ramp = torch.arange(side, device=index.device)
         rows = self.top[chosen, None] + ramp  # (size, H)
         columns = torch.where(self.mirror[chosen, None], side - 1 - ramp, ramp) + self.left[chosen, None]
         channels = torch.arange(3, device=index.device)[:, None, None]
+
         pixels = split.images[
             index[:, None, None, None], channels, rows[:, None, :, None], columns[:, None, None, :]
         ]

@@ -131,6 +131,7 @@ def minimise(
     penalty = NoPenalty() if penalty is None else penalty
     _check(problem, penalty, solver, max_iterations=max_iterations, tolerance=tolerance)
     w = _start(problem, start)
+
     if solver == WORKING_SET:
         if step is not None or trace or tolerance is None:
             raise InputError("working-set takes a tolerance, no step size, and records no trace")
@@ -143,9 +144,8 @@ def minimise(
 
     n, done = 0, False
     steps = STEPS[solver](problem, penalty, w, step)
-    with np.errstate(
-        over="ignore", under="ignore", invalid="ignore"
-    ):  # a diverging run is told below, with its step size
+    # a diverging run is told by `_Watch`, with its step size
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         watch.begin(w)
         while n < max_iterations and not done:
             w, n = next(steps), n + 1
@@ -173,9 +173,7 @@ class _Watch:
     ) -> None:
         self.problem, self.penalty, self.solver = problem, penalty, solver
         self.step, self.tolerance = step, tolerance
-        self._bound = problem.weight * float(
-            problem.y @ problem.y
-        )  # at w = 0, or at the start if that is worse
+        self._bound = problem.value_at_zero  # or that of the start, if it is worse
 
     def begin(self, w: Vector) -> None:
         """Take note of the start."""

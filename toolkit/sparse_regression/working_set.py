@@ -105,6 +105,7 @@ class _Search:
         violation[nonzero] = 0
         room = min(max(_FIRST_COLUMNS, int(_GROWTH * len(nonzero))), len(violation))
 
+        # the strength falls step by step: a solution for a stronger penalty is a good start, and sparse
         border = float(np.partition(violation, -room)[-room])
         if self._strength > self.penalty.strength:
             lower = border if not self._seen.count else max(border, self._strength / 4)
@@ -181,11 +182,13 @@ class _SeenColumns:
         if total > len(self._gram):
             self._reserve(max(total, min(2 * old, _MOST_COLUMNS)))
 
+        # only products with the new columns are computed; the others are kept
         fresh = self._copies[:, old:total]
         np.take(self._problem.X.T, new, axis=0, out=fresh.T, mode="clip")  # clip: without a buffer
         self._gram[old:total, :old] = fresh.T @ self._copies[:, :old]
         self._gram[:old, old:total] = self._gram[old:total, :old].T
         self._gram[old:total, old:total] = fresh.T @ fresh
+
         self._b = np.concatenate([self._b, fresh.T @ self._problem.y])
         self._columns = np.concatenate([self._columns, new])
         self._place[new] = np.arange(old, total)

@@ -1,4 +1,4 @@
-"""What the study commands do: compute, draw, write, print. Nothing here needs torch."""
+"""What the study commands do: compute, draw, write, print."""
 
 from collections.abc import Iterator
 from pathlib import Path
