@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.structure import ROOT
+from tests.helpers.paths import ROOT
 
 _LEFT_OUT = {".venv", "build", "dist", "node_modules", "runs"}
 DOCUMENTS = sorted(
@@ -47,4 +47,3 @@ def _headings(path: Path) -> set[str]:
     text = _CODE.sub("", path.read_text(encoding="utf-8"))
     titles = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", title.strip().lower()).replace(" ", "-") for title in titles}
-

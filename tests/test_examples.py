@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tests.structure import ROOT
+from tests.helpers.paths import ROOT
 
 
 def run_example(folder, name, *arguments):
