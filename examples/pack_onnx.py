@@ -14,11 +14,7 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
-from modelpress.export.onnx_flavours import write_onnx
-from modelpress.export.post_training.packing import PackOptions, open_for_packing
-from modelpress.export.post_training.rounding import PostTraining
-from modelpress.export.press.artifact import read_artifact, write_artifact
-from modelpress.export.runtime import open_decoded, open_session
+import modelpress
 
 SHAPE = (8, 3, 32, 32)  # a batch of images
 
@@ -53,14 +49,14 @@ def small_network() -> onnx.ModelProto:
     return helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 13)])
 
 
-def random_inputs(model: bytes) -> dict[str, npt.NDArray[np.float32]]:
+def random_inputs(model: Path) -> dict[str, npt.NDArray[np.float32]]:
     """Seeded numbers for every input; axes without a length get 8, as a batch does."""
     rng = np.random.default_rng(1)
     return {
         node.name: rng.standard_normal(
             [n if isinstance(n, int) else SHAPE[0] for n in node.shape], np.float32
         )
-        for node in open_session(model).get_inputs()
+        for node in modelpress.open_session(model).get_inputs()
     }
 
 
@@ -79,24 +75,23 @@ def main() -> None:
 
         # pack: every large weight gets codes on a grid, one scale per output channel
         packed = folder / "model.press"
-        choice = PackOptions(quantization=PostTraining(bits=options.bits))
-        size = write_artifact(packed, open_for_packing(source, choice).model)
-        print(f"{source.name}: {source.stat().st_size:,} bytes; {packed.name}: {size:,} bytes")
+        report = modelpress.pack(source, packed, bits=options.bits)
+        print(f"{source.name}: {report.source_bytes:,} bytes; {packed.name}: {report.size_bytes:,} bytes")
 
         # open: codes, scales and the graph, checked against their checksums
-        model = read_artifact(packed)
+        model = modelpress.read_artifact(packed)
         for tensor, weight in model.quantized().items():
             print(f"{tensor}: shape {weight.shape}, {weight.bits} bits, codes up to {weight.codes.max()}")
 
         # run: the weights are handed to ONNX Runtime, no ONNX file is written
-        inputs = random_inputs(source.read_bytes())
-        before = open_session(source.read_bytes()).run(None, inputs)[0]
-        after = open_decoded(model).run(None, inputs)[0]
+        inputs = random_inputs(source)
+        before = modelpress.open_session(source).run(None, inputs)[0]
+        after = modelpress.open_session(packed).run(None, inputs)[0]
         print(f"outputs differ by {np.abs(after - before).max():.2g} at most, of {np.abs(before).max():.2g}")
 
         # an ONNX file from the artifact, for runtimes elsewhere: the same weights bit for bit
-        write_onnx(folder / "again.onnx", model, flavour="float")
-        again = open_session((folder / "again.onnx").read_bytes()).run(None, inputs)[0]
+        modelpress.write_onnx(folder / "again.onnx", model)
+        again = modelpress.open_session(folder / "again.onnx").run(None, inputs)[0]
         print(f"again.onnx: {'the same outputs' if np.allclose(again, after) else 'other outputs'}")
 
 

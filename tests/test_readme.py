@@ -31,3 +31,18 @@ def test_the_stages_run_one_after_the_other(monkeypatch, tmp_path):
         assert program == "modelpress"
         assert modelpress(monkeypatch, command, *arguments, *FASTER.get(command, [])) == 0, line
     assert {"dense.onnx", "model.press", "report.html", "handoff.zip"} <= {p.name for p in tmp_path.iterdir()}
+
+
+def test_the_public_names_it_shows_exist():
+    import modelpress as package
+
+    shown = set(re.findall(r"modelpress\.(\w+)\(", block_after("**From Python.**", "python")))
+    shown |= set(re.findall(r"`(\w+)`", block_of_names()))
+    assert len(shown) > 8
+    assert shown <= set(package.__all__)
+
+
+def block_of_names():
+    """The first column of the table of public names."""
+    table = README.partition("| name | what it does |")[2].partition("\n\n")[0]
+    return "".join(line.split("|")[1] for line in table.splitlines() if line.count("|") > 2)
