@@ -36,6 +36,7 @@ def describe_model(model: ModelFile, *, shown_as: str = "") -> ModelRecord:
     with named(model.path):
         weights = running_weights(model.onnx_model)
 
+    # an artifact knows more of a layer than the running graph does
     stored = {t.record.name: t for t in model.stored}
     return ModelRecord(
         name=model.path.stem,
@@ -98,6 +99,7 @@ def add_accuracies(
         record.n_images, record.top1, record.top5 = n, top1(logits, labels), top5(logits, labels)
         record.top1_interval = wilson_interval(record.top1, n)
         record.top5_interval = None if record.top5 is None else wilson_interval(record.top5, n)
+        # paired with the first, image by image
         if model is not models[0]:
             record.paired = paired_test(is_right(found[0], labels), is_right(logits, labels))
 
@@ -179,6 +181,7 @@ def add_latency(
         if min(plan.feeds) == min(plans[0].feeds):  # a first inference of more images is no slower loading
             record.session_ratio = loading.ratio_to(reference)
         record.peak_memory_bytes = loading.peak_memory_bytes
+        # a file is not compared with itself
         record.verdicts = _verdicts(measured[0], turns) if position else []
 
     return [plan.note for plan in plans if plan.note]

@@ -29,6 +29,7 @@ def compare_logits(
         (0.0, 1)
     """
     label, other = reference.argmax(axis=1), candidate.argmax(axis=1)
+    # how clearly one side or the other prefers its own label: up to TIE, either label is right
     row = np.arange(len(reference))
     margin = np.maximum(
         reference[row, label] - reference[row, other], candidate[row, other] - candidate[row, label]

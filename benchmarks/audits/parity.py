@@ -65,6 +65,7 @@ def parity_chain(
         raise ValueError("logits of PyTorch need the images that they belong to")
 
     runs = _runs(models, images)
+    # the artifact is what the others were made from
     first = next((run for run in runs if run.model.artifact), runs[0])
     others = [run for run in runs if run is not first]
     steps = []
@@ -133,6 +134,7 @@ class _Run:
             check_takes_images([self.spec], self.given.shape[1:])
             return self.given[:MOST_IMAGES]
 
+        # random numbers tell implementations apart, though not accuracies
         shape = (self.spec.shape or ("",))[1:]
         if self.spec.dtype != "float32" or self.spec.shape is None or any(isinstance(n, str) for n in shape):
             raise InputError(f"random numbers do not suit {self.spec}")
@@ -177,6 +179,7 @@ def run_images(session: ort.InferenceSession, images: FloatArray, *, batch: int)
     """
     feed, parts = session.get_inputs()[0].name, []
     for start in range(0, len(images), batch):
+        # filled up by starting over
         part = images[np.arange(start, start + batch) % len(images)]
         try:
             outputs = session.run(None, {feed: part})

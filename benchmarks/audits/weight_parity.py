@@ -33,6 +33,7 @@ def compare_codes(frozen: QuantizedModel, packed: QuantizedModel, *, candidate: 
         difference = _largest_code_difference(left, right)
         largest = max(largest, difference)
 
+        # equal codes under different scales are different weights
         if not first and not left.equals(right):
             first = name
             detail = "codes differ" if difference else "codes agree; widths, scales or exact zeros do not"

@@ -86,11 +86,13 @@ def size_ladder(
     for name, tensor in tensors:
         rungs = {"float32": 4 * tensor.codes.size}
         rungs |= _plain_rungs(name, tensor) | _encodings(name, tensor)
+        # writer and reader learn alike from tensor to tensor, as in a file
         if mixed:
             if mixed_contexts.holds(spec_of(tensor)):
                 blob = mixed_contexts.encode(tensor, writer)
                 rungs[MIXED] = _checked(name, tensor, MIXED_CONTEXTS, blob, reader)
             else:
+                # what mixed contexts cannot hold takes its next best form
                 rungs[MIXED] = min(rungs[form] for form in ("bit-packed", *_CODERS))
 
         rungs |= _general_compressors(name, tensor)
@@ -136,6 +138,7 @@ def _narrow(levels: Levels) -> npt.NDArray[np.integer]:
 def _plain_rungs(name: str, tensor: QuantizedTensor) -> dict[str, int]:
     """Codes as they are, and compressed sparse rows as SciPy stores them, in the narrowest types."""
     codes = _narrow(_all_levels(tensor))
+    # a row of the matrix is an output channel
     rows = max(tensor.shape[0], 1)
     matrix = codes.reshape(rows, -1)
     csr = csr_from_dense(matrix, matrix != 0)
@@ -152,6 +155,7 @@ def _encodings(name: str, tensor: QuantizedTensor) -> dict[str, int]:
     state = FileState()
     sizes = {"bit-packed": _checked(name, tensor, PACKED, packed.encode(tensor), state)}
     for rung, kind in _CODERS.items():
+        # without tables shared with other tensors: a rung is a tensor on its own
         plans = huffman_blob.survey(tensor, kind.candidates(spec_of(tensor)))
         plan = min(plans, key=lambda p: p.n_bytes(NO_SHARED))
         blob = huffman_blob.write(tensor, plan, NO_SHARED)
@@ -196,6 +200,7 @@ def _general_compressors(name: str, tensor: QuantizedTensor) -> dict[str, int]:
 def entropies(tensor: QuantizedTensor) -> dict[str, int]:
     """Zero-order entropies in bytes: of the levels; of the gaps between nonzeros, and the nonzero levels."""
     levels = _all_levels(tensor)
+    # prepend -1: the gap before the first nonzero counts from the start
     positions = np.flatnonzero(levels)
     gaps = np.unique(np.diff(positions, prepend=-1), return_counts=True)[1]
     nonzero = count_levels(levels[positions]).entropy_bits()

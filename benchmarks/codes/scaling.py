@@ -61,6 +61,7 @@ class ScalePoint:
 
 def synthetic_weight(n_weights: int) -> QuantizedTensor:
     """A seeded 3x3 convolution weight of about that many entries: 4 bits, 70 % zeros, bell-shaped levels."""
+    # filled part by part, so that making it takes little memory beyond its own
     rows = max(round(n_weights / (_INPUTS * _TAPS)), 1)
     codes = np.empty(rows * _INPUTS * _TAPS, np.uint8)
 
@@ -128,6 +129,7 @@ def _encode(folder: Path, n_weights: int, effort: Effort) -> ScalePoint:
     weight = synthetic_weight(n_weights)
 
     before = _resident(reset=True)
+    # the first run tells the memory, the best of all the time
     seconds, size = _timed(lambda: _write(folder, weight, effort))
     tensors = _n_bytes(weight) + size  # it is decoded again and compared
     seconds = min([seconds, *_again(lambda: _write(folder, weight, effort), seconds)])

@@ -84,6 +84,7 @@ def drawn_symbols(model: QuantizedModel, n_symbols: int) -> Symbols:
     if not 0 < counts.size <= 256:
         raise InputError(f"{counts.size} different levels; expected quantized tensors with at most 256")
 
+    # drawn anew instead of repeated: zstandard would find the repetition
     chosen = np.random.default_rng(_SEED).choice(counts.size, size=n_symbols, p=counts / counts.sum())
     return chosen.astype(np.uint8)
 
@@ -111,6 +112,7 @@ def stream_speeds(
             lambda stream: zstandard.ZstdDecompressor().decompress(stream, max_output_size=len(data)),
         )
 
+    # contestants take turns, so that a slow moment of the machine meets all of them
     best: dict[str, list[float]] = {name: [np.inf, np.inf] for name in contestants}
     sizes: dict[str, int] = {}
     for _ in range(rounds):

@@ -96,6 +96,7 @@ def measure_latency(
     turns: list[list[Turn]] = [[] for _ in contestants]
     order = list(range(len(contestants)))
     for turn in range(rounds):
+        # another file begins each round, so that none always follows the same one
         first = turn % len(order)
         for index in order[first:] + order[:first]:
             turns[index].append(_take_turn(contestants[index], threads))

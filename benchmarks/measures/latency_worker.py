@@ -118,6 +118,7 @@ def time_calls(call: Callable[[], object]) -> list[int]:
         call()
         calls += 1
 
+    # no collection may fall into a timed call
     gc.collect()
     gc.disable()
     samples: list[int] = []

@@ -13,6 +13,7 @@ def highest_memory(*, reset: bool = False) -> int | None:
     """
     if reset:
         with suppress(OSError):
+            # 5: the kernel counts the peak from now on
             Path("/proc/self/clear_refs").write_text("5")
 
     status = Path("/proc/self/status")

@@ -49,6 +49,7 @@ def layer_record(name: str, weight: npt.NDArray[np.generic], stored: TensorUsage
     record.encoding = stored.encoding_name
     record.stored_bytes = stored.record.n_bytes
     record.parts = dict(stored.parts)
+    # zeros are left out: one bar of them would hide all others
     values = np.asarray(dense_array(stored.tensor), np.float64)
     counts, edges = np.histogram(values[values != 0], bins=_BINS)
     record.bin_counts, record.bin_edges = counts.tolist(), edges.tolist()
@@ -64,6 +65,7 @@ def _grid_use(tensor: QuantizedTensor) -> tuple[list[float], list[int]]:
     """Grid values, none where every channel has its own, and how many nonzero weights sit on each code."""
     low, high = tensor.code_range
     counts = np.bincount(tensor.codes[tensor.nonzero].astype(np.int64) - low, minlength=high - low + 1)
+    # grids of channels differ, so codes can be counted together but values cannot
     if np.ndim(tensor.scale):
         return [], counts.tolist()
     codes = np.arange(low, high + 1)

@@ -30,6 +30,7 @@ def run_worker(module: str, path: Path, job: dict[str, Any], *, timeout_s: float
     Raises:
         ModelpressError: The worker failed, died, or took too long; the file is named.
     """
+    # -P: packages in the folder of the user are not taken for ours
     command = [sys.executable, "-P", "-m", module, json.dumps(job)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)

@@ -97,6 +97,7 @@ def _groups(runs: Sequence[Run]) -> Iterator[list[_Member]]:
     headlines = [(run, run.headline) for run in runs]
     yield headlines
 
+    # a group that only repeats the first one says nothing new
     shown = {(run.name, model.path) for run, model in headlines}
     names = dict.fromkeys(model.path for run in runs for model in run.results.models)
     for name in names:
@@ -156,6 +157,7 @@ def _common_latency(
     """Both at the smallest setting that both ran; where there is none, the model's own smallest and nothing."""
     theirs = {_setting(record): record for record in other.latency}
     ours = {_setting(record): record for record in model.latency}
+    # the smallest setting is the one that tables show
     common = min(ours.keys() & theirs.keys(), default=None)
     return (headline_latency(model), None) if common is None else (ours[common], theirs[common])
 
@@ -175,6 +177,7 @@ def warnings(runs: Sequence[Run]) -> list[str]:
             "ratios. Measure files in one run (modelpress bench FILE…) for a verdict."
         )
 
+    # names are not enough: a data set may have been cut
     images = {(run.results.dataset.get("name"), run.results.dataset.get("fingerprint")) for run in runs}
     if len(images) > 1:
         found.append("Accuracies of these runs are not comparable: they were measured on different images.")

@@ -76,6 +76,7 @@ def _accuracy_against_latency(
     where = f"batch {setting.batch}, {thread_count(setting.threads)}"
     verdicts = [verdict_at(model, setting) for model in models]
 
+    # ratios within rounds are sharper than medians, but only if every file has one
     judged = all(
         v is not None or model is results.models[0] for v, model in zip(verdicts, models, strict=True)
     )
@@ -156,6 +157,7 @@ def sparsity_figures(models: Sequence[ModelRecord]) -> Iterator[ReportFigure]:
         if model.sparsity:
             groups.setdefault(tuple(layer.sparsity for layer in model.layers), []).append(model)
 
+    # flavours of one artifact have the same zeros, and would draw the same figure
     for members in list(groups.values())[:_MOST_SPARSITY_FIGURES]:
         total = members[0].sparsity or 0.0
         yield ReportFigure(

@@ -82,6 +82,7 @@ def place_boxes(
         [(69.0, 50.0)]
     """
     placing = _Placing(list(anchors), list(sizes), within, unit)
+    # a label placed late may have taken the best place of an early one
     for _ in range(_PASSES):
         before = list(placing.boxes)
         for k in range(len(anchors)):
@@ -110,6 +111,7 @@ class _Placing:
         best, least = None, float("inf")
         for radius, box in self._candidates(k):
             far = radius * _COST_OF_DISTANCE
+            # candidates come nearest first, and distance alone may already cost too much
             if far < least and (cost := far + self._faults(box, k, obstacles)) < least:
                 best, least = box, cost
 
@@ -120,6 +122,7 @@ class _Placing:
         (x, y), (width, height) = self.anchors[k], self.sizes[k]
         for radius in _RADII:
             for step in range(_DIRECTIONS):
+                # right of the point first, then alternately above and below
                 angle = 2 * pi * ((step + 1) // 2) / _DIRECTIONS * (1 if step % 2 else -1)
                 across, up = cos(angle), sin(angle)
 

@@ -88,6 +88,7 @@ def render_report(results: Sequence[Results], names: Sequence[str] = ()) -> str:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("modelpress.benchmarks", "report"),
         autoescape=True,
+        # a misspelt name in the template is an error, no gap in the page
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -226,6 +227,7 @@ def _latency_cards(results: Results, packed: ModelRecord) -> Iterator[Row]:
     }
     judged = [(v, model) for model in results.models if (v := verdict_at(model, latency)) is not None]
     best, fastest = min(judged, key=lambda pair: pair[0].ratio, default=(None, packed))
+    # only a verdict makes a claim; a ratio alone may be noise
     if best is not None and fastest is not packed and best.verdict == "faster":
         yield {"label": "fastest, latency", "value": f"{best.ratio:.2f}x", "detail": fastest.path}
 
@@ -260,6 +262,7 @@ def _file_headings(results: Results) -> dict[str, str]:
         "memory": "peak memory",
         "top5": "top-5",
     }
+    # a column of dashes tells nothing
     rows = file_rows(results)
 
     return {

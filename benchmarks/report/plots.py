@@ -329,6 +329,7 @@ def _draw_codes(axes: Axes, layer: LayerRecord) -> None:
         axes.stairs(layer.grid_counts, edges, fill=True, color=BLUE)
 
     lowest = _lowest_code(layer)
+    # more labels than that would touch
     every = 1 if len(grid) <= 16 else len(grid) // 8
     shown = [k for k in range(len(grid)) if (k + lowest) % every == 0]
     above = axes.secondary_xaxis("top")
@@ -361,6 +362,7 @@ def svg(draw: Any, *, width: float = 4.3, height: float = 3.2) -> str:
     text = re.sub(
         r'<svg ([^>]*?)width="[^"]*"', r"<svg \1", re.sub(r'height="[^"]*pt" ', "", text, count=1), count=1
     )
+    # named by the content, so that equal figures give equal bytes
     own = f"f{sha256(text.encode()).hexdigest()[:8]}-"
     text = re.sub(r'<g id="[^"]*">', "<g>", text)
 

@@ -31,6 +31,7 @@ def markdown_table(rows: Iterable[Row], headings: dict[str, str]) -> str:
         | --- | ---: |
         | x\\|y | 1 |
     """
+    # numbers align right, names left
     lines = [list(headings.values()), ["---", *["---:"] * (len(headings) - 1)]]
     lines += [[row[key] for key in headings] for row in rows]
     return "\n".join(f"| {' | '.join(map(_markdown_cell, line))} |" for line in lines)
@@ -139,6 +140,7 @@ def _paired(test: PairedTest | None) -> Row:
     """Whether McNemar's test shows a difference, and what it counted."""
     if test is None:
         return {"paired": NONE, "paired_counts": ""}
+    # which of the two it would be; shown only if the difference is more than chance
     direction = "worse" if test.n_only_baseline > test.n_only_this else "better"
     shown = direction if test.p_value < _SIGNIFICANT else "same"
     counts = f"−{test.n_only_baseline:,} +{test.n_only_this:,}, p = {_p_value(test.p_value)}"
@@ -287,6 +289,7 @@ def _count(counts: dict[str, int], op: str) -> str:
 
 def obstacle_rows(audit: FusionAudit) -> list[Row]:
     """What the audit has to say about single nodes; those of which it says the same in one row."""
+    # a hundred nodes with the same trouble are one piece of advice
     groups: defaultdict[tuple[str, str, str, str], list[NodeAudit]] = defaultdict(list)
     for node in audit.nodes:
         if node.reason:

@@ -131,6 +131,7 @@ def onnx_bytes(path: Path) -> bytes:
 def _environment(folder: Path, version: str, release: tuple[int, int]) -> Path:
     """The interpreter of a fresh environment that holds this version."""
     python = folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
+    # older wheels were built against NumPy 1
     packages = [f"onnxruntime=={version}", *(["numpy<2"] if release < _NUMPY_2_SINCE else [])]
     _call([sys.executable, "-m", "venv", str(folder)], version)
     _call([str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *packages], version)
@@ -154,6 +155,7 @@ def _check(
     python: Path, version: str, path: Path, folder: Path, expected: npt.NDArray[np.float32]
 ) -> VersionCheck:
     output = folder / "logits.npy"
+    # logits of the version before must not pass for those of this one
     output.unlink(missing_ok=True)
 
     command = [str(python), "-c", _WORKER, str(path), str(folder / "images.npy"), str(output)]

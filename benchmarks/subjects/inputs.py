@@ -153,6 +153,7 @@ def check_takes_images(specs: Sequence[InputSpec], shape: Sequence[int]) -> None
 
     (spec,) = specs
     axes = "".join(f", {length}" for length in shape)
+    # the batch axis is no matter here
     fits = spec.shape is None or _fits((1, *shape), (UNNAMED, *spec.shape[1:]))
     if spec.dtype != "float32" or not fits:
         raise InputError(f"the model expects {spec}; the images of the data set are float32 (N{axes})")
@@ -200,6 +201,7 @@ def _why_arrays_are_needed(specs: Sequence[InputSpec]) -> str:
     if spec.shape is None:
         return "the input's shape is open"
 
+    # the batch axis is ours to choose, no other is
     dynamic = [str(axis) for axis in spec.shape[1:] if isinstance(axis, str)]
     return f"the input has dynamic axes besides the batch ({', '.join(dynamic)})" if dynamic else ""
 

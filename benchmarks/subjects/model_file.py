@@ -107,6 +107,7 @@ def is_artifact(path: Path) -> bool:
         return True
     try:
         with path.open("rb") as file:
+            # a file may have been renamed
             return file.read(len(MAGIC)) == MAGIC
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error

@@ -32,6 +32,7 @@ def load_cifar10(folder: str | None, *, download: bool = False, test_only: bool 
         raise InputError("cifar10 needs a folder: pass --data-dir DIR (and --download to fetch it there)")
 
     root = Path(folder)
+    # the folder itself may be meant, or the one that holds it
     for candidate in (root / "cifar-10-batches-bin", root):
         if (candidate / _TEST_FILE).is_file() or (candidate / _TRAIN_FILES[0]).is_file():
             return _load_binary(candidate, test_only=test_only)

@@ -88,6 +88,7 @@ def normalisation_factors(
     mean: tuple[float, ...], std: tuple[float, ...]
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Factor and summand per channel that turn pixels into network input, so that every consumer agrees."""
+    # in float64 until the end, so that both factors are rounded once
     scale = 1.0 / (255.0 * np.asarray(std))
     shift = -np.asarray(mean) / np.asarray(std)
     return scale.astype(np.float32), shift.astype(np.float32)
