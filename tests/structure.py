@@ -1,11 +1,12 @@
 """How the code hangs together: modules per folder, import arrows, floors, back-ups and circles.
 
-    python -m tests.structure [--root CHECKOUT]
+    python -m tests.structure [--root CHECKOUT] [--summary]
 
 Everything is read from the syntax trees, so that a checkout of any age can be looked at without installing it. Imports
 inside functions count like any other: they hide a circle, they do not remove it. Imports for annotations alone (under
 ``TYPE_CHECKING``) are counted apart; they are no arrows. A module named in a string of its own
-(``"modelpress.toolkit.api"``, as tables of things to load hold it) counts as an import inside a function.
+(``"modelpress.toolkit.api"``, as tables of things to load hold it) counts as an import inside a function; behind
+``"-m"`` it is a program that is started, which is no arrow either.
 
 The *rooms* of a folder are its modules and its sub-folders. An *arrow* runs between two rooms if anything in the one
 imports anything in the other. A *circle* is a set of rooms that all reach each other; a *back-up* is an arrow that has
@@ -16,7 +17,7 @@ export``. *Floors* are the rooms on the longest way along the arrows, a circle b
 import argparse
 import ast
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -30,7 +31,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("toolkit", "benchmarks", "export")  # from the top down
 PREFIX = "modelpress"
 LEFT_OUT = {"benchmarks.peers", "benchmarks.results"}  # no part of the package
-Kind = Literal["top", "deferred", "typing"]
+Kind = Literal["top", "deferred", "typing", "started"]
 Arrow = tuple[str, str]
 
 
@@ -41,6 +42,11 @@ class Import:
     source: str
     target: str
     kind: Kind
+
+    @property
+    def is_arrow(self) -> bool:
+        """Whether the one cannot be loaded, or cannot work, without the other in the same process."""
+        return self.kind in ("top", "deferred")
 
 
 @dataclass(frozen=True)
@@ -83,7 +89,7 @@ def modules_of(root: Path) -> dict[str, Path]:
 
 def imports_of(modules: dict[str, Path]) -> list[Import]:
     """Every import of one of these modules by another."""
-    found = set()
+    found: set[Import] = set()
     for name, path in modules.items():
         tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
         for target, kind in _named(tree, "top"):
@@ -103,6 +109,8 @@ def _named(node: ast.AST, kind: Kind) -> Iterator[tuple[str, Kind]]:
                 yield from ((f"{module}.{alias.name}", kind) for alias in names)
             case ast.ImportFrom(level=level) if level:
                 raise ValueError(f"line {child.lineno}: a relative import; the project imports by full names")
+            case ast.List(elts=parts) | ast.Tuple(elts=parts) if _program(parts):
+                yield _program(parts), "started"
             case ast.Constant(value=str(text)) if text.startswith(f"{PREFIX}.") and " " not in text:
                 yield text.replace(":", "."), "typing" if kind == "typing" else "deferred"
             case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.Lambda():
@@ -114,6 +122,13 @@ def _named(node: ast.AST, kind: Kind) -> Iterator[tuple[str, Kind]]:
                     yield from _named(ast.Module([statement], []), kind)
             case _:
                 yield from _named(child, kind)
+
+
+def _program(parts: Sequence[ast.expr]) -> str:
+    """The module that a command line runs; empty where it runs none."""
+    texts = [part.value if isinstance(part, ast.Constant) else None for part in parts]
+    after = texts[texts.index("-m") + 1 :] if "-m" in texts else []
+    return str(after[0]) if after and after[0] else ""
 
 
 def _longest_module(dotted: str, modules: dict[str, Path]) -> str | None:
@@ -131,7 +146,7 @@ def _longest_module(dotted: str, modules: dict[str, Path]) -> str | None:
 
 def folders_of(modules: dict[str, Path], imports: Iterable[Import]) -> list[Folder]:
     """The project and every folder in it, each with the arrows between its rooms."""
-    arrows = [each for each in imports if each.kind != "typing"]
+    arrows = [each for each in imports if each.is_arrow]
     packages = [name for name, path in modules.items() if path.name == "__init__.py" and name != PREFIX]
     return [_folder(name, modules, arrows) for name in ["", *sorted(packages)]]
 
@@ -227,30 +242,51 @@ def main() -> None:
     """Print the table, then every back-up and every circle by name."""
     parser = argparse.ArgumentParser(prog="python -m tests.structure", description=__doc__.splitlines()[0])
     parser.add_argument("--root", type=Path, default=ROOT, help="the checkout to look at [default: this one]")
+    parser.add_argument("--summary", action="store_true", help="a line for each of the packages alone")
     options = parser.parse_args()
     modules = modules_of(options.root)
     if not modules:
         parser.error(f"{options.root} holds none of {', '.join(PACKAGES)}; give the root of a checkout")
+
     imports = imports_of(modules)
     folders = folders_of(modules, imports)
+    print("\n".join(_summary(folders) if options.summary else _table(folders)))
+    if not options.summary:
+        print("\n".join(_details(modules, imports, folders)))
 
-    print("| folder | modules | rooms | arrows | floors | back-ups | circles |")
-    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
+
+def _summary(folders: list[Folder]) -> Iterator[str]:
+    yield "| package | most modules in a folder | rooms | arrows | floors | back-ups | circles |"
+    yield "| --- | ---: | ---: | ---: | ---: | ---: | ---: |"
+    named = {folder.name: folder for folder in folders}
+    for folder in (named[package] for package in PACKAGES if package in named):
+        inside = [each for each in folders if f"{each.name}.".startswith(f"{folder.name}.")]
+        most = max(each.modules for each in inside)
+        wrong = sum(len(each.back_ups) for each in inside), sum(len(each.circles) for each in inside)
+        numbers = most, len(folder.rooms), len(folder.arrows), folder.floors, *wrong
+        yield f"| `{folder.name}` | {' | '.join(map(str, numbers))} |"
+
+
+def _table(folders: list[Folder]) -> Iterator[str]:
+    yield "| folder | modules | rooms | arrows | floors | back-ups | circles |"
+    yield "| --- | ---: | ---: | ---: | ---: | ---: | ---: |"
     for folder in folders:
-        numbers = folder.modules, len(folder.rooms), len(folder.arrows), folder.floors
-        found = len(folder.back_ups), len(folder.circles)
-        print("|", " | ".join([folder.name or "(the project)", *map(str, (*numbers, *found))]), "|")
+        wrong = len(folder.back_ups), len(folder.circles)
+        numbers = folder.modules, len(folder.rooms), len(folder.arrows), folder.floors, *wrong
+        yield f"| {folder.name or '(the project)'} | {' | '.join(map(str, numbers))} |"
 
-    between = {(each.source, each.target): 1 for each in imports if each.kind != "typing"}
+
+def _details(modules: dict[str, Path], imports: list[Import], folders: list[Folder]) -> Iterator[str]:
     kinds = Counter(each.kind for each in imports)
-    print(f"\n{len(modules)} modules, {kinds.total()} imports of each other: " + _listed(kinds))
+    yield f"\n{len(modules)} modules, {kinds.total()} imports of each other: {_listed(kinds)}"
+
     for folder in folders:
         for arrow in folder.back_ups:
-            print(f"back-up in {folder.name or 'the project'}: {' → '.join(arrow)}")
-            for line in _behind(arrow, folder.name, imports):
-                print(f"    {line}")
-    for circle in circles(between):
-        print(f"circle of modules: {', '.join(circle)}")
+            yield f"back-up in {folder.name or 'the project'}: {' → '.join(arrow)}"
+            yield from (f"    {line}" for line in _behind(arrow, folder.name, imports))
+
+    for circle in circles((each.source, each.target) for each in imports if each.is_arrow):
+        yield f"circle of modules: {', '.join(circle)}"
 
 
 def _listed(kinds: Counter[Kind]) -> str:
@@ -259,7 +295,7 @@ def _listed(kinds: Counter[Kind]) -> str:
 
 def _behind(arrow: Arrow, folder: str, imports: list[Import]) -> Iterator[str]:
     for each in imports:
-        if each.kind != "typing" and (_room(each.source, folder), _room(each.target, folder)) == arrow:
+        if each.is_arrow and (_room(each.source, folder), _room(each.target, folder)) == arrow:
             yield f"{each.source} imports {each.target}" + (
                 " in a function" if each.kind == "deferred" else ""
             )
