@@ -29,8 +29,10 @@ def describe_environment() -> dict[str, Any]:
     ``cores`` are those this process may run on, ``physical_cores`` those of the machine (None where it does not tell);
     ``load_average`` is the number of busy threads over the last 1, 5 and 15 minutes (None on Windows).
     """
+    # x86 lists "flags", ARM "Features"
     fields = _processor()
     flags = set(fields.get("flags", fields.get("Features", "")).split())
+
     return {
         "cpu": fields.get("model name", platform.processor() or "unknown"),
         "instruction_sets": [name for name in _INSTRUCTION_SETS if name in flags],
@@ -81,6 +83,7 @@ def _cpu_info() -> list[dict[str, str]]:
     info = Path("/proc/cpuinfo")
     if not info.is_file():
         return []
+
     blocks = info.read_text(encoding="utf-8", errors="replace").strip().split("\n\n")
     return [
         {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in block.splitlines())}
@@ -91,12 +94,14 @@ def _cpu_info() -> list[dict[str, str]]:
 def _processor() -> dict[str, str]:
     fields: dict[str, str] = {}
     for block in _cpu_info():
+        # the first processor wins; ARM lists some fields once, in a block of the whole board
         fields = {**block, **fields}
     return fields
 
 
 def _physical_cores() -> int | None:
     blocks = [block for block in _cpu_info() if "processor" in block]
+    # hyper-threads of a core share both numbers
     places = {(block["physical id"], block["core id"]) for block in blocks if "core id" in block}
     return len(places) or None
 

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from modelpress.benchmarks.audits.fusion import fusion_audit
+from modelpress.benchmarks.codes.ladder import stored_ladder
 from modelpress.benchmarks.measures.accuracy import (
     Labels,
     Logits,
@@ -22,7 +23,7 @@ from modelpress.benchmarks.measures.latency import Contestant, Loading, Turn, la
 from modelpress.benchmarks.measures.size import layer_record, size_record
 from modelpress.benchmarks.measures.sparsity import total_sparsity
 from modelpress.benchmarks.measures.verdict import compare_rounds
-from modelpress.benchmarks.records import ModelRecord, VerdictRecord
+from modelpress.benchmarks.records import ModelRecord, SizeRecord, VerdictRecord
 from modelpress.benchmarks.subjects.inputs import InputPlan, check_names, input_specs, plan_inputs
 from modelpress.benchmarks.subjects.model_file import ModelFile
 from modelpress.benchmarks.subjects.running_weights import running_weights
@@ -34,6 +35,8 @@ def describe_model(model: ModelFile, *, shown_as: str = "") -> ModelRecord:
     """Size and sparsity, in all and per layer; `shown_as` replaces the file's name."""
     with named(model.path):
         weights = running_weights(model.onnx_model)
+
+    # an artifact knows more of a layer than the running graph does
     stored = {t.record.name: t for t in model.stored}
     return ModelRecord(
         name=model.path.stem,
@@ -43,8 +46,14 @@ def describe_model(model: ModelFile, *, shown_as: str = "") -> ModelRecord:
         size_bytes=model.size_bytes,
         sparsity=total_sparsity(weights),
         layers=[layer_record(name, weight, stored.get(name)) for name, weight in weights.items()],
-        size=size_record(model.artifact, model.stored) if model.artifact else None,
+        size=_size(model),
     )
+
+
+def _size(model: ModelFile) -> SizeRecord | None:
+    if model.artifact is None:
+        return None
+    return size_record(model.artifact, model.stored, ladder=stored_ladder(model.stored))
 
 
 def add_audits(records: Sequence[ModelRecord], models: Sequence[ModelFile]) -> None:
@@ -84,14 +93,18 @@ def add_accuracies(
         with named(model.path):
             logits = classify(model.session(), images)
             check_classes(logits, n_classes)
+
         found.append(logits)
         n = len(labels)
         record.n_images, record.top1, record.top5 = n, top1(logits, labels), top5(logits, labels)
         record.top1_interval = wilson_interval(record.top1, n)
         record.top5_interval = None if record.top5 is None else wilson_interval(record.top5, n)
+        # paired with the first, image by image
         if model is not models[0]:
             record.paired = paired_test(is_right(found[0], labels), is_right(logits, labels))
+
         on_model(record)
+
     return found
 
 
@@ -120,6 +133,7 @@ def plan_all(
     for model in models:
         with named(model.path):
             specs.append(input_specs(model.onnx_model))
+
     check_names(given, specs)
     return [
         plan_inputs(str(model.path), inputs, given, batches)
@@ -157,6 +171,7 @@ def add_latency(
     """
     plans = plan_all(models, given or {}, batches)
     contestants = [Contestant(model.path, plan) for model, plan in zip(models, plans, strict=True)]
+
     measured = measure_latency(contestants, threads=threads, rounds=rounds, on_round=on_round)
     reference = Loading.of(measured[0])
     for position, (record, plan, turns) in enumerate(zip(records, plans, measured, strict=True)):
@@ -166,7 +181,9 @@ def add_latency(
         if min(plan.feeds) == min(plans[0].feeds):  # a first inference of more images is no slower loading
             record.session_ratio = loading.ratio_to(reference)
         record.peak_memory_bytes = loading.peak_memory_bytes
+        # a file is not compared with itself
         record.verdicts = _verdicts(measured[0], turns) if position else []
+
     return [plan.note for plan in plans if plan.note]
 
 

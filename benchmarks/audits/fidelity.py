@@ -29,12 +29,14 @@ def compare_logits(
         (0.0, 1)
     """
     label, other = reference.argmax(axis=1), candidate.argmax(axis=1)
+    # how clearly one side or the other prefers its own label: up to TIE, either label is right
     row = np.arange(len(reference))
     margin = np.maximum(
         reference[row, label] - reference[row, other], candidate[row, other] - candidate[row, label]
     )
     if not (np.isfinite(reference).all() and np.isfinite(candidate).all()):
         raise ModelError(f"logits of {reference_name} or {candidate_name} hold NaN or infinity")
+
     return FidelityRecord(
         reference=reference_name,
         candidate=candidate_name,
@@ -56,6 +58,7 @@ def tensors_that_differ(model: QuantizedModel, onnx_model: onnx.ModelProto) -> l
     decoded = {name: dense_array(tensor) for name, tensor in model.tensors.items()}
     held = constant_tensors(onnx_model, index.constants() & set(decoded), index=index)
     sources = index.ancestors([name for name in held if name not in index.stored])[1]
+
     return sorted(
         [name for name, array in decoded.items() if name not in held or not same_values(array, held[name])]
         + list(set(index.stored) - set(decoded) - set(sources))

@@ -27,6 +27,7 @@ def unoptimised_session(model: onnx.ModelProto) -> ort.InferenceSession:
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
     options.inter_op_num_threads = 1
+
     try:
         return ort.InferenceSession(bytes(model.SerializeToString()), options, providers=[PROVIDER])
     except Exception as error:  # onnxruntime's exception classes share no public base
@@ -57,11 +58,13 @@ def first_differing_layer(
     left, right = _layers(reference), _layers(candidate)
     if [op for op, _, _ in left] != [op for op, _, _ in right]:
         return ""
+
     expected = _activations(reference, [output for _, _, output in left], images)
     actual = _activations(candidate, [output for _, _, output in right], images)
     for (op, name, _), a, b in zip(left, expected, actual, strict=True):
         if a.shape != b.shape or np.abs(a - b).max(initial=0) > tolerance * np.abs(a).max(initial=0):
             return f"{op} {name}"
+
     return ""
 
 
@@ -75,8 +78,10 @@ def _layers(model: onnx.ModelProto) -> list[tuple[str, str, str]]:
         if node.op_type in _LEFT_OUT or not output or output in constant:
             continue
 
+        # a layer is told by its weight, whose name survives where nodes are renamed
         named = next((name for name in layer_weights(node) if name in constant), node.name or output)
         found.append((node.op_type, named, output))
+
     return found
 
 
@@ -87,11 +92,14 @@ def _activations(
     exposed.CopyFrom(model)
     del exposed.graph.output[:]
     exposed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)  # types are inferred
+
     session = unoptimised_session(exposed)
     try:
         values = session.run(names, {session.get_inputs()[0].name: images})
     except Exception as error:  # as above
         raise InputError(f"ONNX Runtime rejects images of shape {images.shape}: {error}") from error
+
     if not all(isinstance(value, np.ndarray) and value.dtype.kind in "biuf" for value in values):
         raise InputError("some activations are no arrays of numbers")
+
     return [value.astype(np.float64) for value in values]

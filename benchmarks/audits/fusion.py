@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import onnx
 
-from modelpress.benchmarks.audits.fusion_reasons import Diagnosis, Finding, quantization_parameters
+from modelpress.benchmarks.audits.fusion_reasons import Diagnosis, Obstacle, quantization_parameters
 from modelpress.benchmarks.audits.optimised_graph import (
     FOLDED,
     REMOVED,
@@ -57,6 +57,7 @@ def fusion_audit(serialised: bytes, *, name: str) -> FusionAudit:
     pair = optimised_graph(serialised, name=name)
     audit = _Audit(pair)
     nodes = [audit.node(k) for k, node in enumerate(pair.emitted.nodes) if audit.computes(node)]
+
     return FusionAudit(
         emitted=operator_counts(pair.emitted),
         optimised=operator_counts(pair.optimised),
@@ -92,39 +93,46 @@ class _Audit:
             )
         if self.quantized:
             return "quantized model: activations are quantized in the graph"
+
         return "float model: nothing in it asks for integers"
 
     def node(self, number: int) -> NodeAudit:
         """The audit of one compute operator."""
         node, fate = self.pair.emitted.nodes[number], self.pair.fate(number)
-        findings = [] if self.pair.is_fused(number) else list(self._findings(node, fate))
+        obstacles = [] if self.pair.is_fused(number) else list(self._obstacles(node, fate))
+
         return NodeAudit(
             node=node.name or node.output[0],
             op=operator_name(node),
             runs_as=fate.runs_as,
             integer=fate.integer,
-            reason="; ".join(finding.reason for finding in findings),
-            remedy="; ".join(finding.remedy for finding in findings if finding.remedy),
+            reason="; ".join(obstacle.reason for obstacle in obstacles),
+            remedy="; ".join(obstacle.remedy for obstacle in obstacles if obstacle.remedy),
         )
 
-    def _findings(self, node: onnx.NodeProto, fate: Fate) -> Iterator[Finding]:
+    def _obstacles(self, node: onnx.NodeProto, fate: Fate) -> Iterator[Obstacle]:
         if fate.place is None:
             return
+
         if self.diagnosed and is_standard(node) and not _ON_INTEGERS.match(node.op_type):
             found = self.diagnosis.of(node, fate)
             if found:
                 yield found
+
         if not fate.integer:
             yield from self._unfolded_weight(node, fate.place)
-        if self.blocked and fate.runs_as == "Conv" and not self.quantized:
-            yield Finding("ONNX Runtime has no blocked (NCHWc) form of it, as of other convolutions here", "")
 
-    def _unfolded_weight(self, node: onnx.NodeProto, place: int) -> Iterator[Finding]:
+        if self.blocked and fate.runs_as == "Conv" and not self.quantized:
+            yield Obstacle(
+                "ONNX Runtime has no blocked (NCHWc) form of it, as of other convolutions here", ""
+            )
+
+    def _unfolded_weight(self, node: onnx.NodeProto, place: int) -> Iterator[Obstacle]:
         """The weight is no constant to the runtime."""
         weights = [name for name in layer_weights(node) if name in self.constant]
         stored = set(self.pair.emitted.ancestors(weights)[1]) | set(weights)
         if stored & self.pair.emitted.overridable:
-            yield Finding(
+            yield Obstacle(
                 "its weight is an input of the graph: nothing is folded or reordered for it",
                 "list initializers as inputs of the graph no more",
             )
@@ -132,7 +140,7 @@ class _Audit:
             how = "dequantized" if makers == {"DequantizeLinear"} else "decoded"
             bad = ", ".join(sorted(makers))
             remedy = "" if self.quantized else f"decode it by Cast, Sub, Mul and Gather instead of {bad}"
-            yield Finding(f"its weight is {how} at every inference ({bad} is not folded)", remedy)
+            yield Obstacle(f"its weight is {how} at every inference ({bad} is not folded)", remedy)
 
     def _makers(self, place: int) -> set[str]:
         """Operators that make the weight of an optimised node from constants at every inference."""
@@ -148,21 +156,25 @@ class _Audit:
             if node.output and all(name in self.unfolded for name in node.output if name)
         ]
         dequantized = [node for node in again if node.op_type == "DequantizeLinear"]
+
         users = {k for node in dequantized for k in self.pair.optimised.consumers.get(node.output[0], ())}
         if users:
             counts = Counter(operator_name(self.pair.optimised.nodes[k]) for k in users)
             counted = " and ".join(f"{n} {op}" for op, n in counts.items())
             slower = "" if self.quantized else ": measured 1.7 to 2.2 times slower than float"
             yield f"stored weights of {counted} are dequantized at every inference{slower}"
+
         others = Counter(operator_name(node) for node in again if node.op_type != "DequantizeLinear")
         if others:
             counted = ", ".join(f"{n} {op}" for op, n in others.items())
             yield f"{counted} on stored tensors: not folded, computed at every inference"
+
         if self.pair.emitted.overridable:
             yield (
                 f"{len(self.pair.emitted.overridable)} initializers are inputs of the graph too, so nothing that "
                 "depends on them is folded: remove them from the inputs"
             )
+
         if self.quantized:
             yield self._conversions(len(dequantized))
 
@@ -181,10 +193,12 @@ def _by_operator(nodes: list[NodeAudit], quantized: bool) -> Iterator[str]:
     groups: defaultdict[str, list[NodeAudit]] = defaultdict(list)
     for node in nodes:
         groups[node.op].append(node)
+
     for op, members in groups.items():
         on_integers = [node for node in members if node.integer]
         in_float = [node for node in members if not node.integer and node.runs_as not in (REMOVED, FOLDED)]
         gone = Counter(node.runs_as for node in members if node.runs_as in (REMOVED, FOLDED))
+
         parts = [f"{n} {how}" for how, n in gone.items()]
         if quantized:
             as_what = f" ({_names(on_integers)})" if on_integers else ""
@@ -193,6 +207,7 @@ def _by_operator(nodes: list[NodeAudit], quantized: bool) -> Iterator[str]:
             parts.insert(0, f"{len(on_integers)} of {len(members)} {op} compute on integers{as_what}")
         elif in_float:
             parts.insert(0, f"{len(in_float)} {op} run as {_names(in_float)}")
+
         yield "; ".join(parts) if quantized or in_float else f"{op}: {'; '.join(parts)}"
 
 

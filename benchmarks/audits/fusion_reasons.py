@@ -22,7 +22,7 @@ _LEAST: dict[int, int] = {TensorProto.INT8: -(2**7), TensorProto.INT16: -(2**15)
 _EIGHT_BITS = (TensorProto.INT8, TensorProto.UINT8)
 
 
-class Finding(NamedTuple):
+class Obstacle(NamedTuple):
     """A reason, and what to do about it."""
 
     reason: str
@@ -50,70 +50,80 @@ class Diagnosis:
         self.index, self.tensors = index, tensors
         self.constant = index.constants()
 
-    def of(self, node: onnx.NodeProto, fate: Fate) -> Finding | None:
+    def of(self, node: onnx.NodeProto, fate: Fate) -> Obstacle | None:
         """The first thing that is wrong; None if nothing is known to be."""
-        findings = self._when_integer(node) if fate.integer else self._when_float(node)
-        return next(findings, None)
+        obstacles = self._when_integer(node) if fate.integer else self._when_float(node)
+        return next(obstacles, None)
 
-    def _when_integer(self, node: onnx.NodeProto) -> Iterator[Finding]:
+    def _when_integer(self, node: onnx.NodeProto) -> Iterator[Obstacle]:
         """It fused, but it is wrong or slow."""
         weight = self._weight(node)
         if weight is None and self._weight_place(node) is not None:
-            yield Finding(
+            yield Obstacle(
                 "its weight is float in the file: ONNX Runtime rounds it to 8 bits at load",
                 "store it as int8 codes and a DequantizeLinear, so that the file holds what runs",
             )
+
         if weight is not None:
             yield from self._axis(node, weight, fused=True)
             if weight.onnx_type == TensorProto.UINT8:
-                yield Finding(
+                yield Obstacle(
                     "weights are uint8: no faster than float on x86",
                     "store weights as int8 with zero point 0",
                 )
             if weight.zero_point is not None and np.any(weight.zero_point):
-                yield Finding(
+                yield Obstacle(
                     "the zero point of the weights is not 0: 1.5 times slower than with 0",
                     "use symmetric int8 weights",
                 )
+
         quantize = self._only_user(node.output[0], "QuantizeLinear")
         dequantize = quantize and self._only_user(quantize.output[0], "DequantizeLinear")
         late = dequantize and self._only_user(dequantize.output[0], *_ACTIVATIONS)
         if late:
-            yield Finding(
+            yield Obstacle(
                 f"QuantizeLinear comes before {late.op_type}: a DequantizeLinear stays between",
                 f"put QuantizeLinear after {late.op_type}, with the zero point at the least integer",
             )
 
-    def _when_float(self, node: onnx.NodeProto) -> Iterator[Finding]:
+    def _when_float(self, node: onnx.NodeProto) -> Iterator[Obstacle]:
         if node.op_type == "ReduceMean":
-            yield Finding("ReduceMean has no integer form", "emit GlobalAveragePool and Flatten")
-        if node.op_type == "BatchNormalization":
-            yield Finding("batch norm is left in the graph", "fold it into the convolution before quantizing")
-        if node.op_type not in _WITH_INTEGER_FORM:
-            yield Finding(f"ONNX Runtime has no integer form of {node.op_type}", "")
-        if layer_weight_inputs(node):
-            yield from self._weight_findings(node)
-        yield from self._input_findings(node)
-        yield from self._output_findings(node)
-        yield Finding("ONNX Runtime did not fuse it, for a reason this audit does not know", "")
+            yield Obstacle("ReduceMean has no integer form", "emit GlobalAveragePool and Flatten")
 
-    def _weight_findings(self, node: onnx.NodeProto) -> Iterator[Finding]:
+        if node.op_type == "BatchNormalization":
+            yield Obstacle(
+                "batch norm is left in the graph", "fold it into the convolution before quantizing"
+            )
+
+        if node.op_type not in _WITH_INTEGER_FORM:
+            yield Obstacle(f"ONNX Runtime has no integer form of {node.op_type}", "")
+
+        if layer_weight_inputs(node):
+            yield from self._weight_obstacles(node)
+
+        yield from self._input_obstacles(node)
+        yield from self._output_obstacles(node)
+        yield Obstacle("ONNX Runtime did not fuse it, for a reason this audit does not know", "")
+
+    def _weight_obstacles(self, node: onnx.NodeProto) -> Iterator[Obstacle]:
         place = self._weight_place(node)
         weight = self._weight(node)
         if place is None:
             return
         if weight is None:
-            yield Finding("the weight is not quantized", "store it as int8 codes and a DequantizeLinear")
+            yield Obstacle("the weight is not quantized", "store it as int8 codes and a DequantizeLinear")
             return
+
         if weight.onnx_type not in _EIGHT_BITS:
             kind = TensorProto.DataType.Name(weight.onnx_type)
-            yield Finding(
+            yield Obstacle(
                 f"no integer kernel takes {kind} weights: they are dequantized at every inference",
                 "expand the codes to int8 (Cast, Sub) before DequantizeLinear: folded at load, then fused",
             )
+
         yield from self._axis(node, weight, fused=False)
 
-    def _axis(self, node: onnx.NodeProto, weight: Quantization, *, fused: bool) -> Iterator[Finding]:
+    def _axis(self, node: onnx.NodeProto, weight: Quantization, *, fused: bool) -> Iterator[Obstacle]:
         """Scales per channel belong to output channels; the integer kernels do not look at the axis."""
         if weight.scale is None or weight.scale.size < 2 or np.ptp(weight.scale.astype(np.float64)) == 0:
             return
@@ -121,68 +131,75 @@ class Diagnosis:
         right = self._channel_axis(node)
         if weight.axis >= 0 and weight.axis != right:
             consequence = "; the integer kernel takes them as those of output channels: wrong results"
-            yield Finding(
+            yield Obstacle(
                 f"scales of the weight run along axis {weight.axis}{consequence if fused else ''}",
                 f"make them per output channel, axis {right}",
             )
 
-    def _input_findings(self, node: onnx.NodeProto) -> Iterator[Finding]:
+    def _input_obstacles(self, node: onnx.NodeProto) -> Iterator[Obstacle]:
         weight = self._weight_place(node)
         weight_place = None if weight is None else weight.place
         places = range(2) if layer_weight_inputs(node) else range(len(node.input))
         for name in [node.input[k] for k in places if k != weight_place and k < len(node.input)]:
             if not name or (node.op_type == "Clip" and name != node.input[0]):
                 continue
+
             found = self._quantization(name)
             if found is None:
-                yield Finding(
+                yield Obstacle(
                     "an input of it is not quantized", "put QuantizeLinear and DequantizeLinear before it"
                 )
             elif found.onnx_type not in _EIGHT_BITS:
-                yield Finding("activations have more than 8 bits", "quantize activations to uint8")
+                yield Obstacle("activations have more than 8 bits", "quantize activations to uint8")
             elif found.scale is not None and found.scale.shape == (1,):
-                yield Finding("the scale of an activation has shape [1]", "store it with shape []")
+                yield Obstacle("the scale of an activation has shape [1]", "store it with shape []")
 
-    def _output_findings(self, node: onnx.NodeProto) -> Iterator[Finding]:
+    def _output_obstacles(self, node: onnx.NodeProto) -> Iterator[Obstacle]:
         name, last = node.output[0], node
         users = self.index.users(name)
         if len(users) == 1 and users[0].op_type in _ACTIVATIONS and name not in self.index.outputs:
             last = users[0]
             name, users = last.output[0], self.index.users(last.output[0])
+
         where = f" after {last.op_type}" if last is not node else ""
+
         if len(users) == 1 and users[0].op_type == "BatchNormalization":
-            yield Finding(
+            yield Obstacle(
                 f"batch norm stands between {last.op_type} and QuantizeLinear",
                 "fold it into the convolution before quantizing",
             )
+
         if name in self.index.outputs or any(u.op_type != "QuantizeLinear" for u in users) or not users:
             if (
                 node.op_type not in ("Gemm", "MatMul") or last is not node
             ):  # these have kernels with float results
-                yield Finding(
+                yield Obstacle(
                     f"its output is not quantized{where}",
                     f"put QuantizeLinear and DequantizeLinear{where or ' after it'}, "
                     "and let all its users take that",
                 )
             return
+
         yield from self._absorption(last, users[0], where)
 
-    def _absorption(self, last: onnx.NodeProto, quantize: onnx.NodeProto, where: str) -> Iterator[Finding]:
+    def _absorption(self, last: onnx.NodeProto, quantize: onnx.NodeProto, where: str) -> Iterator[Obstacle]:
         """An activation vanishes only where quantizing clips at least as much."""
         found = self._quantization_by(quantize)
         kind = TensorProto.DataType.Name(found.onnx_type).lower()
         if where and last.op_type == "Relu" and not _begins_at_zero(found):
-            yield Finding(
+            yield Obstacle(
                 f"Relu is kept: {kind} after it reaches below 0",
                 "quantize to uint8 with zero point 0 after Relu",
             )
+
         if where and last.op_type == "Clip":
-            yield Finding(
+            yield Obstacle(
                 "Clip is kept: the quantized range is wider than its bounds",
                 "let the quantized range end at the bounds of Clip, or use Relu",
             )
+
         if found.onnx_type == TensorProto.INT8:
-            yield Finding(
+            yield Obstacle(
                 "activations are int8: on x86 they fuse partly, and run slower than uint8",
                 "quantize activations to uint8",
             )
@@ -219,12 +236,14 @@ class Diagnosis:
         """Of a QuantizeLinear or DequantizeLinear."""
         zero_point = node.input[2] if len(node.input) > 2 else ""
         names = (zero_point, node.input[0]) if node.op_type == "DequantizeLinear" else (zero_point,)
+
         kind = next((kind for name in names if (kind := self._type_of(name))), None)
         if kind is None:
             before = self.index.producer(node.input[0])
             if node.op_type == "DequantizeLinear" and before and before.op_type == "QuantizeLinear":
                 return self._quantization_by(before)
             kind = attribute_of(node, "output_dtype", 0) or TensorProto.UINT8  # the format's default
+
         return Quantization(
             kind, self.tensors.get(node.input[1]), self.tensors.get(zero_point), attribute_of(node, "axis", 1)
         )
@@ -255,4 +274,5 @@ def quantization_parameters(model: onnx.ModelProto, index: GraphIndex) -> dict[s
             names += [name for name in node.input[1:] if name in known]
             if len(node.input) < 3 and node.input[0] in known:
                 names.append(node.input[0])
+
     return constant_tensors(model, names, index=index)

@@ -70,9 +70,11 @@ class OptimisedGraph:
         """What became of an emitted node: it, the node it was fused into, or nothing."""
         if number in self.runs:
             return self._fate_as(self.runs[number])
+
         node = self.emitted.nodes[number]
         if node.output and all(name in self._constant for name in node.output if name):
             return Fate(FOLDED)
+
         host = self._twin(number)
         host = host if host is not None else self._host(number)
         return Fate(REMOVED) if host is None else self._fate_as(self.runs[host])
@@ -96,6 +98,8 @@ class OptimisedGraph:
                 self.runs.setdefault(int(label[1]), place)
             else:
                 unnamed.append(place)
+
+        # a blocked convolution is named after what it replaced; other new nodes keep their outputs' names
         for place in unnamed:
             node = self.optimised.nodes[place]
             blocked = _BLOCKED.fullmatch(node.name)
@@ -125,16 +129,13 @@ class OptimisedGraph:
     def _twin(self, number: int) -> int | None:
         """A node that does the very same and was kept in its place."""
         mine = self.emitted.nodes[number]
+        work = (mine.op_type, mine.input, mine.attribute)
         for name in mine.input:
             for other in self.emitted.consumers.get(name, ()):
                 theirs = self.emitted.nodes[other]
-                same = (theirs.op_type, theirs.input, theirs.attribute) == (
-                    mine.op_type,
-                    mine.input,
-                    mine.attribute,
-                )
-                if other in self.runs and same:
+                if other in self.runs and (theirs.op_type, theirs.input, theirs.attribute) == work:
                     return other
+
         return None
 
     def _host(self, number: int) -> int | None:
@@ -173,10 +174,12 @@ def optimised_graph(serialised: bytes, *, name: str) -> OptimisedGraph:
             model.ParseFromString(serialised)
     except DecodeError as error:
         raise InputError(f"{name}: is no ONNX model") from error
+
     labelled = onnx.ModelProto()
     labelled.CopyFrom(model)
     for k, node in enumerate(labelled.graph.node):
         node.name = f"emitted{k}_"  # the runtime derives the names of fused nodes from these
+
     optimised = _optimise(bytes(labelled.SerializeToString()), name=name)
     return OptimisedGraph(model, GraphIndex(model.graph), GraphIndex(optimised.graph))
 
@@ -185,6 +188,7 @@ def _optimise(serialised: bytes, *, name: str) -> onnx.ModelProto:
     options = ort.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = options.inter_op_num_threads = 1
+
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "optimised.onnx"
         options.optimized_model_filepath = str(path)
@@ -197,7 +201,8 @@ def _optimise(serialised: bytes, *, name: str) -> onnx.ModelProto:
 
 def _hint(error: Exception) -> str:
     """The way out, where the message alone does not tell it."""
-    text = str(error)
+    text = str(error)  # the only thing that tells these cases apart: all are of one class
+
     if "Unrecognized attribute: axis" in text and "Linear" in text:
         return "; scales per channel need opset 13 or newer"
     if "must be a scalar" in text:
@@ -208,6 +213,7 @@ def _hint(error: Exception) -> str:
         )
     if "No Op registered" in text or "not a registered function/op" in text:
         return "; this operator does not exist in the model's opset, or only in another runtime"
+
     return ""
 
 
@@ -236,4 +242,5 @@ def _integer_tensors(index: GraphIndex) -> set[str]:
         moved = node.op_type in _ORDERING and node.input[0] in found
         if (quantized or computed or moved) and node.op_type not in _FLOAT_RESULT:
             found.add(node.output[0])
+
     return found

@@ -63,15 +63,19 @@ def parity_chain(
         raise ValueError("the parity chain needs at least one model")
     if torch_logits is not None and (images is None or len(torch_logits) != len(images)):
         raise ValueError("logits of PyTorch need the images that they belong to")
+
     runs = _runs(models, images)
+    # the artifact is what the others were made from
     first = next((run for run in runs if run.model.artifact), runs[0])
     others = [run for run in runs if run is not first]
     steps = []
     if frozen is not None and first.model.artifact:
         steps.append(compare_codes(frozen, first.model.quantized_model(), candidate=first.name))
+
     steps += [_weights_against_first(first, other) for other in others]
     if torch_logits is not None:
         steps.append(_against_torch(torch_logits[:MOST_IMAGES], first))
+
     steps += [_optimised_against_plain(run) for run in (first, *others)]
     return steps + [_against_first(first, other) for other in others]
 
@@ -129,9 +133,12 @@ class _Run:
                 raise InputError("there are no images")
             check_takes_images([self.spec], self.given.shape[1:])
             return self.given[:MOST_IMAGES]
+
+        # random numbers tell implementations apart, though not accuracies
         shape = (self.spec.shape or ("",))[1:]
         if self.spec.dtype != "float32" or self.spec.shape is None or any(isinstance(n, str) for n in shape):
             raise InputError(f"random numbers do not suit {self.spec}")
+
         size = (_RANDOM_IMAGES, *(int(n) for n in shape))
         return np.random.default_rng(_SEED).standard_normal(size).astype(np.float32)
 
@@ -172,15 +179,18 @@ def run_images(session: ort.InferenceSession, images: FloatArray, *, batch: int)
     """
     feed, parts = session.get_inputs()[0].name, []
     for start in range(0, len(images), batch):
+        # filled up by starting over
         part = images[np.arange(start, start + batch) % len(images)]
         try:
             outputs = session.run(None, {feed: part})
         except Exception as error:  # onnxruntime's exception classes share no public base
             raise InputError(f"ONNX Runtime rejects images of shape {part.shape}: {error}") from error
+
         rows = [_rows_of(output, batch) for output in outputs]
         parts.append(
             rows[0] if len(rows) == 1 else np.concatenate([r.reshape(batch, -1) for r in rows], axis=1)
         )
+
     return np.concatenate(parts)[: len(images)]
 
 
@@ -216,8 +226,10 @@ def _optimised_against_plain(run: _Run) -> ParityStep:
         step = _compare(run.logits(optimised=False), run.logits(optimised=True), plain, run)
     except InputError as error:
         return not_comparable("logits", plain, run.name, str(error))
+
     if step.n_compared and any(n.op_type in _ROUNDING for n in run.model.onnx_model.graph.node):
         step = step.model_copy(update={"detail": f"{step.detail}; {_ROUNDS}"})
+
     return step
 
 
@@ -252,6 +264,7 @@ def _compare(expected: FloatArray, actual: FloatArray, reference: str, run: _Run
         return not_comparable(
             "logits", reference, candidate, f"outputs of shape {expected.shape} and {actual.shape}"
         )
+
     rows = len(expected)
     try:
         record = compare_logits(
@@ -262,8 +275,10 @@ def _compare(expected: FloatArray, actual: FloatArray, reference: str, run: _Run
         )
     except ModelError as error:
         return not_comparable("logits", reference, candidate, str(error))
+
     close = record.largest_difference <= TOLERANCE * float(np.abs(expected).max(initial=0))
     by_label = run.gives_logits
+
     return ParityStep(
         reference=reference,
         candidate=candidate,

@@ -24,16 +24,21 @@ def compare_codes(frozen: QuantizedModel, packed: QuantizedModel, *, candidate: 
     """
     what, reference = "integer codes", "frozen network"
     expected, actual = frozen.quantized(), packed.quantized()
+
     largest, first, detail = 0, "", "equal bit for bit"
     for name in dict.fromkeys([*expected, *actual]):
         left, right = expected.get(name), actual.get(name)
         if left is None or right is None or left.shape != right.shape:
             return not_comparable(what, reference, candidate, f"{name} is not the same tensor in both")
+
         difference = _largest_code_difference(left, right)
         largest = max(largest, difference)
+
+        # equal codes under different scales are different weights
         if not first and not left.equals(right):
             first = name
             detail = "codes differ" if difference else "codes agree; widths, scales or exact zeros do not"
+
     return ParityStep(
         reference=reference,
         candidate=candidate,
@@ -63,13 +68,16 @@ def compare_weights(
     left, right = _oriented_weights(expected), _oriented_weights(actual)
     if not left or not right:
         return not_comparable("weights", reference, candidate, f"{_summary(left)} beside {_summary(right)}")
+
     pairs = _pairs(left, right)
     if pairs is None:
         why = f"{_summary(left)} beside {_summary(right)}, and shapes differ"
         return not_comparable("weights", reference, candidate, why)
+
     differing = [(a, b) for a, b in pairs if not same_values(_native_float(left[a]), _native_float(right[b]))]
     gaps = {b: np.abs(left[a].astype(np.float64) - right[b].astype(np.float64)) for a, b in differing}
     total = sum(weight.size for weight in left.values())
+
     return ParityStep(
         reference=reference,
         candidate=candidate,

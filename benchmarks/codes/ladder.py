@@ -4,7 +4,7 @@ Every rung is the size of bytes that have been decoded again and compared; only 
 """
 
 import lzma
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -15,6 +15,7 @@ from modelpress.benchmarks.codes.optional import optional_module
 from modelpress.export.coding.byte_parts import PartReader, PartWriter
 from modelpress.export.coding.code_table import Counts
 from modelpress.export.coding.csr import Csr, csr_from_dense, csr_to_dense
+from modelpress.export.coding.symbol_runs import compiled_runs
 from modelpress.export.errors import ModelError
 from modelpress.export.press.encodings import (
     HUFFMAN_IDS,
@@ -34,6 +35,7 @@ from modelpress.export.press.encodings.huffman_blob import NO_SHARED
 from modelpress.export.press.encodings.kernel_mask import KernelMaskCoder
 from modelpress.export.press.encodings.levels import Levels, levels_of
 from modelpress.export.press.encodings.slab_coder import SlabCoder, count_levels
+from modelpress.export.press.reading import TensorUsage
 from modelpress.export.quantized import QuantizedTensor
 
 _CODERS: Mapping[str, type[SlabCoder]] = MappingProxyType(
@@ -84,16 +86,20 @@ def size_ladder(
     for name, tensor in tensors:
         rungs = {"float32": 4 * tensor.codes.size}
         rungs |= _plain_rungs(name, tensor) | _encodings(name, tensor)
+        # writer and reader learn alike from tensor to tensor, as in a file
         if mixed:
             if mixed_contexts.holds(tensor.spec):
                 blob = mixed_contexts.encode(tensor, writer)
                 rungs[MIXED] = _checked(name, tensor, MIXED_CONTEXTS, blob, reader)
             else:
+                # what mixed contexts cannot hold takes its next best form
                 rungs[MIXED] = min(rungs[form] for form in ("bit-packed", *_CODERS))
+
         rungs |= _general_compressors(name, tensor)
         ladders.append(TensorLadder(name, tensor.codes.size, rungs, entropies(tensor)))
         if on_tensor is not None:
             on_tensor(name)
+
     return ladders
 
 
@@ -106,6 +112,17 @@ def total_ladder(ladders: Iterable[TensorLadder]) -> TensorLadder:
             for key, size in parts.items():
                 sums[key] = sums.get(key, 0) + size
     return total
+
+
+def stored_ladder(stored: Sequence[TensorUsage]) -> dict[str, int]:
+    """All quantized tensors of an artifact in every form, and as the artifact stores them; empty without any."""
+    tensors = [(t.record.name, t.tensor) for t in stored if isinstance(t.tensor, QuantizedTensor)]
+    if not tensors:
+        return {}
+
+    total = total_ladder(size_ladder(tensors, mixed=compiled_runs() is not None))
+    as_stored = sum(t.record.n_bytes for t in stored if isinstance(t.tensor, QuantizedTensor))
+    return {**total.rungs, "as stored": as_stored}
 
 
 def _all_levels(tensor: QuantizedTensor) -> Levels:
@@ -121,6 +138,7 @@ def _narrow(levels: Levels) -> npt.NDArray[np.integer]:
 def _plain_rungs(name: str, tensor: QuantizedTensor) -> dict[str, int]:
     """Codes as they are, and compressed sparse rows as SciPy stores them, in the narrowest types."""
     codes = _narrow(_all_levels(tensor))
+    # a row of the matrix is an output channel
     rows = max(tensor.shape[0], 1)
     matrix = codes.reshape(rows, -1)
     csr = csr_from_dense(matrix, matrix != 0)
@@ -128,6 +146,7 @@ def _plain_rungs(name: str, tensor: QuantizedTensor) -> dict[str, int]:
     pointers = csr.indptr.astype(np.min_scalar_type(csr.data.size))
     restored = csr_to_dense(Csr(csr.data, columns.astype(np.int64), pointers.astype(np.int64), csr.shape))[0]
     _check(name, "CSR", np.array_equal(restored, matrix))
+
     return {"int codes": codes.nbytes, "CSR": csr.data.nbytes + columns.nbytes + pointers.nbytes}
 
 
@@ -136,10 +155,12 @@ def _encodings(name: str, tensor: QuantizedTensor) -> dict[str, int]:
     state = FileState()
     sizes = {"bit-packed": _checked(name, tensor, PACKED, packed.encode(tensor), state)}
     for rung, kind in _CODERS.items():
+        # without tables shared with other tensors: a rung is a tensor on its own
         plans = huffman_blob.survey(tensor, kind.candidates(tensor.spec))
         plan = min(plans, key=lambda p: p.n_bytes(NO_SHARED))
         blob = huffman_blob.write(tensor, plan, NO_SHARED)
         sizes[rung] = _checked(name, tensor, HUFFMAN_IDS[kind], blob, state)
+
     return sizes
 
 
@@ -158,6 +179,7 @@ def _general_compressors(name: str, tensor: QuantizedTensor) -> dict[str, int]:
     sizes = {}
     packed_xz = lzma.compress(data, preset=9 | lzma.PRESET_EXTREME)
     _check(name, "xz", lzma.decompress(packed_xz) == data)
+
     zstandard, brotli = optional_module("zstandard"), optional_module("brotli")
     if zstandard is not None:
         stream = zstandard.ZstdCompressor(level=19).compress(data)
@@ -165,17 +187,20 @@ def _general_compressors(name: str, tensor: QuantizedTensor) -> dict[str, int]:
             name, "zstd", zstandard.ZstdDecompressor().decompress(stream, max_output_size=len(data)) == data
         )
         sizes["zstd -19"] = len(stream)
+
     sizes["xz -9e"] = len(packed_xz)
     if brotli is not None:
         stream = brotli.compress(data, quality=11)
         _check(name, "brotli", brotli.decompress(stream) == data)
         sizes["brotli -q 11"] = len(stream)
+
     return sizes
 
 
 def entropies(tensor: QuantizedTensor) -> dict[str, int]:
     """Zero-order entropies in bytes: of the levels; of the gaps between nonzeros, and the nonzero levels."""
     levels = _all_levels(tensor)
+    # prepend -1: the gap before the first nonzero counts from the start
     positions = np.flatnonzero(levels)
     gaps = np.unique(np.diff(positions, prepend=-1), return_counts=True)[1]
     nonzero = count_levels(levels[positions]).entropy_bits()

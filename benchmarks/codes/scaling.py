@@ -62,8 +62,10 @@ class ScalePoint:
 
 def synthetic_weight(n_weights: int) -> QuantizedTensor:
     """A seeded 3x3 convolution weight of about that many entries: 4 bits, 70 % zeros, bell-shaped levels."""
+    # filled part by part, so that making it takes little memory beyond its own
     rows = max(round(n_weights / (_INPUTS * _TAPS)), 1)
     codes = np.empty(rows * _INPUTS * _TAPS, np.uint8)
+
     support = np.empty(codes.size, np.bool_)
     rng = np.random.default_rng(_SEED)
     for start in range(0, codes.size, _AT_ONCE):
@@ -72,6 +74,7 @@ def synthetic_weight(n_weights: int) -> QuantizedTensor:
         kept = rng.random(count, np.float32) > _SPARSITY
         drawn = np.clip(np.rint(7.5 + 3 * rng.standard_normal(count, np.float32)), 0, 15)
         support[part], codes[part] = kept, drawn.astype(np.uint8) * kept
+
     shape = (rows, _INPUTS, 3, 3)
     return QuantizedTensor(
         codes.reshape(shape),
@@ -82,20 +85,29 @@ def synthetic_weight(n_weights: int) -> QuantizedTensor:
     )
 
 
-def measure(direction: str, n_weights: int, effort: Effort) -> ScalePoint:
+def scale_point(direction: str, n_weights: int, effort: Effort) -> ScalePoint:
     """Measure one size in a fresh process.
 
     Raises:
         ModelError: The process failed.
     """
     done = subprocess.run(
-        [sys.executable, "-m", "modelpress.benchmarks.codes.scaling", direction, str(n_weights), effort],
+        [
+            sys.executable,
+            "-P",
+            "-m",
+            "modelpress.benchmarks.codes.scaling",
+            direction,
+            str(n_weights),
+            effort,
+        ],
         capture_output=True,
         text=True,
         check=False,
     )
     if done.returncode:
         raise ModelError(f"measuring {n_weights:,} weights failed: {done.stderr.strip().splitlines()[-1:]}")
+
     return ScalePoint(**json.loads(done.stdout))
 
 
@@ -109,16 +121,20 @@ def main() -> None:
             if direction == "encode"
             else _decode(Path(folder), n_weights, chosen)
         )
+
     print(json.dumps(asdict(point)))
 
 
 def _encode(folder: Path, n_weights: int, effort: Effort) -> ScalePoint:
     _write(folder, synthetic_weight(1 << 19), effort)  # compile, and load what is loaded once
     weight = synthetic_weight(n_weights)
+
     before = _resident(reset=True)
+    # the first run tells the memory, the best of all the time
     seconds, size = _timed(lambda: _write(folder, weight, effort))
     tensors = _n_bytes(weight) + size  # it is decoded again and compared
     seconds = min([seconds, *_again(lambda: _write(folder, weight, effort), seconds)])
+
     return ScalePoint.of(
         "encode", effort, weight, seconds=seconds, extra=_resident() - before - tensors, size=size
     )
@@ -132,16 +148,21 @@ def _decode(folder: Path, n_weights: int, effort: Effort) -> ScalePoint:
         "from modelpress.benchmarks.codes.scaling import _write, synthetic_weight; "
         "_write(Path(sys.argv[1]), synthetic_weight(int(sys.argv[2])), sys.argv[3])"
     )
+
+    # a small one first, to be loaded before memory counts: the first load compiles and imports
     small = folder / "small"
     small.mkdir()
     for where, count in ((small, 1 << 19), (folder, n_weights)):
-        subprocess.run([sys.executable, "-c", script, str(where), str(count), effort], check=True)
+        subprocess.run([sys.executable, "-P", "-c", script, str(where), str(count), effort], check=True)
+
     _load(small / "model.press")
+
     before = _resident(reset=True)
     seconds, weight = _timed(lambda: _load(path))
     size = path.stat().st_size
     extra = _resident() - before - _n_bytes(weight) - size
     seconds = min([seconds, *_again(lambda: _load(path), seconds)])
+
     return ScalePoint.of("decode", effort, weight, seconds=seconds, extra=extra, size=size)
 
 

@@ -80,9 +80,12 @@ def drawn_symbols(model: QuantizedModel, n_symbols: int) -> Symbols:
     for tensor in model.tensors.values():
         if isinstance(tensor, QuantizedTensor) and tensor.codes.size:
             total += count_levels(levels_of(tensor, grid_of(tensor), 0, tensor.codes.size))
+
     counts = total.trimmed().counts
     if not 0 < counts.size <= 256:
         raise InputError(f"{counts.size} different levels; expected quantized tensors with at most 256")
+
+    # drawn anew instead of repeated: zstandard would find the repetition
     chosen = np.random.default_rng(_SEED).choice(counts.size, size=n_symbols, p=counts / counts.sum())
     return chosen.astype(np.uint8)
 
@@ -100,6 +103,7 @@ def stream_speeds(
     contestants: dict[str, tuple[Callable[[], bytes], Callable[[bytes], Any]]] = {}
     if symbol_runs.compiled_runs() is not None:
         contestants["Huffman, compiled"] = encode, decode
+
     contestants["Huffman, NumPy"] = _with_numpy_alone(encode), _with_numpy_alone(decode)
     zstandard = optional_module("zstandard")
     if zstandard is not None:
@@ -108,6 +112,8 @@ def stream_speeds(
             lambda: zstandard.ZstdCompressor(level=3).compress(data),
             lambda stream: zstandard.ZstdDecompressor().decompress(stream, max_output_size=len(data)),
         )
+
+    # contestants take turns, so that a slow moment of the machine meets all of them
     best: dict[str, list[float]] = {name: [np.inf, np.inf] for name in contestants}
     sizes: dict[str, int] = {}
     for _ in range(rounds):
@@ -118,8 +124,10 @@ def stream_speeds(
             best[name][1] = min(best[name][1], seconds)
             if not np.array_equal(np.frombuffer(restored, np.uint8), symbols):
                 raise ModelError(f"{name}: the stream does not decode to its symbols")
+
             if on_round is not None:
                 on_round(name)
+
     megabytes = symbols.size / 1e6
     return [
         StreamSpeed(name, sizes[name], megabytes / encoding, megabytes / decoding)
@@ -135,14 +143,17 @@ def mixed_context_speed(model: QuantizedModel, *, rounds: int) -> tuple[float, f
     """
     tensors = [t for t in model.tensors.values() if isinstance(t, QuantizedTensor)]
     n_weights = sum(t.codes.size for t in tensors)
+
     best = [np.inf, np.inf]
     for _ in range(rounds):
         seconds, blobs = _timed(partial(_encode_mixed, tensors))
         best[0] = min(best[0], seconds)
+
         seconds, restored = _timed(partial(_decode_mixed, tensors, blobs))
         best[1] = min(best[1], seconds)
         if not all(t.equals(r) for t, r in zip(tensors, restored, strict=True)):
             raise ModelError("mixed contexts do not decode to the tensors")
+
     return n_weights / best[0] / 1e6, n_weights / best[1] / 1e6
 
 
@@ -159,6 +170,7 @@ def load_times(
     """
     onnx_file = folder / "float32.onnx"
     write_onnx(onnx_file, model, flavour="float")
+
     ways: dict[str, tuple[Path, Callable[[Path], Any]]] = {
         "float32 ONNX file": (onnx_file, lambda path: open_session(path.read_bytes(), threads=1))
     }
@@ -166,14 +178,16 @@ def load_times(
         path = folder / f"{effort}.press"
         write_artifact(path, model, effort=effort)
         ways[f"artifact, effort {effort}"] = path, _load_artifact
+
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(rounds + 1):
         for name, (path, load) in ways.items():
             elapsed, _ = _timed(partial(load, path))
-            if turn:
+            if turn:  # the first one compiles and warms up
                 seconds[name].append(elapsed)
             if on_round is not None:
                 on_round(name)
+
     reference = median(next(iter(seconds.values())))
     return [
         LoadTime(name, path.stat().st_size, 1e3 * median(seconds[name]), median(seconds[name]) / reference)

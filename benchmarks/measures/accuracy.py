@@ -25,6 +25,7 @@ def is_right(logits: Logits, labels: Labels, *, k: int = 1) -> npt.NDArray[np.bo
         [True, True]
     """
     own = np.take_along_axis(logits, labels[:, None], axis=1)
+    # argmax takes the first of equal logits; so does this, for every k
     earlier = np.arange(logits.shape[1]) < labels[:, None]
     larger = (logits > own) | ((logits == own) & earlier)
     return np.asarray(np.count_nonzero(larger, axis=1) < k)
@@ -95,9 +96,12 @@ def classify(session: ort.InferenceSession, images: npt.NDArray[np.float32]) -> 
     """
     if not len(images):
         raise InputError("the data set holds no images to measure the accuracy on")
+
     first = (single_input(session).shape or [None])[0]
     if not isinstance(first, int) or first < 1:
         return run_batched(session, images, batch=_BATCH)
+
+    # a fixed batch is filled up with the last image, whose extra logits are dropped
     missing = -len(images) % first
     filled = np.concatenate([images, np.repeat(images[-1:], missing, axis=0)]) if missing else images
     return run_batched(session, filled, batch=first)[: len(images)]

@@ -96,10 +96,12 @@ def measure_latency(
     turns: list[list[Turn]] = [[] for _ in contestants]
     order = list(range(len(contestants)))
     for turn in range(rounds):
+        # another file begins each round, so that none always follows the same one
         first = turn % len(order)
         for index in order[first:] + order[:first]:
             turns[index].append(_take_turn(contestants[index], threads))
             on_round(contestants[index].path)
+
     return turns
 
 
@@ -107,6 +109,7 @@ def _take_turn(contestant: Contestant, threads: Sequence[int]) -> Turn:
     feeds = {batch: [asdict(feed) for feed in feeds] for batch, feeds in contestant.plan.feeds.items()}
     job = {"path": str(contestant.path), "threads": list(dict.fromkeys(threads)), "feeds": feeds}
     found = run_worker("modelpress.benchmarks.measures.latency_worker", contestant.path, job)
+
     return Turn(
         found["session_ns"],
         found["first_inference_ns"],
@@ -125,6 +128,7 @@ def _summary(setting: Setting, rounds: list[list[int]]) -> LatencyRecord:
     ms = np.concatenate(rounds) / 1e6
     p50, p90, p95, p99 = (float(value) for value in np.percentile(ms, (50, 90, 95, 99)))
     mean = float(ms.mean())
+
     return LatencyRecord(
         batch=batch,
         threads=threads,

@@ -45,10 +45,11 @@ def start_runtime() -> None:
     )
     model = helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 13)])
     feed = Feed("x", "float32", (1,))
+
     open_session(bytes(model.SerializeToString()), threads=1).run(None, {"x": feed.array()})
 
 
-def measure(job: dict[str, Any]) -> dict[str, Any]:
+def take_turn(job: dict[str, Any]) -> dict[str, Any]:
     """Carry out a job: ``path``, ``threads`` and, by batch size, the ``feeds``; nanoseconds and bytes.
 
     Raises:
@@ -56,14 +57,19 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
     """
     path, threads = Path(job["path"]), sorted(job["threads"])
     feeds = {int(batch): [Feed(**feed) for feed in feeds] for batch, feeds in job["feeds"].items()}
+
+    # what every process pays once is no cost of this file: the runtime's start, and a cold disk
     start_runtime()
     path.read_bytes()
+
     smallest = min(feeds)
     arrays = _arrays(feeds[smallest])
+
     before = highest_memory(reset=True)
     session_ns, session = timed(lambda: load_session(path, threads=threads[0], spinning=False))
     first_ns, _ = timed(guarded(partial(session.run, None, arrays), f"batch {smallest}"))
     del session
+
     settings = []
     for n_threads in threads:
         session = load_session(path, threads=n_threads, spinning=False)
@@ -71,6 +77,7 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
             call = guarded(partial(session.run, None, _arrays(feeds[batch])), f"batch {batch}")
             settings.append([batch, n_threads, time_calls(call)])
         del session, call  # the call holds its session, and two of them would count twice in memory
+
     highest = highest_memory()
     return {
         "session_ns": session_ns,
@@ -110,12 +117,15 @@ def time_calls(call: Callable[[], object]) -> list[int]:
     while calls < _WARM_UP_CALLS or time.perf_counter() < warm:
         call()
         calls += 1
+
+    # no collection may fall into a timed call
     gc.collect()
     gc.disable()
     samples: list[int] = []
     end = time.perf_counter() + _MIN_SECONDS
     while len(samples) < _MIN_CALLS or time.perf_counter() < end:
         samples.append(timed(call)[0])
+
     gc.enable()
     return samples
 
@@ -131,4 +141,4 @@ def main(work: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
 
 
 if __name__ == "__main__":
-    main(measure)
+    main(take_turn)

@@ -13,14 +13,18 @@ def highest_memory(*, reset: bool = False) -> int | None:
     """
     if reset:
         with suppress(OSError):
+            # 5: the kernel counts the peak from now on
             Path("/proc/self/clear_refs").write_text("5")
+
     status = Path("/proc/self/status")
     if status.is_file():  # what getrusage reports on Linux may be the parent's
         lines = status.read_text().splitlines()
         return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM")), None)
+
     try:
         import resource
     except ImportError:  # Windows
         return None
+
     highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return highest if sys.platform == "darwin" else 1024 * highest

@@ -62,6 +62,7 @@ def balanced_choice(labels: npt.NDArray[np.int64], n_classes: int) -> npt.NDArra
     each, rest = divmod(N_SAMPLES, n_classes)
     if rest:
         raise InputError(f"{N_SAMPLES} samples cannot be shared out evenly among {n_classes} classes")
+
     rng = np.random.default_rng(_SEED)
     chosen = []
     for label in range(n_classes):
@@ -71,6 +72,7 @@ def balanced_choice(labels: npt.NDArray[np.int64], n_classes: int) -> npt.NDArra
                 f"class {label} has {len(positions)} test images; the profile takes {each} of each class"
             )
         chosen.append(rng.choice(positions, each, replace=False))
+
     return np.sort(np.concatenate(chosen))
 
 
@@ -105,6 +107,7 @@ def measure_profile(
     with TemporaryDirectory() as folder:
         file = Path(folder) / "samples.npy"
         np.save(file, samples.images)
+
         for turn in range(passes):
             first = turn % len(order)
             for index in order[first:] + order[:first]:
@@ -113,6 +116,7 @@ def measure_profile(
                     run_worker("modelpress.benchmarks.measures.single_stream", paths[index], job)
                 )
                 on_pass(paths[index])
+
     return ProfileRecord(
         name=MLPERF_TINY,
         label=LABEL,
@@ -128,6 +132,7 @@ def measure_profile(
 def _entry(name: str, results: list[dict[str, Any]], samples: Samples) -> ProfileEntry:
     nanoseconds = [sample for result in results for sample in result["samples_ns"]]
     middle = median(nanoseconds)
+
     entry = ProfileEntry(
         path=name,
         p50_ms=middle / 1e6,
@@ -138,6 +143,7 @@ def _entry(name: str, results: list[dict[str, Any]], samples: Samples) -> Profil
         n = len(samples.labels)
         entry.top1 = float(np.mean(np.asarray(results[0]["classes"]) == samples.labels))
         entry.top1_interval = wilson_interval(entry.top1, n)
+
     return entry
 
 
@@ -151,12 +157,15 @@ def stream(job: dict[str, Any]) -> dict[str, Any]:
     start_runtime()
     session = load_session(Path(job["path"]), threads=1, spinning=False)
     name = single_input(session).name
+
     calls = [
         guarded(partial(session.run, None, {name: images[i : i + 1]}), f"image {i}")
         for i in range(len(images))
     ]
+    # they are timed again below: the profile counts every sample
     for call in calls[:_WARM_UP]:
         call()
+
     results = [timed(call) for call in calls]
     return {
         "samples_ns": [nanoseconds for nanoseconds, _ in results],

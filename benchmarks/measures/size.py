@@ -1,24 +1,30 @@
-"""Where the bytes of an artifact are, and what other encodings would have taken."""
+"""Where the bytes of an artifact are."""
 
 from collections import Counter
+from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
 
-from modelpress.benchmarks.codes.ladder import size_ladder, total_ladder
 from modelpress.benchmarks.measures.sparsity import sparsity_of
 from modelpress.benchmarks.records import LayerRecord, SizeRecord
-from modelpress.export.coding.symbol_runs import compiled_runs
 from modelpress.export.press.reading import Artifact, TensorUsage
 from modelpress.export.quantized import QuantizedTensor, dense_array
 
 _BINS = 41
 
 
-def size_record(artifact: Artifact, stored: list[TensorUsage]) -> SizeRecord:
-    """Account for every byte of a file, `stored` being its decoded tensors."""
+def size_record(artifact: Artifact, stored: list[TensorUsage], *, ladder: Mapping[str, int]) -> SizeRecord:
+    """Account for every byte of a file.
+
+    Args:
+        artifact: The file.
+        stored: Its decoded tensors.
+        ladder: What other forms would take; see `codes.ladder.stored_ladder`.
+    """
     quantized = [t for t in stored if isinstance(t.tensor, QuantizedTensor)]
     parts: Counter[str] = sum((t.parts for t in quantized), Counter())
+
     return SizeRecord(
         payload=parts["payload"],
         tables=parts["tables"] + artifact.table_bytes,
@@ -28,7 +34,7 @@ def size_record(artifact: Artifact, stored: list[TensorUsage]) -> SizeRecord:
         directory=artifact.directory_bytes,
         graph=artifact.graph_bytes,
         frame=artifact.frame_bytes,
-        ladder=_ladder(quantized),
+        ladder=dict(ladder),
     )
 
 
@@ -39,34 +45,27 @@ def layer_record(name: str, weight: npt.NDArray[np.generic], stored: TensorUsage
     )
     if stored is None:
         return record
+
     record.encoding = stored.encoding_name
     record.stored_bytes = stored.record.n_bytes
     record.parts = dict(stored.parts)
+    # zeros are left out: one bar of them would hide all others
     values = np.asarray(dense_array(stored.tensor), np.float64)
     counts, edges = np.histogram(values[values != 0], bins=_BINS)
     record.bin_counts, record.bin_edges = counts.tolist(), edges.tolist()
+
     if isinstance(stored.tensor, QuantizedTensor):
         record.bits = stored.tensor.bits
         record.grid, record.grid_counts = _grid_use(stored.tensor)
+
     return record
-
-
-def _ladder(stored: list[TensorUsage]) -> dict[str, int]:
-    """All quantized tensors in every form, and as this file stores them."""
-    tensors = [(t.record.name, t.tensor) for t in stored if isinstance(t.tensor, QuantizedTensor)]
-    if not tensors:
-        return {}
-    total = total_ladder(size_ladder(tensors, mixed=compiled_runs() is not None))
-    return {
-        **total.rungs,
-        "as stored": sum(t.record.n_bytes for t in stored if t.record.name in dict(tensors)),
-    }
 
 
 def _grid_use(tensor: QuantizedTensor) -> tuple[list[float], list[int]]:
     """Grid values, none where every channel has its own, and how many nonzero weights sit on each code."""
     low, high = tensor.code_range
     counts = np.bincount(tensor.codes[tensor.nonzero].astype(np.int64) - low, minlength=high - low + 1)
+    # grids of channels differ, so codes can be counted together but values cannot
     if np.ndim(tensor.scale):
         return [], counts.tolist()
     codes = np.arange(low, high + 1)

@@ -62,9 +62,11 @@ def compare_rounds(
         >>> round(twice.ratio, 3), twice.verdict
         (0.5, 'faster')
     """
+    # ratios are averaged as logarithms, so that a:b and b:a give reciprocal results
     logs = [log(median(ours) / median(reference)) for reference, ours in zip(baseline, this, strict=True)]
     interval = mean_interval(logs) if len(logs) >= _MIN_ROUNDS else None
     ratios = None if interval is None else (exp(interval[0]), exp(interval[1]))
+
     return VerdictRecord(
         batch=batch,
         threads=threads,

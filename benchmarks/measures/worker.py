@@ -30,6 +30,7 @@ def run_worker(module: str, path: Path, job: dict[str, Any], *, timeout_s: float
     Raises:
         ModelpressError: The worker failed, died, or took too long; the file is named.
     """
+    # -P: packages in the folder of the user are not taken for ours
     command = [sys.executable, "-P", "-m", module, json.dumps(job)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
@@ -37,8 +38,10 @@ def run_worker(module: str, path: Path, job: dict[str, Any], *, timeout_s: float
         raise ModelpressError(
             f"{path}: timing took longer than {timeout_s:g} s; use smaller batches (--batch)"
         ) from error
+
     if done.returncode:
         raise ModelpressError(f"{path}: timing failed: {_reason(done)}")
+
     try:
         return json.loads(done.stdout.splitlines()[-1])  # whatever a library may have printed comes before
     except (IndexError, ValueError) as error:

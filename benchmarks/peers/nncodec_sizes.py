@@ -62,18 +62,22 @@ def main(arguments: list[str] | None = None) -> None:
         "codes", nargs="+", type=Path, metavar="CODES.npz", help="one integer array per layer"
     )
     parser.add_argument("--json", type=Path, metavar="OUT.json", help="where to write the full record")
+
     options = parser.parse_args(arguments)
     try:
         inputs = {path: read_codes(path) for path in options.codes}
         if options.json and not options.json.parent.is_dir():
             raise PeerError(f"{options.json.parent}: no such folder to write {options.json.name} into")
+
         _require("nncodec.nn")
         record: dict[str, Any] = {**describe_tools(), "checked": CHECKED, "files": []}
         print(_row("file", TOOLS))
+
         for path, layers in inputs.items():
-            measured = measure(path, layers)
+            measured = peer_sizes(path, layers)
             record["files"].append(measured)
             print(_row(path.name, [measured["bytes"][tool] for tool in TOOLS]), flush=True)
+
         if options.json:
             options.json.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     except (PeerError, OSError) as error:
@@ -90,11 +94,12 @@ def describe_tools() -> dict[str, Any]:
     }
 
 
-def measure(path: Path, layers: dict[str, Codes]) -> dict[str, Any]:
+def peer_sizes(path: Path, layers: dict[str, Codes]) -> dict[str, Any]:
     """One file under every tool; each result is decoded again and compared."""
     text = dense_bytes(layers)
     file_bytes, speed = nncodec_file(layers)
     tuned = {name: tune_layer(name, codes) for name, codes in layers.items()}
+
     return {
         "file": path.name,
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
@@ -124,6 +129,7 @@ def read_codes(path: Path) -> dict[str, Codes]:
     """
     if not path.is_file():
         raise PeerError(f"{path}: no such file")
+
     try:
         stored = np.load(path, allow_pickle=False)
         if not isinstance(stored, np.lib.npyio.NpzFile):
@@ -132,8 +138,10 @@ def read_codes(path: Path) -> dict[str, Codes]:
             layers = {name: _checked(f"{path}: {name}", stored[name]) for name in stored.files}
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
         raise PeerError(f"{path}: not a readable .npz of integer arrays ({error})") from error
+
     if not layers:
         raise PeerError(f"{path}: holds no array; expected one per layer")
+
     return layers
 
 
@@ -142,10 +150,12 @@ def _checked(where: str, codes: npt.NDArray[Any]) -> Codes:
         raise PeerError(f"{where}: expected integer codes, got {codes.dtype}")
     if codes.ndim == 0 or codes.size == 0:
         raise PeerError(f"{where}: expected at least one code in at least one dimension, got {codes.shape}")
+
     bounds = np.iinfo(np.int16)
     low, high = int(codes.min()), int(codes.max())
     if low < bounds.min or high > bounds.max:
         raise PeerError(f"{where}: codes {low}..{high} are outside {bounds.min}..{bounds.max}")
+
     return np.ascontiguousarray(codes, np.int32)
 
 
@@ -176,9 +186,11 @@ def nncodec_file(layers: dict[str, Codes]) -> tuple[int, dict[str, float]]:
         if len(written) != 1:
             raise PeerError(f"NNCodec was expected to write one file, got {[p.name for p in written]}")
         stream = written[0].read_bytes()
+
     decode_s, decoded = _fastest(lambda: nn.decode(bytearray(stream)))
     _compare(layers, decoded)
     megabytes = sum(codes.size for codes in layers.values()) / 1e6
+
     return len(stream), {
         "encode_s": encode_s,
         "decode_s": decode_s,
@@ -228,6 +240,7 @@ def candidates(codes: Codes) -> Iterator[CoderSettings]:
     largest = int(np.abs(codes).max())
     rows = codes.reshape(len(codes), -1)  # (out, in * kh * kw)
     matrix = min(rows.shape) > 1  # the coder scans anything else row by row
+
     skip = (False, True) if matrix and not rows.any(axis=1).all() else (False,)
     lengths = [n for n in _UNARY_LENGTHS if n <= largest + 2] or [1]
     for row_skip, bounded, scan_order, optimised, length in itertools.product(
@@ -262,6 +275,7 @@ def decode_layer(cabac: Any, payload: bytes, codes: Codes, how: CoderSettings) -
     decoder = _decoder(cabac, stream, how)
     if len(entry_points):
         decoder.setEntryPoints(entry_points)
+
     restored.fill(0)
     decoder.decodeLayer(*arguments)
     return restored

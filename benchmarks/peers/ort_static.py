@@ -52,12 +52,14 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--batch", type=int, default=64, help="inputs run at a time")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="INT8.onnx")
+
     options = parser.parse_args(arguments)
     try:
         inputs = read_inputs(options.calibration_data)
         quantize(options.model, options.output, inputs, batch=options.batch)
     except (PeerError, OSError) as error:
         sys.exit(f"ort_static: {error}")
+
     print(f"{options.output}: {options.output.stat().st_size:,} bytes, {len(inputs):,} calibration inputs")
 
 
@@ -88,6 +90,7 @@ def quantize(model: Path, output: Path, inputs: npt.NDArray[np.float32], *, batc
         with tempfile.TemporaryDirectory() as folder:
             prepared = Path(folder) / "prepared.onnx"
             quant_pre_process(str(model), str(prepared))
+
             quantize_static(
                 str(prepared),
                 str(output),

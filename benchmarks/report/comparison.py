@@ -72,6 +72,7 @@ def run_names(paths: Sequence[Path]) -> list[str]:
     twice = [str(path) for path, n in Counter(resolved).items() if n > 1]
     if twice:
         raise InputError(f"{twice[0]} is given twice; give each results file once")
+
     choices = ([path.parent.name for path in resolved], [path.stem for path in paths])
     return next(
         (names for names in choices if len(set(names)) == len(names) and all(names)), list(map(str, paths))
@@ -95,6 +96,8 @@ _Member = tuple[Run, ModelRecord]
 def _groups(runs: Sequence[Run]) -> Iterator[list[_Member]]:
     headlines = [(run, run.headline) for run in runs]
     yield headlines
+
+    # a group that only repeats the first one says nothing new
     shown = {(run.name, model.path) for run, model in headlines}
     names = dict.fromkeys(model.path for run in runs for model in run.results.models)
     for name in names:
@@ -106,6 +109,7 @@ def _groups(runs: Sequence[Run]) -> Iterator[list[_Member]]:
 def _row(member: _Member, reference: _Member, *, first: bool) -> Row:
     (run, model), (_, other) = member, reference
     here, there = _common_latency(model, other)
+
     return {
         "path": f"{run.name} / {model.path}",
         "starts_group": "yes" if first else "",
@@ -153,6 +157,7 @@ def _common_latency(
     """Both at the smallest setting that both ran; where there is none, the model's own smallest and nothing."""
     theirs = {_setting(record): record for record in other.latency}
     ours = {_setting(record): record for record in model.latency}
+    # the smallest setting is the one that tables show
     common = min(ours.keys() & theirs.keys(), default=None)
     return (headline_latency(model), None) if common is None else (ours[common], theirs[common])
 
@@ -171,9 +176,12 @@ def warnings(runs: Sequence[Run]) -> list[str]:
             "The runs were measured one after the other: what slowed the machine meanwhile is in their latency "
             "ratios. Measure files in one run (modelpress bench FILE…) for a verdict."
         )
+
+    # names are not enough: a data set may have been cut
     images = {(run.results.dataset.get("name"), run.results.dataset.get("fingerprint")) for run in runs}
     if len(images) > 1:
         found.append("Accuracies of these runs are not comparable: they were measured on different images.")
+
     return found
 
 

@@ -39,9 +39,11 @@ def trade_off_figures(results: Results) -> Iterator[ReportFigure]:
     models = [model for model in results.models if model.top1 is not None]
     if len(models) < 2:
         return
+
     names = [model.path for model in models]
     labels = _labels(names)
     key = () if labels[0] != "1" else tuple(names)
+
     points = [
         plots.Point(label, model.size_bytes, model.top1 or 0.0, model.top1_interval)
         for label, model in zip(labels, models, strict=True)
@@ -56,6 +58,7 @@ def trade_off_figures(results: Results) -> Iterator[ReportFigure]:
         ),
         key,
     )
+
     against_latency = _accuracy_against_latency(results, models, labels)
     if against_latency:
         title, svg, caption, alt = against_latency
@@ -69,8 +72,11 @@ def _accuracy_against_latency(
     latencies = [record for model in models if (record := latency_at(model, setting)) is not None]
     if setting is None or len(latencies) < len(models):
         return None
+
     where = f"batch {setting.batch}, {thread_count(setting.threads)}"
     verdicts = [verdict_at(model, setting) for model in models]
+
+    # ratios within rounds are sharper than medians, but only if every file has one
     judged = all(
         v is not None or model is results.models[0] for v, model in zip(verdicts, models, strict=True)
     )
@@ -80,6 +86,7 @@ def _accuracy_against_latency(
         interval = verdict.ratio_interval if judged and verdict else None
         points.append(plots.Point(label, x, model.top1 or 0.0, model.top1_interval, interval))
         values.append((model.path, f"{percent(model.top1, digits=2)}, {x:.2f}{'x' if judged else ' ms'}"))
+
     label = f"latency ratio to the baseline, {where}" if judged else f"median latency, milliseconds, {where}"
     return (
         "Accuracy against latency",
@@ -125,6 +132,7 @@ def latency_figures(models: Sequence[ModelRecord]) -> Iterator[ReportFigure]:
     setting = headline_latency(models[0])
     if setting is None:
         return
+
     where = f"batch {setting.batch}, {thread_count(setting.threads)}"
     yield ReportFigure(
         f"Latency, {where}",
@@ -132,6 +140,7 @@ def latency_figures(models: Sequence[ModelRecord]) -> Iterator[ReportFigure]:
         "Median per image, written at the right; whiskers reach the 90th percentile. Grey is the baseline.",
         f"Median latency of every file at {where}; the figures are in the table of latencies",
     )
+
     if any(model.verdicts for model in models):
         yield ReportFigure(
             "Faster or slower than the baseline",
@@ -147,6 +156,8 @@ def sparsity_figures(models: Sequence[ModelRecord]) -> Iterator[ReportFigure]:
     for model in models:
         if model.sparsity:
             groups.setdefault(tuple(layer.sparsity for layer in model.layers), []).append(model)
+
+    # flavours of one artifact have the same zeros, and would draw the same figure
     for members in list(groups.values())[:_MOST_SPARSITY_FIGURES]:
         total = members[0].sparsity or 0.0
         yield ReportFigure(

@@ -82,12 +82,14 @@ def place_boxes(
         [(69.0, 50.0)]
     """
     placing = _Placing(list(anchors), list(sizes), within, unit)
+    # a label placed late may have taken the best place of an early one
     for _ in range(_PASSES):
         before = list(placing.boxes)
         for k in range(len(anchors)):
             placing.place(k)
         if placing.boxes == before:
             break
+
     return [box.centre for box in placing.boxes if box is not None]
 
 
@@ -105,11 +107,14 @@ class _Placing:
         for n, box in enumerate(self.boxes):
             if n != k and box is not None:
                 obstacles += [box, *self._line(box, self.anchors[n])]
+
         best, least = None, float("inf")
         for radius, box in self._candidates(k):
             far = radius * _COST_OF_DISTANCE
+            # candidates come nearest first, and distance alone may already cost too much
             if far < least and (cost := far + self._faults(box, k, obstacles)) < least:
                 best, least = box, cost
+
         self.boxes[k] = best
 
     def _candidates(self, k: int) -> Iterator[tuple[float, Box]]:
@@ -117,8 +122,10 @@ class _Placing:
         (x, y), (width, height) = self.anchors[k], self.sizes[k]
         for radius in _RADII:
             for step in range(_DIRECTIONS):
+                # right of the point first, then alternately above and below
                 angle = 2 * pi * ((step + 1) // 2) / _DIRECTIONS * (1 if step % 2 else -1)
                 across, up = cos(angle), sin(angle)
+
                 yield (
                     radius,
                     _box(
@@ -139,6 +146,7 @@ class _Placing:
         others = (other for other in self.anchors if other != anchor)
         doubtful = not line and any(_distance(box, other) < own for other in others)
         hidden = bool(line) and box.left < anchor[0] < box.right  # behind the line of an interval
+
         return 100.0 * (not box.inside(self.within)) + 10.0 * covered + 3.0 * crossed + doubtful + hidden
 
     def _line(self, box: Box, anchor: Point) -> list[Box]:
@@ -174,13 +182,17 @@ def place_labels(axes: Axes, labels: Sequence[str], points: Sequence[Point]) -> 
     renderer = canvas.get_renderer()
     unit = figure.dpi / 72
     area = axes.get_window_extent(renderer)
+
+    # drawn once to learn how much room each takes, and drawn again in its place
     texts = [axes.text(0, 0, label, fontsize=_FONT) for label in labels]
     extents = [text.get_window_extent(renderer) for text in texts]
     for text in texts:
         text.remove()
+
     sizes = [(extent.width + 3 * unit, extent.height + 2 * unit) for extent in extents]
     anchors = [(float(x), float(y)) for x, y in axes.transData.transform(points)]
     within = Box(area.x0, area.y0, area.x1, area.y1)
+
     centres = place_boxes(anchors, sizes, within, unit=unit)
     for label, point, anchor, centre, size in zip(labels, points, anchors, centres, sizes, strict=True):
         offset = (centre[0] - anchor[0], centre[1] - anchor[1])

@@ -88,11 +88,13 @@ def render_report(results: Sequence[Results], names: Sequence[str] = ()) -> str:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("modelpress.benchmarks", "report"),
         autoescape=True,
+        # a misspelt name in the template is an error, no gap in the page
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+
     runs = _runs(results, names)
     several = len(runs) > 1
     views = [{"name": run.name if several else "", **_run_view(run.results)} for run in runs]
@@ -101,6 +103,7 @@ def render_report(results: Sequence[Results], names: Sequence[str] = ()) -> str:
         comparison=_comparison_view(runs) if several else None,
         runs=views,
     )
+
     return page.lstrip()
 
 
@@ -166,6 +169,7 @@ def _title(results: Results) -> str:
         if len(names) > _MOST_IN_TITLE:
             return f"Benchmark of {names[0]} and {len(names) - 1} other files"
         return f"Benchmark of {', '.join(names)}"
+
     sparsity = headline_model(results).sparsity
     zeros = "" if sparsity is None else f"{100 * sparsity:.1f} % zeros, "
     return f"{arch} on {dataset}: {zeros}{bits}-bit weights"
@@ -190,6 +194,7 @@ def _cards(results: Results, packed: ModelRecord) -> Iterator[Row]:
         if packed is not baseline
         else "on disk",
     }
+
     if packed.top1 is not None and baseline.top1 is not None:
         change = (
             f"{100 * (packed.top1 - baseline.top1):+.2f} points against {percent(baseline.top1, digits=2)}"
@@ -199,12 +204,14 @@ def _cards(results: Results, packed: ModelRecord) -> Iterator[Row]:
             "value": percent(packed.top1, digits=2),
             "detail": change if packed is not baseline else f"of {packed.n_images:,} test images",
         }
+
     if packed.sparsity is not None:
         yield {
             "label": "weights that are 0",
             "value": percent(packed.sparsity, digits=1),
             "detail": f"of {sum(layer.weights for layer in packed.layers):,}",
         }
+
     yield from _latency_cards(results, packed)
 
 
@@ -212,6 +219,7 @@ def _latency_cards(results: Results, packed: ModelRecord) -> Iterator[Row]:
     latency, reference = headline_latency(packed), headline_latency(results.models[0])
     if latency is None or reference is None:
         return
+
     yield {
         "label": f"latency, batch {latency.batch}",
         "value": f"{latency.p50_ms:.2f} ms",
@@ -219,6 +227,7 @@ def _latency_cards(results: Results, packed: ModelRecord) -> Iterator[Row]:
     }
     judged = [(v, model) for model in results.models if (v := verdict_at(model, latency)) is not None]
     best, fastest = min(judged, key=lambda pair: pair[0].ratio, default=(None, packed))
+    # only a verdict makes a claim; a ratio alone may be noise
     if best is not None and fastest is not packed and best.verdict == "faster":
         yield {"label": "fastest, latency", "value": f"{best.ratio:.2f}x", "detail": fastest.path}
 
@@ -228,11 +237,13 @@ def _beside_baseline(
 ) -> str:
     if packed is results.models[0]:
         return "median"
+
     verdict = verdict_at(packed, latency)
     if verdict is not None:
         return f"{verdict_text(verdict)}, against {reference.p50_ms:.2f} ms"
     if (latency.batch, latency.threads) != (reference.batch, reference.threads):
         return f"median; the baseline ran batch {reference.batch}"
+
     return f"{latency.p50_ms / reference.p50_ms:.2f}x of {reference.p50_ms:.2f} ms (medians)"
 
 
@@ -251,7 +262,9 @@ def _file_headings(results: Results) -> dict[str, str]:
         "memory": "peak memory",
         "top5": "top-5",
     }
+    # a column of dashes tells nothing
     rows = file_rows(results)
+
     return {
         key: title
         for key, title in headings.items()
@@ -263,6 +276,7 @@ def _profile_view(results: Results) -> dict[str, Any] | None:
     profile = results.profile
     if profile is None:
         return None
+
     return {
         "name": profile.name,
         "label": profile.label,
@@ -279,12 +293,14 @@ def _audit_views(models: Sequence[ModelRecord]) -> Iterator[dict[str, Any]]:
         audit = model.audit
         if audit is None:
             continue
+
         same = (group for group in groups if _runs_alike(group[0][1], audit))
         group = next(same, None)
         if group is None:
             groups.append([(model.path, audit)])
         else:
             group.append((model.path, audit))
+
     for group in groups:
         first = group[0][1]
         yield {

@@ -83,7 +83,8 @@ def sparsity_per_layer(layers: list[LayerRecord], total: float) -> str:
         axes.axhline(
             100 * total, color=RED, linewidth=1.5, linestyle="--", label=f"all layers: {100 * total:.1f} %"
         )
-        axes.set_ylim(0, 112)
+
+        axes.set_ylim(0, 112)  # above 100 there is room for the legend
         axes.set_yticks(range(0, 101, 20))
         axes.set_xlabel("convolution or linear layer, in network order")
         axes.set_ylabel("weights that are exactly 0, %")
@@ -112,11 +113,13 @@ def latency_bars(models: list[ModelRecord], batch: int, threads: int) -> str:
         axes.errorbar(
             p50, rows, xerr=[[0.0] * len(p50), above], fmt="none", ecolor=INK, elinewidth=1, capsize=2
         )
+
         axes.set_xlim(0, 1.3 * max(x + whisker for x, whisker in zip(p50, above, strict=True)))
         for row, x in enumerate(p50):
             axes.text(
                 1, row, f"{x:#.3g}", transform=axes.get_yaxis_transform(), ha="right", va="center", fontsize=9
             )
+
         axes.set_xlabel("milliseconds per image")
 
     return svg(draw, height=0.9 + 0.34 * len(found))
@@ -133,6 +136,7 @@ def latency_ratios(models: list[ModelRecord]) -> str:
         axes.axvline(1, color=INK, linewidth=1)
         for row in range(1, len(judged)):
             axes.axhline(row - 0.5, color="#E5E8EC", linewidth=0.8)
+
         for k, setting in enumerate(settings):
             points = [
                 (row, verdict)
@@ -141,6 +145,7 @@ def latency_ratios(models: list[ModelRecord]) -> str:
                 if (verdict.batch, verdict.threads) == setting
             ]
             offset = (k - (len(settings) - 1) / 2) * spread
+
             _points_with_intervals(
                 axes,
                 [verdict.ratio for _, verdict in points],
@@ -150,11 +155,13 @@ def latency_ratios(models: list[ModelRecord]) -> str:
                 marker=MARKERS[k % len(MARKERS)],
                 label=f"batch {setting[0]}, {setting[1]} thread{'s' * (setting[1] > 1)}",
             )
+
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]))
         axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xlabel("latency ratio to the baseline")
+
         axes.figure.legend(loc="outside upper right", ncols=2, fontsize=8)
 
     rows = len(judged) * max(0.34, 0.13 * len(settings))
@@ -177,9 +184,11 @@ def _points_with_intervals(
     for interval, height in zip(x_intervals, y, strict=False):
         if interval is not None:
             axes.plot(interval, (height, height), **lines)
+
     for interval, place in zip(y_intervals, x, strict=False):
         if interval is not None:
             axes.plot((place, place), interval, **lines)
+
     axes.scatter(x, y, s=26, c=colour, marker=marker, label=label, zorder=3)
 
 
@@ -207,6 +216,7 @@ def accuracy_against(points: list[Point], x_label: str, *, logarithmic: bool) ->
         x, y = [point.x for point in points], [100 * point.top1 for point in points]
         if logarithmic:
             axes.set_xscale("log")
+
         _points_with_intervals(
             axes,
             x,
@@ -215,9 +225,11 @@ def accuracy_against(points: list[Point], x_label: str, *, logarithmic: bool) ->
             y_intervals=[_in_percent(point.top1_interval) for point in points],
             colour=[GREY, *[BLUE] * (len(points) - 1)],
         )
+
         axes.set_xlabel(x_label)
         axes.set_ylabel("top-1 accuracy, %")
         axes.margins(0.22, 0.3)
+
         place_labels(axes, [plain_text(point.label) for point in points], list(zip(x, y, strict=True)))
 
     return svg(draw, height=3.6)
@@ -240,11 +252,13 @@ def training_curve(epochs: list[dict[str, Any]], title: str) -> str:
         shares = {name: values for name, values in shares.items() if values}
         if not shares:
             return
+
         right = axes.twinx()
         right.spines["right"].set_visible(True)
         right.grid(visible=False)
         for (name, values), colour, mark in zip(shares.items(), (RED, GREEN), "s^", strict=False):
             right.plot(number, values, color=colour, marker=mark, markersize=3, linestyle="--", label=name)
+
         right.set_ylabel(f"{', '.join(shares)}, %", color=RED)
         if len(shares) > 1:
             right.figure.legend(loc="outside upper right", ncols=2, fontsize=8)
@@ -287,6 +301,7 @@ def weight_histogram(layer: LayerRecord) -> str:
 
     def draw(axes: Axes) -> None:
         axes.set_xlabel("weight")
+
         if len(layer.grid) > 1:
             _draw_codes(axes, layer)
         elif layer.grid_counts:
@@ -297,6 +312,7 @@ def weight_histogram(layer: LayerRecord) -> str:
             axes.set_xlabel("code (one scale per channel)")
         else:
             axes.stairs(layer.bin_counts, layer.bin_edges, fill=True, color=GREY)
+
         axes.set_ylabel("nonzero weights")
 
     return svg(draw, width=3.4, height=2.3)
@@ -311,13 +327,16 @@ def _draw_codes(axes: Axes, layer: LayerRecord) -> None:
     else:
         edges = [grid[0] - step / 2, *(value + step / 2 for value in grid)]
         axes.stairs(layer.grid_counts, edges, fill=True, color=BLUE)
+
     lowest = _lowest_code(layer)
+    # more labels than that would touch
     every = 1 if len(grid) <= 16 else len(grid) // 8
     shown = [k for k in range(len(grid)) if (k + lowest) % every == 0]
     above = axes.secondary_xaxis("top")
     above.set_xticks([grid[k] for k in shown], [str(k + lowest) for k in shown], fontsize=7)
     above.tick_params(length=2, pad=1)
     above.spines["top"].set_visible(False)
+
     above.set_xlabel("code", fontsize=8)
 
 
@@ -337,11 +356,14 @@ def svg(draw: Any, *, width: float = 4.3, height: float = 3.2) -> str:
         draw(figure.subplots())
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
+
     text = buffer.getvalue()
     text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
     text = re.sub(
         r'<svg ([^>]*?)width="[^"]*"', r"<svg \1", re.sub(r'height="[^"]*pt" ', "", text, count=1), count=1
     )
+    # named by the content, so that equal figures give equal bytes
     own = f"f{sha256(text.encode()).hexdigest()[:8]}-"
     text = re.sub(r'<g id="[^"]*">', "<g>", text)
+
     return re.sub(r'( id="|href="#|url\(#)', rf"\1{own}", text)

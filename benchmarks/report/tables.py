@@ -31,6 +31,7 @@ def markdown_table(rows: Iterable[Row], headings: dict[str, str]) -> str:
         | --- | ---: |
         | x\\|y | 1 |
     """
+    # numbers align right, names left
     lines = [list(headings.values()), ["---", *["---:"] * (len(headings) - 1)]]
     lines += [[row[key] for key in headings] for row in rows]
     return "\n".join(f"| {' | '.join(map(_markdown_cell, line))} |" for line in lines)
@@ -85,6 +86,7 @@ def file_rows(results: Results) -> list[Row]:
 def _file_row(model: ModelRecord, baseline: ModelRecord) -> Row:
     latency = latency_at(model, headline_latency(baseline))
     verdict = None if latency is None else verdict_at(model, latency)
+
     return {
         "path": model.path,
         "bytes": f"{model.size_bytes:,}",
@@ -138,6 +140,7 @@ def _paired(test: PairedTest | None) -> Row:
     """Whether McNemar's test shows a difference, and what it counted."""
     if test is None:
         return {"paired": NONE, "paired_counts": ""}
+    # which of the two it would be; shown only if the difference is more than chance
     direction = "worse" if test.n_only_baseline > test.n_only_this else "better"
     shown = direction if test.p_value < _SIGNIFICANT else "same"
     counts = f"−{test.n_only_baseline:,} +{test.n_only_this:,}, p = {_p_value(test.p_value)}"
@@ -173,6 +176,7 @@ def latency_rows(results: Results) -> Iterator[Row]:
         for record in model.latency:
             verdict = verdict_at(model, record)
             rate = record.images_per_second
+
             yield {
                 "path": model.path,
                 "batch": str(record.batch),
@@ -205,6 +209,7 @@ def loading_row(model: ModelRecord) -> Row:
     """From the file to the first result, and the memory it takes; units where they are not all milliseconds."""
     memory, times = model.peak_memory_bytes, (model.session_ms, model.first_inference_ms)
     together = None if None in times else sum(time for time in times if time is not None)
+
     return {
         "session": milliseconds(model.session_ms, digits=2),
         "first": milliseconds(model.first_inference_ms, digits=2),
@@ -239,8 +244,10 @@ def parity_summary(steps: Sequence[ParityStep]) -> Iterator[str]:
         parts = [f"{what}: {len(compared) - len(differing)} of {len(compared)} comparisons equal"]
         if differing:
             parts.append(f"different are {', '.join(differing)}")
+
         if missing:
             parts.append(f"{missing} not comparable")
+
         yield "; ".join(parts)
 
 
@@ -265,6 +272,7 @@ def operator_rows(audits: Sequence[FusionAudit]) -> list[Row]:
     """
     optimised = audits[0].optimised
     names = dict.fromkeys([*(op for audit in audits for op in audit.emitted), *optimised])
+
     return [
         {
             "op": op,
@@ -281,10 +289,12 @@ def _count(counts: dict[str, int], op: str) -> str:
 
 def obstacle_rows(audit: FusionAudit) -> list[Row]:
     """What the audit has to say about single nodes; those of which it says the same in one row."""
+    # a hundred nodes with the same trouble are one piece of advice
     groups: defaultdict[tuple[str, str, str, str], list[NodeAudit]] = defaultdict(list)
     for node in audit.nodes:
         if node.reason:
             groups[node.op, node.runs_as, node.reason, node.remedy].append(node)
+
     return [
         {
             "nodes": ", ".join(node.node for node in nodes),

@@ -65,6 +65,7 @@ def _arithmetic() -> onnx.ModelProto:
 def _bits() -> onnx.ModelProto:
     """Two bits per code, four codes in a byte."""
     codes = (probe_weight().reshape(-1, 4) + 1).astype(np.uint8)
+    # first code in the highest bits
     packed = (codes << np.array([6, 4, 2, 0], np.uint8)).sum(1, dtype=np.uint8)[:, None]
     nodes = [
         helper.make_node("BitShift", ["packed", "shifts"], ["s"], direction="RIGHT"),
@@ -80,6 +81,7 @@ def _bits() -> onnx.ModelProto:
         "low": np.array(-1, np.float32),
         "shape": np.array(WEIGHT_SHAPE, np.int64),
     }
+
     return _model(nodes, arrays, opset=13)
 
 
@@ -95,9 +97,11 @@ def _ranks() -> onnx.ModelProto:
     arrays = {
         "kept": (weight != 0).astype(np.int32),
         "axis": np.array(0, np.int64),
+        # rank 0 is the removed weight
         "table": np.concatenate([np.zeros(1, np.float32), weight[weight != 0]]),
         "shape": np.array(WEIGHT_SHAPE, np.int64),
     }
+
     return _model(nodes, arrays, opset=13)
 
 
@@ -152,6 +156,8 @@ def _narrow(onnx_type: int, *, opset: int, by_cast: bool) -> onnx.ModelProto:
     )
     if not by_cast:
         model.graph.initializer.append(numpy_helper.from_array(np.asarray(1, np.float32), "one"))
+
+    # opset 25 came with the IR version after
     model.ir_version = _NEWEST_IR + (opset >= 25)
     return model
 

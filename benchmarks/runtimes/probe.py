@@ -83,6 +83,7 @@ def _run(model: onnx.ModelProto, x: npt.NDArray[np.float32]) -> tuple[npt.NDArra
         options.optimized_model_filepath = str(Path(folder) / "optimised.onnx")
         session = ort.InferenceSession(model.SerializeToString(), options, providers=[PROVIDER])
         optimised = onnx.load(options.optimized_model_filepath)
+
     (found,) = session.run(None, {"x": x})
     return np.asarray(found, np.float32), [_operator(node) for node in optimised.graph.node]
 

@@ -80,12 +80,14 @@ def check_versions(
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         np.save(folder / "images.npy", images)
+
         for version, release in parsed.items():
             python = _environment(folder / version, version, release)
             on_step(f"onnxruntime {version}")
             for path in paths:
                 checks.append(_check(python, version, path, folder, expected[path]))
                 on_step(path.name)
+
     return checks
 
 
@@ -101,12 +103,14 @@ def parsed_versions(versions: list[str]) -> dict[str, tuple[int, int]]:
     """
     if not versions:
         raise InputError("no version of ONNX Runtime is named; expected for example 1.15.1")
+
     found = {}
     for version in versions:
         match = _VERSION.fullmatch(version)
         if match is None:
             raise InputError(f"{version!r} is no version of ONNX Runtime; expected for example 1.15.1")
         found[version] = (int(match[1]), int(match[2]))
+
     return found
 
 
@@ -127,6 +131,7 @@ def onnx_bytes(path: Path) -> bytes:
 def _environment(folder: Path, version: str, release: tuple[int, int]) -> Path:
     """The interpreter of a fresh environment that holds this version."""
     python = folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
+    # older wheels were built against NumPy 1
     packages = [f"onnxruntime=={version}", *(["numpy<2"] if release < _NUMPY_2_SINCE else [])]
     _call([sys.executable, "-m", "venv", str(folder)], version)
     _call([str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *packages], version)
@@ -150,20 +155,25 @@ def _check(
     python: Path, version: str, path: Path, folder: Path, expected: npt.NDArray[np.float32]
 ) -> VersionCheck:
     output = folder / "logits.npy"
+    # logits of the version before must not pass for those of this one
     output.unlink(missing_ok=True)
+
     command = [str(python), "-c", _WORKER, str(path), str(folder / "images.npy"), str(output)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_RUN_TIMEOUT_S, check=False)
     except subprocess.TimeoutExpired:
         return VersionCheck(version, str(path), error=f"took longer than {_RUN_TIMEOUT_S} s")
+
     if done.returncode:
         return VersionCheck(version, str(path), error=_last_line(done.stderr))
+
     try:
         record = compare_logits(
             expected, np.load(output), reference_name="the installed version", candidate_name=version
         )
     except ModelError as error:
         return VersionCheck(version, str(path), error=str(error))
+
     return VersionCheck(
         version, str(path), record.label_agreement, record.differing_labels, record.largest_difference
     )

@@ -102,18 +102,22 @@ def input_specs(model: onnx.ModelProto) -> list[InputSpec]:
 def _spec(info: onnx.ValueInfoProto) -> InputSpec:
     if not info.type.HasField("tensor_type") or not info.type.tensor_type.elem_type:
         raise InputError(f"input {info.name} is no tensor; only tensors can be fed")
+
     kind = info.type.tensor_type
     if kind.elem_type == onnx.TensorProto.STRING:
         raise InputError(f"input {info.name} takes strings; only numbers can be fed from .npy files")
+
     dtype = str(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type).name)
     if not kind.HasField("shape"):
         return InputSpec(info.name, dtype, None)
+
     spec = InputSpec(info.name, dtype, tuple(map(_axis, kind.shape.dim)))
     if 0 in (spec.shape or ()):
         raise InputError(
             f"input {spec} has an axis of length 0, so there is nothing to run; in the file, give the axis its length, "
             "or a name if any length will do"
         )
+
     return spec
 
 
@@ -146,8 +150,10 @@ def check_takes_images(specs: Sequence[InputSpec], shape: Sequence[int]) -> None
         raise InputError(
             f"the model has {len(specs)} inputs ({'; '.join(map(str, specs))}); images alone cannot be classified"
         )
+
     (spec,) = specs
     axes = "".join(f", {length}" for length in shape)
+    # the batch axis is no matter here
     fits = spec.shape is None or _fits((1, *shape), (UNNAMED, *spec.shape[1:]))
     if spec.dtype != "float32" or not fits:
         raise InputError(f"the model expects {spec}; the images of the data set are float32 (N{axes})")
@@ -179,6 +185,7 @@ def plan_inputs(
             options = " ".join(f"--input {spec.name}=FILE.npy" for spec in specs)
             raise InputError(f"{file}: {reason}: {'; '.join(map(str, specs))}. Give arrays: {options}")
         return _random_plan(file, specs[0], batches)
+
     arrays = {spec.name: _checked_array(file, spec, given[spec.name]) for spec in specs}
     return _given_plan(file, specs, given, arrays, batches)
 
@@ -187,11 +194,14 @@ def _why_arrays_are_needed(specs: Sequence[InputSpec]) -> str:
     """Empty where random numbers will do."""
     if len(specs) > 1:
         return f"the model has {len(specs)} inputs"
+
     (spec,) = specs
     if spec.dtype not in _RANDOM:
         return f"random numbers do not suit an input of type {spec.dtype}"
     if spec.shape is None:
         return "the input's shape is open"
+
+    # the batch axis is ours to choose, no other is
     dynamic = [str(axis) for axis in spec.shape[1:] if isinstance(axis, str)]
     return f"the input has dynamic axes besides the batch ({', '.join(dynamic)})" if dynamic else ""
 
@@ -220,6 +230,7 @@ def _given_plan(
         return _single_batch(
             file, whole, batches, "the arrays differ in length, so they are used as they are"
         )
+
     return InputPlan(
         {
             batch: [
@@ -250,6 +261,7 @@ def _checked_array(file: str, spec: InputSpec, path: Path) -> Array:
         raise InputError(f"{where}: has shape {array.shape}; {file} expects {spec}")
     if array.size == 0:
         raise InputError(f"{where}: is empty, shape {array.shape}")
+
     return array
 
 
@@ -269,6 +281,8 @@ def _read_array(path: Path) -> Array:
         raise InputError(f"{path}: declares more numbers than the memory can hold; is it damaged?") from error
     except (ValueError, EOFError, OverflowError, BadZipFile) as error:
         raise InputError(f"{path}: is no .npy file of numbers: {error}") from error
+
     if not isinstance(array, np.ndarray):
         raise InputError(f"{path}: holds several arrays; expected one, as numpy.save writes it")
+
     return array

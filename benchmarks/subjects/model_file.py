@@ -88,6 +88,7 @@ def open_model(path: Path) -> ModelFile:
         return ModelFile(
             path, artifact.size_bytes, emit(_model(artifact, stored), flavour="float"), artifact, stored
         )
+
     data = path.read_bytes()
     return ModelFile(path, len(data), _parse_onnx(path, data))
 
@@ -106,6 +107,7 @@ def is_artifact(path: Path) -> bool:
         return True
     try:
         with path.open("rb") as file:
+            # a file may have been renamed
             return file.read(len(MAGIC)) == MAGIC
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
@@ -119,14 +121,17 @@ def _parse_onnx(path: Path, data: bytes) -> onnx.ModelProto:
             model.ParseFromString(data)
     except DecodeError as error:
         raise InputError(f"{path}: neither a .press artifact nor an ONNX model") from error
+
     if not model.graph.node:
         raise InputError(f"{path}: neither a .press artifact nor an ONNX model with nodes")
     if has_external_data(model):
         raise InputError(
             f"{path}: some of its tensors lie in another file; store the model in one file to measure it"
         )
+
     try:
         onnx.checker.check_model(model)
     except Exception as error:  # the checker and protobuf raise their own kinds
         raise InputError(f"{path}: is no valid ONNX model: {error}") from error
+
     return model

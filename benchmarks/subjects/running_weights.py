@@ -62,6 +62,7 @@ def running_weights(model: onnx.ModelProto) -> dict[str, Array]:
     """
     index = GraphIndex(model.graph)
     known = index.constants()
+
     names: list[str] = []
     on_integers: dict[str, _QuantizedWeight] = {}
     for node in _work(index, known):
@@ -70,8 +71,10 @@ def running_weights(model: onnx.ModelProto) -> dict[str, Array]:
             if known.issuperset((found.codes, found.scale, found.zero_point)):
                 names.append(found.codes)
                 on_integers[found.codes] = found
+
     parameters = [name for found in on_integers.values() for name in (found.scale, found.zero_point)]
     tensors = constant_tensors(model, [name for name in (*names, *parameters) if name in known], index=index)
+
     return {
         name: on_integers[name].dequantized(tensors) if name in on_integers else tensors[name]
         for name in dict.fromkeys(names)
@@ -107,6 +110,7 @@ def weight_steps(model: onnx.ModelProto) -> dict[str, Array]:
     }
     scales = constant_tensors(model, [maker.input[1] for maker in makers.values()], index=index)
     ranks = {name: weight.ndim for name, weight in constant_tensors(model, makers, index=index).items()}
+
     return {
         name: _along(scales[maker.input[1]], attribute_of(maker, "axis", 1), ranks[name])
         for name, maker in makers.items()
@@ -157,6 +161,7 @@ def _groups(index: GraphIndex, names: list[str]) -> list[list[str]]:
             size = 0
         groups[-1].append(name)
         size += needed
+
     return groups
 
 
@@ -170,6 +175,7 @@ def _part_of(model: onnx.ModelProto, index: GraphIndex, names: list[str]) -> onn
         [onnx.ValueInfoProto(name=name) for name in names],  # types are inferred by whoever runs it
         [index.stored[name] for name in stored],
     )
+
     return helper.make_model(
         graph,
         ir_version=model.ir_version,
@@ -184,6 +190,7 @@ def _evaluate(model: onnx.ModelProto, names: list[str]) -> dict[str, Array]:
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.enable_cpu_mem_arena = False  # the memory goes back at once
     options.log_severity_level = 4
+
     try:
         session = ort.InferenceSession(
             bytes(model.SerializeToString()), options, providers=["CPUExecutionProvider"]
@@ -191,6 +198,7 @@ def _evaluate(model: onnx.ModelProto, names: list[str]) -> dict[str, Array]:
         values = session.run(names, {})
     except Exception as error:  # onnxruntime's exception classes share no public base
         values = _evaluate_by_definition(model, names, error)
+
     return {name: np.asarray(value) for name, value in zip(names, values, strict=True)}
 
 

@@ -1,4 +1,4 @@
-"""What the `onnx` command does: an artifact as an ONNX model of any flavour. Nothing here needs torch."""
+"""What the `onnx` command does: an artifact as an ONNX model of any flavour."""
 
 from dataclasses import dataclass, field
 from pathlib import Path

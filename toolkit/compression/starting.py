@@ -11,7 +11,8 @@ from modelpress.toolkit.compression.pruning.removal import prunable_layers
 from modelpress.toolkit.compression.state import InputContract, NetworkState
 from modelpress.toolkit.compression.teacher import teacher_for
 from modelpress.toolkit.compression.work import TrainingSection, Work
-from modelpress.toolkit.data.image_set import ImageSet, load_image_set
+from modelpress.toolkit.data.image_set import ImageSet
+from modelpress.toolkit.data.registry import load_image_set
 from modelpress.toolkit.networks.layers import matching, weight_layers
 from modelpress.toolkit.progress import Progress
 from modelpress.toolkit.recipe import DataOptions, Recipe

@@ -1,1 +1,1 @@
-"""Image sets as arrays; reading them needs no torch."""
+"""Image sets as arrays, and how they get onto a device."""

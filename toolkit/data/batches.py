@@ -68,14 +68,18 @@ class EpochPlan:
         first, last, _ = part.indices(min(size, len(split)))
         chosen = slice(step * size + first, step * size + last)
         index = self.order[chosen]
+
+        # coordinates of every pixel of every image, so that one gather does all
         side = split.images.shape[-1] - 2 * split.padding
         ramp = torch.arange(side, device=index.device)
         rows = self.top[chosen, None] + ramp  # (size, H)
         columns = torch.where(self.mirror[chosen, None], side - 1 - ramp, ramp) + self.left[chosen, None]
         channels = torch.arange(3, device=index.device)[:, None, None]
+
         pixels = split.images[
             index[:, None, None, None], channels, rows[:, None, :, None], columns[:, None, None, :]
         ]
+
         return pixels.float() * split.scale + split.shift, split.labels[index]
 
 
@@ -88,6 +92,7 @@ def to_device(split: Split, image_set: ImageSet, device: torch.device, *, paddin
     """Put a split into device memory once, with a black border for cropping."""
     images = torch.from_numpy(split.images.copy()).to(device)
     scale, shift = normalisation_factors(image_set.mean, image_set.std)
+
     return DeviceSplit(
         F.pad(images, (padding,) * 4),
         torch.from_numpy(split.labels.copy()).to(device),

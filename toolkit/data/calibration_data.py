@@ -10,7 +10,8 @@ from numpy.lib.npyio import NpzFile
 
 from modelpress.export.errors import InputError
 from modelpress.export.post_training.calibration import pixel_normalisation
-from modelpress.toolkit.data.image_set import ImageSet, load_image_set, normalised
+from modelpress.toolkit.data.image_set import ImageSet, normalised
+from modelpress.toolkit.data.registry import load_image_set
 
 Inputs = npt.NDArray[np.float32]
 _Number = TypeVar("_Number", np.uint8, np.float32)
@@ -50,6 +51,7 @@ def load_calibration(
         )
     if path is not None and not _is_folder(path):
         return _chosen(_prepared(path, _read(path), metadata), n_images)
+
     folder = data_dir if path is None else str(path)
     name = dataset or metadata.get(_DATASET_METADATA)
     if folder is None and (path is not None or name != "digits"):
@@ -58,6 +60,7 @@ def load_calibration(
             "images) or a folder that holds CIFAR-10; 100 to 1,000 training images do; flavours float, weight-only "
             "and sparse need none"
         )
+
     return _training_images(name or "cifar10", folder, n_images, metadata)
 
 
@@ -146,12 +149,14 @@ def _prepared(path: Path, array: npt.NDArray[np.generic], metadata: Mapping[str,
             f"{path}: type {array.dtype}; expected float32, normalised as the network takes it, or uint8 images; "
             "convert it with array.astype(numpy.float32)"
         )
+
     stated = pixel_normalisation(metadata)
     if stated is None:
         raise InputError(
             f"{path}: holds uint8 images, but the model's metadata do not say how to normalise them; "
             "normalise them yourself and pass float32"
         )
+
     images = _channels_first(path, np.asarray(array, np.uint8), len(stated[0]))
     return normalised(images, tuple(stated[0]), tuple(stated[1]))
 
@@ -168,6 +173,7 @@ def _channels_first(path: Path, images: npt.NDArray[np.uint8], channels: int) ->
         return images
     if images.ndim == 4 and images.shape[3] == channels:
         return np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+
     raise InputError(
         f"{path}: uint8 images of shape {images.shape}; expected (n, {channels}, H, W) or (n, H, W, {channels})"
     )

@@ -30,15 +30,19 @@ def load_cifar10(folder: str | None, *, download: bool = False, test_only: bool 
     """
     if folder is None:
         raise InputError("cifar10 needs a folder: pass --data-dir DIR (and --download to fetch it there)")
+
     root = Path(folder)
+    # the folder itself may be meant, or the one that holds it
     for candidate in (root / "cifar-10-batches-bin", root):
         if (candidate / _TEST_FILE).is_file() or (candidate / _TRAIN_FILES[0]).is_file():
             return _load_binary(candidate, test_only=test_only)
+
     if download or (root / "cifar-10-batches-py").is_dir():
         return _load_torchvision(root, download=download)
     if not root.is_dir():
         what = "is no folder" if root.exists() else "does not exist"
         raise InputError(f"data folder {root} {what}; pass --data-dir DIR, or --download to fetch CIFAR-10")
+
     raise InputError(
         f"{root} holds no CIFAR-10: expected cifar-10-batches-bin/{_TEST_FILE} or cifar-10-batches-py/; "
         "pass --download to fetch it"
@@ -55,12 +59,14 @@ def read_batch(path: Path) -> Split:
         data = np.fromfile(path, np.uint8)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}; CIFAR-10 is incomplete") from error
+
     n_records, rest = divmod(data.size, _RECORD_BYTES)
     if rest or not n_records:
         raise InputError(
             f"{path}: {data.size:,} bytes are {n_records:,} records and {rest:,} bytes more; expected a multiple "
             f"of {_RECORD_BYTES:,}; the file is truncated, copy it again"
         )
+
     records = data.reshape(n_records, _RECORD_BYTES)
     labels = records[:, 0].astype(np.int64)
     if labels.max() >= len(CLASS_NAMES):
@@ -68,6 +74,7 @@ def read_batch(path: Path) -> Split:
         raise InputError(
             f"{path}: record {bad:,} has label {labels[bad]}; expected 0 to 9; this is no CIFAR-10 batch"
         )
+
     return Split(records[:, 1:].reshape(n_records, 3, 32, 32), labels)
 
 
@@ -86,10 +93,12 @@ def _load_torchvision(root: Path, *, download: bool) -> ImageSet:
         from torchvision.datasets import CIFAR10
     except ImportError as error:
         raise InputError("torchvision is not installed: pip install 'modelpress[train]'") from error
+
     try:
         parts = [CIFAR10(str(root), train=train, download=download) for train in (True, False)]
     except Exception as error:  # network, disk and checksum errors of several libraries
         raise InputError(f"torchvision cannot load CIFAR-10 from {root}: {error}") from error
+
     splits = [
         Split(np.ascontiguousarray(part.data.transpose(0, 3, 1, 2)), np.asarray(part.targets, np.int64))
         for part in parts

@@ -22,6 +22,7 @@ def load_digits() -> ImageSet:
         from sklearn.datasets import load_digits as load
     except ImportError as error:
         raise InputError("the digits are part of scikit-learn: pip install 'modelpress[train]'") from error
+
     from scipy.ndimage import zoom
 
     small = load()
@@ -33,6 +34,7 @@ def load_digits() -> ImageSet:
     n_test = round(_TEST_FRACTION * len(everything))
     train, test = everything.take(np.sort(order[n_test:])), everything.take(np.sort(order[:n_test]))
     level = train.images / 255.0
+
     return ImageSet(
         name="digits",
         class_names=tuple(str(digit) for digit in range(10)),

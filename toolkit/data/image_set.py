@@ -6,8 +6,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from modelpress.export.errors import InputError
-
 _SPLIT_SEED = 0  # not the recipe's seed: one stage's training images never are another's validation images
 
 
@@ -90,35 +88,7 @@ def normalisation_factors(
     mean: tuple[float, ...], std: tuple[float, ...]
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Factor and summand per channel that turn pixels into network input, so that every consumer agrees."""
+    # in float64 until the end, so that both factors are rounded once
     scale = 1.0 / (255.0 * np.asarray(std))
     shift = -np.asarray(mean) / np.asarray(std)
     return scale.astype(np.float32), shift.astype(np.float32)
-
-
-def load_image_set(
-    name: str, *, folder: str | None = None, download: bool = False, test_only: bool = False
-) -> ImageSet:
-    """Load a data set by name, everything but the test images in the training split.
-
-    Args:
-        name: ``cifar10`` or ``digits``.
-        folder: Where the files are (``cifar10``).
-        download: Whether missing files may be fetched (``cifar10``, needs torchvision).
-        test_only: Leave the training split empty where that saves reading it.
-
-    Raises:
-        InputError: The data are missing or damaged, or a folder is given for a set that needs none.
-    """
-    if name == "digits":
-        if folder is not None or download:
-            raise InputError(
-                "the digits need no folder; for CIFAR-10 pass -c RECIPE or --set data.dataset=cifar10"
-            )
-        from modelpress.toolkit.data.digits import load_digits
-
-        return load_digits()
-    if name == "cifar10":
-        from modelpress.toolkit.data.cifar10 import load_cifar10
-
-        return load_cifar10(folder, download=download, test_only=test_only)
-    raise InputError(f"data set {name!r} is unknown; choose cifar10 or digits")

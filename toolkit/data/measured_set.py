@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modelpress.export.errors import InputError
-from modelpress.toolkit.data.image_set import ImageSet, load_image_set
+from modelpress.toolkit.data.image_set import ImageSet
+from modelpress.toolkit.data.registry import load_image_set
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class MeasuredSet:
         if name is None or (name == "cifar10" and not self.is_asked_for):
             without("no data set given (--dataset, --data-dir)")
             return None
+
         try:
             images = load_image_set(name, folder=self.data_dir, test_only=True)
             if not len(images.test):
@@ -62,4 +64,5 @@ class MeasuredSet:
                 raise
             without(str(error))
             return None
+
         return images

@@ -25,10 +25,12 @@ def encode_png(pixels: npt.NDArray[np.uint8]) -> bytes:
     channels, height, width = pixels.shape
     if channels not in _COLOUR_TYPES or not pixels.size:
         raise ValueError(f"an image of shape {pixels.shape} is no grey or RGB image")
+
     header = struct.pack(">IIBBBBB", width, height, 8, _COLOUR_TYPES[channels], 0, 0, 0)
     rows = pixels.transpose(1, 2, 0).reshape(height, width * channels)
     filtered = np.hstack([np.zeros((height, 1), np.uint8), rows])  # filter type 0 before each row
     parts = {b"IHDR": header, b"IDAT": zlib.compress(filtered.tobytes(), 9), b"IEND": b""}
+
     return _SIGNATURE + b"".join(_chunk(kind, content) for kind, content in parts.items())
 
 

@@ -48,10 +48,12 @@ class BasicBlock(nn.Module):
         self.conv1 = nn.Sequential(Conv(c_in, c_out, stride=stride), nn.BatchNorm2d(c_out), nn.ReLU())
         self.conv2 = nn.Sequential(Conv(c_out, c_out), nn.BatchNorm2d(c_out))
         self.id_mapping: nn.Module = nn.Identity()
+
         if stride != 1 and shortcut == "A":
             self.id_mapping = PadShortcut(c_in, c_out, stride=stride)
         elif stride != 1:
             self.id_mapping = nn.Sequential(Conv(c_in, c_out, kernel=1, stride=stride), nn.BatchNorm2d(c_out))
+
         self.relu = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -76,12 +78,14 @@ class ResNetCifar(nn.Module):
         super().__init__()
         self.head_conv = nn.Sequential(Conv(3, WIDTHS[0]), nn.BatchNorm2d(WIDTHS[0]), nn.ReLU())
         self.body_op = nn.Sequential()
+
         c_in = WIDTHS[0]
         for stage, width in enumerate(WIDTHS):
             for block in range(DEPTHS[depth]):
                 stride = 2 if stage > 0 and block == 0 else 1
                 self.body_op.append(BasicBlock(c_in, width, stride=stride, shortcut=shortcut))
                 c_in = width
+
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.final_fc = nn.Sequential()
         self.final_fc.add_module("linear", nn.Linear(c_in, n_classes))

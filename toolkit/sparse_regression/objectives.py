@@ -111,10 +111,12 @@ def top_eigenvalue(product: Callable[[Vector], Vector], size: int, *, tolerance:
     if size < _LANCZOS_NEEDS:
         matrix = np.stack([product(row) for row in np.eye(size)])
         return max(float(np.linalg.eigvalsh(matrix)[-1]), 0.0)
+
     matrix = LinearOperator((size, size), matvec=lambda v: product(v.ravel()), dtype=np.float64)
     start = np.random.default_rng(0).standard_normal(size)
     if not product(start).any():
         return 0.0
+
     value = eigsh(matrix, k=1, ncv=_LANCZOS_VECTORS, tol=tolerance, v0=start, return_eigenvectors=False)[0]
     return float(value) * (1 + tolerance)
 
@@ -171,17 +173,22 @@ def real_array(name: str, values: Any, *, ndim: int) -> npt.NDArray[np.float64]:
         given = np.asarray(values)
     except ValueError as error:
         raise InputError(f"{name} is no table of numbers: {error}") from error
+
     if given.dtype.kind not in "biuf":
         raise InputError(f"{name} holds values that are no real numbers (type {given.dtype})")
+
     array = given.astype(np.float64, copy=False)
     if array.ndim != ndim or not array.size:
         expected = "rows and columns" if ndim == 2 else "one value per row of X"
         raise InputError(f"{name} has shape {array.shape}: expected {expected}")
+
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         flat = array.ravel(order="K")
         power = float(flat @ flat)  # one pass that meets NaN, infinity and extreme scales alike
+
     if not _SMALLEST_POWER < power < _LARGEST_POWER and flat.any():
         _refuse(name, array)
+
     return array
 
 

@@ -71,6 +71,7 @@ def judge_products(
     if isinstance(penalty, _Norm) and penalty.strength:
         r_y, limit = float(r @ problem.y), penalty.dual_norm(gradient)
         gap = duality_gap(problem.weight, penalty=added, r_y=r_y, r_r=r_r, dual_norm=limit)
+
     loss = problem.weight * r_r
     moved = penalty.prox(w - step * gradient, step)
     return Judgement(loss, loss + added, gap, float(abs(moved - w).max() / step)), gradient

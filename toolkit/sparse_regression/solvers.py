@@ -131,19 +131,21 @@ def minimise(
     penalty = NoPenalty() if penalty is None else penalty
     _check(problem, penalty, solver, max_iterations=max_iterations, tolerance=tolerance)
     w = _start(problem, start)
+
     if solver == WORKING_SET:
         if step is not None or trace or tolerance is None:
             raise InputError("working-set takes a tolerance, no step size, and records no trace")
         w, n, found = working_set(problem, penalty, w, tolerance=tolerance, max_iterations=max_iterations)
         return _solution(problem, found, w, step=None, iterations=n, tolerance=tolerance, trace=None)
+
     step = _step(problem, step)
     watch = _Watch(problem, penalty, solver, step, tolerance)
     recorded = [w] if trace else []
+
     n, done = 0, False
     steps = STEPS[solver](problem, penalty, w, step)
-    with np.errstate(
-        over="ignore", under="ignore", invalid="ignore"
-    ):  # a diverging run is told below, with its step size
+    # a diverging run is told by `_Watch`, with its step size
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         watch.begin(w)
         while n < max_iterations and not done:
             w, n = next(steps), n + 1
@@ -151,6 +153,7 @@ def minimise(
                 recorded.append(w)
             if n % _CHECK_EVERY == 0 or n == max_iterations:
                 done = watch.look(w, n, last=n == max_iterations)
+
     return _solution(
         problem,
         judge(problem, penalty, w, step=step),
@@ -170,9 +173,7 @@ class _Watch:
     ) -> None:
         self.problem, self.penalty, self.solver = problem, penalty, solver
         self.step, self.tolerance = step, tolerance
-        self._bound = problem.weight * float(
-            problem.y @ problem.y
-        )  # at w = 0, or at the start if that is worse
+        self._bound = problem.value_at_zero  # or that of the start, if it is worse
 
     def begin(self, w: Vector) -> None:
         """Take note of the start."""
@@ -199,6 +200,7 @@ class _Watch:
         factor = 1 if self.solver == "fista" else 2
         if self.step * lipschitz < factor * (1 + 1e-9) and np.isfinite(now):
             return
+
         raise InputError(
             f"{self.solver} diverges with step size {self.step:g}: the objective is {now:.3g} after step {iteration}, "
             f"{self._bound:.3g} before. The gradient's Lipschitz constant is L = {lipschitz:.6g}: take a step size "

@@ -58,6 +58,7 @@ def fista(problem: Smooth, penalty: Penalty, w: Vector, step: float) -> Iterates
     """
     if not penalty.convex:
         raise InputError(f"fista needs a convex penalty, {type(penalty).__name__} is not: use ista")
+
     ahead, t = w, 1.0
     while True:
         new = penalty.prox(ahead - step * problem.gradient(ahead), step)
@@ -66,5 +67,6 @@ def fista(problem: Smooth, penalty: Penalty, w: Vector, step: float) -> Iterates
         else:
             t_new = (1 + (1 + 4 * t * t) ** 0.5) / 2
             ahead, t = new + (t - 1) / t_new * (new - w), t_new
+
         w = new
         yield w

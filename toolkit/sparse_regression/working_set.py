@@ -104,13 +104,17 @@ class _Search:
         violation = self._correlation.copy()
         violation[nonzero] = 0
         room = min(max(_FIRST_COLUMNS, int(_GROWTH * len(nonzero))), len(violation))
+
+        # the strength falls step by step: a solution for a stronger penalty is a good start, and sparse
         border = float(np.partition(violation, -room)[-room])
         if self._strength > self.penalty.strength:
             lower = border if not self._seen.count else max(border, self._strength / 4)
             self._strength = max(self.penalty.strength, min(self._strength * _NEXT_STRENGTH, lower))
+
         entering = np.flatnonzero(violation > self._strength)
         if len(entering) > room:
             entering = entering[np.argpartition(-violation[entering], room - 1)[:room]]
+
         return np.concatenate([nonzero, entering])
 
     def solve(self, columns: Columns, tolerance: float, max_iterations: int) -> None:
@@ -120,9 +124,11 @@ class _Search:
         penalty, enough = L1(self._strength), _ON_THE_WAY
         if self._strength == self.penalty.strength:
             enough = max(0.3 * tolerance, _AT_THE_END * self.found.relative_gap)
+
         x = self.w[columns]
         curvature = top_eigenvalue(lambda v: gram @ v, len(gram), tolerance=_CURVATURE)
         step = 1 / (2 * self.problem.weight * curvature or 1.0)
+
         steps = fista(part, penalty, x, step)
         left = min(_MOST_INNER, max_iterations - self.iterations)
         while left:
@@ -131,6 +137,7 @@ class _Search:
             left -= min(_LOOK_EVERY, left)
             if part.relative_gap(penalty, x) <= enough:
                 break
+
         self.w = np.zeros_like(self.w)
         self.w[columns] = x
         self._look(self._seen.residual(self.w))
@@ -171,13 +178,17 @@ class _SeenColumns:
                 f"working-set would need the products of {total:,} columns (at most {_MOST_COLUMNS:,}): "
                 "the solution is not sparse enough for it, use fista"
             )
+
         if total > len(self._gram):
             self._reserve(max(total, min(2 * old, _MOST_COLUMNS)))
+
+        # only products with the new columns are computed; the others are kept
         fresh = self._copies[:, old:total]
         np.take(self._problem.X.T, new, axis=0, out=fresh.T, mode="clip")  # clip: without a buffer
         self._gram[old:total, :old] = fresh.T @ self._copies[:, :old]
         self._gram[:old, old:total] = self._gram[old:total, :old].T
         self._gram[old:total, old:total] = fresh.T @ fresh
+
         self._b = np.concatenate([self._b, fresh.T @ self._problem.y])
         self._columns = np.concatenate([self._columns, new])
         self._place[new] = np.arange(old, total)

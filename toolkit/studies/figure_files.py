@@ -21,4 +21,5 @@ def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
             figure.savefig(buffer, format=suffix, dpi=_DPI, metadata=metadata, facecolor="white")
         paths.append(folder / f"{name}.{suffix}")
         write_atomically(paths[-1], buffer.getvalue())
+
     return paths

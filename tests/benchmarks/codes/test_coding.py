@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from modelpress.benchmarks.codes.ladder import MIXED, size_ladder, total_ladder
-from modelpress.benchmarks.codes.scaling import measure, synthetic_weight
+from modelpress.benchmarks.codes.scaling import scale_point, synthetic_weight
 from modelpress.benchmarks.codes.speed import drawn_symbols, load_times, mixed_context_speed, stream_speeds
 from modelpress.export.coding import symbol_runs
 from modelpress.export.errors import InputError, ModelError
@@ -81,7 +81,7 @@ def test_synthetic_weights_are_what_they_say():
 
 @pytest.mark.parametrize("direction", ["encode", "decode"])
 def test_scaling_is_measured_in_a_process_of_its_own(direction):
-    point = measure(direction, 20_000, "fast")
+    point = scale_point(direction, 20_000, "fast")
     assert point.direction == direction
     assert point.n_weights == pytest.approx(20_000, rel=0.05)
     assert 0 < point.seconds < 60

@@ -269,7 +269,7 @@ def test_no_two_sessions_are_alive_at_once(files, monkeypatch):
     monkeypatch.setattr(latency_worker, "load_session", load)
     monkeypatch.setattr(latency_worker, "time_calls", lambda call: [call() and 1])
     feeds = {"1": [{"name": "images", "dtype": "float32", "shape": (1, 2, 6, 6)}]}
-    latency_worker.measure({"path": str(files[0]), "threads": [1, 2, 3], "feeds": feeds})
+    latency_worker.take_turn({"path": str(files[0]), "threads": [1, 2, 3], "feeds": feeds})
     assert alive == [0, 0, 0, 0]
 
 

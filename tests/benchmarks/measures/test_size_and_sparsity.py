@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from modelpress.benchmarks.audits.fidelity import compare_logits
+from modelpress.benchmarks.codes.ladder import stored_ladder
 from modelpress.benchmarks.measures.size import size_record
 from modelpress.benchmarks.measures.sparsity import sparsity_of, total_sparsity
 from modelpress.benchmarks.subjects.model_file import open_model
@@ -23,7 +24,7 @@ def files(tmp_path_factory):
 
 def test_size_record_adds_up_to_the_file(files):
     model = open_model(files[1])
-    size = size_record(model.artifact, model.stored)
+    size = size_record(model.artifact, model.stored, ladder=stored_ladder(model.stored))
     parts = size.model_dump(exclude={"ladder"})
     assert sum(parts.values()) == files[1].stat().st_size
     assert size.ladder["float32"] == 4 * (72 + 12)

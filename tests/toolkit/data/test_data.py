@@ -8,7 +8,8 @@ from modelpress.export.errors import InputError
 from modelpress.toolkit.data.batches import EpochPlan, n_batches, to_device
 from modelpress.toolkit.data.cifar10 import load_cifar10, read_batch
 from modelpress.toolkit.data.digits import load_digits
-from modelpress.toolkit.data.image_set import load_image_set, normalised
+from modelpress.toolkit.data.image_set import normalised
+from modelpress.toolkit.data.registry import load_image_set
 
 CPU = torch.device("cpu")
 

@@ -19,7 +19,7 @@ from modelpress.toolkit.compression.pruning.magnitude import prune_global
 from modelpress.toolkit.compression.pruning.removal import prunable_layers
 from modelpress.toolkit.compression.state import InputContract, NetworkState
 from modelpress.toolkit.data.digits import load_digits
-from modelpress.toolkit.data.image_set import load_image_set
+from modelpress.toolkit.data.registry import load_image_set
 from modelpress.toolkit.networks.layers import weight_layers
 from modelpress.toolkit.output_folder import file_facts
 from modelpress.toolkit.recipe import ModelOptions, Recipe

@@ -7,7 +7,7 @@ import torch
 
 from modelpress.export.errors import InputError
 from modelpress.toolkit.data.batches import to_device
-from modelpress.toolkit.data.image_set import load_image_set
+from modelpress.toolkit.data.registry import load_image_set
 from modelpress.toolkit.progress import Silent
 from modelpress.toolkit.recipe import TrainingOptions, load_recipe
 from modelpress.toolkit.studies.training_speed import rounds as training_speed

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from modelpress.benchmarks.codes.ladder import BOUNDS, TensorLadder, size_ladder, total_ladder
-from modelpress.benchmarks.codes.scaling import ScalePoint, measure
+from modelpress.benchmarks.codes.scaling import ScalePoint, scale_point
 from modelpress.benchmarks.codes.speed import drawn_symbols, load_times, mixed_context_speed, stream_speeds
 from modelpress.benchmarks.environment import describe_environment
 from modelpress.benchmarks.report.plots import size_ladder as draw
@@ -170,7 +170,7 @@ def measure_scaling(sizes: tuple[int, ...], effort: str, progress: Progress) -> 
     progress.start("scaling", 2 * len(sizes))
     for direction in ("encode", "decode"):
         for n_weights in sizes:
-            points.append(measure(direction, n_weights, chosen))
+            points.append(scale_point(direction, n_weights, chosen))
             progress.advance(f"{direction} {n_weights:,}")
     progress.finish()
     return {"points": [asdict(point) for point in points], "environment": describe_environment()}

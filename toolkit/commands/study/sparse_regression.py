@@ -1,4 +1,4 @@
-"""What the study commands do: compute, draw, write, print. Nothing here needs torch."""
+"""What the study commands do: compute, draw, write, print."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +16,7 @@ from modelpress.toolkit.studies.sparse_series.figures import method_figure, over
 from modelpress.toolkit.studies.sparse_series.lasso_speed import SpeedProblem, measure_lasso_speed
 from modelpress.toolkit.studies.sparse_series.study import (
     Experiment,
-    Finding,
+    Outcome,
     by_method,
     default_strengths,
     own_experiments,
@@ -132,21 +132,21 @@ def _study(
 ) -> dict[str, Any]:
     prepare_output_folder(output, overwrite=overwrite, resume=None)
     progress = TerminalProgress()
-    findings = run_study(problem, experiments, step=step, steps=steps, progress=progress)
-    record = _record(problem, findings, source=source)
+    outcomes = run_study(problem, experiments, step=step, steps=steps, progress=progress)
+    record = _record(problem, outcomes, source=source)
     write_json(output / "results.json", record)
-    write_atomically(output / "results.md", _markdown(findings).encode())
-    progress.start("figures", len(dict(by_method(findings))) + 1)
-    for method, group in by_method(findings):
+    write_atomically(output / "results.md", _markdown(outcomes).encode())
+    progress.start("figures", len(dict(by_method(outcomes))) + 1)
+    for method, group in by_method(outcomes):
         save_figure(method_figure(method, group), output, method.lower().replace(" ", "-"))
         progress.advance(method)
-    save_figure(overview_figure(findings), output, "overview")
+    save_figure(overview_figure(outcomes), output, "overview")
     progress.finish()
-    _show(problem, findings, output)
+    _show(problem, outcomes, output)
     return record
 
 
-def _record(problem: LeastSquares, findings: list[Finding], *, source: str) -> dict[str, Any]:
+def _record(problem: LeastSquares, outcomes: list[Outcome], *, source: str) -> dict[str, Any]:
     return {
         "schema_version": 1,
         "kind": "sparse-regression-study",
@@ -158,28 +158,28 @@ def _record(problem: LeastSquares, findings: list[Finding], *, source: str) -> d
             "lipschitz": problem.lipschitz,
             "least_loss": problem.least,
         },
-        "rows": [finding.as_record() for finding in findings],
+        "rows": [outcome.as_record() for outcome in outcomes],
     }
 
 
-def _show(problem: LeastSquares, findings: list[Finding], output: Path) -> None:
+def _show(problem: LeastSquares, outcomes: list[Outcome], output: Path) -> None:
     n, d = problem.X.shape
-    step = findings[0].solution.step
+    step = outcomes[0].solution.step
     if d <= _SHOWN_WEIGHTS:
         weights = [f"w{i + 1}" for i in range(d)]
         headings = {key: key for key in ("method", "parameter", "figures", *weights)}
-        print_table("Final weights", _weight_rows(findings, weights), headings, text=("parameter", "figures"))
+        print_table("Final weights", _weight_rows(outcomes, weights), headings, text=("parameter", "figures"))
     print_table(
-        f"{n} equations, {d} unknowns, {findings[0].solution.iterations} steps of size {step:.4g}",
-        [_summary_row(finding) for finding in findings],
-        _summary_headings(findings),
+        f"{n} equations, {d} unknowns, {outcomes[0].solution.iterations} steps of size {step:.4g}",
+        [_summary_row(outcome) for outcome in outcomes],
+        _summary_headings(outcomes),
         text=("parameter", "verdict"),
     )
     CONSOLE.print(
         "loss: squared error without the penalty; since: step from which on the same weights are exactly 0; "
         "gap: the objective is at most so far above its minimum"
     )
-    published = [f.largest_difference for f in findings if f.largest_difference is not None]
+    published = [f.largest_difference for f in outcomes if f.largest_difference is not None]
     if published:
         CONSOLE.print(
             f"off by: largest difference of a weight from the published one; in all {len(published)} rows at most "
@@ -200,32 +200,32 @@ _SUMMARY = {
 }
 
 
-def _summary_headings(findings: list[Finding]) -> dict[str, str]:
-    compared = any(finding.largest_difference is not None for finding in findings)
+def _summary_headings(outcomes: list[Outcome]) -> dict[str, str]:
+    compared = any(outcome.largest_difference is not None for outcome in outcomes)
     return {key: title for key, title in _SUMMARY.items() if key != "difference" or compared}
 
 
-def _summary_row(finding: Finding) -> dict[str, str]:
-    found = finding.solution
-    difference = finding.largest_difference
+def _summary_row(outcome: Outcome) -> dict[str, str]:
+    found = outcome.solution
+    difference = outcome.largest_difference
     return {
-        "method": finding.experiment.method,
-        "parameter": finding.experiment.parameter,
+        "method": outcome.experiment.method,
+        "parameter": outcome.experiment.parameter,
         "loss": f"{found.loss:.3e}",
         "support": f"{found.support_size:,} of {len(found.weights):,}",
-        "since": f"{finding.support_since:,}",
+        "since": f"{outcome.support_since:,}",
         "gap": _MISSING if found.duality_gap is None else f"{found.duality_gap:.1e}",
         "difference": _MISSING if difference is None else f"{difference:.1e}",
-        "verdict": finding.verdict,
+        "verdict": outcome.verdict,
     }
 
 
-def _weight_rows(findings: list[Finding], names: list[str]) -> list[dict[str, str]]:
+def _weight_rows(outcomes: list[Outcome], names: list[str]) -> list[dict[str, str]]:
     rows = []
-    for finding in findings:
-        experiment = finding.experiment
+    for outcome in outcomes:
+        experiment = outcome.experiment
         label = {"method": experiment.method, "parameter": experiment.parameter, "figures": "ours"}
-        rows.append({**label, **dict(zip(names, map(_weight, finding.solution.weights), strict=True))})
+        rows.append({**label, **dict(zip(names, map(_weight, outcome.solution.weights), strict=True))})
         if experiment.published is not None:
             blank = {"method": "", "parameter": "", "figures": "published"}
             rows.append({**blank, **dict(zip(names, map(_weight, experiment.published), strict=True))})
@@ -236,5 +236,5 @@ def _weight(value: float) -> str:
     return f"{value:.8f}" if value else "0"
 
 
-def _markdown(findings: list[Finding]) -> str:
-    return markdown_table([_summary_row(finding) for finding in findings], _summary_headings(findings)) + "\n"
+def _markdown(outcomes: list[Outcome]) -> str:
+    return markdown_table([_summary_row(outcome) for outcome in outcomes], _summary_headings(outcomes)) + "\n"

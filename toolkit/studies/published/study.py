@@ -8,7 +8,8 @@ from modelpress.benchmarks.environment import describe_environment
 from modelpress.export.errors import InputError
 from modelpress.toolkit.compression.starting import check_dense, starting_network
 from modelpress.toolkit.compression.work import Work
-from modelpress.toolkit.data.image_set import ImageSet, load_image_set
+from modelpress.toolkit.data.image_set import ImageSet
+from modelpress.toolkit.data.registry import load_image_set
 from modelpress.toolkit.output_folder import file_facts
 from modelpress.toolkit.progress import Progress
 from modelpress.toolkit.recipe import Recipe

@@ -9,67 +9,74 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from modelpress.benchmarks.report.plots import BLUE, GREY, SERIES, STYLE
-from modelpress.toolkit.studies.sparse_series.study import Curves, Finding, by_method
+from modelpress.toolkit.studies.sparse_series.study import Curves, Outcome, by_method
 
 _DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))  # a second sign beside the colour
 _NAMED_WEIGHTS = 12  # up to so many, every weight has a colour and a name
 
 
-def method_figure(method: str, findings: Sequence[Finding]) -> Figure:
+def method_figure(method: str, outcomes: Sequence[Outcome]) -> Figure:
     """log10 loss above, weights below, one column per parameter; all columns share their axes."""
-    columns = len(findings)
+    columns = len(outcomes)
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(2.6 + 2.9 * columns, 5.6), layout="constrained")
         axes = figure.subplots(2, columns, sharex=True, sharey="row", squeeze=False)
-        for column, finding in enumerate(findings):
+        for column, outcome in enumerate(outcomes):
             upper, lower = axes[:, column]
-            upper.set_title(_panel_title(finding), fontsize=10)
-            upper.plot(finding.curves.steps, finding.curves.log10_loss, color=BLUE, linewidth=1.8)
-            _draw_weights(lower, finding.curves)
+            upper.set_title(_panel_title(outcome), fontsize=10)
+            upper.plot(outcome.curves.steps, outcome.curves.log10_loss, color=BLUE, linewidth=1.8)
+            _draw_weights(lower, outcome.curves)
             lower.set_xlabel("step")
+
         axes[0, 0].set_ylabel("log₁₀ of the squared error")
         axes[1, 0].set_ylabel("weight")
-        _weight_legend(figure, findings[0].curves)
+        _weight_legend(figure, outcomes[0].curves)
         figure.suptitle(method, fontsize=13, fontweight="bold")
+
     return figure
 
 
-def overview_figure(findings: Sequence[Finding]) -> Figure:
+def overview_figure(outcomes: Sequence[Outcome]) -> Figure:
     """Every method at the middle one of its parameters: all losses in one panel, the weights in one panel each."""
-    chosen = [group[len(group) // 2] for _, group in by_method(findings)]
+    chosen = [group[len(group) // 2] for _, group in by_method(outcomes)]
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(11, 9.5), layout="constrained")
         halves: Any = figure.subfigures(2, 1, height_ratios=(0.8, 1.2))
         top, bottom = halves
+
         axes = top.subplots()
-        for index, finding in enumerate(chosen):
+        for index, outcome in enumerate(chosen):
             axes.plot(
-                finding.curves.steps,
-                finding.curves.log10_loss,
+                outcome.curves.steps,
+                outcome.curves.log10_loss,
                 color=SERIES[index % len(SERIES)],
                 linestyle=_DASHES[index % len(_DASHES)],
                 linewidth=2,
-                label=f"{finding.experiment.method} {finding.experiment.parameter}".strip(),
+                label=f"{outcome.experiment.method} {outcome.experiment.parameter}".strip(),
             )
+
         axes.set_xlabel("step")
         axes.set_ylabel("log₁₀ of the squared error")
         top.legend(loc="outside right center", title="squared error", alignment="left")
+
         panels = bottom.subplots(2, -(-len(chosen) // 2), sharex=True, sharey=True).flat
-        for panel, finding in zip(panels, chosen, strict=False):
-            panel.set_title(f"{finding.experiment.method}\n{_panel_title(finding)}", fontsize=9)
-            _draw_weights(panel, finding.curves)
+        for panel, outcome in zip(panels, chosen, strict=False):
+            panel.set_title(f"{outcome.experiment.method}\n{_panel_title(outcome)}", fontsize=9)
+            _draw_weights(panel, outcome.curves)
             panel.set_xlabel("step")
             panel.label_outer()
+
         panels[0].set_ylabel("weight")
         _weight_legend(bottom, chosen[0].curves)
         figure.suptitle("Sparse regression, method by method", fontsize=13, fontweight="bold")
+
     return figure
 
 
-def _panel_title(finding: Finding) -> str:
-    found = finding.solution
+def _panel_title(outcome: Outcome) -> str:
+    found = outcome.solution
     nonzero = f"{found.support_size} of {len(found.weights)} nonzero"
-    return f"{finding.experiment.parameter}\n{nonzero}" if finding.experiment.parameter else nonzero
+    return f"{outcome.experiment.parameter}\n{nonzero}" if outcome.experiment.parameter else nonzero
 
 
 def _draw_weights(axes: Axes, curves: Curves) -> None:

@@ -44,6 +44,7 @@ class SpeedProblem:
         signal = X @ w
         noise = rng.standard_normal(self.samples) * np.sqrt(np.mean(signal**2) / 5)
         problem = LeastSquares(X, signal + noise, weight=1 / (2 * self.samples))
+
         return problem, self.strength_fraction * problem.strongest_penalty
 
 
@@ -65,6 +66,7 @@ def measure_lasso_speed(
         rows = [_measure(p, tolerance=tolerance, rounds=rounds, progress=progress) for p in problems]
     finally:
         progress.finish()
+
     return {
         "schema_version": 1,
         "kind": "lasso-speed",
@@ -85,6 +87,7 @@ def _measure(made: SpeedProblem, *, tolerance: float, rounds: int, progress: Pro
         **{name: _ours(problem, strength, solver, tolerance) for name, solver in OURS.items()},
         SCIKIT_LEARN: _theirs(problem, strength, their_tolerance),
     }
+
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     found: dict[str, Vector] = {}
     for turn in range(rounds):
@@ -95,6 +98,7 @@ def _measure(made: SpeedProblem, *, tolerance: float, rounds: int, progress: Pro
             found[name] = runs[name]()
             seconds[name].append(time.perf_counter() - began)
             progress.advance(f"lambda {made.strength_fraction:g}, {name}: {seconds[name][-1]:.2f} s")
+
     theirs = float(np.median(seconds[SCIKIT_LEARN]))
     return {
         "problem": asdict(made),

@@ -56,7 +56,7 @@ class Curves:
 
 
 @dataclass(frozen=True)
-class Finding:
+class Outcome:
     """What an experiment found.
 
     Attributes:
@@ -160,7 +160,7 @@ def run_study(
     step: float | None,
     steps: int,
     progress: Progress,
-) -> list[Finding]:
+) -> list[Outcome]:
     """Carry out experiments from w = 0.
 
     Raises:
@@ -168,22 +168,22 @@ def run_study(
     """
     progress.start("methods", len(experiments))
     try:
-        findings = []
+        outcomes = []
         for experiment in experiments:
-            findings.append(_finding(problem, experiment, step=step, steps=steps))
+            outcomes.append(_outcome(problem, experiment, step=step, steps=steps))
             progress.advance(f"{experiment.method} {experiment.parameter}")
-        return findings
+        return outcomes
     finally:
         progress.finish()
 
 
-def by_method(findings: Sequence[Finding]) -> Iterator[tuple[str, list[Finding]]]:
-    """Findings grouped by method, in order."""
-    for method in dict.fromkeys(finding.experiment.method for finding in findings):
-        yield method, [finding for finding in findings if finding.experiment.method == method]
+def by_method(outcomes: Sequence[Outcome]) -> Iterator[tuple[str, list[Outcome]]]:
+    """Outcomes grouped by method, in order."""
+    for method in dict.fromkeys(outcome.experiment.method for outcome in outcomes):
+        yield method, [outcome for outcome in outcomes if outcome.experiment.method == method]
 
 
-def _finding(problem: LeastSquares, experiment: Experiment, *, step: float | None, steps: int) -> Finding:
+def _outcome(problem: LeastSquares, experiment: Experiment, *, step: float | None, steps: int) -> Outcome:
     found = minimise(
         problem, experiment.penalty, solver=experiment.solver, step=step, max_iterations=steps, trace=True
     )
@@ -192,7 +192,8 @@ def _finding(problem: LeastSquares, experiment: Experiment, *, step: float | Non
     oscillating = int((trace.sign_changes(last=max(steps // 4, 1)) > 1).sum())
     sparse = "sparse" if found.support_size < len(found.weights) else "not sparse"
     published = experiment.published
-    return Finding(
+
+    return Outcome(
         experiment=experiment,
         solution=replace(found, trace=None),  # the curves are enough
         excess_loss=max(found.loss - problem.least, 0.0),

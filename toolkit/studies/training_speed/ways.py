@@ -17,7 +17,8 @@ from modelpress.toolkit.compression.passes.prune import prune
 from modelpress.toolkit.compression.passes.quantize import quantize
 from modelpress.toolkit.compression.state import NetworkState
 from modelpress.toolkit.compression.work import Work
-from modelpress.toolkit.data.image_set import ImageSet, load_image_set
+from modelpress.toolkit.data.image_set import ImageSet
+from modelpress.toolkit.data.registry import load_image_set
 from modelpress.toolkit.recipe import PruneOptions, QuantizeOptions, Recipe, TrainingOptions
 from modelpress.toolkit.studies.training_speed.plain_loop import train_plainly
 from modelpress.toolkit.studies.training_speed.rounds import Measurement, Refusal, TrainingJob, Way
