@@ -8,7 +8,7 @@ This is `modelpress run` with fewer epochs. Nothing is downloaded; PyTorch is ne
 import argparse
 from pathlib import Path
 
-from modelpress.toolkit.compression.pipeline import run_pipeline
+from modelpress.toolkit.compression.run import run_recipe
 
 from modelpress.benchmarks.report.tables import file_rows, markdown_table, table_headings
 from modelpress.export.press.reading import read_artifact
@@ -41,7 +41,7 @@ def main() -> None:
             "bench.rounds": 1,
         },
     )
-    results = run_pipeline(recipe, options.output, overwrite=True, progress=Silent())
+    results = run_recipe(recipe, options.output, overwrite=True, progress=Silent())
     print(markdown_table(file_rows(results), table_headings(results)))
 
     # removed weights are exact zeros, the others codes that the training used
