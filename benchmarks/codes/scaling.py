@@ -20,6 +20,7 @@ import numpy.typing as npt
 import onnx
 
 from modelpress.benchmarks.measures.memory import highest_memory
+from modelpress.benchmarks.measures.worker import fresh_process
 from modelpress.export.errors import ModelError
 from modelpress.export.press.artifact import open_artifact, write_artifact
 from modelpress.export.press.plan import EFFORTS, Effort
@@ -88,7 +89,7 @@ def measure(direction: str, n_weights: int, effort: Effort) -> ScalePoint:
         ModelError: The process failed.
     """
     done = subprocess.run(
-        [sys.executable, "-m", "modelpress.benchmarks.codes.scaling", direction, str(n_weights), effort],
+        fresh_process("-m", "modelpress.benchmarks.codes.scaling", direction, str(n_weights), effort),
         capture_output=True,
         text=True,
         check=False,
@@ -134,7 +135,7 @@ def _decode(folder: Path, n_weights: int, effort: Effort) -> ScalePoint:
     small = folder / "small"
     small.mkdir()
     for where, count in ((small, 1 << 19), (folder, n_weights)):
-        subprocess.run([sys.executable, "-c", script, str(where), str(count), effort], check=True)
+        subprocess.run(fresh_process("-c", script, str(where), str(count), effort), check=True)
     _load(small / "model.press")
     before = _resident(reset=True)
     seconds, weight = _timed(lambda: _load(path))
