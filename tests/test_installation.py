@@ -23,9 +23,6 @@ from tests.helpers.environments import (
 from tests.helpers.models import small_model
 from tests.helpers.paths import ROOT
 
-# One process builds, and installs, once.
-pytestmark = pytest.mark.xdist_group("installation")
-
 QUICK = ("--batch", "1", "--threads", "1", "--rounds", "1")
 
 
