@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 
 help:
 	@echo "make demo   install into $(VENV) and compress a network on the embedded digits (about 3 minutes)"
-	@echo "make test   install into $(VENV) and run linters, type checks and tests (under 10 minutes)"
+	@echo "make test   install into $(VENV) and run linters, type checks and tests on every core (minutes)"
 	@echo "make clean  remove $(VENV) and the demo's results"
 
 demo: $(VENV)/.installed
@@ -15,8 +15,8 @@ demo: $(VENV)/.installed
 	@$(BIN)/modelpress run -o demo --overwrite
 
 test: $(VENV)/.installed-dev lint
-	@echo "== Tests"
-	@$(BIN)/python -m pytest
+	@echo "== Tests, on every core"
+	@$(BIN)/python -m pytest -n auto --dist worksteal
 
 lint: $(VENV)/.installed-dev
 	@echo "== Lint, types, import rules"

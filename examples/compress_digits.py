@@ -8,10 +8,9 @@ This is `modelpress run` with fewer epochs. Nothing is downloaded; PyTorch is ne
 import argparse
 from pathlib import Path
 
-from modelpress.toolkit.compression.run import run_recipe
-
 from modelpress.benchmarks.report.tables import file_rows, markdown_table, table_headings
 from modelpress.export.press.reading import read_artifact
+from modelpress.toolkit.compression.run import run_recipe
 from modelpress.toolkit.progress import Silent
 from modelpress.toolkit.recipe import load_recipe
 

@@ -1,6 +1,11 @@
 """Shared inputs. Real data are found beside the project or through MODELPRESS_SHARED; without them tests skip."""
 
+import os
 from pathlib import Path
+
+# Tests run on every core already: set before anything reads it, for the processes that tests start too.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import onnx
 import onnxruntime as ort

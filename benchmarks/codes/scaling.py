@@ -20,6 +20,7 @@ import numpy.typing as npt
 import onnx
 
 from modelpress.benchmarks.measures.memory import highest_memory
+from modelpress.benchmarks.measures.worker import fresh_process
 from modelpress.export.errors import ModelError
 from modelpress.export.press.plan import EFFORTS, Effort
 from modelpress.export.press.reading import open_artifact
@@ -92,15 +93,7 @@ def scale_point(direction: str, n_weights: int, effort: Effort) -> ScalePoint:
         ModelError: The process failed.
     """
     done = subprocess.run(
-        [
-            sys.executable,
-            "-P",
-            "-m",
-            "modelpress.benchmarks.codes.scaling",
-            direction,
-            str(n_weights),
-            effort,
-        ],
+        fresh_process("-m", "modelpress.benchmarks.codes.scaling", direction, str(n_weights), effort),
         capture_output=True,
         text=True,
         check=False,
@@ -153,8 +146,7 @@ def _decode(folder: Path, n_weights: int, effort: Effort) -> ScalePoint:
     small = folder / "small"
     small.mkdir()
     for where, count in ((small, 1 << 19), (folder, n_weights)):
-        subprocess.run([sys.executable, "-P", "-c", script, str(where), str(count), effort], check=True)
-
+        subprocess.run(fresh_process("-c", script, str(where), str(count), effort), check=True)
     _load(small / "model.press")
 
     before = _resident(reset=True)

@@ -17,12 +17,23 @@ from modelpress.export.errors import ModelpressError
 TIMEOUT_S = 600
 
 
+def fresh_process(*arguments: str) -> list[str]:
+    """The command that starts this interpreter without the working directory on its path.
+
+    A user's folder may hold a ``random.py`` or a package named as one of ours: none of it is measured.
+
+    Example:
+        >>> fresh_process("-m", "modelpress", "--help")[1:]
+        ['-P', '-m', 'modelpress', '--help']
+    """
+    return [sys.executable, "-P", *arguments]
+
+
 def run_worker(module: str, path: Path, job: dict[str, Any], *, timeout_s: float = TIMEOUT_S) -> Any:
     """What a module of ours finds out about a file.
 
     Args:
-        module: Run as ``python -P -m MODULE JOB`` (``-P``: a folder of that name where the command is called is not
-            taken for ours).
+        module: Run as ``python -P -m MODULE JOB``.
         path: The model that the job is about, for messages.
         job: What is measured; JSON.
         timeout_s: Seconds until it is given up.
@@ -30,8 +41,8 @@ def run_worker(module: str, path: Path, job: dict[str, Any], *, timeout_s: float
     Raises:
         ModelpressError: The worker failed, died, or took too long; the file is named.
     """
-    # -P: packages in the folder of the user are not taken for ours
-    command = [sys.executable, "-P", "-m", module, json.dumps(job)]
+    command = fresh_process("-m", module, json.dumps(job))
+
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
     except subprocess.TimeoutExpired as error:

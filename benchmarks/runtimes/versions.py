@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from modelpress.benchmarks.audits.fidelity import compare_logits
+from modelpress.benchmarks.measures.worker import fresh_process
 from modelpress.benchmarks.subjects.model_file import is_artifact
 from modelpress.export.errors import InputError, ModelError
 from modelpress.export.runtime import open_session, run_batched
@@ -133,8 +134,11 @@ def _environment(folder: Path, version: str, release: tuple[int, int]) -> Path:
     python = folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
     # older wheels were built against NumPy 1
     packages = [f"onnxruntime=={version}", *(["numpy<2"] if release < _NUMPY_2_SINCE else [])]
-    _call([sys.executable, "-m", "venv", str(folder)], version)
-    _call([str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *packages], version)
+    _call(fresh_process("-m", "venv", str(folder)), version)
+    _call(
+        [str(python), "-P", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *packages],
+        version,
+    )
     return python
 
 
@@ -157,8 +161,7 @@ def _check(
     output = folder / "logits.npy"
     # logits of the version before must not pass for those of this one
     output.unlink(missing_ok=True)
-
-    command = [str(python), "-c", _WORKER, str(path), str(folder / "images.npy"), str(output)]
+    command = [str(python), "-P", "-c", _WORKER, str(path), str(folder / "images.npy"), str(output)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_RUN_TIMEOUT_S, check=False)
     except subprocess.TimeoutExpired:

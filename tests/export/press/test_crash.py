@@ -28,15 +28,25 @@ _KILLED = """
     write_artifact(path, models[1])
     one_write = (time.perf_counter() - began) / 2
     seen = set()
-    for _ in range(50):
+
+    for writes in range(50):
+        finished, finishing = os.pipe()
         child = os.fork()
         if child == 0:
             while True:
                 for model in models:
                     write_artifact(path, model)
-        time.sleep(rng.uniform(0, 3 * one_write))
+                    os.write(finishing, b".")
+        os.close(finishing)
+
+        # So many whole writes, however slow the machine is, and then some part of another.
+        for _ in range(writes % 4):
+            os.read(finished, 1)
+        time.sleep(rng.uniform(0, one_write))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
+        os.close(finished)
+
         found = read_artifact(path)  # refuses anything torn
         seen.add(next(i for i, model in enumerate(models) if found.equals(model)))
         assert all(other.name.startswith(".model.press.") for other in path.parent.iterdir() if other != path)

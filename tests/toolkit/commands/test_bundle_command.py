@@ -43,9 +43,6 @@ METADATA = {
 # The environment of the device: nothing of this project, no torch, no onnx.
 ALONE = """
 import runpy, sys
-from tests.helpers.paths import RECIPES
-from tests.helpers.paths import RECIPES
-from tests.helpers.paths import RECIPES
 class Blocker:
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] in {blocked!r}:
@@ -730,8 +727,9 @@ def test_bundling_needs_no_torch(inputs, tmp_path):
         "            raise ImportError(name)\n"
         "sys.meta_path.insert(0, Blocker())\n"
         f"sys.argv[1:] = {list(map(str, arguments))!r}\n"
-        "from toolkit import bundle_claims, cli\n"
-        "bundle_claims.ROUNDS, bundle_claims.verify._MAX_SECONDS = 1, 0\n"
+        "from modelpress.toolkit.commands import cli\n"
+        "from modelpress.toolkit.commands.bundle import claims\n"
+        "claims.ROUNDS, claims.verify._MAX_SECONDS = 1, 0\n"
         "cli.main()"
     )
     done = subprocess.run(

@@ -15,6 +15,7 @@ from modelpress.toolkit.studies.training_speed.plain_loop import PictureDataset,
 from modelpress.toolkit.studies.training_speed.rounds import Measurement, TrainingJob, Way, measure_training
 from modelpress.toolkit.studies.training_speed.ways import measure
 from tests.helpers.command_line import one_line
+from tests.helpers.environments import users_folder
 
 CPU = torch.device("cpu")
 
@@ -48,8 +49,11 @@ def test_every_way_trains(tiny_cifar, way):
     assert ("float32" in measured.device) or way is not Way.FLOAT32
 
 
-def test_a_process_of_its_own_measures_with_workers(tiny_cifar):
+def test_a_process_of_its_own_measures_with_workers(tiny_cifar, tmp_path, monkeypatch):
+    """Where the command is called, packages may have names that ours have."""
     need_torchvision()
+    monkeypatch.chdir(users_folder(tmp_path / "user"))
+
     measured = training_speed._in_a_process(tiny_job(tiny_cifar, Way.PLAIN, workers=1))
     assert measured.images == 40
     assert measured.device.startswith("cpu")

@@ -6,7 +6,6 @@ one is compared with the plain loop of the same round, so that a machine that sl
 """
 
 import subprocess
-import sys
 from collections.abc import Sequence
 from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
@@ -17,6 +16,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from modelpress.benchmarks.environment import describe_environment
+from modelpress.benchmarks.measures.worker import fresh_process
 from modelpress.export.errors import InputError, ModelpressError
 from modelpress.toolkit.progress import Progress
 from modelpress.toolkit.recipe import Recipe
@@ -121,7 +121,7 @@ def measure_training(
 
 def _in_a_process(job: TrainingJob) -> Measurement:
     done = subprocess.run(
-        [sys.executable, "-m", "modelpress.toolkit.studies.training_speed.ways"],
+        fresh_process("-m", "modelpress.toolkit.studies.training_speed.ways"),
         input=job.model_dump_json(),
         capture_output=True,
         text=True,
