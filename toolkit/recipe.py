@@ -21,6 +21,10 @@ MagnitudeMethod = Literal["global-magnitude", "layer-magnitude", "layer-percenti
 PenaltyMethod = Literal["proximal-l1", "trimmed-l1", "group-lasso"]
 PruneMethod = Literal[MagnitudeMethod, PenaltyMethod]
 PositiveInt = Annotated[int, Field(ge=1)]
+FiniteFloat = Annotated[float, Field(allow_inf_nan=False)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Architecture = Literal["resnet20", "resnet32", "resnet44", "resnet56"]
+Shortcut = Literal["A", "B"]
 Compile = Literal["auto", "on", "off"]
 LayerBits = dict[str, Bits | Literal["float"]]
 
@@ -45,17 +49,59 @@ class DataOptions(_Options):
     """Fraction of the training images held out for watching the training."""
 
 
+class NormalisationOptions(_Options):
+    """How pixels become network input: ``(pixel / 255 - mean) / std``."""
+
+    mean: Annotated[tuple[FiniteFloat, ...], Field(min_length=1)]
+    """Per channel, as in R, G, B; in units of pixel / 255."""
+    std: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
+    """Per channel; in units of pixel / 255."""
+
+    @model_validator(mode="after")
+    def _as_many_means_as_deviations(self) -> "NormalisationOptions":
+        if len(self.mean) != len(self.std):
+            raise ValueError(
+                f"mean has {len(self.mean)} values, std {len(self.std)}: give one of each per channel"
+            )
+        return self
+
+
 class ModelOptions(_Options):
     """Which network."""
 
-    arch: Literal["resnet20", "resnet32", "resnet44", "resnet56"] = "resnet20"
+    arch: Architecture = "resnet20"
     """Depth."""
-    shortcut: Literal["A", "B"] = "B"
+    shortcut: Shortcut = "B"
     """Shortcut where the shape changes: A pads with zeros, B projects."""
     checkpoint: str | None = None
     """Trained weights to start from; without them the network is trained from scratch."""
+    checkpoint_key: str | None = None
+    """Where in the checkpoint the weights are, as in `ema`; without it at the usual places."""
+    map_names: bool = False
+    """Match layers of other names by their shapes and order, in checkpoint and teacher."""
+    keep_zeros: bool = True
+    """Weights that are zero in a checkpoint pruned elsewhere stay zero."""
+    normalisation: NormalisationOptions | None = None
+    """{mean, std} that a checkpoint from elsewhere was trained with; else the data set's."""
     teacher: str | None = None
     """Trained weights of the network to distil from; without them the one before pruning."""
+    teacher_arch: Architecture | None = None
+    """Depth of a teacher from elsewhere; else as arch."""
+    teacher_shortcut: Shortcut | None = None
+    """Shortcut of a teacher from elsewhere; else as shortcut."""
+    teacher_normalisation: NormalisationOptions | None = None
+    """{mean, std} that a teacher from elsewhere was trained with; else the data set's."""
+
+    @property
+    def of_teacher(self) -> "ModelOptions":
+        """The teacher as a network of its own."""
+        return ModelOptions(
+            arch=self.teacher_arch or self.arch,
+            shortcut=self.teacher_shortcut or self.shortcut,
+            checkpoint=self.teacher,
+            map_names=self.map_names,
+            normalisation=self.teacher_normalisation,
+        )
 
 
 class TrainingOptions(_Options):
@@ -275,9 +321,14 @@ class Recipe(_Options):
                 f"weights would never be finetuned on their grid: quantize.after is {self.quantize.after}, "
                 f"finetune.epochs {epochs}; lower quantize.after"
             )
-        if self.train.distill_weight:
+        return self
+
+    @model_validator(mode="after")
+    def _training_from_scratch_has_no_teacher_of_its_own(self) -> "Recipe":
+        if self.train.distill_weight and self.model.teacher is None:
             raise ValueError(
-                "train.distill_weight: a network trained from scratch has no teacher; set it to 0"
+                "train.distill_weight: a network trained from scratch has no teacher; name one with "
+                "model.teacher, or set it to 0"
             )
         return self
 
@@ -330,14 +381,16 @@ def _commented(options: _Options, indent: str) -> Iterator[str]:
     values = options.model_dump(mode="json")
     for name, field in type(options).model_fields.items():
         section = getattr(options, name)
-        if isinstance(section, _Options):
+        if isinstance(section, _Options) and not indent:  # deeper ones are collections on one line
             yield f"{name}:"
             yield from _commented(section, indent="  ")
         else:
             flow = isinstance(values[name], list | dict)  # collections on one line
-            text = yaml.safe_dump(
-                {name: values[name]}, default_flow_style=None if flow else False, width=1000
-            ).strip()
+            text = (
+                f"{name}: {yaml.safe_dump(values[name], default_flow_style=True, width=1000).strip()}"
+                if flow
+                else yaml.safe_dump({name: values[name]}, default_flow_style=False, width=1000).strip()
+            )
             yield f"{indent}{text:<34}  # {field.description}"
 
 
@@ -366,7 +419,9 @@ def over_defaults(document: dict[str, Any]) -> dict[str, Any]:
 
 def _place(document: dict[str, Any], keys: list[str], value: Any, full: str) -> None:
     for key in keys[:-1]:
-        document = document.setdefault(key, {})
+        if document.get(key) is None:  # absent, or a section that is optional
+            document[key] = {}
+        document = document[key]
         if not isinstance(document, dict):
             raise InputError(f"{full}: {key} has no keys below it")
     document[keys[-1]] = value
@@ -383,6 +438,8 @@ def _explain(error: Any) -> str:
         near = difflib.get_close_matches(str(error["loc"][-1]), valid, n=1, cutoff=0.0)
         return f"unknown key {where!r}; did you mean {near[0]!r}? Valid keys: {', '.join(valid)}"
     message = str(error["msg"]).removeprefix("Value error, ")
+    if error["type"] == "missing":
+        return f"{where} is missing"
     if error["type"] == "value_error":
         return f"{where}: {message}" if where else message
     return f"{where} is {error['input']!r}: {message[0].lower()}{message[1:]}"
@@ -392,7 +449,8 @@ def _keys_at(location: tuple[Any, ...]) -> list[str]:
     model: type[BaseModel] = Recipe
     for key in location:
         annotation = model.model_fields[str(key)].annotation
-        assert isinstance(annotation, type)
-        assert issubclass(annotation, BaseModel)
-        model = annotation
+        section = next(kind for kind in (get_args(annotation) or (annotation,)) if kind is not type(None))
+        assert isinstance(section, type)
+        assert issubclass(section, BaseModel)
+        model = section
     return list(model.model_fields)

@@ -1,7 +1,9 @@
 """Checkpoint files: safetensors of our own, state dicts of others, never arbitrary pickles."""
 
 import json
+import re
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,27 @@ from torch import Tensor, nn
 
 from modelpress.export.errors import InputError
 from modelpress.export.files.atomic import write_atomically
+from modelpress.toolkit.networks.foreign.nested import State, weights_in
 
 _KEY = "modelpress"  # the one metadata entry, JSON
 _SHOWN = 3  # names listed of each kind of mismatch
 
-State = dict[str, Tensor]
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint file holds.
+
+    Attributes:
+        tensors: By name, on the CPU.
+        metadata: What `save_state` wrote; empty for foreign files.
+        notes: What else is in the file and was not read, a sentence each.
+        ordered: Whether the tensors are in the order in which the layers were defined.
+    """
+
+    tensors: State
+    metadata: dict[str, Any]
+    notes: tuple[str, ...]
+    ordered: bool
 
 
 def save_state(path: Path, tensors: State, metadata: dict[str, Any]) -> None:
@@ -27,18 +45,36 @@ def save_state(path: Path, tensors: State, metadata: dict[str, Any]) -> None:
 
 
 def load_state(path: Path) -> tuple[State, dict[str, Any]]:
-    """Read a checkpoint: ``.safetensors``, or a PyTorch state dict (``weights_only=True``, no fallback).
+    """Tensors and metadata of a checkpoint; see `load_checkpoint`."""
+    checkpoint = load_checkpoint(path)
+    return checkpoint.tensors, checkpoint.metadata
 
-    Returns:
-        Tensors on the CPU, and the metadata that `save_state` wrote (empty for foreign files).
+
+def load_checkpoint(path: Path, *, key: str | None = None) -> Checkpoint:
+    """Read ``.safetensors``, or a file of `torch.save` in any format (``weights_only=True``, no fallback).
+
+    Args:
+        path: The file.
+        key: Where in a file of `torch.save` the weights are; None: at the usual places.
 
     Raises:
-        InputError: The file is missing, damaged, or holds anything but tensors by name.
+        InputError: The file is missing, damaged, or holds no tensors by name.
     """
     path = Path(path)
     if not path.is_file():
         raise InputError(f"checkpoint {path} {'is no file' if path.exists() else 'does not exist'}")
-    return _load_safetensors(path) if path.suffix == ".safetensors" else (_load_pickle(path), {})
+    if path.suffix == ".safetensors":
+        if key is not None:
+            raise InputError(
+                f"checkpoint {path}: safetensors files hold no keys; leave model.checkpoint_key out"
+            )
+        return Checkpoint(*_load_safetensors(path), notes=(), ordered=False)
+
+    try:
+        found = weights_in(_load_pickle(path), key=key)
+    except InputError as error:
+        raise InputError(f"checkpoint {path} {error}") from error
+    return Checkpoint(found.tensors, {}, found.notes, ordered=True)
 
 
 def load_into(network: nn.Module, state: State, path: Path) -> None:
@@ -101,32 +137,15 @@ def _load_safetensors(path: Path) -> tuple[State, dict[str, Any]]:
     return state, metadata
 
 
-def _load_pickle(path: Path) -> State:
+def _load_pickle(path: Path) -> object:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about archives of other kinds, which are refused anyway
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises its unpickler's, zip's and I/O errors unchanged
+        blamed = re.search(r"GLOBAL ([\w.]+)", str(error))
+        what = f"it holds a {blamed[1]}; " if blamed else ""
         raise InputError(
-            f"checkpoint {path} is no state dict that loads safely (weights_only=True): save one with "
+            f"is no state dict that loads safely (weights_only=True): {what}save one with "
             "torch.save(model.state_dict(), path), or as .safetensors"
         ) from error
-
-    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
-        content = content["state_dict"]  # what training frameworks wrap it in
-    if not isinstance(content, dict) or not content or not all(map(_is_entry, content.items())):
-        raise InputError(
-            f"checkpoint {path} is no state dict: expected tensors by name, got {_describe(content)}"
-        )
-    return dict(content)
-
-
-def _is_entry(item: tuple[Any, Any]) -> bool:
-    return isinstance(item[0], str) and isinstance(item[1], Tensor)
-
-
-def _describe(content: object) -> str:
-    if isinstance(content, dict):
-        kinds = {type(value).__name__ for value in content.values()}
-        return f"a dict of {', '.join(sorted(kinds)) or 'nothing'}"
-    return f"a {type(content).__name__}"

@@ -1,0 +1,1 @@
+"""Checkpoints that other programs wrote: found in their file, renamed, converted, and their zeros kept."""
