@@ -85,13 +85,16 @@ def misfits(theirs: State, own: State) -> list[str]:
 
     Example:
         >>> misfits({"fc1.weight": torch.zeros(2, 3)}, {"fc.weight": torch.zeros(2, 3)})
-        ['1 missing (fc.weight (2, 3), nearest fc1.weight (2, 3))', '1 unknown (fc1.weight (2, 3))']
+        ['1 missing (fc.weight (2, 3), nearest fc1.weight)', '1 unknown (fc1.weight (2, 3))']
     """
     missing = [name for name in _without_counters(own) if name not in theirs]
     unknown = [name for name in _without_counters(theirs) if name not in own]
     reshaped = [name for name, value in own.items() if name in theirs and theirs[name].shape != value.shape]
     return [
-        *_counted("missing", [_described(name, own) + _nearest(name, theirs, unknown) for name in missing]),
+        *_counted(
+            "missing",
+            [_described(name, own) + _nearest(name, own[name].shape, theirs, unknown) for name in missing],
+        ),
         *_counted("unknown", [_described(name, theirs) for name in unknown]),
         *_counted(
             "of another shape",
@@ -213,9 +216,11 @@ def _without_counters(tensors: State) -> State:
     return {name: value for name, value in tensors.items() if not name.endswith(_COUNTER)}
 
 
-def _nearest(name: str, theirs: State, unknown: list[str]) -> str:
-    near = difflib.get_close_matches(name, unknown, n=1, cutoff=0.6)
-    return f", nearest {_described(near[0], theirs)}" if near else ""
+def _nearest(name: str, shape: torch.Size, theirs: State, unknown: list[str]) -> str:
+    """Of the same shape: a tensor of another one would not do."""
+    candidates = [other for other in unknown if theirs[other].shape == shape]
+    near = difflib.get_close_matches(name, candidates, n=1, cutoff=0.5)
+    return f", nearest {near[0]}" if near else ""
 
 
 def _described(name: str, tensors: State) -> str:
