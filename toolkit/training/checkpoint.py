@@ -55,7 +55,7 @@ def load_checkpoint(path: Path, *, key: str | None = None) -> Checkpoint:
 
     Args:
         path: The file.
-        key: Where in a file of `torch.save` the weights are; None: at the usual places.
+        key: Where in a foreign file the weights are, see `weights_in`; None: at the usual places.
 
     Raises:
         InputError: The file is missing, damaged, or holds no tensors by name.
@@ -63,18 +63,17 @@ def load_checkpoint(path: Path, *, key: str | None = None) -> Checkpoint:
     path = Path(path)
     if not path.is_file():
         raise InputError(f"checkpoint {path} {'is no file' if path.exists() else 'does not exist'}")
-    if path.suffix == ".safetensors":
-        if key is not None:
-            raise InputError(
-                f"checkpoint {path}: safetensors files hold no keys; leave model.checkpoint_key out"
-            )
-        return Checkpoint(*_load_safetensors(path), notes=(), ordered=False)
 
+    is_safetensors = path.suffix == ".safetensors"
     try:
-        found = weights_in(_load_pickle(path), key=key)
+        if is_safetensors:
+            tensors, metadata = _load_safetensors(path)
+            if metadata:  # our own file holds one network, under its own names
+                return Checkpoint(tensors, metadata, notes=(), ordered=False)
+        found = weights_in(tensors if is_safetensors else _load_pickle(path), key=key)
     except InputError as error:
         raise InputError(f"checkpoint {path} {error}") from error
-    return Checkpoint(found.tensors, {}, found.notes, ordered=True)
+    return Checkpoint(found.tensors, {}, found.notes, ordered=not is_safetensors)  # safetensors sorts by name
 
 
 def load_into(network: nn.Module, state: State, path: Path) -> None:
@@ -131,9 +130,9 @@ def _load_safetensors(path: Path) -> tuple[State, dict[str, Any]]:
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
             metadata = json.loads((file.metadata() or {}).get(_KEY, "{}"))
     except (SafetensorError, OSError, ValueError) as error:
-        raise InputError(f"checkpoint {path} is no readable safetensors file: {error}") from error
+        raise InputError(f"is no readable safetensors file: {error}") from error
     if not isinstance(metadata, dict):
-        raise InputError(f"checkpoint {path}: its metadata are damaged: no JSON object")
+        raise InputError("has damaged metadata: no JSON object")
     return state, metadata
 
 

@@ -67,7 +67,8 @@ def without_prefixes(theirs: State, own: State) -> Adapted:
     whole = [prefix for prefix in _prefixes(tensors) if _names_fit(_below(tensors, prefix), own)]
     if len(whole) > 1:
         raise InputError(
-            f"holds the network more than once: under {' and under '.join(whole)}; keep one in the file"
+            f"holds the network more than once: under {' and under '.join(whole)}; choose with "
+            f"model.checkpoint_key={whole[0].removesuffix('.')}"
         )
     prefix = whole[0] if whole else _common_prefix(tensors, own)
     if not prefix:

@@ -45,7 +45,7 @@ def weights_in(content: object, *, key: str | None = None) -> Found:
 
     Args:
         content: A state dict, or dicts around one.
-        key: Where it is, as ``ema`` or ``state.ema``; None: at the usual places.
+        key: Where it is, as ``ema`` or ``state.ema``, or what the names begin with; None: at the usual places.
 
     Raises:
         InputError: There are no tensors by name, or the key is not there.
@@ -78,6 +78,15 @@ def weights_in(content: object, *, key: str | None = None) -> Found:
 
 
 def _at(content: object, key: str) -> object:
+    """The dict under a key, or the tensors whose names begin with it."""
+    named = {
+        name.removeprefix(f"{key}."): value
+        for name, value in _tensors(content).items()
+        if name.startswith(f"{key}.")
+    }
+    if named:
+        return named
+
     for part in key.split("."):
         if not isinstance(content, dict) or part not in content:
             there = _listed(map(str, content)) if isinstance(content, dict) else _describe(content)
