@@ -392,7 +392,10 @@ def pack(
     from modelpress.toolkit.compression.network_file import load_network
 
     check_output_file(output, overwrite=overwrite)
-    frozen = freeze_state(load_network(file, recipe.model))
+    loaded = load_network(file, recipe.model)
+    for note in loaded.notes:
+        _tell(note)
+    frozen = freeze_state(loaded)
     size = write_artifact(output, frozen, effort=recipe.pack.effort)
     _tell(f"{output}: {size:,} bytes, decodes bit-exactly")
     emit_json({"output": str(output), "size_bytes": size}, as_json=as_json)
@@ -541,6 +544,8 @@ def main() -> None:
     try:
         app(args=join_number_lists(sys.argv[1:]), prog_name="modelpress")
     except ModelpressError as error:
+        for table in getattr(error, "__notes__", ()):  # what does not go into one line
+            _tell(table)
         sys.exit(f"modelpress: error: {' '.join(str(error).split())}")
     except SystemExit as stop:
         if stop.code == _INTERRUPTED:  # typer has turned the interrupt into this

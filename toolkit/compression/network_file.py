@@ -8,13 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from modelpress.export.errors import InputError
+from modelpress.toolkit.compression.foreign_network import classes_in, fill_from_elsewhere
 from modelpress.toolkit.compression.network import CompressedNetwork
 from modelpress.toolkit.compression.quantization.quantizers import QuantizerSpec
 from modelpress.toolkit.compression.state import InputContract, NetworkState
 from modelpress.toolkit.networks.layers import weight_layers
-from modelpress.toolkit.networks.resnet_cifar import ResNetCifar, Shortcut
+from modelpress.toolkit.networks.resnet_cifar import WIDTHS, ResNetCifar, Shortcut
 from modelpress.toolkit.recipe import ModelOptions
-from modelpress.toolkit.training.checkpoint import load_into, load_state, save_state
+from modelpress.toolkit.training.checkpoint import load_checkpoint, load_into, save_state
 
 
 def new_network(model: ModelOptions, *, seed: int, n_classes: int = 10) -> nn.Module:
@@ -52,9 +53,14 @@ def load_network(path: Path, model: ModelOptions) -> NetworkState:
     Raises:
         InputError: The file is unreadable or does not fit the architecture.
     """
-    tensors, metadata = load_state(path)
+    checkpoint = load_checkpoint(path, key=model.checkpoint_key)
+    tensors = checkpoint.tensors
+    if not checkpoint.metadata:
+        n_classes = classes_in(tensors, n_features=WIDTHS[-1])
+        return fill_from_elsewhere(new_network(model, seed=0, n_classes=n_classes), checkpoint, path, model)
+
     try:
-        facts = _Facts.of(metadata, model)
+        facts = _Facts.of(checkpoint.metadata, model)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"checkpoint {path}: its metadata are damaged: {error!r}") from error
 
@@ -89,7 +95,7 @@ def _check_grids(network: CompressedNetwork) -> None:
 
 @dataclass(frozen=True)
 class _Facts:
-    """The metadata of a network file; for foreign files, empty but for the architecture asked for."""
+    """The metadata of a network file; the architecture asked for counts where they do not name theirs."""
 
     model: ModelOptions
     masked: tuple[str, ...]

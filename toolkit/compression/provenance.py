@@ -39,9 +39,11 @@ def _compression(state: NetworkState) -> dict[str, object]:
 
 
 def _input(contract: InputContract) -> dict[str, object]:
+    known = {} if contract.dataset is None else {"modelpress.dataset": contract.dataset}
+    named = {"modelpress.classes": contract.class_names} if contract.class_names else {}
     return {
-        "modelpress.dataset": contract.dataset,
-        "modelpress.classes": contract.class_names,
+        **known,
+        **named,
         "modelpress.input": {
             "layout": "NCHW, RGB, (pixel / 255 - mean) / std",
             "mean": contract.mean,

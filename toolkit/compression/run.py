@@ -257,7 +257,10 @@ def prune_network(
     check_network_output(output, overwrite=overwrite, resume=resume)
 
     if passes == [prune]:
-        pruned = pruned_by_magnitude(load_network(Path(recipe.model.checkpoint), recipe.model), recipe.prune)
+        loaded = load_network(Path(recipe.model.checkpoint), recipe.model)
+        for note in loaded.notes if progress is not None else ():
+            progress.note(note)
+        pruned = pruned_by_magnitude(loaded, recipe.prune)
         save_network(output, pruned)
         state_path(output).unlink(missing_ok=True)
         return NetworkResult(pruned, None, [])

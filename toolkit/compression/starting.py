@@ -13,7 +13,7 @@ from modelpress.toolkit.compression.teacher import teacher_for
 from modelpress.toolkit.compression.work import TrainingSection, Work
 from modelpress.toolkit.data.image_set import ImageSet
 from modelpress.toolkit.data.registry import load_image_set
-from modelpress.toolkit.networks.layers import matching, weight_layers
+from modelpress.toolkit.networks.layers import matching, n_classes_of, weight_layers
 from modelpress.toolkit.progress import Progress
 from modelpress.toolkit.recipe import DataOptions, Recipe
 from modelpress.toolkit.training.device import Device, device_of
@@ -39,10 +39,19 @@ def start(
     """
     device = device_of(recipe.run)
     images = load_images(recipe.data)
+    state = starting_network(recipe, images, device)
+    for note in state.notes:
+        progress.note(note)
+
     work = Work(
-        recipe=recipe, images=images, device=device, progress=progress, outputs=outputs or {}, resume=resume
+        recipe=recipe,
+        images=images_for(state, images),
+        device=device,
+        progress=progress,
+        outputs=outputs or {},
+        resume=resume,
     )
-    return starting_network(recipe, images, device), work
+    return state, work
 
 
 def load_images(options: DataOptions) -> ImageSet:
@@ -63,16 +72,48 @@ def starting_network(recipe: Recipe, images: ImageSet, device: Device) -> Networ
     else:
         state = load_network(Path(recipe.model.checkpoint), recipe.model)
 
-    contract = InputContract.of(images)
-    if state.contract is not None and state.contract.dataset != contract.dataset:
-        raise InputError(
-            f"{recipe.model.checkpoint} was trained on {state.contract.dataset}, the recipe's data set is "
-            f"{contract.dataset}: choose it with -c RECIPE or --set data.dataset={state.contract.dataset}"
-        )
-
+    contract = _contract_of(state, recipe, images)
     device.place(state.network)
     masks = {name: mask.to(device.torch_device) for name, mask in state.masks.items()}
-    return replace(state, masks=masks, contract=state.contract or contract)
+    return replace(state, masks=masks, contract=contract)
+
+
+def _contract_of(state: NetworkState, recipe: Recipe, images: ImageSet) -> InputContract:
+    """The network's own, else what the recipe says of its normalisation, else that of the data set.
+
+    Raises:
+        InputError: They contradict each other, or the network has other classes than the images.
+    """
+    checkpoint, stated = recipe.model.checkpoint, recipe.model.normalisation
+    own = state.contract
+    if own is not None and own.dataset not in (None, images.name):
+        raise InputError(
+            f"{checkpoint} was trained on {own.dataset}, the recipe's data set is "
+            f"{images.name}: choose it with -c RECIPE or --set data.dataset={own.dataset}"
+        )
+    if own is not None and stated is not None and (own.mean, own.std) != (stated.mean, stated.std):
+        raise InputError(
+            f"{checkpoint} was trained with mean {own.mean} and std {own.std}, model.normalisation says mean "
+            f"{stated.mean} and std {stated.std}: leave it out"
+        )
+    if stated is not None and len(stated.mean) != len(images.mean):
+        raise InputError(
+            f"model.normalisation has {len(stated.mean)} channels, {images.name} has {len(images.mean)}"
+        )
+
+    found, expected = n_classes_of(state.network), len(images.class_names)
+    if found != expected:
+        raise InputError(
+            f"{checkpoint} has {found} classes, {images.name} {expected}: choose the data set it was trained on"
+        )
+    if own is None:
+        own = InputContract.of(images) if stated is None else InputContract.of_normalisation(stated)
+    return own.completed(images)
+
+
+def images_for(state: NetworkState, images: ImageSet) -> ImageSet:
+    """The images as the network was trained to see them: with its own normalisation."""
+    return images if state.contract is None else state.contract.shown(images)
 
 
 def check_dense(state: NetworkState) -> None:
@@ -81,7 +122,9 @@ def check_dense(state: NetworkState) -> None:
     Raises:
         InputError: It is.
     """
-    kinds = (("pruned", state.masks), ("quantized", state.quantizers))
+    # zeros that a checkpoint came with are no pruning of ours: passes hold them, and may remove more
+    came_with_them = "zeros_kept" in state.history.get("checkpoint", {}) and "prune" not in state.history
+    kinds = (("pruned", state.masks and not came_with_them), ("quantized", state.quantizers))
     done = " and ".join(word for word, facts in kinds if facts)
     if done:
         raise InputError(f"the checkpoint is {done} already; start from the dense network, or pack this one")

@@ -1,6 +1,6 @@
 """A network between two passes: its weights, and what has been done to them."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -8,14 +8,21 @@ from torch import Tensor, nn
 from modelpress.toolkit.compression.network import CompressedNetwork
 from modelpress.toolkit.compression.quantization.quantizers import QuantizerSpec
 from modelpress.toolkit.data.image_set import ImageSet
-from modelpress.toolkit.recipe import ModelOptions
+from modelpress.toolkit.recipe import ModelOptions, NormalisationOptions
 
 
 @dataclass(frozen=True)
 class InputContract:
-    """What the network was shown: needed by whoever runs it later."""
+    """What the network was shown: needed by whoever runs it later.
 
-    dataset: str
+    Attributes:
+        dataset: Its name; None where only the normalisation is known.
+        class_names: Empty where they are not known.
+        mean: Per channel, in units of pixel / 255.
+        std: Per channel, in units of pixel / 255.
+    """
+
+    dataset: str | None
     class_names: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -24,6 +31,23 @@ class InputContract:
     def of(cls, images: ImageSet) -> "InputContract":
         """The contract of networks trained on this image set."""
         return cls(images.name, images.class_names, images.mean, images.std)
+
+    @classmethod
+    def of_normalisation(cls, options: NormalisationOptions) -> "InputContract":
+        """The contract of a network of which nothing else is known."""
+        return cls(None, (), options.mean, options.std)
+
+    def completed(self, images: ImageSet) -> "InputContract":
+        """The data set filled in where it is not known."""
+        return (
+            self
+            if self.dataset is not None
+            else replace(self, dataset=images.name, class_names=images.class_names)
+        )
+
+    def shown(self, images: ImageSet) -> ImageSet:
+        """The images, normalised as the network expects them."""
+        return replace(images, mean=self.mean, std=self.std)
 
 
 @dataclass(frozen=True)
@@ -38,6 +62,7 @@ class NetworkState:
         grids: Per layer, the state of grids that do not follow from the weights.
         contract: What it was trained on; None for files from elsewhere.
         history: What each pass did, for the manifest.
+        notes: What was done to a checkpoint from elsewhere when it was read, to be told once.
     """
 
     network: nn.Module
@@ -47,6 +72,7 @@ class NetworkState:
     grids: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     contract: InputContract | None = None
     history: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def compressed(self) -> CompressedNetwork:
         """The network with masks and quantizers in its forward pass."""

@@ -8,8 +8,9 @@ from torch import nn
 from modelpress.export.errors import InputError
 from modelpress.toolkit.compression.network import CompressedNetwork
 from modelpress.toolkit.compression.network_file import load_network
-from modelpress.toolkit.compression.state import NetworkState
+from modelpress.toolkit.compression.state import InputContract, NetworkState
 from modelpress.toolkit.networks.layers import n_classes_of
+from modelpress.toolkit.networks.renormalised import RenormalisedTeacher
 from modelpress.toolkit.recipe import Recipe
 from modelpress.toolkit.training.device import Device
 
@@ -17,10 +18,12 @@ from modelpress.toolkit.training.device import Device
 def teacher_for(recipe: Recipe, dense: NetworkState, device: Device) -> nn.Module | None:
     """The network to distil from, in evaluation mode: the recipe's, or a copy of `dense`; None if none is needed.
 
+    It takes batches that are normalised for `dense`.
+
     Raises:
         InputError: The recipe's teacher is not readable, or has other classes; or the network is pruned already.
     """
-    if not (recipe.finetune.distill_weight or recipe.sparsify.distill_weight):
+    if not any(section.distill_weight for section in (recipe.train, recipe.sparsify, recipe.finetune)):
         return None
 
     teacher = _copied(dense) if recipe.model.teacher is None else _loaded(recipe, dense)
@@ -37,8 +40,9 @@ def _copied(dense: NetworkState) -> CompressedNetwork:
     return copy.deepcopy(dense.compressed())
 
 
-def _loaded(recipe: Recipe, dense: NetworkState) -> CompressedNetwork:
-    loaded = load_network(Path(str(recipe.model.teacher)), recipe.model)
+def _loaded(recipe: Recipe, dense: NetworkState) -> nn.Module:
+    options = recipe.model.of_teacher
+    loaded = load_network(Path(str(recipe.model.teacher)), options)
 
     expected, found = n_classes_of(dense.network), n_classes_of(loaded.network)
     if found != expected:
@@ -46,4 +50,10 @@ def _loaded(recipe: Recipe, dense: NetworkState) -> CompressedNetwork:
             f"teacher {recipe.model.teacher} has {found} classes, the network {expected}: "
             "choose one trained on the same data"
         )
-    return loaded.compressed()
+
+    own, given = loaded.contract, dense.contract
+    if own is None and options.normalisation is not None:  # a network file that does not say
+        own = InputContract.of_normalisation(options.normalisation)
+    if own is None or given is None or (own.mean, own.std) == (given.mean, given.std):
+        return loaded.compressed()
+    return RenormalisedTeacher(loaded.compressed(), batch=(given.mean, given.std), wanted=(own.mean, own.std))

@@ -114,7 +114,10 @@ def test_what_belongs_to_the_training_is_left_out():
 
 
 def test_two_networks_in_one_file_are_not_guessed_between():
-    with pytest.raises(InputError, match=r"more than once: under model\. and under teacher\.; choose with model\.checkpoint_key=model"):
+    with pytest.raises(
+        InputError,
+        match=r"more than once: under model\. and under teacher\.; choose with model\.checkpoint_key=model",
+    ):
         adapted({**prefixed("model."), **prefixed("teacher.")}, WEIGHTS)
     assert weights_in({**prefixed("model."), **prefixed("teacher.")}, key="model").tensors == WEIGHTS
 

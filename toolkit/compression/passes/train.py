@@ -9,8 +9,11 @@ def train(state: NetworkState, work: Work) -> NetworkState:
     """Train by the recipe's section `train`, resumable; its network file is kept.
 
     Raises:
+        InputError: The recipe distils, and its teacher is not usable.
         Interrupted: Stopped on request.
     """
+    if work.recipe.train.distill_weight:
+        work = work.with_teacher(state)
     trained = fit(state, state.compressed(), work, "train")
     work.keep("train", trained)
     return trained

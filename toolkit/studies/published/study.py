@@ -6,7 +6,7 @@ from typing import Any
 
 from modelpress.benchmarks.environment import describe_environment
 from modelpress.export.errors import InputError
-from modelpress.toolkit.compression.starting import check_dense, starting_network
+from modelpress.toolkit.compression.starting import check_dense, images_for, starting_network
 from modelpress.toolkit.compression.work import Work
 from modelpress.toolkit.data.image_set import ImageSet
 from modelpress.toolkit.data.registry import load_image_set
@@ -103,7 +103,11 @@ def run_study(plan: StudyPlan, progress: Progress, *, overwrite: bool = False) -
 
     device = device_of(base.run)
     images = load_image_set(base.data.dataset, folder=base.data.dir, download=base.data.download)
-    check_dense(starting_network(base, images, device))
+    dense = starting_network(base, images, device)
+    check_dense(dense)
+    for note in dense.notes:
+        progress.note(note)
+    images = images_for(dense, images)
     progress.note(f"rows: {len(plan.rows)}; epochs of training in all: {plan.epochs}")
     if overwrite:  # only now: a mistyped path costs no results
         for name in plan.asked_for:
