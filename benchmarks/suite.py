@@ -69,7 +69,7 @@ def add_audits(records: Sequence[ModelRecord], models: Sequence[ModelFile]) -> N
 def add_accuracies(
     records: Sequence[ModelRecord],
     models: Sequence[ModelFile],
-    images: npt.NDArray[np.float32],
+    images: npt.NDArray[np.float32] | Callable[[ModelFile], npt.NDArray[np.float32]],
     labels: Labels,
     *,
     n_classes: int,
@@ -80,7 +80,8 @@ def add_accuracies(
     Args:
         records: One per model, in order.
         models: The first is the baseline of the paired tests.
-        images: Network input, shape ``(n, channels, height, width)``.
+        images: Network input, shape ``(n, channels, height, width)``; or what makes it for a model, where they differ
+            in how their input is normalised.
         labels: Shape ``(n,)``.
         n_classes: Of the data set; a model must give as many logits.
         on_model: Called whenever one is done.
@@ -91,7 +92,7 @@ def add_accuracies(
     found: list[Logits] = []
     for record, model in zip(records, models, strict=True):
         with named(model.path):
-            logits = classify(model.session(), images)
+            logits = classify(model.session(), images(model) if callable(images) else images)
             check_classes(logits, n_classes)
 
         found.append(logits)

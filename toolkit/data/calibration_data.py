@@ -11,6 +11,7 @@ from numpy.lib.npyio import NpzFile
 from modelpress.export.errors import InputError
 from modelpress.export.post_training.calibration import pixel_normalisation
 from modelpress.toolkit.data.image_set import ImageSet, normalised
+from modelpress.toolkit.data.network_input import network_input
 from modelpress.toolkit.data.registry import load_image_set
 
 Inputs = npt.NDArray[np.float32]
@@ -72,8 +73,7 @@ def training_inputs(images: ImageSet, n_images: int, metadata: Mapping[str, str]
         n_images: How many at most.
         metadata: The model's ``metadata_props``; what they say of mean and standard deviation counts.
     """
-    mean, std = pixel_normalisation(metadata) or (images.mean, images.std)
-    return normalised(_chosen(images.train.images, n_images), tuple(mean), tuple(std))
+    return network_input(_chosen(images.train.images, n_images), images, metadata)
 
 
 def _training_images(name: str, folder: str | None, n_images: int, metadata: Mapping[str, str]) -> Inputs:

@@ -232,3 +232,18 @@ def test_links_in_a_circle_are_refused(tmp_path):
     (tmp_path / "loop.onnx").symlink_to("loop.onnx")
     with pytest.raises(InputError, match=r"loop.onnx: cannot be read"):
         bench_files.bench_files([tmp_path / "loop.onnx"], BenchPlan(), Silent())
+
+
+def test_files_of_different_normalisation_are_not_profiled_together(tmp_path):
+    paths = []
+    for name, mean in (("a", 0.2), ("b", 0.3)):
+        model = image_model()
+        rule = {"layout": "NCHW", "mean": [mean] * 3, "std": [0.5] * 3}
+        model.graph.metadata_props.add(key="modelpress.input", value=json.dumps(rule))
+        paths.append(tmp_path / f"{name}.press")
+        write_artifact(paths[-1], model)
+    plan = BenchPlan(data=MeasuredSet("digits"), rounds=2)
+    with pytest.raises(
+        InputError, match="the files normalise their input differently; profile them one by one"
+    ):
+        bench_files.bench_profile(paths, plan, Silent())
