@@ -258,8 +258,8 @@ def prune_network(
 
     if passes == [prune]:
         loaded = load_network(Path(recipe.model.checkpoint), recipe.model)
-        for note in loaded.notes if progress is not None else ():
-            progress.note(note)
+        for note in loaded.notes:
+            (progress or Silent()).note(note)
         pruned = pruned_by_magnitude(loaded, recipe.prune)
         save_network(output, pruned)
         state_path(output).unlink(missing_ok=True)

@@ -46,8 +46,8 @@ class ImageSet:
     train: Split
     validation: Split
     test: Split
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
     mirrored: bool
 
     def hold_out(self, fraction: float) -> "ImageSet":

@@ -17,10 +17,11 @@ from torch import Tensor, nn
 
 from modelpress.export.errors import InputError, ModelpressError
 from modelpress.toolkit.data.batches import DeviceSplit, EpochPlan, n_batches
+from modelpress.toolkit.networks.foreign.nested import State
 from modelpress.toolkit.progress import Progress
 from modelpress.toolkit.recipe import TrainingOptions
 from modelpress.toolkit.training.averaging import WeightAverage
-from modelpress.toolkit.training.checkpoint import State, load_state, save_state
+from modelpress.toolkit.training.checkpoint import load_state, save_state
 from modelpress.toolkit.training.device import Device
 from modelpress.toolkit.training.evaluate import top1
 from modelpress.toolkit.training.interrupt import Interrupted, StopRequest, stop_on_signal
