@@ -28,6 +28,7 @@ from modelpress.toolkit.commands.options import (
     FinetuneEpochs,
     Flavour,
     Lossless,
+    MapNames,
     MaxDecoded,
     ModelOrNetwork,
     NetworkFile,
@@ -109,6 +110,7 @@ def run(
             help="Trained weights to start from (.pt state dict or .safetensors).", rich_help_panel=DATA
         ),
     ] = None,
+    map_names: MapNames = None,
     data_dir: DataDir = None,
     download: Download = False,
     epochs: FinetuneEpochs = None,
@@ -135,6 +137,7 @@ def run(
         settings,
         {
             "model.checkpoint": checkpoint,
+            "model.map_names": map_names,
             "finetune.epochs": epochs,
             **common_keys(data_dir, download, seed, device, bf16),
         },
@@ -189,6 +192,7 @@ def train(
 def prune(
     network: NetworkFile,
     config: Config = None,
+    map_names: MapNames = None,
     data_dir: DataDir = None,
     download: Download = False,
     sparsity: Annotated[
@@ -214,6 +218,7 @@ def prune(
         settings,
         {
             "model.checkpoint": network,
+            "model.map_names": map_names,
             "prune.sparsity": sparsity,
             "sparsify.epochs": epochs,
             **common_keys(data_dir, download, seed, device, bf16),
@@ -244,6 +249,7 @@ def prune(
 def sensitivity(
     network: NetworkFile,
     config: Config = None,
+    map_names: MapNames = None,
     data_dir: DataDir = None,
     download: Download = False,
     bits: Annotated[
@@ -279,7 +285,11 @@ def sensitivity(
     recipe = merged_recipe(
         config,
         settings,
-        {"model.checkpoint": network, **common_keys(data_dir, download, seed, device, None)},
+        {
+            "model.checkpoint": network,
+            "model.map_names": map_names,
+            **common_keys(data_dir, download, seed, device, None),
+        },
     )
     need_torch()
     from modelpress.toolkit.commands.console import TerminalProgress
@@ -305,6 +315,7 @@ def sensitivity(
 def quantize(
     network: NetworkFile,
     config: Config = None,
+    map_names: MapNames = None,
     data_dir: DataDir = None,
     download: Download = False,
     bits: Annotated[
@@ -327,6 +338,7 @@ def quantize(
         settings,
         {
             "model.checkpoint": network,
+            "model.map_names": map_names,
             "quantize.bits": bits,
             "finetune.epochs": epochs,
             **common_keys(data_dir, download, seed, device, bf16),
@@ -347,6 +359,7 @@ def pack(
     file: ModelOrNetwork,
     config: Config = None,
     settings: Settings = [],
+    map_names: MapNames = None,
     bits: PackBits = None,
     symmetric: PackSymmetric = None,
     per_channel: PackPerChannel = None,
@@ -377,7 +390,7 @@ def pack(
     }
     check_options_of_kind(
         file,
-        recipe={"config": config, "set": settings or None},
+        recipe={"config": config, "set": settings or None, "map_names": map_names},
         foreign={**quantization, "allow_external_data": allow_external_data},
     )
     if is_onnx(file):
@@ -385,7 +398,7 @@ def pack(
         check_output_file(output, overwrite=overwrite)
         _pack_onnx(file, output, options, bool(allow_external_data), effort or "default", as_json=as_json)
         return
-    recipe = merged_recipe(config, settings, {"pack.effort": effort})
+    recipe = merged_recipe(config, settings, {"pack.effort": effort, "model.map_names": map_names})
     need_torch()
     from modelpress.export.press.writing import write_artifact
     from modelpress.toolkit.compression.freeze import freeze_state

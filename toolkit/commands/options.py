@@ -49,6 +49,10 @@ DeviceName = Annotated[str | None, recipe_option("auto (CUDA if present), cpu or
 Bf16 = Annotated[
     bool | None, recipe_option("Train in bfloat16 where the device computes in it.", "--bf16/--no-bf16")
 ]
+MapNames = Annotated[
+    bool | None,
+    recipe_option("Match layers of other names by their shapes and order.", "--map-names/--no-map-names"),
+]
 DataDir = Annotated[
     Path | None,
     typer.Option(

@@ -293,10 +293,10 @@ def test_other_names_are_shown_and_used_when_asked_for(tmp_path, call):
         len(table) == 43
     )  # 22 convolutions and the linear layer, 21 batch norms... less one for each identity
     assert table[0].split() == ["stem.0.conv", "→", "head_conv.0.conv", "weight", "(16,", "3,", "3,", "3)"]
-    assert "use it with --set model.map_names=true" in error
+    assert "use it with --map-names" in error
     assert not (tmp_path / "a.press").exists()
 
-    assert call("pack", path, "--set", "model.map_names=true", "-o", tmp_path / "a.press")[0] == 0
+    assert call("pack", path, "--map-names", "-o", tmp_path / "a.press")[0] == 0
     torch.save(own, tmp_path / "own.pt")
     assert call("pack", tmp_path / "own.pt", "-o", tmp_path / "b.press")[0] == 0
     assert (tmp_path / "a.press").read_bytes() == (tmp_path / "b.press").read_bytes()
@@ -341,4 +341,4 @@ def test_a_public_teacher_scores_and_teaches_a_network_of_another_normalisation(
     with torch.inference_mode():
         found, expected = teacher(shown), teacher.network(own)
     assert torch.allclose(found, expected, atol=1e-4)
-    assert (found.argmax(dim=1).numpy() == few.labels).mean() >= 0.93  # of all 10,000 images: 93.22 %
+    assert (found.argmax(dim=1).numpy() == few.labels).mean() >= 0.93  # of all 9,982 images: 93.39 %

@@ -178,7 +178,7 @@ def test_other_names_are_refused_with_what_was_expected_and_a_proposal():
     assert "14 missing (0.weight (8, 3, 3, 3)" in message
     assert "14 unknown (stem.weight (8, 3, 3, 3)" in message
     assert "all 5 layers fit" in message
-    assert "--set model.map_names=true" in message
+    assert "use it with --map-names" in message
     (table,) = caught.value.__notes__
     assert table.splitlines()[0] == "stem       →  0  weight (8, 3, 3, 3), bias"
     assert len(table.splitlines()) == 5

@@ -120,7 +120,7 @@ def _mapped(adapted: Adapted, own: State, *, ordered: bool, permitted: bool) -> 
     if not permitted:
         refusal = InputError(
             f"does not fit the network by name: {problems}; by shape and order all {len(name_map.layers)} layers fit: "
-            "look at the proposed mapping, and use it with --set model.map_names=true"
+            "look at the proposed mapping, and use it with --map-names (model.map_names in a recipe)"
         )
         refusal.add_note(name_map.table())
         raise refusal
