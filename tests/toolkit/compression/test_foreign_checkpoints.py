@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from modelpress.export.errors import InputError
-from modelpress.export.graphs.building import metadata
-from modelpress.export.press.artifact import read_artifact
+from modelpress.export.graphs.parts import metadata
+from modelpress.export.press.reading import read_artifact
 from modelpress.toolkit.compression.network_file import load_network, new_network, save_network
 from modelpress.toolkit.compression.passes.prune import pruned_by_magnitude
 from modelpress.toolkit.compression.passes.quantize import with_quantizers

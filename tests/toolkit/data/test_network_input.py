@@ -10,7 +10,7 @@ from modelpress.benchmarks.subjects.model_file import open_model
 from modelpress.benchmarks.suite import add_accuracies, describe_model
 from modelpress.export.errors import InputError
 from modelpress.export.graphs.building import INPUT, GraphBuilder
-from modelpress.export.press.artifact import write_artifact
+from modelpress.export.press.writing import write_artifact
 from modelpress.export.quantized import QuantizedTensor
 from modelpress.toolkit.data.digits import load_digits
 from modelpress.toolkit.data.image_set import normalised
