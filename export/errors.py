@@ -2,6 +2,7 @@
 
     ModelpressError                 anything wrong with what was given; the command exits with 1
     ├── InputError                  a file, folder, option, recipe, data set or checkpoint
+    │   └── CommandLineError        options that contradict each other or cannot be; the command exits with 2
     ├── ModelError                  a model that cannot be packed or emitted
     └── ArtifactError               a `.press` file that cannot be trusted
         ├── NotAnArtifact           the magic number is missing
@@ -20,6 +21,10 @@ class ModelpressError(Exception):
 
 class InputError(ModelpressError):
     """A file, folder, option, recipe, data set or checkpoint is not usable."""
+
+
+class CommandLineError(InputError):
+    """What the command line asks for cannot be, whatever the files hold."""
 
 
 class ModelError(ModelpressError):

@@ -28,7 +28,7 @@ from modelpress.export.press.encodings.file_state import FileState
 from modelpress.export.press.encodings.grid import grid_of, spec_of
 from modelpress.export.press.encodings.levels import levels_of
 from modelpress.export.press.encodings.slab_coder import count_levels
-from modelpress.export.press.plan import EFFORTS
+from modelpress.export.choices import EFFORTS
 from modelpress.export.quantized import QuantizedModel, QuantizedTensor
 from modelpress.export.runtime import open_decoded, open_session
 

@@ -3,13 +3,13 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper
 
+from modelpress.export.choices import CalibrationMethod
 from modelpress.export.errors import InputError, ModelError
 from modelpress.export.graphs.building import metadata
 from modelpress.export.post_training.observers import (
@@ -27,15 +27,6 @@ Inputs = npt.NDArray[np.float32]
 ActivationRanges = dict[str, Range]  # activation -> its lowest and highest value, 0 among them
 INPUT_METADATA = "modelpress.input"
 _TOLERANCE = 0.01  # of the span of all pixel values, for roundings of whoever normalised them
-
-
-class CalibrationMethod(StrEnum):
-    """How a range is chosen from the values seen."""
-
-    MIN_MAX = "min-max"
-    PERCENTILE = "percentile"
-    MSE = "mse"
-    ENTROPY = "entropy"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,7 @@ from google.protobuf.message import DecodeError
 
 from modelpress.export.coding.byte_parts import PartReader
 from modelpress.export.coding.code_table import CodeTable
+from modelpress.export.choices import Effort
 from modelpress.export.errors import ArtifactError, ChecksumMismatch, DamagedArtifact, InputError, ModelError
 from modelpress.export.files.atomic import atomic_writer
 from modelpress.export.files.blocks import blocks
@@ -52,7 +53,7 @@ from modelpress.export.press.frame import (
     read_frame,
     seal,
 )
-from modelpress.export.press.plan import Effort, Plan, plan_file
+from modelpress.export.press.plan import Plan, plan_file
 from modelpress.export.quantized import QuantizedModel, QuantizedTensor, Tensor, tensors_equal
 from modelpress.export.tensor_spec import DTYPES, MAX_DIMENSIONS, MAX_ELEMENTS, TensorSpec
 

@@ -25,7 +25,7 @@ from modelpress.benchmarks.suite import add_accuracies, add_audits, add_latency,
 from modelpress.export.errors import InputError, ModelError
 from modelpress.export.graphs.building import metadata
 from modelpress.export.onnx_flavours import FLAVOURS, prepare, write_emission, write_onnx
-from modelpress.export.post_training.calibration import CalibrationMethod, CalibrationOptions
+from modelpress.export.post_training.calibration import CalibrationOptions
 from modelpress.export.press.artifact import read_artifact, write_artifact
 from modelpress.export.quantized import QuantizedModel
 from modelpress.toolkit.commands.onnx_writing import calibrated_ranges
@@ -242,7 +242,7 @@ class _Run:
         options, ranges = self.recipe.calibrate, None
         if any(FLAVOURS[flavour].integer for flavour in self.recipe.onnx):
             inputs = training_inputs(images, options.images, metadata(packed.graph))
-            rule = CalibrationOptions(method=CalibrationMethod(options.method), percentile=options.percentile)
+            rule = CalibrationOptions(method=options.method, percentile=options.percentile)
             ranges = calibrated_ranges(packed, inputs, rule)
             self.progress.note(f"{len(ranges)} activations calibrated on {len(inputs):,} training images")
         for flavour in self.recipe.onnx:

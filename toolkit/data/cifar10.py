@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from modelpress.export.errors import InputError
+from modelpress.export.extras import how_to_install
 from modelpress.toolkit.data.image_set import ImageSet, Split
 
 CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -85,7 +86,7 @@ def _load_torchvision(root: Path, *, download: bool) -> ImageSet:
     try:
         from torchvision.datasets import CIFAR10
     except ImportError as error:
-        raise InputError("torchvision is not installed: pip install 'modelpress[train]'") from error
+        raise InputError(f"torchvision is not installed: {how_to_install('train')}") from error
     try:
         parts = [CIFAR10(str(root), train=train, download=download) for train in (True, False)]
     except Exception as error:  # network, disk and checksum errors of several libraries

@@ -17,7 +17,7 @@ from modelpress.export.coding.symbol_runs import compiled_runs
 from modelpress.export.errors import InputError
 from modelpress.export.files.atomic import write_atomically
 from modelpress.export.press.artifact import open_artifact, read_artifact
-from modelpress.export.press.plan import EFFORTS
+from modelpress.export.choices import EFFORTS
 from modelpress.export.quantized import QuantizedTensor
 from modelpress.toolkit.commands.console import CONSOLE, print_table
 from modelpress.toolkit.progress import Progress

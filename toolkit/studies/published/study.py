@@ -11,7 +11,7 @@ from modelpress.toolkit.compression.stages import check_dense, starting_network
 from modelpress.toolkit.data.image_set import load_image_set
 from modelpress.toolkit.output_folder import file_facts
 from modelpress.toolkit.progress import Progress
-from modelpress.toolkit.recipe import Recipe
+from modelpress.toolkit.recipe import Recipe, with_epochs
 from modelpress.toolkit.studies.published.rows import ROWS, Row, Study, choose_rows, rows_asked_for
 from modelpress.toolkit.studies.published.run_row import RECORD, RowRecord, finished_row, forget_row, run_row
 from modelpress.toolkit.training.device import device_of
@@ -155,27 +155,9 @@ def _names(records: list[RowRecord]) -> set[str]:
 
 
 def _scaled(recipe: Recipe, epochs: int | None) -> Recipe:
-    """The recipe with another number of epochs, schedules in proportion."""
-    planned = recipe.finetune.epochs
-    if epochs is None or not planned:
+    """The recipe with another number of epochs, schedules in proportion; rows without training stay as they are."""
+    if epochs is None or not recipe.finetune.epochs:
         return recipe
     if epochs == 0:
         raise InputError("--epochs 0 leaves nothing of a training row; choose --rows post-training")
-
-    def share(n: int) -> int:
-        return max(1, round(n * epochs / planned)) if n else 0
-
-    return _replace_sections(
-        recipe,
-        prune={"epochs": share(recipe.prune.epochs)},
-        quantize={"after": min(share(recipe.quantize.after), epochs - 1)},
-        finetune={"epochs": epochs},
-    )
-
-
-def _replace_sections(recipe: Recipe, **sections: dict[str, Any]) -> Recipe:
-    """The recipe with some keys replaced, validated again."""
-    document = recipe.model_dump(mode="json")
-    for name, changes in sections.items():
-        document[name] |= changes
-    return Recipe.model_validate(document)
+    return with_epochs(recipe, epochs)

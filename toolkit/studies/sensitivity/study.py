@@ -65,10 +65,10 @@ def parse_bits(text: str) -> tuple[int, ...]:
     """
     parts = text.replace(",", " ").split()
     if not parts or not all(re.fullmatch("[2-8]", part) for part in parts):
-        raise InputError(f"--bits is {text!r}; expected whole numbers from 2 to 8, as in --bits 2,4,8")
+        raise CommandLineError(f"--bits is {text!r}; expected whole numbers from 2 to 8, as in --bits 2,4,8")
     bits = tuple(sorted(map(int, parts)))
     if len(set(bits)) < len(bits):
-        raise InputError(f"--bits is {text!r}; a width is given twice: give each one once")
+        raise CommandLineError(f"--bits is {text!r}; a width is given twice: give each one once")
     return bits
 
 
