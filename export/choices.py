@@ -1,4 +1,4 @@
-"""What the deployable side lets a user choose by name, each list once; imports nothing, so that help texts stay fast."""
+"""What the deployable side lets a user choose by name; imports nothing, so that help texts stay fast."""
 
 from enum import StrEnum
 from typing import Literal, get_args

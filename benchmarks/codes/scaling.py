@@ -20,9 +20,9 @@ import numpy.typing as npt
 import onnx
 
 from modelpress.benchmarks.measures.memory import highest_memory
+from modelpress.export.choices import EFFORTS, Effort
 from modelpress.export.errors import ModelError
 from modelpress.export.press.artifact import open_artifact, write_artifact
-from modelpress.export.choices import EFFORTS, Effort
 from modelpress.export.quantized import QuantizedModel, QuantizedTensor
 
 _T = TypeVar("_T")

@@ -17,9 +17,9 @@ import numpy.typing as npt
 import onnx
 from google.protobuf.message import DecodeError
 
+from modelpress.export.choices import Effort
 from modelpress.export.coding.byte_parts import PartReader
 from modelpress.export.coding.code_table import CodeTable
-from modelpress.export.choices import Effort
 from modelpress.export.errors import ArtifactError, ChecksumMismatch, DamagedArtifact, InputError, ModelError
 from modelpress.export.files.atomic import atomic_writer
 from modelpress.export.files.blocks import blocks

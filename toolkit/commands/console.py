@@ -1,7 +1,9 @@
-"""What people see in a terminal; everything here goes to stderr, so that stdout stays parseable."""
+"""What people see in a terminal: answers on stdout, so that they can be piped; progress and notes on stderr."""
 
 import sys
+import time
 from collections.abc import Collection, Iterable
+from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -9,8 +11,22 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-_PIPE_WIDTH = 140  # columns where stderr is no terminal
-CONSOLE = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else _PIPE_WIDTH)
+from modelpress.toolkit.commands.verbosity import VERBOSITY
+
+_PIPE_WIDTH = 140  # columns where there is no terminal
+
+
+class _Notes(Console):
+    """Silent where errors only are wanted."""
+
+    def print(self, *objects: Any, **style: Any) -> None:
+        """As rich's."""
+        if not VERBOSITY.quiet:
+            super().print(*objects, **style)
+
+
+ANSWER = Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
+NOTES = _Notes(stderr=True, highlight=False, width=None if sys.stderr.isatty() else _PIPE_WIDTH)
 
 
 class TerminalProgress:
@@ -21,10 +37,14 @@ class TerminalProgress:
         self._task = TaskID(0)
         self._number = 0
         self._heading = ""
+        self._began = time.monotonic()
+
+    def _clock(self) -> str:
+        return f"{time.monotonic() - self._began:8.1f} s " if VERBOSITY.verbose else ""
 
     def _show_heading(self) -> None:
         if self._heading:
-            CONSOLE.print(self._heading)
+            NOTES.print(f"{self._clock()}{self._heading}")
             self._heading = ""
 
     def stage(self, name: str) -> None:
@@ -35,7 +55,7 @@ class TerminalProgress:
     def note(self, text: str) -> None:
         """An indented line."""
         self._show_heading()
-        CONSOLE.print(f"    {text}", markup=False)
+        NOTES.print(f"{self._clock()}    {text}", markup=False)
 
     def start(self, title: str, total: int, *, done: int = 0) -> None:
         """Show a bar."""
@@ -46,8 +66,9 @@ class TerminalProgress:
             MofNCompleteColumn(),
             TimeRemainingColumn(),
             TextColumn("[dim]{task.fields[detail]}"),
-            console=CONSOLE,
+            console=NOTES,
             transient=True,
+            disable=VERBOSITY.quiet,
         )
         self._task = self._bar.add_task(title, total=total, completed=done, detail="")
         self._bar.start()
@@ -69,7 +90,7 @@ class TerminalProgress:
 def print_table(
     title: str, rows: Iterable[dict[str, str]], headings: dict[str, str], *, text: Collection[str] = ()
 ) -> None:
-    """A table on stderr: `headings` maps the keys of each row to column titles.
+    """A table on stdout: `headings` maps the keys of each row to column titles.
 
     The first column and those named in `text` are aligned to the left.
     """
@@ -85,4 +106,4 @@ def print_table(
         table.add_column(heading, justify="left" if left else "right", no_wrap=position < 2)
     for row in rows:
         table.add_row(*(escape(row[key]) for key in headings))
-    CONSOLE.print(table)
+    ANSWER.print(table)

@@ -78,7 +78,7 @@ def _inspected(stored: TensorUsage) -> dict[str, Any]:
 
 def show_inspection(facts: dict[str, Any]) -> None:
     """Print an inspection as tables."""
-    from modelpress.toolkit.commands.console import CONSOLE, print_table
+    from modelpress.toolkit.commands.console import ANSWER, print_table
 
     numbers = ("bytes", *PARTS)
     rows = [
@@ -106,7 +106,7 @@ def show_inspection(facts: dict[str, Any]) -> None:
     headings["entropy_bound"] = "entropy"
     print_table(f"{facts['file']}, format {facts['format_version']}", rows, headings)
     for key, value in facts["metadata"].items():
-        CONSOLE.print(f"{key}: {value}", markup=False)
+        ANSWER.print(f"{key}: {value}", markup=False)
 
 
 def verification(

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from modelpress.export.errors import InputError
+from modelpress.export.errors import CommandLineError
 from modelpress.export.graphs.building import metadata
 from modelpress.export.onnx_flavours import FLAVOURS, check_flavour, prepare, write_emission
 from modelpress.export.onnx_flavours.int8 import activations_to_calibrate
@@ -42,7 +42,7 @@ class FlavourRequest:
     def __post_init__(self) -> None:
         check_flavour(self.flavour)
         if not self.is_integer and (self.data is not None or self.reduce_range):
-            raise InputError(
+            raise CommandLineError(
                 f"--calibration-data and --reduce-range are for integer flavours; {self.flavour} computes in float"
             )
 

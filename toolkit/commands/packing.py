@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from modelpress.export.errors import InputError
+from modelpress.export.choices import Effort
+from modelpress.export.errors import CommandLineError
 from modelpress.export.post_training.packing import PackOptions, TensorSummary, open_for_packing
 from modelpress.export.post_training.rounding import PostTraining
 from modelpress.export.press.artifact import PASSES, write_artifact
-from modelpress.toolkit.commands.options import Effort
 from modelpress.toolkit.progress import Progress
 
 
@@ -46,7 +46,7 @@ def check_options_of_kind(path: Path, *, recipe: Mapping[str, object], foreign: 
     """Refuse options that the kind of file has no use for; None stands for an option that was not given.
 
     Raises:
-        InputError: There is one.
+        CommandLineError: There is one.
     """
     useless, reason = (
         (recipe, "is for network files; an ONNX model has no recipe")
@@ -58,7 +58,7 @@ def check_options_of_kind(path: Path, *, recipe: Mapping[str, object], foreign: 
     )
     for option, value in useless.items():
         if value is not None:
-            raise InputError(f"{path}: {_option(option)} {reason}")
+            raise CommandLineError(f"{path}: {_option(option)} {reason}")
 
 
 def pack_options(
@@ -73,13 +73,13 @@ def pack_options(
     """The options that were given, and defaults for the others.
 
     Raises:
-        InputError: One contradicts ``lossless``.
+        CommandLineError: One contradicts ``lossless``.
     """
     grid = _given(bits=bits, symmetric=symmetric, sparsity=sparsity)
     rest = _given(per_channel=per_channel, min_elements=min_elements)
     if lossless and (grid or rest):
         useless = _option(next(iter([*grid, *rest])))
-        raise InputError(f"--lossless quantizes nothing, so {useless} has no use: give one of them")
+        raise CommandLineError(f"--lossless quantizes nothing, so {useless} has no use: give one of them")
     return PackOptions(lossless=bool(lossless), quantization=PostTraining(**grid), **rest)
 
 

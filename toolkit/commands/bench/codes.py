@@ -13,13 +13,13 @@ from modelpress.benchmarks.codes.scaling import ScalePoint, measure
 from modelpress.benchmarks.codes.speed import drawn_symbols, load_times, mixed_context_speed, stream_speeds
 from modelpress.benchmarks.environment import describe_environment
 from modelpress.benchmarks.report.plots import size_ladder as draw
+from modelpress.export.choices import EFFORTS, Effort
 from modelpress.export.coding.symbol_runs import compiled_runs
 from modelpress.export.errors import InputError
 from modelpress.export.files.atomic import write_atomically
 from modelpress.export.press.artifact import open_artifact, read_artifact
-from modelpress.export.choices import EFFORTS
 from modelpress.export.quantized import QuantizedTensor
-from modelpress.toolkit.commands.console import CONSOLE, print_table
+from modelpress.toolkit.commands.console import ANSWER, print_table
 from modelpress.toolkit.progress import Progress
 
 _STORED, _WHOLE = "as stored", "whole file"
@@ -140,7 +140,7 @@ def show_coding(facts: dict[str, Any]) -> None:
     title = f"{facts['symbols']:,} symbols with the frequencies of {facts['file']}, one thread"
     print_table(title, rows, {"name": "", "size": "bytes", "encode": "encode MB/s", "decode": "decode MB/s"})
     mixed = facts["mixed_contexts"]
-    CONSOLE.print(
+    ANSWER.print(
         f"mixed contexts: {mixed['encode_m_weights_per_s']:.1f} million weights/s written, "
         f"{mixed['decode_m_weights_per_s']:.1f} read"
     )
@@ -157,20 +157,13 @@ def show_coding(facts: dict[str, Any]) -> None:
     print_table("Loading into ONNX Runtime, one thread, median", rows, headings)
 
 
-def measure_scaling(sizes: tuple[int, ...], effort: str, progress: Progress) -> dict[str, Any]:
-    """Pack and load one synthetic tensor of every size, each in a process of its own.
-
-    Raises:
-        InputError: The effort is unknown.
-    """
-    chosen = next((known for known in EFFORTS if known == effort), None)
-    if chosen is None:
-        raise InputError(f"--effort is {effort!r}; expected one of: {', '.join(EFFORTS)}")
+def measure_scaling(sizes: tuple[int, ...], effort: Effort, progress: Progress) -> dict[str, Any]:
+    """Pack and load one synthetic tensor of every size, each in a process of its own."""
     points: list[ScalePoint] = []
     progress.start("scaling", 2 * len(sizes))
     for direction in ("encode", "decode"):
         for n_weights in sizes:
-            points.append(measure(direction, n_weights, chosen))
+            points.append(measure(direction, n_weights, effort))
             progress.advance(f"{direction} {n_weights:,}")
     progress.finish()
     return {"points": [asdict(point) for point in points], "environment": describe_environment()}
@@ -226,7 +219,7 @@ def show_training(facts: dict[str, Any]) -> None:
         headings,
     )
     n_rounds = len(facts["ways"][0]["ratio"]["rounds"])
-    CONSOLE.print(
+    ANSWER.print(
         f"medians of {n_rounds} round{'s' * (n_rounds > 1)}; times as fast: as the plain loop of the same round, "
         f"float32 with {facts['workers']} workers"
     )

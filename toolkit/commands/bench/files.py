@@ -33,7 +33,7 @@ from modelpress.benchmarks.suite import (
     named,
     plan_all,
 )
-from modelpress.export.errors import InputError
+from modelpress.export.errors import CommandLineError, InputError
 from modelpress.toolkit.data.image_set import ImageSet, normalised
 from modelpress.toolkit.data.measured_set import MeasuredSet
 from modelpress.toolkit.progress import Progress
@@ -115,7 +115,7 @@ class _Bench:
 
     def __init__(self, paths: Sequence[Path], plan: BenchPlan, progress: Progress) -> None:
         if len(set(map(os.path.realpath, paths))) < len(paths):
-            raise InputError("a file is given twice; give each one once")
+            raise CommandLineError("a file is given twice; give each one once")
         self.paths, self.plan, self.progress = list(paths), plan, progress
         self.notes: list[str] = []
         self.parity: list[ParityStep] = []
@@ -275,7 +275,7 @@ def parse_inputs(texts: Iterable[str]) -> dict[str, Path]:
     """Split every ``NAME=FILE.npy``; a name may hold colons and slashes, as those of other tools do.
 
     Raises:
-        InputError: There is no equals sign, or a name is given twice.
+        CommandLineError: There is no equals sign, or a name is given twice.
 
     Example:
         >>> {name: path.name for name, path in parse_inputs(["input_ids:0=ids.npy"]).items()}
@@ -285,8 +285,10 @@ def parse_inputs(texts: Iterable[str]) -> dict[str, Path]:
     for text in texts:
         name, equals, file = text.partition("=")
         if not (name and equals and file):
-            raise InputError(f"--input {text!r}: expected NAME=FILE.npy, as in --input images=batch.npy")
+            raise CommandLineError(
+                f"--input {text!r}: expected NAME=FILE.npy, as in --input images=batch.npy"
+            )
         if name in found:
-            raise InputError(f"--input {name}=… is given twice; give one array for each input")
+            raise CommandLineError(f"--input {name}=… is given twice; give one array for each input")
         found[name] = Path(file)
     return found

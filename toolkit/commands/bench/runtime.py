@@ -13,7 +13,7 @@ from modelpress.benchmarks.runtimes.versions import check_versions, onnx_bytes, 
 from modelpress.benchmarks.suite import named
 from modelpress.export.errors import InputError
 from modelpress.export.runtime import open_session, single_input
-from modelpress.toolkit.commands.console import CONSOLE, print_table
+from modelpress.toolkit.commands.console import ANSWER, print_table
 from modelpress.toolkit.progress import Progress
 
 _RANDOM_INPUTS = 256
@@ -62,7 +62,7 @@ def show_capabilities(facts: dict[str, Any]) -> None:
     print_table(f"ONNX Runtime {facts['onnxruntime']}, CPU", rows, headings)
     for row in facts["capabilities"]:
         if not row["as_expected"]:
-            CONSOLE.print(f"{row['name']}: not as the table says: {row['operators']}", markup=False)
+            ANSWER.print(f"{row['name']}: not as the table says: {row['operators']}", markup=False)
 
 
 def versions_of(paths: list[Path], versions: list[str], progress: Progress) -> dict[str, Any]:

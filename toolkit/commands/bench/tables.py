@@ -9,7 +9,7 @@ from modelpress.benchmarks.report.tables import (
     profile_rows,
     table_headings,
 )
-from modelpress.toolkit.commands.console import CONSOLE, print_table
+from modelpress.toolkit.commands.console import ANSWER, print_table
 
 _LATENCY = {
     "path": "file",
@@ -76,9 +76,9 @@ def _show_audits(results: Results) -> None:
         if model.audit is not None:
             files.setdefault(tuple(model.audit.summary), []).append(model.path)
     for summary, names in files.items():
-        CONSOLE.print(f"What ONNX Runtime runs of {', '.join(names)}:", markup=False, highlight=False)
+        ANSWER.print(f"What ONNX Runtime runs of {', '.join(names)}:", markup=False, highlight=False)
         for line in summary:
-            CONSOLE.print(f"    {line}", markup=False, highlight=False)
+            ANSWER.print(f"    {line}", markup=False, highlight=False)
 
 
 def _show_profile(profile: ProfileRecord) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, Literal
 
-from modelpress.export.errors import InputError
+from modelpress.export.errors import CommandLineError
 from modelpress.toolkit.recipe import Recipe, over_defaults
 
 Study = Literal["prune", "quantize"]
@@ -208,7 +208,7 @@ def rows_asked_for(study: Study, wanted: Iterable[str]) -> list[Row]:
         found = {row.name for row in of_study if text in _keywords(row) or fnmatchcase(row.name, text)}
         if not found:
             names = ", ".join(row.name for row in of_study)
-            raise InputError(
+            raise CommandLineError(
                 f"--rows {text!r} fits no row; rows are {names}; kinds are post-training, reference, improved, all"
             )
         chosen |= found

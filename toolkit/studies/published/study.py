@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from modelpress.benchmarks.environment import describe_environment
-from modelpress.export.errors import InputError
+from modelpress.export.errors import CommandLineError, InputError
 from modelpress.toolkit.compression.chain import CHECKPOINT
 from modelpress.toolkit.compression.stages import check_dense, starting_network
 from modelpress.toolkit.data.image_set import load_image_set
@@ -71,7 +71,7 @@ def plan_study(
         InputError: A name fits no row, there is no checkpoint, or a schedule does not fit the epochs.
     """
     if base.model.checkpoint is None:
-        raise InputError("the study starts from a trained network: pass --checkpoint FILE")
+        raise CommandLineError("the study starts from a trained network: pass --checkpoint FILE")
     chosen = choose_rows(study, wanted)
     rest = [row for row in ROWS.values() if row.study == study and row not in chosen]
     rows, others = ([(row, _scaled(row.recipe(base), epochs)) for row in part] for part in (chosen, rest))
@@ -159,5 +159,5 @@ def _scaled(recipe: Recipe, epochs: int | None) -> Recipe:
     if epochs is None or not recipe.finetune.epochs:
         return recipe
     if epochs == 0:
-        raise InputError("--epochs 0 leaves nothing of a training row; choose --rows post-training")
+        raise CommandLineError("--epochs 0 leaves nothing of a training row; choose --rows post-training")
     return with_epochs(recipe, epochs)

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from modelpress.benchmarks.environment import describe_environment
-from modelpress.export.errors import InputError
+from modelpress.export.errors import CommandLineError, InputError
 from modelpress.toolkit.compression.network_file import NetworkState
 from modelpress.toolkit.compression.stages import half_parameters_stage
 from modelpress.toolkit.data.batches import to_device
@@ -85,7 +85,7 @@ def parse_size(text: str) -> int:
     found = re.fullmatch(r"\s*(\d{1,12}(?:\.\d{1,6})?)\s*([a-z]*)\s*", text.lower(), re.ASCII)
     size = 0 if found is None else int(float(found[1]) * _UNITS.get(found[2], 0))
     if size <= 0:
-        raise InputError(
+        raise CommandLineError(
             f"--budget is {text!r}; expected a size in bytes, kB, MB, KiB or MiB, as in --budget 60000 or --budget 60kB"
         )
     return size
@@ -221,7 +221,7 @@ def recipe_snippet(options: QuantizeOptions, bits: Mapping[str, int]) -> str:
 
 def show_sensitivity(record: dict[str, Any]) -> None:
     """Print two tables and the lines for the recipe."""
-    from modelpress.toolkit.commands.console import CONSOLE, print_table
+    from modelpress.toolkit.commands.console import ANSWER, print_table
 
     widths = [str(width) for width in record["bits"]]
     headings = {"name": "layer", "weights": "weights", **{w: f"{w} bits" for w in widths}, "bits": "use"}
@@ -241,9 +241,9 @@ def show_sensitivity(record: dict[str, Any]) -> None:
         {"name": "all layers", "bytes": "bytes", "loss": "loss, nats", "top1": "top-1"},
     )
     for line in _remarks(record):
-        CONSOLE.print(line, markup=False)
-    CONSOLE.print("For the recipe:\n")
-    CONSOLE.print(record["proposal"]["recipe"], markup=False)
+        ANSWER.print(line, markup=False)
+    ANSWER.print("For the recipe:\n")
+    ANSWER.print(record["proposal"]["recipe"], markup=False)
 
 
 def _layer_row(layer: dict[str, Any]) -> dict[str, str]:

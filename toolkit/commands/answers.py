@@ -1,0 +1,42 @@
+"""What a command answers: on stdout, for people or as JSON. Progress and notes go to stderr, see `console`."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from modelpress.benchmarks.records import Results
+
+_FILES = (
+    ("model.press", "artifact"),
+    ("model-*.onnx", "ONNX"),
+    ("report.html", "report"),
+    ("results.json", "results"),
+)
+
+
+def answer(facts: Any, show: Callable[[], object], *, as_json: bool) -> None:
+    """Print what was asked for: the JSON alone, or what `show` prints."""
+    if as_json:
+        typer.echo(json.dumps(facts, indent=2))
+    else:
+        show()
+
+
+def answer_line(text: str, facts: Any, *, as_json: bool) -> None:
+    """`answer` with one line for people, which is never broken or styled."""
+    answer(facts, lambda: typer.echo(text), as_json=as_json)
+
+
+def show_results(results: "Results", folder: Path) -> None:
+    """A table of all files, and where they are."""
+    from modelpress.benchmarks.report.page import file_rows, table_headings
+    from modelpress.toolkit.commands.console import print_table
+
+    print_table("", file_rows(results), table_headings(results))
+    for pattern, what in _FILES:
+        for path in sorted(folder.glob(pattern)):
+            typer.echo(f"{what:>9}  {path}")
