@@ -82,7 +82,7 @@ def test_commands_on_files_work_without_torch(artifact, arguments):
 
 
 def test_help_imports_nothing_heavy():
-    heavy = ("torch", "numpy", "onnx", "onnxruntime", "matplotlib", "scipy", "pydantic")
+    heavy = ("torch", "numpy", "onnx", "onnxruntime", "matplotlib", "scipy", "pydantic", "yaml")
     code = 'sys.argv[1:] = ["--help"]\nfrom modelpress.toolkit.commands.cli import main\nmain()'
     done = run_without(heavy, code)
     assert done.returncode == 0, done.stderr
@@ -109,5 +109,5 @@ def test_training_commands_say_what_is_missing(tmp_path):
     code += "from modelpress.toolkit.commands.cli import main\nmain()"
     done = run_without(("torch",), code)
     assert done.returncode == 1
-    assert "pip install 'modelpress[train]'" in done.stderr
+    assert "pip install -e '.[train]' in the checkout" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1

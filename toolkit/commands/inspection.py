@@ -14,4 +14,4 @@ def command(file: PressFile, max_decoded: MaxDecoded = 2, as_json: AsJson = Fals
     from modelpress.toolkit.commands import files
 
     facts = files.inspection(file, max_decoded_bytes=max_decoded << 30)
-    answer(facts, lambda: files.show_inspection(facts), as_json=as_json)
+    answer(facts, lambda: files.show_inspection(facts), as_json=as_json, beside_json=False)

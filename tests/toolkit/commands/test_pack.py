@@ -113,13 +113,13 @@ def test_external_data_need_consent(call, tmp_path):
 )
 def test_options_without_use_are_refused(call, source, arguments, reason):
     code, _, err = call("pack", source, *arguments)
-    assert code == 1
+    assert code == 2
     assert reason in one_line(err)
 
 
 def test_options_for_onnx_models_are_refused_for_networks(call, tmp_path):
     code, _, err = call("pack", tmp_path / "net.safetensors", "--sparsity", "0.5")
-    assert code == 1
+    assert code == 2
     assert "--sparsity is for ONNX models (.onnx)" in one_line(err)
 
 
