@@ -519,7 +519,7 @@ def test_a_stopped_study_keeps_its_rows_and_goes_on(inputs, tmp_path, ran, monke
 
 
 @pytest.mark.parametrize(
-    ("options", "message", 1),
+    "case",
     [
         (["--rows", "nonsense"], "--rows 'nonsense' fits no row; rows are ", 2),
         (["--checkpoint", "{inputs}/no.pt"], "no.pt does not exist", 1),
@@ -534,7 +534,8 @@ def test_a_stopped_study_keeps_its_rows_and_goes_on(inputs, tmp_path, ran, monke
         (["--device", "tpu"], "choose auto, cpu or cuda", 2),
     ],
 )
-def test_bad_options_are_one_line(inputs, tmp_path, call, options, message, expected):
+def test_bad_options_are_one_line(inputs, tmp_path, call, case):
+    options, message, expected = case
     (tmp_path / "cifar10.yaml").write_text("data:\n  dataset: cifar10\n")
     (tmp_path / "occupied").mkdir()
     (tmp_path / "occupied" / "rows").write_text("a file")

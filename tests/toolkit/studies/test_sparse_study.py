@@ -291,7 +291,7 @@ def test_the_command_prints_json_and_needs_both_files(tmp_path, call):
 
 
 @pytest.mark.parametrize(
-    ("options", "message", 1),
+    "case",
     [
         (["--X", "X.npy"], "--X and --y belong together", 2),
         (["--lambda", "1"], "are for your own problem: give --X and --y", 2),
@@ -301,7 +301,8 @@ def test_the_command_prints_json_and_needs_both_files(tmp_path, call):
         (["--X", "X.npy", "--y", "y.npy", "--lambda", "-1"], "lambda is -1", 1),
     ],
 )
-def test_bad_options_are_one_line(tmp_path, monkeypatch, call, options, message, expected):
+def test_bad_options_are_one_line(tmp_path, monkeypatch, call, case):
+    options, message, expected = case
     own_problem(tmp_path)
     monkeypatch.chdir(tmp_path)
     code, _, err = call("study", "sparse-regression", "-o", "out", *options)
