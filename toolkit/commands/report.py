@@ -24,7 +24,7 @@ def command(
     output: Path = output_file("HTML page, or Markdown tables with the suffix .md.", "report.html"),
     overwrite: Overwrite = False,
 ) -> None:
-    """Draw results as one HTML file, or as Markdown tables; several runs side by side. Needs no torch."""
+    """Draw results as one HTML file, or as Markdown tables. Several runs stand side by side. Needs no torch."""
     from modelpress.benchmarks.records import read_results
     from modelpress.benchmarks.report.comparison import run_names
     from modelpress.benchmarks.report.page import write_report

@@ -255,10 +255,14 @@ def test_folders_that_were_there_or_hold_something_stay(tmp_path):
     (tmp_path / "old").mkdir()
     with pytest.raises(InputError), leaving_no_folder(tmp_path / "old"):
         raise InputError("no")
-    with pytest.raises(InputError), leaving_no_folder(tmp_path / "new" / "empty"):
+
+    def fail_late():
         (tmp_path / "new" / "empty").mkdir(parents=True)
         (tmp_path / "new" / "file").touch()
         raise InputError("no")
+
+    with pytest.raises(InputError), leaving_no_folder(tmp_path / "new" / "empty"):
+        fail_late()
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "new", "old"]
 
 
