@@ -11,7 +11,6 @@ from types import MappingProxyType
 
 import onnx
 
-from modelpress.export.choices import FlavourName
 from modelpress.export.errors import InputError
 from modelpress.export.files.atomic import atomic_writer
 from modelpress.export.graphs.building import with_initializers
@@ -41,14 +40,15 @@ class Flavour:
     integer: Callable[[QuantizedModel, ActivationRanges, bool], Emission] | None = None
 
 
-_FLAVOURS: dict[FlavourName, Flavour] = {
-    "float": Flavour("decoded weights; the reference"),
-    "weight-only": Flavour("packed codes, expanded to float at load", weights=weight_only),
-    "sparse": Flavour("bitmap and packed nonzero codes, expanded at load", weights=self_expanding_sparse),
-    "int8": Flavour("integer arithmetic", integer=int8_dense),
-    "int8-sparse": Flavour("integer arithmetic, weights stored as in sparse", integer=int8_sparse),
-}
-FLAVOURS: Mapping[str, Flavour] = MappingProxyType(_FLAVOURS)
+FLAVOURS: Mapping[str, Flavour] = MappingProxyType(
+    {
+        "float": Flavour("decoded weights; the reference"),
+        "weight-only": Flavour("packed codes, expanded to float at load", weights=weight_only),
+        "sparse": Flavour("bitmap and packed nonzero codes, expanded at load", weights=self_expanding_sparse),
+        "int8": Flavour("integer arithmetic", integer=int8_dense),
+        "int8-sparse": Flavour("integer arithmetic, weights stored as in sparse", integer=int8_sparse),
+    }
+)
 
 
 def check_flavour(name: str) -> Flavour:

@@ -133,10 +133,12 @@ def test_every_flavour_has_a_name_and_the_other_way_round():
 def test_options_have_the_limits_of_the_recipe(call):
     assert (recipe_key("quantize.bits").least, recipe_key("quantize.bits").most) == (2, 8)
     assert recipe_key("seed").most == 2**31 - 1
-    for bits in (1, 9):
+    for bits, limit in ((1, 2), (9, 8)):
         code, _, err = call("pack", "m.onnx", "--bits", bits)
         assert code == 2
-        assert "2<=x<=8" in err
+        assert (
+            f"or equal to {limit}" in err or "2<=x<=8" in err
+        )  # the parser's words differ between its versions
     code, _, err = call("pack", "m.onnx", "--sparsity", "70")
     assert code == 2
     assert "for 70 % give 0.7" in " ".join(err.replace("│", " ").split())

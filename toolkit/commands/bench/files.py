@@ -14,7 +14,6 @@ from modelpress.benchmarks.environment import busy_note, describe_environment, u
 from modelpress.benchmarks.measures.accuracy import classify
 from modelpress.benchmarks.measures.latency import session_settings
 from modelpress.benchmarks.measures.single_stream import (
-    MLPERF_TINY,
     N_SAMPLES,
     Samples,
     balanced_choice,
@@ -37,8 +36,6 @@ from modelpress.export.errors import CommandLineError, InputError
 from modelpress.toolkit.data.image_set import ImageSet, normalised
 from modelpress.toolkit.data.measured_set import MeasuredSet
 from modelpress.toolkit.progress import Progress
-
-PROFILES = (MLPERF_TINY,)
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,11 @@ def command(
             raise CommandLineError(f"{plot}: expected a name that ends in .svg")
 
     ladders = [ladder_of(path, TerminalProgress()) for path in paths]
-    answer(ladders, lambda: [show_ladder(ladder) for ladder in ladders], as_json=as_json)
+
+    def show() -> None:
+        for ladder in ladders:
+            show_ladder(ladder)
+
+    answer(ladders, show, as_json=as_json)
     if plot is not None:
         draw_ladder(plot, ladders[0])
