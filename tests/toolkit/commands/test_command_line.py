@@ -24,7 +24,9 @@ from modelpress.toolkit.data.names import DataSetName
 from modelpress.toolkit.output_folder import leaving_no_folder
 from modelpress.toolkit.recipe import Recipe, load_recipe, recipe_key, shipped_recipes, with_epochs
 from modelpress.toolkit.recipe import without_training as cost
-from tests.conftest import ROOT, one_line, small_model
+from tests.helpers.command_line import one_line
+from tests.helpers.models import small_model
+from tests.helpers.paths import RECIPES
 
 GROUPS = {"bench", "study"}
 EVERY = [
@@ -273,7 +275,7 @@ def test_folders_that_were_there_or_hold_something_stay(tmp_path):
 
 def test_a_shipped_recipe_is_found_by_name(tmp_path, monkeypatch, call):
     monkeypatch.chdir(tmp_path)
-    assert set(shipped_recipes()) == {path.stem for path in (ROOT / "recipes").glob("*.yaml")}
+    assert set(shipped_recipes()) == {path.stem for path in RECIPES.glob("*.yaml")}
     for name in ("resnet20-cifar10", "resnet20-cifar10.yaml"):
         code, out, _ = call("run", "-c", name, "--dry-run")
         assert code == 0

@@ -116,7 +116,7 @@ def test_the_support_is_final_from_the_step_that_is_told(groups):
 
 
 def test_the_study_writes_tables_and_readable_figures(tmp_path, capsys):
-    record = study_reference(tmp_path / "out", overwrite=False)
+    record = study_reference(tmp_path / "out", overwrite=False).record
     names = {path.name for path in (tmp_path / "out").iterdir()}
     figures = {
         "overview",
@@ -187,7 +187,7 @@ OPTIONS = {"strengths": [], "k": 4, "step": None, "steps": None, "overwrite": Fa
 @pytest.mark.parametrize("kind", ["npy", "csv"])
 def test_an_own_problem_is_studied_from_files(tmp_path, kind):
     x, y = own_problem(tmp_path, kind=kind)
-    record = study_own(x, y, tmp_path / "out", **OPTIONS)
+    record = study_own(x, y, tmp_path / "out", **OPTIONS).record
     assert record["problem"]["shape"] == [30, 40]
     by_name = {(row["method"], row["parameter"]): row for row in record["rows"]}
     assert by_name["iterative pruning", "k = 4"]["verdict"] == "sparse; stationary with 4 nonzero"
