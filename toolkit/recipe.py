@@ -105,10 +105,12 @@ class Recipe(Options):
                 f"weights would never be finetuned on their grid: quantize.after is {self.quantize.after}, "
                 f"finetune.epochs {epochs}; lower quantize.after"
             )
+
         if self.train.distill_weight:
             raise ValueError(
                 "train.distill_weight: a network trained from scratch has no teacher; set it to 0"
             )
+
         return self
 
 
@@ -263,6 +265,7 @@ def recipe_key(key: str) -> RecipeKey:
     field = _section_at(tuple(sections)).model_fields[name]
     least: Any = None
     most: Any = None
+
     for limit in field.metadata:
         match limit:
             case Ge():
@@ -274,6 +277,7 @@ def recipe_key(key: str) -> RecipeKey:
                 most = limit.le
             case Lt():
                 most = limit.lt - 1 if field.annotation is int else limit.lt  # type: ignore[operator]
+
     return RecipeKey(field.description or "", least, most)
 
 
@@ -342,11 +346,13 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(document, dict):
         raise InputError(f"recipe {path}: expected keys and values, got a {type(document).__name__}")
+
     if "schema_version" in document:  # a manifest or results; JSON is YAML too
         raise InputError(
             f"recipe {path}: is a record of a finished run, no recipe; give the recipe that the run was started with, "
             "or save what stands under its key `recipe` as a .yaml file"
         )
+
     return document
 
 
@@ -377,6 +383,7 @@ def _explain(error: Any) -> str:
         valid = _keys_at(error["loc"][:-1])
         near = difflib.get_close_matches(str(error["loc"][-1]), valid, n=1, cutoff=0.0)
         return f"unknown key {where!r}; did you mean {near[0]!r}? Valid keys: {', '.join(valid)}"
+
     message = str(error["msg"]).removeprefix("Value error, ")
     if error["type"] == "value_error":
         return f"{where}: {message}" if where else message

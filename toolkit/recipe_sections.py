@@ -6,7 +6,12 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from modelpress.export.choices import CalibrationMethod, Effort
+from modelpress.export.choices import (
+    CALIBRATION_INPUTS,
+    CALIBRATION_PERCENTILE,
+    CalibrationMethod,
+    Effort,
+)
 from modelpress.toolkit.data.names import DataSetName
 from modelpress.toolkit.networks.names import NetworkName, Shortcut
 
@@ -141,10 +146,12 @@ class PruneOptions(Options):
                 f"granularity {self.granularity} removes {1 - int(n) / int(m):g} of the weights, sparsity is "
                 f"{self.sparsity:g}: set sparsity to {1 - int(n) / int(m):g}"
             )
+
         if self.by_penalty and (self.schedule != "one-shot" or self.granularity != "weight"):
             raise ValueError(
                 f"schedule and granularity are for pruning by magnitude; method is {self.method}"
             )
+
         return self
 
 
@@ -191,9 +198,9 @@ class CalibrateOptions(Options):
 
     method: CalibrationMethod = CalibrationMethod.MIN_MAX
     """How a range is chosen from the values seen."""
-    percentile: Annotated[float, Field(gt=50, le=100)] = 99.99
+    percentile: Annotated[float, Field(gt=50, le=100)] = CALIBRATION_PERCENTILE
     """Of the values each bound covers, for percentile."""
-    images: PositiveInt = 512
+    images: PositiveInt = CALIBRATION_INPUTS
     """How many images, at most."""
     reduce_range: bool = False
     """Weights of 7 bits, for x86 processors without VNNI."""

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper
 
-from modelpress.export.choices import CalibrationMethod
+from modelpress.export.choices import CALIBRATION_PERCENTILE, CalibrationMethod
 from modelpress.export.errors import InputError, ModelError
 from modelpress.export.graphs.building import metadata
 from modelpress.export.post_training.observers import (
@@ -44,7 +44,7 @@ class CalibrationOptions:
     """
 
     method: CalibrationMethod = CalibrationMethod.MIN_MAX
-    percentile: float = 99.99
+    percentile: float = CALIBRATION_PERCENTILE
     bins: int = 2048
     batch: int = 32
 

@@ -105,7 +105,8 @@ def main() -> None:
             typer.echo("modelpress: stopped", err=True)
         raise
     except Interrupted as error:
-        how = "with the same command" if sys.argv[1:2] == ["study"] else "with --resume"
+        # -q or -v may come first
+        how = "with the same command" if "study" in sys.argv[1:3] else "with --resume"
         typer.echo(f"modelpress: {error}; continue {how}", err=True)
         sys.exit(_INTERRUPTED)
 

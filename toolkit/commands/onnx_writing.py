@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from modelpress.export.choices import CALIBRATION_INPUTS
 from modelpress.export.errors import CommandLineError
 from modelpress.export.graphs.building import metadata
 from modelpress.export.onnx_flavours import FLAVOURS, check_flavour, prepare, write_emission
@@ -15,7 +16,7 @@ from modelpress.export.post_training.calibration import (
     calibrate,
 )
 from modelpress.export.quantized import QuantizedModel
-from modelpress.toolkit.data.calibration_data import DEFAULT_IMAGES, load_calibration
+from modelpress.toolkit.data.calibration_data import load_calibration
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class FlavourRequest:
 
     flavour: str
     data: Path | None = None
-    n_images: int = DEFAULT_IMAGES
+    n_images: int = CALIBRATION_INPUTS
     options: CalibrationOptions = field(default_factory=CalibrationOptions)
     reduce_range: bool = False
 
@@ -73,6 +74,7 @@ def write_flavour(path: Path, model: QuantizedModel, request: FlavourRequest) ->
             "activations": len(ranges),
             "reduce_range": request.reduce_range,
         }
+
     emission = prepare(model, flavour=request.flavour, ranges=ranges, reduce_range=request.reduce_range)
     return {**facts, "size_bytes": write_emission(path, emission), "notes": list(emission.notes)}
 

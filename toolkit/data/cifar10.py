@@ -30,7 +30,9 @@ def load_cifar10(folder: str | None, *, download: bool = False, test_only: bool 
         InputError: Files are missing, truncated or hold impossible labels.
     """
     if folder is None:
-        raise InputError("cifar10 needs a folder: pass --data-dir DIR (and --download to fetch it there)")
+        # what measures only has no option to fetch anything
+        fetch = "" if test_only else " (and --download to fetch it there)"
+        raise InputError(f"cifar10 needs a folder: pass --data-dir DIR{fetch}")
     root = Path(folder)
     for candidate in (root / "cifar-10-batches-bin", root):
         if (candidate / _TEST_FILE).is_file() or (candidate / _TRAIN_FILES[0]).is_file():
@@ -39,10 +41,11 @@ def load_cifar10(folder: str | None, *, download: bool = False, test_only: bool 
         return _load_torchvision(root, download=download)
     if not root.is_dir():
         what = "is no folder" if root.exists() else "does not exist"
-        raise InputError(f"data folder {root} {what}; pass --data-dir DIR, or --download to fetch CIFAR-10")
+        fetch = "" if test_only else ", or --download to fetch CIFAR-10"
+        raise InputError(f"data folder {root} {what}; pass --data-dir DIR{fetch}")
     raise InputError(
         f"{root} holds no CIFAR-10: expected cifar-10-batches-bin/{_TEST_FILE} or cifar-10-batches-py/; "
-        "pass --download to fetch it"
+        + ("choose another --data-dir" if test_only else "pass --download to fetch it")
     )
 
 

@@ -112,7 +112,7 @@ def load_image_set(
     if name == "digits":
         if folder is not None or download:
             raise InputError(
-                "the digits need no folder; for CIFAR-10 pass -c RECIPE or --set data.dataset=cifar10"
+                "the digits need no folder and no download: leave them out, or choose the data set cifar10"
             )
         from modelpress.toolkit.data.digits import load_digits
 

@@ -89,6 +89,7 @@ def make_bundle(artifact: Path, target: Path, request: BundleRequest, progress: 
         check_output_file(archive, overwrite=request.overwrite)
     elif _exists(archive):
         progress.note(f"{archive} is there already and stays as it is: it belongs to another bundle")
+
     if request.license == UNSPECIFIED:
         progress.note("the licence is recorded as unspecified (--license SPDX)")
     with ExitStack() as stack:
@@ -100,6 +101,7 @@ def make_bundle(artifact: Path, target: Path, request: BundleRequest, progress: 
             raise InputError(f"{target}: cannot be written: {error.strerror or error}") from error
         if file is not None:
             write_archive(file, folder, name=target.name)
+
     return manifest
 
 
@@ -184,6 +186,7 @@ def _fill(folder: Path, artifact: Path, name: str, request: BundleRequest, progr
         if len(chosen) < request.n_samples:
             progress.note(f"{len(chosen)} samples: the model classifies no more test images right")
         samples = write_samples(folder, contract, images.test, logits, chosen)
+
     environment = describe_environment()
     latency = latency_claim(folder / ONNX, environment, progress)
     for script in SCRIPTS:
@@ -207,6 +210,7 @@ def _fill(folder: Path, artifact: Path, name: str, request: BundleRequest, progr
     manifest = Manifest(**facts, files=facts_of_files(folder))
     seal_folder(folder, manifest)
     _checked(folder, "the new bundle")
+
     return manifest
 
 

@@ -67,6 +67,7 @@ def run_network_study(
     )
     draw = accuracy_by_sparsity if study == "prune" else accuracy_by_bits
     save_figure(draw(records), output, study)
+
     return Outcome(record, lambda: _show(study, records, output))
 
 

@@ -122,6 +122,7 @@ def _show(problem: LeastSquares, findings: list[Finding], output: Path) -> None:
         weights = [f"w{i + 1}" for i in range(d)]
         headings = {key: key for key in ("method", "parameter", "figures", *weights)}
         print_table("Final weights", _weight_rows(findings, weights), headings, text=("parameter", "figures"))
+
     print_table(
         f"{n} equations, {d} unknowns, {findings[0].solution.iterations} steps of size {step:.4g}",
         [_summary_row(finding) for finding in findings],
@@ -138,6 +139,7 @@ def _show(problem: LeastSquares, findings: list[Finding], output: Path) -> None:
             f"off by: largest difference of a weight from the published one; in all {len(published)} rows at most "
             f"{max(published):.1e}"
         )
+
     ANSWER.print(f"figures, results.json and results.md are in {output}/", markup=False)
 
 
@@ -182,6 +184,7 @@ def _weight_rows(findings: list[Finding], names: list[str]) -> list[dict[str, st
         if experiment.published is not None:
             blank = {"method": "", "parameter": "", "figures": "published"}
             rows.append({**blank, **dict(zip(names, map(_weight, experiment.published), strict=True))})
+
     return rows
 
 

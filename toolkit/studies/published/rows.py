@@ -200,7 +200,7 @@ def rows_asked_for(study: Study, wanted: Iterable[str]) -> list[Row]:
             kind, ``post-training`` leaves out rows that start from a row which is trained.
 
     Raises:
-        InputError: One of them fits no row.
+        CommandLineError: One of them fits no row.
     """
     of_study = [row for row in ROWS.values() if row.study == study]
     chosen: set[str] = set()

@@ -57,7 +57,7 @@ def parse_bits(text: str) -> tuple[int, ...]:
     """Widths as they are written on the command line, ascending.
 
     Raises:
-        InputError: One is no whole number from 2 to 8 or is given twice, or there are none.
+        CommandLineError: One is no whole number from 2 to 8 or is given twice, or there are none.
 
     Example:
         >>> parse_bits("8, 2,4")
@@ -76,7 +76,7 @@ def parse_size(text: str) -> int:
     """A size as it is written on the command line, in whole bytes; kB is 1000 of them, KiB 1024.
 
     Raises:
-        InputError: It is none, or not above zero.
+        CommandLineError: It is none, or not above zero.
 
     Example:
         >>> parse_size("60000"), parse_size("60kB"), parse_size("1.5 KiB")
