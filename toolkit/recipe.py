@@ -5,7 +5,7 @@ defaults are a complete run by themselves: the embedded digits, a ResNet-20 trai
 """
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from importlib.resources import files
@@ -18,6 +18,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from modelpress.export.choices import FlavourName
 from modelpress.export.errors import CommandLineError, InputError
+from modelpress.export.files.kinds import Wanted, check_kind, meant_in
 from modelpress.toolkit.recipe_sections import (
     BenchOptions,
     CalibrateOptions,
@@ -78,6 +79,13 @@ class Recipe(Options):
     bench: BenchOptions = BenchOptions()
     run: RunOptions = RunOptions()
 
+    def __repr__(self) -> str:
+        """What differs from the defaults, a line each; `dump_recipe` gives all of it."""
+        lines = [f"  {key}: {value}" for key, value in _differences(self, Recipe())]
+        return "\n".join(
+            ["Recipe with other values than the defaults:", *lines] if lines else ["Recipe: the defaults"]
+        )
+
     @model_validator(mode="after")
     def _flavours_are_distinct(self) -> "Recipe":
         if len(set(self.onnx)) < len(self.onnx):
@@ -114,7 +122,19 @@ class Recipe(Options):
         return self
 
 
-def load_recipe(path: Path | None, overrides: dict[str, Any], *, epochs: int | None = None) -> Recipe:
+def _differences(options: Options, defaults: Options, prefix: str = "") -> Iterator[tuple[str, object]]:
+    """Dotted keys and values that are not the defaults."""
+    for name in type(options).model_fields:
+        value, default = getattr(options, name), getattr(defaults, name)
+        if isinstance(value, Options):
+            yield from _differences(value, default, f"{prefix}{name}.")
+        elif value != default:
+            yield prefix + name, value
+
+
+def load_recipe(
+    path: Path | str | None = None, overrides: Mapping[str, Any] | None = None, *, epochs: int | None = None
+) -> Recipe:
     """Read and validate a recipe.
 
     Args:
@@ -125,15 +145,21 @@ def load_recipe(path: Path | None, overrides: dict[str, Any], *, epochs: int | N
     Raises:
         InputError: The file is unreadable, a key is unknown or a value out of range; each is named.
         CommandLineError: The file alone is good, and the overrides or epochs are not.
+
+    Example:
+        >>> load_recipe(overrides={"quantize.bits": 3, "seed": 7})
+        Recipe with other values than the defaults:
+          seed: 7
+          quantize.bits: 3
     """
-    document = over_defaults(_read_yaml(find_recipe(path)) if path is not None else {})
+    document = over_defaults(_read_yaml(find_recipe(Path(path))) if path is not None else {})
     source = f"recipe {path}" if path is not None else "recipe"
     file_alone = deepcopy(document)
 
     try:
         if epochs is not None:
             document = with_epochs(_validated(document, source), epochs).model_dump(mode="json")
-        for key, value in overrides.items():
+        for key, value in (overrides or {}).items():
             # layer patterns below the second level may hold dots
             _place(document, key.split(".", 2), value, key)
         return _validated(document, source)
@@ -233,7 +259,7 @@ def find_recipe(path: Path) -> Path:
 
     expected = f"expected a YAML file or the name of a shipped recipe: {', '.join(shipped)}"
     if path.is_dir():
-        raise InputError(f"recipe {path}: is a folder; {expected}")
+        raise InputError(f"recipe {path}: is a folder; {meant_in(path, Wanted.RECIPE) or expected}")
     near = difflib.get_close_matches(name, shipped, n=2)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     raise InputError(f"recipe {path}: cannot be read: No such file or directory; {hint}{expected}")
@@ -336,6 +362,7 @@ def _is_valid(document: dict[str, Any]) -> bool:
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
+    check_kind(path, Wanted.RECIPE)
     try:
         document = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
@@ -387,7 +414,17 @@ def _explain(error: Any) -> str:
     message = str(error["msg"]).removeprefix("Value error, ")
     if error["type"] == "value_error":
         return f"{where}: {message}" if where else message
-    return f"{where} is {error['input']!r}: {message[0].lower()}{message[1:]}"
+    hint = _percentage_hint(error)
+    return f"{where} is {error['input']!r}: {message[0].lower()}{message[1:]}{hint}"
+
+
+def _percentage_hint(error: Any) -> str:
+    """For a fraction that was given in percent: how it is written."""
+    value = error["input"]
+    is_percentage = (
+        error.get("ctx", {}).get("le") == 1 and isinstance(value, int | float) and 1 < value <= 100
+    )
+    return f"; for {value:g} % write {value / 100:g}" if is_percentage else ""
 
 
 def _keys_at(location: tuple[Any, ...]) -> list[str]:

@@ -10,7 +10,7 @@ from modelpress.toolkit.commands.recipe_options import recipe_option
 from modelpress.toolkit.recipe import CalibrateOptions
 
 if TYPE_CHECKING:
-    from modelpress.toolkit.commands.onnx_writing import FlavourRequest
+    from modelpress.toolkit.model_files.onnx_writing import FlavourRequest
 
 _PANEL = "Calibration of int8"
 DEFAULTS = CalibrateOptions()
@@ -63,7 +63,7 @@ def flavour_request(
         CommandLineError: They contradict each other.
     """
     from modelpress.export.post_training.calibration import CalibrationOptions
-    from modelpress.toolkit.commands.onnx_writing import FlavourRequest
+    from modelpress.toolkit.model_files.onnx_writing import FlavourRequest
 
     options = CalibrationOptions(method=method, percentile=percentile)
     return FlavourRequest(flavour, data, n_images, options, reduce_range)

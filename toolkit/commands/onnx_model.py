@@ -37,7 +37,7 @@ def command(
     """Write a checked ONNX model from an artifact. Needs no torch."""
     from modelpress.export.press.artifact import open_artifact
     from modelpress.toolkit.commands.console import NOTES
-    from modelpress.toolkit.commands.onnx_writing import write_flavour
+    from modelpress.toolkit.model_files.onnx_writing import write_flavour
     from modelpress.toolkit.output_folder import check_output_file
 
     request = flavour_request(

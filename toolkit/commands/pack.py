@@ -131,10 +131,12 @@ def command(
 
     recipe = merged_recipe(config, settings, {"pack.effort": effort})
     need_torch()
+    from modelpress.export.files.kinds import check_ending
     from modelpress.export.press.artifact import write_artifact
     from modelpress.toolkit.compression.network_file import load_network
     from modelpress.toolkit.compression.stages import freeze_stage
 
+    check_ending(output, "an artifact", (".press",))
     check_output_file(output, overwrite=overwrite)
     frozen = freeze_stage(load_network(file, recipe.model))
     size = write_artifact(output, frozen, effort=recipe.pack.effort)
@@ -149,7 +151,8 @@ def _pack_onnx(
     file: Path, output: Path, options: PackOptions, external: bool, effort: Effort, *, as_json: bool
 ) -> None:
     from modelpress.toolkit.commands.console import TerminalProgress
-    from modelpress.toolkit.commands.packing import pack_onnx, show_packing
+    from modelpress.toolkit.commands.packing import show_packing
+    from modelpress.toolkit.model_files.packing import pack_onnx
 
     report = pack_onnx(
         file, output, options, allow_external_data=external, effort=effort, progress=TerminalProgress()

@@ -39,7 +39,7 @@ def command(
     as_json: AsJson = False,
 ) -> None:
     """Decode an artifact into an ONNX model or NumPy arrays. Needs no torch."""
-    from modelpress.toolkit.commands.files import unpack_file
+    from modelpress.toolkit.model_files.unpacking import unpack_file
     from modelpress.toolkit.output_folder import check_output_file
 
     target = output or Path(f"{file}.onnx" if not file.suffix else file).with_suffix(".onnx")

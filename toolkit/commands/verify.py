@@ -26,7 +26,9 @@ def command(
     against: Annotated[
         Path | None,
         typer.Option(
-            help="ONNX file whose weights must equal the decoded ones bit for bit.", show_default=False
+            help="ONNX file to compare weights with: what was packed, or what was written from it. Quantized "
+            "tensors may differ (it is told by how much), all others must be equal bit for bit.",
+            show_default=False,
         ),
     ] = None,
     max_decoded: MaxDecoded = 2,
@@ -37,7 +39,7 @@ def command(
     A bundle: SHA-256 of every file, input and output, sample images; nothing in it is executed or unpacked in place.
     """
     from modelpress.toolkit.commands.bundle.making import is_bundle, verify_bundle
-    from modelpress.toolkit.commands.files import verification
+    from modelpress.toolkit.model_files.verifying import verification
 
     if is_bundle(file):
         if against is not None:

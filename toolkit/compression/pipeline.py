@@ -28,7 +28,6 @@ from modelpress.export.onnx_flavours import FLAVOURS, prepare, write_emission, w
 from modelpress.export.post_training.calibration import CalibrationOptions
 from modelpress.export.press.artifact import read_artifact, write_artifact
 from modelpress.export.quantized import QuantizedModel
-from modelpress.toolkit.commands.onnx_writing import calibrated_ranges
 from modelpress.toolkit.compression.chain import CHECKPOINT, PRUNED_NETWORK, compress
 from modelpress.toolkit.compression.network_file import NetworkState, save_network
 from modelpress.toolkit.compression.stages import (
@@ -44,6 +43,7 @@ from modelpress.toolkit.compression.stages import (
 from modelpress.toolkit.data.batches import to_device
 from modelpress.toolkit.data.calibration_data import training_inputs
 from modelpress.toolkit.data.image_set import ImageSet, normalised
+from modelpress.toolkit.model_files.onnx_writing import calibrated_ranges
 from modelpress.toolkit.output_folder import (
     MANIFEST,
     check_no_folder,

@@ -12,11 +12,11 @@ from torch.nn import functional as F
 
 from modelpress.export.errors import InputError
 from modelpress.export.press.artifact import write_artifact
-from modelpress.toolkit.commands.files import inspection
 from modelpress.toolkit.compression.network_file import NetworkState, new_network, save_network
 from modelpress.toolkit.compression.stages import freeze_stage, load_images, prune_stage, quantizer_stage
 from modelpress.toolkit.data.batches import to_device
 from modelpress.toolkit.data.image_set import Split
+from modelpress.toolkit.model_files.inspecting import inspection
 from modelpress.toolkit.progress import Silent
 from modelpress.toolkit.recipe import DataOptions, ModelOptions, QuantizeOptions, Recipe, load_recipe
 from modelpress.toolkit.studies.sensitivity.bit_allocation import allocate, least_budget

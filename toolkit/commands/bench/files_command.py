@@ -15,6 +15,7 @@ from modelpress.toolkit.commands.options import (
     DataFolder,
     DataSet,
     Overwrite,
+    Wide,
 )
 
 EXAMPLE = """
@@ -82,6 +83,7 @@ def command(
         ),
     ] = None,
     overwrite: Overwrite = False,
+    wide: Wide = False,
     as_json: AsJson = False,
 ) -> None:
     """Measure size, sparsity, accuracy and latency in ONNX Runtime. Needs no torch.
@@ -90,11 +92,12 @@ def command(
     Leave the machine alone meanwhile.
     """
     from modelpress.benchmarks.records import write_results
-    from modelpress.toolkit.commands.bench.files import BenchPlan, bench_files, bench_profile, parse_inputs
+    from modelpress.toolkit.commands.bench.files import parse_inputs
     from modelpress.toolkit.commands.bench.numbers import numbers
     from modelpress.toolkit.commands.bench.tables import show_bench
     from modelpress.toolkit.commands.console import TerminalProgress
     from modelpress.toolkit.data.measured_set import MeasuredSet
+    from modelpress.toolkit.model_files.measuring import BenchPlan, bench_files, bench_profile
     from modelpress.toolkit.output_folder import check_output_file
 
     if output is not None:
@@ -114,6 +117,6 @@ def command(
     results = measure(paths, plan, TerminalProgress())
 
     # before anything is written: a full disk takes no figures away
-    answer(results.model_dump(mode="json"), lambda: show_bench(results), as_json=as_json)
+    answer(results.model_dump(mode="json"), lambda: show_bench(results, wide=wide), as_json=as_json)
     if output is not None:
         write_results(output, results)

@@ -65,8 +65,8 @@ def command(
     """
     from modelpress.toolkit.commands.bundle.making import BundleRequest, archive_path, make_bundle
     from modelpress.toolkit.commands.console import TerminalProgress
-    from modelpress.toolkit.commands.onnx_writing import write_flavour
     from modelpress.toolkit.data.measured_set import MeasuredSet
+    from modelpress.toolkit.model_files.onnx_writing import write_flavour
 
     wanted = flavour_request(
         flavour,

@@ -39,8 +39,8 @@ from modelpress.toolkit.commands.bundle.claims import (
     write_samples,
 )
 from modelpress.toolkit.commands.bundle.model_card import model_card
-from modelpress.toolkit.commands.files import verification
 from modelpress.toolkit.data.measured_set import MeasuredSet
+from modelpress.toolkit.model_files.verifying import verification
 from modelpress.toolkit.output_folder import check_output_file, file_facts, read_manifest
 from modelpress.toolkit.progress import Progress
 
@@ -142,7 +142,7 @@ def verify_bundle(path: Path) -> dict[str, str]:
         bundle.copy_to(folder)
         open_model(folder / ONNX)  # refuses a model that would read other files
         same_weights = folder / ONNX if bundle.manifest.flavour == _DECODED else None
-        steps = verification(folder / PRESS, against=same_weights)
+        steps = verification(folder / PRESS, against=same_weights, exact=True)
         found = {f"{PRESS}, {step}": text.replace(str(folder / ONNX), ONNX) for step, text in steps.items()}
         return _checked(folder, str(path)) | found
 

@@ -1,4 +1,4 @@
-"""What the `onnx` command does: an artifact as an ONNX model of any flavour. Nothing here needs torch."""
+"""An artifact as an ONNX model of any flavour."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -6,6 +6,7 @@ from typing import Any
 
 from modelpress.export.choices import CALIBRATION_INPUTS
 from modelpress.export.errors import CommandLineError
+from modelpress.export.files.kinds import check_ending
 from modelpress.export.graphs.building import metadata
 from modelpress.export.onnx_flavours import FLAVOURS, check_flavour, prepare, write_emission
 from modelpress.export.onnx_flavours.int8 import activations_to_calibrate
@@ -63,8 +64,10 @@ def write_flavour(path: Path, model: QuantizedModel, request: FlavourRequest) ->
         InputError: Calibration data are missing or do not fit, or the file cannot be written.
         ModelError: The flavour cannot be made of this model.
     """
+    check_ending(path, "an ONNX model", (".onnx",))
     facts: dict[str, Any] = {"output": str(path), "flavour": request.flavour}
     ranges = None
+
     if request.is_integer:
         inputs = load_calibration(request.data, n_images=request.n_images, metadata=metadata(model.graph))
         ranges = calibrated_ranges(model, inputs, request.options)
