@@ -1,5 +1,6 @@
 """One file format between the stages: a network's weights and what has been done to them."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from modelpress.export.errors import InputError
+from modelpress.export.shown import Facts, Shown
 from modelpress.toolkit.compression.network import CompressedNetwork
 from modelpress.toolkit.compression.quantization.quantizers import QuantizerSpec
 from modelpress.toolkit.data.image_set import ImageSet
@@ -32,8 +34,8 @@ class InputContract:
         return cls(images.name, images.class_names, images.mean, images.std)
 
 
-@dataclass(frozen=True)
-class NetworkState:
+@dataclass(frozen=True, repr=False)
+class NetworkState(Shown):
     """A network between two stages.
 
     Attributes:
@@ -53,6 +55,17 @@ class NetworkState:
     grids: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     contract: InputContract | None = None
     history: dict[str, Any] = field(default_factory=dict)
+
+    def summary(self) -> Facts:
+        """What there is to say in a few lines."""
+        widths = Counter(spec.bits for spec in self.quantizers.values())
+        return {
+            "network": f"{self.model.arch}, shortcut {self.model.shortcut}",
+            "trained on": "unknown" if self.contract is None else self.contract.dataset,
+            "pruned": f"{len(self.masks)} layers",
+            "quantized": ", ".join(f"{n} in {bits} bits" for bits, n in sorted(widths.items())) or "none",
+            "stages": ", ".join(self.history) or "none",
+        }
 
     def compressed(self) -> CompressedNetwork:
         """The network with masks and quantizers in its forward pass."""
@@ -98,6 +111,7 @@ def load_network(path: Path, model: ModelOptions) -> NetworkState:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"checkpoint {path}: its metadata are damaged: {error!r}") from error
     network = new_network(facts.model, seed=0, n_classes=_n_classes(tensors))
+    _check_architecture(path, tensors, network, facts.model.arch)
     load_into(network, tensors, path)
     layers = weight_layers(network)
     unknown = [name for name in (*facts.masked, *facts.quantizers) if name not in layers]
@@ -112,6 +126,19 @@ def load_network(path: Path, model: ModelOptions) -> NetworkState:
     except (RuntimeError, InputError) as error:
         raise InputError(f"checkpoint {path}: its quantization grids are damaged: {error}") from error
     return loaded
+
+
+def _check_architecture(path: Path, tensors: dict[str, Tensor], network: nn.Module, arch: str) -> None:
+    """Name the way out where a checkpoint holds another network altogether; single tensors are told by `load_into`.
+
+    Raises:
+        InputError: It shares no tensor name with the network.
+    """
+    if not set(tensors) & set(network.state_dict()):
+        raise InputError(
+            f"checkpoint {path} holds another network ({', '.join(list(tensors)[:3])}, …): expected {arch}; "
+            "of any other network, export an ONNX model and `modelpress pack model.onnx`"
+        )
 
 
 def _check_grids(network: CompressedNetwork) -> None:
