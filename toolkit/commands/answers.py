@@ -46,12 +46,11 @@ def answer_line(text: str, facts: Any, *, as_json: bool) -> None:
     answer(facts, lambda: typer.echo(text), as_json=as_json)
 
 
-def show_results(results: "Results", folder: Path) -> None:
+def show_results(results: "Results", folder: Path, *, wide: bool = False) -> None:
     """A table of all files, and where they are."""
-    from modelpress.benchmarks.report.page import file_rows, table_headings
-    from modelpress.toolkit.commands.console import print_table
+    from modelpress.toolkit.commands.bench.tables import show_files
 
-    print_table("", file_rows(results), table_headings(results))
+    show_files(results, wide=wide)
     for pattern, what in _FILES:
         for path in sorted(folder.glob(pattern)):
             typer.echo(f"{what:>9}  {path}")

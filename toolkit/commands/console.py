@@ -1,19 +1,15 @@
 """What people see in a terminal: answers on stdout, so that they can be piped; progress and notes on stderr."""
 
-import sys
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
+from modelpress.toolkit.commands.table_layout import Headings, Row, lay_out, terminal_width
 from modelpress.toolkit.commands.verbosity import VERBOSITY
-
-_PIPE_WIDTH = 140  # columns where there is no terminal
 
 
 class _Notes(Console):
@@ -25,8 +21,8 @@ class _Notes(Console):
             super().print(*objects, **style)
 
 
-ANSWER = Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
-NOTES = _Notes(stderr=True, highlight=False, width=None if sys.stderr.isatty() else _PIPE_WIDTH)
+ANSWER = Console(highlight=False)
+NOTES = _Notes(stderr=True, highlight=False)
 
 
 class TerminalProgress:
@@ -55,7 +51,7 @@ class TerminalProgress:
     def note(self, text: str) -> None:
         """An indented line."""
         self._show_heading()
-        NOTES.print(f"{self._clock()}    {text}", markup=False)
+        NOTES.print(f"{self._clock()}    {text}", markup=False, soft_wrap=True)
 
     def start(self, title: str, total: int, *, done: int = 0) -> None:
         """Show a bar."""
@@ -88,22 +84,41 @@ class TerminalProgress:
 
 
 def print_table(
-    title: str, rows: Iterable[dict[str, str]], headings: dict[str, str], *, text: Collection[str] = ()
+    title: str,
+    rows: Iterable[Row],
+    headings: Headings,
+    *,
+    narrow: Sequence[Headings] = (),
+    text: Collection[str] = (),
+    wide: bool = False,
 ) -> None:
-    """A table on stdout: `headings` maps the keys of each row to column titles.
+    """A table on stdout that fits the terminal.
 
-    The first column and those named in `text` are aligned to the left.
+    Args:
+        title: Above it; may be empty.
+        rows: Cells by key.
+        headings: Titles of the columns by key, from left to right.
+        narrow: Choices of fewer columns, each barer than the one before, where that is too wide.
+        text: Columns of words, besides the first one.
+        wide: All columns, uncut, however wide the terminal is; commands that pass `narrow` have it as ``--wide``.
     """
-    table = Table(
-        title=escape(title) if title else None,
-        title_justify="left",
-        header_style="bold",
-        box=SIMPLE_HEAD,
-        padding=(0, 1),
-    )
-    for position, (key, heading) in enumerate(headings.items()):
-        left = position == 0 or key in text
-        table.add_column(heading, justify="left" if left else "right", no_wrap=position < 2)
-    for row in rows:
-        table.add_row(*(escape(row[key]) for key in headings))
-    ANSWER.print(table)
+    layout = lay_out(rows, [headings, *narrow], text=text, width=None if wide else terminal_width())
+    if title:
+        answer_line(title, style="italic")
+
+    heading, *lines = layout.lines
+    answer_line(heading, style="bold")
+    answer_line("─" * max(map(cell_len, layout.lines)))
+    for line in lines:
+        answer_line(line)
+
+    answer_line("")
+    if layout.left_out:
+        NOTES.print(
+            f"--wide shows more: {', '.join(layout.left_out)}", markup=False, style="dim", soft_wrap=True
+        )
+
+
+def answer_line(text: str, *, style: str | None = None) -> None:
+    """A line on stdout that is never broken or cropped: who reads it may be a program."""
+    ANSWER.print(text, style=style, markup=False, soft_wrap=True)

@@ -9,6 +9,14 @@ from modelpress.toolkit.data.names import DataSetName
 
 RECIPE, OUTPUT, DATA, MEASUREMENT = "Recipe", "Output", "Data", "Measurement"
 
+Wide = Annotated[
+    bool,
+    typer.Option(
+        "--wide",
+        help="All columns of the tables, whatever the width of the terminal.",
+        rich_help_panel=OUTPUT,
+    ),
+]
 PressFile = Annotated[Path, typer.Argument(metavar="FILE", help="A .press artifact.", show_default=False)]
 NetworkFile = Annotated[
     Path,

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from modelpress.toolkit.commands.answers import answer, show_results
-from modelpress.toolkit.commands.options import DATA, OUTPUT, AsJson, Overwrite, Resume
+from modelpress.toolkit.commands.options import DATA, OUTPUT, AsJson, Overwrite, Resume, Wide
 from modelpress.toolkit.commands.recipe_options import (
     Bf16,
     Config,
@@ -52,6 +52,7 @@ def command(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the resolved recipe and stop.", rich_help_panel=OUTPUT)
     ] = False,
+    wide: Wide = False,
     as_json: AsJson = False,
 ) -> None:
     """Load, prune, quantize, finetune, pack, emit ONNX, measure, report.
@@ -82,4 +83,4 @@ def command(
         results = run_pipeline(
             recipe, output, overwrite=overwrite, resume=resume, progress=TerminalProgress()
         )
-    answer(results.model_dump(mode="json"), lambda: show_results(results, output), as_json=as_json)
+    answer(results.model_dump(mode="json"), lambda: show_results(results, output, wide=wide), as_json=as_json)

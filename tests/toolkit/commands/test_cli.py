@@ -119,7 +119,7 @@ def test_inspect_accounts_for_every_byte(finished, call):
     facts = json.loads(out)
     total = sum(facts[f"{part}_bytes"] for part in ("graph", "directory", "table", "frame"))
     assert total + sum(t["bytes"] for t in facts["tensors"]) == facts["size_bytes"]
-    code, out, err = call("inspect", finished / "model.press")
+    code, out, err = call("inspect", finished / "model.press", "--wide")
     assert "+huffman" in out
     assert "shared code tables" in out
     assert err == ""
@@ -417,7 +417,7 @@ def test_an_interrupt_is_told(call, monkeypatch, tmp_path):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("modelpress.toolkit.commands.files.inspection", interrupted)
+    monkeypatch.setattr("modelpress.toolkit.model_files.inspecting.inspection", interrupted)
     code, _, err = call("inspect", tmp_path / "a.press")
     assert code == 130
     assert one_line(err).strip() == "modelpress: stopped"

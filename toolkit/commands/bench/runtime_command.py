@@ -7,7 +7,7 @@ import typer
 
 from modelpress.export.errors import CommandLineError
 from modelpress.toolkit.commands.answers import answer
-from modelpress.toolkit.commands.options import MEASUREMENT, AsJson, JsonFile, Overwrite
+from modelpress.toolkit.commands.options import MEASUREMENT, AsJson, JsonFile, Overwrite, Wide
 
 EXAMPLE = """
 modelpress bench runtime
@@ -31,6 +31,7 @@ def command(
     ] = None,
     output: JsonFile = None,
     overwrite: Overwrite = False,
+    wide: Wide = False,
     as_json: AsJson = False,
 ) -> None:
     """What ONNX Runtime does with each way of storing weights, or whether files run in other versions.
@@ -52,6 +53,6 @@ def command(
     else:
         wanted = versions.replace(",", " ").split()
         facts, show = runtime.versions_of(paths, wanted, TerminalProgress()), runtime.show_versions
-    answer(facts, lambda: show(facts), as_json=as_json)
+    answer(facts, lambda: show(facts, wide=wide), as_json=as_json)
     if output is not None:
         write_json(output, facts)

@@ -7,7 +7,7 @@ import typer
 
 from modelpress.export.errors import CommandLineError
 from modelpress.toolkit.commands.answers import answer
-from modelpress.toolkit.commands.options import OUTPUT, AsJson, Overwrite
+from modelpress.toolkit.commands.options import OUTPUT, AsJson, Overwrite, Wide
 
 EXAMPLE = """
 modelpress bench size model.press
@@ -24,6 +24,7 @@ def command(
         ),
     ] = None,
     overwrite: Overwrite = False,
+    wide: Wide = False,
     as_json: AsJson = False,
 ) -> None:
     """The size ladder: the same weights in every form. Each is decoded again; per tensor and in all. Needs no torch."""
@@ -40,7 +41,7 @@ def command(
 
     def show() -> None:
         for ladder in ladders:
-            show_ladder(ladder)
+            show_ladder(ladder, wide=wide)
 
     answer(ladders, show, as_json=as_json)
     if plot is not None:

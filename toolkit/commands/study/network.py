@@ -6,7 +6,7 @@ from pathlib import Path
 
 from modelpress.benchmarks.report.page import markdown_table
 from modelpress.export.files.atomic import write_atomically
-from modelpress.toolkit.commands.console import ANSWER, TerminalProgress, print_table
+from modelpress.toolkit.commands.console import TerminalProgress, answer_line, print_table
 from modelpress.toolkit.commands.study.outcome import Outcome
 from modelpress.toolkit.output_folder import prepare_output_folder, write_json
 from modelpress.toolkit.recipe import Recipe
@@ -73,11 +73,11 @@ def run_network_study(
 
 def _show(study: Study, records: list[RowRecord], output: Path) -> None:
     print_table("", [_cells(record) for record in records], _HEADINGS)
-    ANSWER.print(
+    answer_line(
         "top-1 on all test images, of the packed file in ONNX Runtime, after the last epoch; difference: ours minus "
         "published, in points; sparsity: zeros in all prunable layers",
     )
-    ANSWER.print(f"{study}.json, .csv, .md, .png and .svg are in {output}/", markup=False)
+    answer_line(f"{study}.json, .csv, .md, .png and .svg are in {output}/")
 
 
 def _cells(record: RowRecord) -> dict[str, str]:

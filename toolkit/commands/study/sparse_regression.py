@@ -6,7 +6,7 @@ from typing import Any
 from modelpress.benchmarks.environment import describe_environment
 from modelpress.benchmarks.report.page import markdown_table
 from modelpress.export.files.atomic import write_atomically
-from modelpress.toolkit.commands.console import ANSWER, TerminalProgress, print_table
+from modelpress.toolkit.commands.console import TerminalProgress, answer_line, print_table
 from modelpress.toolkit.commands.study.outcome import Outcome
 from modelpress.toolkit.output_folder import prepare_output_folder, write_json
 from modelpress.toolkit.sparse_regression.objectives import LeastSquares
@@ -129,18 +129,18 @@ def _show(problem: LeastSquares, findings: list[Finding], output: Path) -> None:
         _summary_headings(findings),
         text=("parameter", "verdict"),
     )
-    ANSWER.print(
+    answer_line(
         "loss: squared error without the penalty; since: step from which on the same weights are exactly 0; "
         "gap: the objective is at most so far above its minimum"
     )
     published = [f.largest_difference for f in findings if f.largest_difference is not None]
     if published:
-        ANSWER.print(
+        answer_line(
             f"off by: largest difference of a weight from the published one; in all {len(published)} rows at most "
             f"{max(published):.1e}"
         )
 
-    ANSWER.print(f"figures, results.json and results.md are in {output}/", markup=False)
+    answer_line(f"figures, results.json and results.md are in {output}/")
 
 
 _SUMMARY = {

@@ -221,7 +221,7 @@ def recipe_snippet(options: QuantizeOptions, bits: Mapping[str, int]) -> str:
 
 def show_sensitivity(record: dict[str, Any]) -> None:
     """Print two tables and the lines for the recipe."""
-    from modelpress.toolkit.commands.console import ANSWER, print_table
+    from modelpress.toolkit.commands.console import answer_line, print_table
 
     widths = [str(width) for width in record["bits"]]
     headings = {"name": "layer", "weights": "weights", **{w: f"{w} bits" for w in widths}, "bits": "use"}
@@ -241,9 +241,9 @@ def show_sensitivity(record: dict[str, Any]) -> None:
         {"name": "all layers", "bytes": "bytes", "loss": "loss, nats", "top1": "top-1"},
     )
     for line in _remarks(record):
-        ANSWER.print(line, markup=False)
-    ANSWER.print("For the recipe:\n")
-    ANSWER.print(record["proposal"]["recipe"], markup=False)
+        answer_line(line)
+    answer_line("For the recipe:\n")
+    answer_line(record["proposal"]["recipe"])
 
 
 def _layer_row(layer: dict[str, Any]) -> dict[str, str]:
