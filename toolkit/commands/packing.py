@@ -1,53 +1,29 @@
-"""What `pack` does with an ONNX model; nothing here needs torch."""
+"""What `pack` reads from its options for an ONNX model, and what it prints."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from modelpress.export.errors import InputError
-from modelpress.export.post_training.packing import TensorSummary, WeightOptions, open_for_packing
+from modelpress.export.errors import CommandLineError
+from modelpress.export.files.kinds import Kind, Wanted, check_kind, kind_of
+from modelpress.export.post_training.packing import WeightOptions
 from modelpress.export.post_training.rounding import PostTraining
-from modelpress.export.press.writing import PASSES, write_artifact
-from modelpress.toolkit.commands.options import Effort
-from modelpress.toolkit.progress import Progress
-
-
-@dataclass(frozen=True)
-class PackReport:
-    """What packing an ONNX model came to.
-
-    Attributes:
-        source_bytes: Of the ONNX file and the files its external data lie in.
-        size_bytes: Of the artifact.
-        ratio: The former by the latter.
-        quantized_tensors: Number of tensors stored as codes.
-        kept_tensors: Number of tensors stored as they were.
-        bits: Width of the codes; None if there are none.
-        sparsity: Fraction of exact zeros among the codes; None if there are none.
-    """
-
-    output: str
-    source_bytes: int
-    size_bytes: int
-    ratio: float
-    quantized_tensors: int
-    kept_tensors: int
-    bits: int | None
-    sparsity: float | None
+from modelpress.toolkit.model_files.packing import PackReport
 
 
 def is_onnx(path: Path) -> bool:
-    """Whether a file is packed as an ONNX model: by its name."""
-    return path.suffix.lower() == ".onnx"
+    """Whether a file is packed as an ONNX model: by its name, or by its first bytes."""
+    return path.suffix.lower() == ".onnx" or kind_of(path) is Kind.ONNX
 
 
 def check_options_of_kind(path: Path, *, recipe: Mapping[str, object], foreign: Mapping[str, object]) -> None:
     """Refuse options that the kind of file has no use for; None stands for an option that was not given.
 
     Raises:
-        InputError: There is one.
+        CommandLineError: There is one.
+        InputError: The file is of a kind that is not packed.
     """
+    check_kind(path, Wanted.PACKABLE)
     useless, reason = (
         (recipe, "is for network files; an ONNX model has no recipe")
         if is_onnx(path)
@@ -58,7 +34,7 @@ def check_options_of_kind(path: Path, *, recipe: Mapping[str, object], foreign: 
     )
     for option, value in useless.items():
         if value is not None:
-            raise InputError(f"{path}: {_option(option)} {reason}")
+            raise CommandLineError(f"{path}: {_option(option)} {reason}")
 
 
 def pack_options(
@@ -73,40 +49,14 @@ def pack_options(
     """The options that were given, and defaults for the others.
 
     Raises:
-        InputError: One contradicts ``lossless``.
+        CommandLineError: One contradicts ``lossless``.
     """
     grid = _given(bits=bits, symmetric=symmetric, sparsity=sparsity)
     rest = _given(per_channel=per_channel, min_elements=min_elements)
     if lossless and (grid or rest):
         useless = _option(next(iter([*grid, *rest])))
-        raise InputError(f"--lossless quantizes nothing, so {useless} has no use: give one of them")
+        raise CommandLineError(f"--lossless quantizes nothing, so {useless} has no use: give one of them")
     return WeightOptions(lossless=bool(lossless), quantization=PostTraining(**grid), **rest)
-
-
-def pack_onnx(
-    path: Path,
-    output: Path,
-    options: WeightOptions,
-    *,
-    allow_external_data: bool,
-    effort: Effort,
-    progress: Progress,
-) -> PackReport:
-    """Pack an ONNX model into an artifact.
-
-    Raises:
-        InputError: A file cannot be read or written.
-        ModelError: The model holds something that cannot be packed.
-    """
-    source = open_for_packing(path, options, allow_external_data=allow_external_data)
-    if source.objection is not None:
-        progress.note(f"packed as it is, though ONNX's strict shape inference objects: {source.objection}")
-    progress.start("pack", PASSES * len(source.tensors))
-    try:
-        size = write_artifact(output, source.model, effort=effort, on_tensor=progress.advance)
-    finally:
-        progress.finish()
-    return _report(output, source.source_bytes, size, list(source.tensors.summaries.values()))
 
 
 def show_packing(report: PackReport) -> None:
@@ -132,22 +82,6 @@ def show_packing(report: PackReport) -> None:
         "sparsity": "sparsity",
     }
     print_table(report.output, [row], headings)
-
-
-def _report(output: Path, source_bytes: int, size_bytes: int, tensors: list[TensorSummary]) -> PackReport:
-    quantized = [tensor for tensor in tensors if tensor.bits is not None]
-    n_codes = sum(tensor.n_elements for tensor in quantized)
-    n_zeros = sum(tensor.n_zeros or 0 for tensor in quantized)
-    return PackReport(
-        output=str(output),
-        source_bytes=source_bytes,
-        size_bytes=size_bytes,
-        ratio=source_bytes / size_bytes,
-        quantized_tensors=len(quantized),
-        kept_tensors=len(tensors) - len(quantized),
-        bits=quantized[0].bits if quantized else None,
-        sparsity=n_zeros / n_codes if n_codes else None,
-    )
 
 
 def _given(**options: object) -> dict[str, Any]:
