@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 # Where each name is when it is asked for; a test compares this with the imports above, which type checkers read.
 _HOME = {
-    "Artifact": "export.press.artifact",
+    "Artifact": "export.press.reading",
     "ArtifactError": "export.errors",
     "ChecksumMismatch": "export.errors",
     "DamagedArtifact": "export.errors",
@@ -65,13 +65,13 @@ _HOME = {
     "UnsupportedVersion": "export.errors",
     "bench": "toolkit.api",
     "load_recipe": "toolkit.recipe",
-    "open_artifact": "export.press.artifact",
+    "open_artifact": "export.press.reading",
     "open_session": "toolkit.api",
     "pack": "toolkit.api",
-    "read_artifact": "export.press.artifact",
+    "read_artifact": "export.press.reading",
     "run_batched": "export.runtime",
     "verify": "toolkit.api",
-    "write_artifact": "export.press.artifact",
+    "write_artifact": "export.press.writing",
     "write_onnx": "toolkit.api",
 }
 

@@ -4,22 +4,11 @@ import json
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stdout
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 
 from modelpress.toolkit.commands.verbosity import VERBOSITY
-
-if TYPE_CHECKING:
-    from modelpress.benchmarks.records import Results
-
-_FILES = (
-    ("model.press", "artifact"),
-    ("model-*.onnx", "ONNX"),
-    ("report.html", "report"),
-    ("results.json", "results"),
-)
 
 
 def answer(facts: Any, show: Callable[[], object], *, as_json: bool, beside_json: bool = True) -> None:
@@ -44,13 +33,3 @@ def answer(facts: Any, show: Callable[[], object], *, as_json: bool, beside_json
 def answer_line(text: str, facts: Any, *, as_json: bool) -> None:
     """`answer` with one line for people, which is never broken or styled."""
     answer(facts, lambda: typer.echo(text), as_json=as_json)
-
-
-def show_results(results: "Results", folder: Path, *, wide: bool = False) -> None:
-    """A table of all files, and where they are."""
-    from modelpress.toolkit.commands.bench.tables import show_files
-
-    show_files(results, wide=wide)
-    for pattern, what in _FILES:
-        for path in sorted(folder.glob(pattern)):
-            typer.echo(f"{what:>9}  {path}")

@@ -14,19 +14,21 @@ from modelpress.toolkit.training.interrupt import Interrupted
 _CHAIN, _STAGES, _FILES, _MEASUREMENTS = "The whole chain", "Stage by stage", "Files", "Measurements"
 
 COMMANDS = {
-    "run": Entry("run", "Load, prune, quantize, finetune, pack, emit ONNX, measure, report.", _CHAIN),
-    "train": Entry("train", "Train the recipe's dense network.", _STAGES),
+    "run": Entry("stages.run", "Load, prune, quantize, finetune, pack, emit ONNX, measure, report.", _CHAIN),
+    "train": Entry("stages.train", "Train the recipe's dense network.", _STAGES),
     "prune": Entry(
-        "prune", "Remove the weights closest to zero, at once or by a penalty while training.", _STAGES
+        "stages.prune", "Remove the weights closest to zero, at once or by a penalty while training.", _STAGES
     ),
     "sensitivity": Entry(
-        "sensitivity",
+        "stages.sensitivity",
         "Measure what each layer loses in each bit width, and propose widths that keep a budget of bytes.",
         _STAGES,
     ),
-    "quantize": Entry("quantize", "Quantize a network and finetune it on its grid, zeros held.", _STAGES),
-    "pack": Entry("pack", "Write the artifact of a network, or of any ONNX model.", _STAGES),
-    "onnx": Entry("onnx_model", "Write a checked ONNX model from an artifact.", _STAGES),
+    "quantize": Entry(
+        "stages.quantize", "Quantize a network and finetune it on its grid, zeros held.", _STAGES
+    ),
+    "pack": Entry("stages.pack", "Write the artifact of a network, or of any ONNX model.", _STAGES),
+    "onnx": Entry("stages.onnx_model", "Write a checked ONNX model from an artifact.", _STAGES),
     "inspect": Entry("inspection", "Show what an artifact holds and where its bytes are.", _FILES),
     "verify": Entry(
         "verify",

@@ -67,7 +67,7 @@ def command(
     )
     need_torch()
     from modelpress.toolkit.commands.console import NOTES, TerminalProgress
-    from modelpress.toolkit.commands.sensitivity_tables import show_sensitivity
+    from modelpress.toolkit.commands.stages.sensitivity_tables import show_sensitivity
     from modelpress.toolkit.output_folder import check_output_file, write_json
     from modelpress.toolkit.studies.sensitivity.study import (
         Question,

@@ -1,11 +1,11 @@
 """The `run` command: the whole chain by a recipe."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from modelpress.toolkit.commands.answers import answer, show_results
+from modelpress.toolkit.commands.answers import answer
 from modelpress.toolkit.commands.options import DATA, OUTPUT, AsJson, Overwrite, Resume, Wide
 from modelpress.toolkit.commands.recipe_options import (
     Bf16,
@@ -22,11 +22,20 @@ from modelpress.toolkit.commands.recipe_options import (
 )
 from modelpress.toolkit.commands.requirements import need_torch
 
+if TYPE_CHECKING:
+    from modelpress.benchmarks.records import Results
+
 EXAMPLE = """
 modelpress run
 modelpress run -c resnet20-cifar10-s70-w4 --data-dir cifar10 --checkpoint resnet20.pt -o runs/s70-w4
 modelpress run -c resnet20-cifar10 --data-dir cifar10 --checkpoint resnet20.pt --epochs 0 -o runs/quick
 """
+_FILES = (
+    ("model.press", "artifact"),
+    ("model-*.onnx", "ONNX"),
+    ("report.html", "report"),
+    ("results.json", "results"),
+)
 
 
 def command(
@@ -78,4 +87,14 @@ def command(
     results = run_recipe(recipe, output, overwrite=overwrite, resume=resume, progress=TerminalProgress())
     if results is not None:  # this process did not only help
         facts = results.model_dump(mode="json")
-        answer(facts, lambda: show_results(results, output, wide=wide), as_json=as_json)
+        answer(facts, lambda: _show_results(results, output, wide=wide), as_json=as_json)
+
+
+def _show_results(results: "Results", folder: Path, *, wide: bool = False) -> None:
+    """A table of all files, and where they are."""
+    from modelpress.toolkit.commands.bench.tables import show_files
+
+    show_files(results, wide=wide)
+    for pattern, what in _FILES:
+        for path in sorted(folder.glob(pattern)):
+            typer.echo(f"{what:>9}  {path}")

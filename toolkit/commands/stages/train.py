@@ -48,7 +48,7 @@ def command(
     )
     need_torch()
     from modelpress.toolkit.commands.console import TerminalProgress
-    from modelpress.toolkit.commands.trained import answer_training
+    from modelpress.toolkit.commands.stages.trained import answer_training
     from modelpress.toolkit.compression.run import train_network
 
     trained = train_network(recipe, output, overwrite=overwrite, resume=resume, progress=TerminalProgress())

@@ -107,7 +107,7 @@ def command(
     A network file: batch norm is folded and the codes it was trained with are encoded. An ONNX model: its weights
     are quantized after training, all else is stored as it is; [b]--lossless[/] quantizes nothing.
     """
-    from modelpress.toolkit.commands.packing import check_options_of_kind, is_onnx, pack_options
+    from modelpress.toolkit.commands.stages.packing import check_options_of_kind, is_onnx, pack_options
     from modelpress.toolkit.output_folder import check_output_file
 
     quantization: dict[str, Any] = {
@@ -151,7 +151,7 @@ def _pack_onnx(
     file: Path, output: Path, options: WeightOptions, external: bool, effort: Effort, *, as_json: bool
 ) -> None:
     from modelpress.toolkit.commands.console import TerminalProgress
-    from modelpress.toolkit.commands.packing import show_packing
+    from modelpress.toolkit.commands.stages.packing import show_packing
     from modelpress.toolkit.model_files.packing import pack_onnx
 
     report = pack_onnx(

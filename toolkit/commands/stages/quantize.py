@@ -54,7 +54,7 @@ def command(
     )
     need_torch()
     from modelpress.toolkit.commands.console import TerminalProgress
-    from modelpress.toolkit.commands.trained import answer_training
+    from modelpress.toolkit.commands.stages.trained import answer_training
     from modelpress.toolkit.compression.run import quantize_network
 
     quantized = quantize_network(
