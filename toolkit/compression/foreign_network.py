@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from modelpress.export.errors import InputError
 from modelpress.toolkit.compression.state import InputContract, NetworkState
 from modelpress.toolkit.networks.foreign.adapting import Adapted, adapt
+from modelpress.toolkit.networks.foreign.name_map import NoCounterpart
 from modelpress.toolkit.networks.foreign.zeros import describe_zeros, masks_of_zeros
 from modelpress.toolkit.networks.layers import weight_layers
 from modelpress.toolkit.recipe import ModelOptions
@@ -36,8 +37,14 @@ def fill_from_elsewhere(
             map_by_shape=model.map_names,
             ordered=checkpoint.ordered,
         )
+    except NoCounterpart as error:
+        raise InputError(
+            f"checkpoint {path} {error}; expected {model.arch}; of any other network, export an ONNX model and "
+            "`modelpress pack model.onnx`"
+        ) from error
     except InputError as error:
         raise _located(error, path) from error
+
     load_into(network, adapted.tensors, path)
 
     layers = weight_layers(network)

@@ -13,7 +13,7 @@ from modelpress.toolkit.compression.network import CompressedNetwork
 from modelpress.toolkit.compression.quantization.quantizers import QuantizerSpec
 from modelpress.toolkit.compression.state import InputContract, NetworkState
 from modelpress.toolkit.networks.layers import weight_layers
-from modelpress.toolkit.networks.resnet_cifar import WIDTHS, ResNetCifar, Shortcut
+from modelpress.toolkit.networks.resnet_cifar import WIDTHS, ResNetCifar
 from modelpress.toolkit.recipe import ModelOptions
 from modelpress.toolkit.training.checkpoint import load_checkpoint, load_into, save_state
 
@@ -21,8 +21,7 @@ from modelpress.toolkit.training.checkpoint import load_checkpoint, load_into, s
 def new_network(model: ModelOptions, *, seed: int, n_classes: int = 10) -> nn.Module:
     """A freshly initialised network; the same seed gives the same weights on every device."""
     torch.manual_seed(seed)
-    shortcut: Shortcut = model.shortcut
-    return ResNetCifar(model.arch, shortcut=shortcut, n_classes=n_classes)
+    return ResNetCifar(model.arch, shortcut=model.shortcut, n_classes=n_classes)
 
 
 def save_network(path: Path, state: NetworkState) -> None:

@@ -1,10 +1,12 @@
 """A network between two passes: its weights, and what has been done to them."""
 
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor, nn
 
+from modelpress.export.shown import Facts, Shown
 from modelpress.toolkit.compression.network import CompressedNetwork
 from modelpress.toolkit.compression.quantization.quantizers import QuantizerSpec
 from modelpress.toolkit.data.image_set import ImageSet
@@ -50,8 +52,8 @@ class InputContract:
         return replace(images, mean=self.mean, std=self.std)
 
 
-@dataclass(frozen=True)
-class NetworkState:
+@dataclass(frozen=True, repr=False)
+class NetworkState(Shown):
     """A network between two passes.
 
     Attributes:
@@ -73,6 +75,17 @@ class NetworkState:
     contract: InputContract | None = None
     history: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    def summary(self) -> Facts:
+        """What there is to say in a few lines."""
+        widths = Counter(spec.bits for spec in self.quantizers.values())
+        return {
+            "network": f"{self.model.arch}, shortcut {self.model.shortcut}",
+            "trained on": (self.contract and self.contract.dataset) or "unknown",
+            "pruned": f"{len(self.masks)} layers",
+            "quantized": ", ".join(f"{n} in {bits} bits" for bits, n in sorted(widths.items())) or "none",
+            "passes": ", ".join(self.history) or "none",
+        }
 
     def compressed(self) -> CompressedNetwork:
         """The network with masks and quantizers in its forward pass."""

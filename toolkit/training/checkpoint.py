@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from modelpress.export.errors import InputError
 from modelpress.export.files.atomic import write_atomically
+from modelpress.export.files.kinds import Wanted, check_kind, meant_in
 from modelpress.toolkit.networks.foreign.nested import State, weights_in
 
 _KEY = "modelpress"  # the one metadata entry, JSON
@@ -62,7 +63,11 @@ def load_checkpoint(path: Path, *, key: str | None = None) -> Checkpoint:
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"checkpoint {path} {'is no file' if path.exists() else 'does not exist'}")
+        what = (
+            f"is no file; {meant_in(path, Wanted.NETWORK)}".strip("; ") if path.exists() else "does not exist"
+        )
+        raise InputError(f"checkpoint {path} {what}")
+    check_kind(path, Wanted.NETWORK)
 
     is_safetensors = path.suffix == ".safetensors"
     try:

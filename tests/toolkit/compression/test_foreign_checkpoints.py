@@ -212,6 +212,7 @@ def test_bad_normalisations_are_named(value, message):
 def test_the_normalisation_can_be_set_key_by_key_and_survives_being_written():
     recipe = load_recipe(None, {f"model.normalisation.{key}": value for key, value in OTHER.items()})
     assert recipe.model.normalisation.model_dump() == OTHER
+    assert "model.normalisation: mean=(0.3, 0.3, 0.3) std=(0.5, 0.25, 0.5)" in repr(recipe)
 
 
 def test_the_artifact_tells_the_normalisation(tmp_path, call):
@@ -300,6 +301,19 @@ def test_other_names_are_shown_and_used_when_asked_for(tmp_path, call):
     torch.save(own, tmp_path / "own.pt")
     assert call("pack", tmp_path / "own.pt", "-o", tmp_path / "b.press")[0] == 0
     assert (tmp_path / "a.press").read_bytes() == (tmp_path / "b.press").read_bytes()
+
+
+def test_names_of_an_onnx_model_are_not_mapped(tmp_path, call):
+    (tmp_path / "m.onnx").write_bytes(b"\x08\x08\x12\x00")
+    code, _, err = call("pack", tmp_path / "m.onnx", "--map-names", "-o", tmp_path / "a.press")
+    assert code == 2
+    assert "--map-names is for network files; an ONNX model has no recipe" in err
+
+
+def test_a_file_that_does_not_say_its_data_set_shows_so(tmp_path):
+    state = load_network(written(tmp_path / "c.pt"), ModelOptions(normalisation=OTHER))
+    assert state.contract.dataset is None
+    assert state.summary()["trained on"] == "unknown"
 
 
 # the real one

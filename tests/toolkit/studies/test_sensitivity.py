@@ -12,8 +12,7 @@ from torch.nn import functional as F
 
 from modelpress.export.errors import InputError
 from modelpress.export.press.writing import write_artifact
-from modelpress.toolkit.commands.files import inspection
-from modelpress.toolkit.commands.sensitivity_tables import show_sensitivity
+from modelpress.toolkit.commands.stages.sensitivity_tables import show_sensitivity
 from modelpress.toolkit.compression.freeze import freeze_state
 from modelpress.toolkit.compression.network_file import new_network, save_network
 from modelpress.toolkit.compression.passes.prune import pruned_by_magnitude
@@ -23,6 +22,7 @@ from modelpress.toolkit.compression.state import NetworkState
 from modelpress.toolkit.compression.work import Work
 from modelpress.toolkit.data.batches import to_device
 from modelpress.toolkit.data.image_set import Split
+from modelpress.toolkit.model_files.inspecting import inspection
 from modelpress.toolkit.progress import Silent
 from modelpress.toolkit.recipe import DataOptions, ModelOptions, QuantizeOptions, Recipe, load_recipe
 from modelpress.toolkit.studies.sensitivity.bit_allocation import allocate, least_budget

@@ -116,7 +116,7 @@ def _mapped(adapted: Adapted, own: State, *, ordered: bool, permitted: bool) -> 
             shapes_of(_without_counters(adapted.tensors)), shapes_of(_without_counters(own)), ordered=ordered
         )
     except InputError as error:
-        raise InputError(f"does not fit the network: {problems}; {error}") from error
+        raise type(error)(f"does not fit the network: {problems}; {error}") from error
     if not permitted:
         refusal = InputError(
             f"does not fit the network by name: {problems}; by shape and order all {len(name_map.layers)} layers fit: "

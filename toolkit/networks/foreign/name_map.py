@@ -60,6 +60,10 @@ class NameMap:
         )
 
 
+class NoCounterpart(InputError):  # noqa: N818 - reads as the fact it states
+    """The layers of a checkpoint are others than those of the network, whatever their names."""
+
+
 def layers_of(shapes: Shapes) -> list[Layer]:
     """Tensors collected to layers, in the order of their first ones."""
     found: dict[str, dict[str, tuple[int, ...]]] = defaultdict(dict)
@@ -87,7 +91,8 @@ def map_names(theirs: Shapes, ours: Shapes, *, ordered: bool) -> NameMap:
         ordered: Whether the order of `theirs` is that in which the layers were defined; safetensors sorts by name.
 
     Raises:
-        InputError: A layer has no counterpart, or more than one.
+        NoCounterpart: A layer has none.
+        InputError: A layer has more than one.
 
     Example:
         >>> theirs = {"conv1.weight": (8, 3, 3, 3), "conv2.weight": (8, 8, 3, 3)}
@@ -125,7 +130,7 @@ def _check_counterparts(theirs: list[Layer], ours: list[Layer]) -> None:
         *_left_over("the network's", ours_alike, theirs_alike),
     ]
     if lone:
-        raise InputError(f"no mapping by shape: without counterpart are {' and '.join(lone)}")
+        raise NoCounterpart(f"no mapping by shape: without counterpart are {' and '.join(lone)}")
 
 
 def _left_over(
