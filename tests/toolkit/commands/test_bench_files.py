@@ -104,23 +104,30 @@ def test_several_inputs_are_asked_for_and_then_used(tmp_path, call):
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("options", "expected", "message"),
     [
-        (["--input", "images"], "expected NAME=FILE.npy"),
-        (["--input", "x=a.npy", "--input", "x=b.npy"], "is given twice"),
-        (["--input", "x=a.npy"], "no model has an input of this name"),
-        (["--input", "images=missing.npy"], "missing.npy: cannot be read"),
-        (["--profile", "mlperf-tiny", "--batch", "8"], "leave out --batch"),
-        (["--dataset", "digits"], r"expects images float32 \(N, 2, 6, 6\).*float32 \(N, 3, 32, 32\)"),
-        (["--dataset", "imagenet"], "data set 'imagenet' is unknown"),
-        (["--data-dir", "nowhere"], "does not say what it was trained on: name the data set"),
+        (["--input", "images"], 2, "expected NAME=FILE.npy"),
+        (["--input", "x=a.npy", "--input", "x=b.npy"], 2, "is given twice"),
+        (["--input", "x=a.npy"], 1, "no model has an input of this name"),
+        (["--input", "images=missing.npy"], 1, "missing.npy: cannot be read"),
+        (["--profile", "mlperf-tiny", "--batch", "8"], 2, "leave out --batch"),
+        (["--dataset", "digits"], 1, r"expects images float32 \(N, 2, 6, 6\).*float32 \(N, 3, 32, 32\)"),
+        (["--data-dir", "nowhere"], 1, "does not say what it was trained on: name the data set"),
     ],
 )
-def test_options_that_do_not_fit_are_one_line(folder, call, options, message):
+def test_options_that_do_not_fit_are_one_line(folder, call, options, expected, message):
     code, _, err = call("bench", folder / "small.press", *options)
-    assert code == 1
+    assert code == expected
     assert "Traceback" not in err
     assert re.search(f"^modelpress: error: .*{message}", err.strip().splitlines()[-1])
+
+
+def test_an_unknown_data_set_is_answered_with_those_there_are(folder, call):
+    code, out, err = call("bench", folder / "small.press", "--dataset", "imagenet")
+    assert (code, out) == (2, "")
+    assert "imagenet" in err
+    assert "cifar10" in err
+    assert "digits" in err
 
 
 def test_a_model_of_other_classes_is_refused_where_the_data_set_was_asked_for(folder):

@@ -135,7 +135,7 @@ def test_unpack_gives_codes_or_a_model(finished, tmp_path, call):
     assert call("unpack", finished / "model.press", "-o", tmp_path / "m.onnx")[0] == 0
     onnx.checker.check_model(onnx.load(tmp_path / "m.onnx"), full_check=True)
     code, _, err = call("unpack", finished / "model.press", "-o", tmp_path / "m.txt")
-    assert (code, "ends in .onnx or .npz" in err) == (1, True)
+    assert (code, "ends in .onnx or .npz" in err) == (2, True)
 
 
 def test_unpack_gives_the_levels_that_are_coded(finished, tmp_path, call):

@@ -521,7 +521,7 @@ def test_a_stopped_study_keeps_its_rows_and_goes_on(inputs, tmp_path, ran, monke
         (["--rows", "nonsense"], "--rows 'nonsense' fits no row; rows are ", 2),
         (["--checkpoint", "{inputs}/no.pt"], "no.pt does not exist", 1),
         (["--checkpoint", "{inputs}"], "is no file", 1),
-        (["--checkpoint", "{inputs}/recipe.yaml"], "is no state dict", 1),
+        (["--checkpoint", "{inputs}/recipe.yaml"], "is a YAML file, expected a network file", 1),
         (["--checkpoint", "{inputs}/pruned.safetensors"], "the checkpoint is pruned already", 1),
         (["-c", "{output}/cifar10.yaml", "--data-dir", "{output}/nowhere"], "nowhere", 1),
         (["--data-dir", "{output}"], "the digits need no folder", 1),

@@ -116,7 +116,8 @@ def test_the_support_is_final_from_the_step_that_is_told(groups):
 
 
 def test_the_study_writes_tables_and_readable_figures(tmp_path, capsys):
-    record = study_reference(tmp_path / "out", overwrite=False).record
+    answer = study_reference(tmp_path / "out", overwrite=False)
+    record = answer.record
     names = {path.name for path in (tmp_path / "out").iterdir()}
     figures = {
         "overview",
@@ -139,7 +140,8 @@ def test_the_study_writes_tables_and_readable_figures(tmp_path, capsys):
         assert image.width >= 1000
         assert image.convert("L").getextrema()[0] < 100
     assert (tmp_path / "out" / "results.md").read_text().count("converged to the optimum") == 6
-    told = capsys.readouterr().err
+    answer.show()
+    told = capsys.readouterr().out
     assert "-2.67447522" in told
     assert "in all 14 rows at most 4.2e-09" in told
     with pytest.raises(InputError, match="not empty; pass --overwrite to replace its files, or choose"):
