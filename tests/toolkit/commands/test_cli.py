@@ -302,7 +302,7 @@ def test_bad_input_is_one_line_and_leaves_nothing_behind(tmp_path, tiny_cifar, c
     cases = [
         ([*good[:-1], tmp_path / "nowhere"], "does not exist", 1),
         ([*good[:-1], truncated], "truncated", 1),
-        ([*good, "--checkpoint", missing], "1 missing (final_fc.linear.bias)", 1),
+        ([*good, "--checkpoint", missing], "1 missing (final_fc.linear.bias (10,))", 1),
         ([*good, "--checkpoint", tmp_path / "text.pt"], "no state dict", 1),
         ([*good, "--checkpoint", tmp_path / "no.pt"], "does not exist", 1),
         ([*good, "--set", "prune.sparsty=0.5"], "did you mean 'sparsity'", 2),

@@ -40,6 +40,7 @@ def adapt(theirs: State, own: State, *, map_by_shape: bool, ordered: bool) -> Ad
         ordered: Whether `theirs` is in the order of definition.
 
     Raises:
+        NoCounterpart: It is another network altogether: neither names nor shapes are the same.
         InputError: Names do not fit; each is named with what was expected. A mapping that would fit is proposed, its
             table in the notes of the exception. Shapes under names that fit are left to `load_into`.
 
@@ -108,6 +109,7 @@ def _mapped(adapted: Adapted, own: State, *, ordered: bool, permitted: bool) -> 
     """The names replaced by a mapping, if that is permitted.
 
     Raises:
+        NoCounterpart: There is none, nor a name in common.
         InputError: It is not, or there is none.
     """
     problems = "; ".join(misfits(adapted.tensors, own))
@@ -116,7 +118,9 @@ def _mapped(adapted: Adapted, own: State, *, ordered: bool, permitted: bool) -> 
             shapes_of(_without_counters(adapted.tensors)), shapes_of(_without_counters(own)), ordered=ordered
         )
     except InputError as error:
-        raise type(error)(f"does not fit the network: {problems}; {error}") from error
+        # what shares names with the network is no other one, but of another depth or incomplete
+        refused_as = InputError if adapted.tensors.keys() & own.keys() else type(error)
+        raise refused_as(f"does not fit the network: {problems}; {error}") from error
     if not permitted:
         refusal = InputError(
             f"does not fit the network by name: {problems}; by shape and order all {len(name_map.layers)} layers fit: "
