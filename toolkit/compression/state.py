@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from modelpress.toolkit.compression.network import CompressedNetwork
 from modelpress.toolkit.compression.quantization.quantizers import QuantizerSpec
 from modelpress.toolkit.data.image_set import ImageSet
+from modelpress.toolkit.networks.inputs import Inputs, images
 from modelpress.toolkit.recipe import ModelOptions
 
 
@@ -37,6 +38,7 @@ class NetworkState:
         quantizers: Per quantized layer.
         grids: Per layer, the state of grids that do not follow from the weights.
         contract: What it was trained on; None for files from elsewhere.
+        inputs: One call of it; its graph is drawn by that.
         history: What each pass did, for the manifest.
     """
 
@@ -46,6 +48,7 @@ class NetworkState:
     quantizers: dict[str, QuantizerSpec] = field(default_factory=dict)
     grids: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     contract: InputContract | None = None
+    inputs: Inputs = field(default_factory=images)
     history: dict[str, Any] = field(default_factory=dict)
 
     def compressed(self) -> CompressedNetwork:
