@@ -13,8 +13,11 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from modelpress.export.errors import InputError
 from modelpress.export.files.atomic import write_atomically
+from modelpress.export.files.kinds import Wanted, check_kind
+from modelpress.export.shown import Facts, Shown
 
 SCHEMA_VERSION: Literal[2] = 2
+_SHOWN_FILES = 8  # of results, where they are printed as an object
 VerdictName = Literal["faster", "same", "slower", "undecided"]
 
 
@@ -260,6 +263,15 @@ class ModelRecord(_Record):
     verdicts: list[VerdictRecord] = []
     audit: FusionAudit | None = None
 
+    def summary_line(self) -> str:
+        """Bytes, zeros and accuracy, as far as they are known."""
+        known = [f"{self.size_bytes:,} bytes"]
+        if self.sparsity is not None:
+            known.append(f"{self.sparsity:.2%} zeros")
+        if self.top1 is not None:
+            known.append(f"top-1 {self.top1:.2%}")
+        return ", ".join(known)
+
 
 class ProfileEntry(_Record):
     """One model in a benchmark profile.
@@ -300,7 +312,7 @@ class ProfileRecord(_Record):
     models: list[ProfileEntry]
 
 
-class Results(_Record):
+class Results(Shown, _Record):
     """A whole run; the dense baseline first.
 
     Attributes:
@@ -325,6 +337,16 @@ class Results(_Record):
     parity: list[ParityStep] = []
     notes: list[_Text] = []
 
+    def summary(self) -> Facts:
+        """What there is to say in a few lines: the files, and what was measured of them."""
+        files = {model.path: model.summary_line() for model in self.models[:_SHOWN_FILES]}
+        more = len(self.models) - len(files)
+        return {
+            "dataset": str(self.dataset.get("name", "none")),
+            **files,
+            **({"and": f"{more} more files"} if more else {}),
+        }
+
     @field_validator("schema_version")
     @classmethod
     def _read_as_current(cls, _: int) -> int:
@@ -342,6 +364,7 @@ def read_results(path: Path) -> Results:
     Raises:
         InputError: The file is unreadable, of a newer schema, or no results.
     """
+    check_kind(Path(path), Wanted.RESULTS)
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

@@ -5,17 +5,52 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from modelpress.export.errors import ModelError
+from modelpress.export.errors import ModelError, NoSuchTensor
 from modelpress.export.quantized import Tensor
+from modelpress.export.shown import some_names
 from modelpress.export.tensor_spec import ONNX_TYPES, TensorSpec
 
 
 class LazyTensors(Mapping[str, Tensor]):
-    """A mapping that makes a tensor at each access, keeps none, and knows shape and type of all beforehand."""
+    """A mapping that makes a tensor at each access, keeps none, and knows shape and type of all beforehand.
+
+    A name that it does not hold is a `NoSuchTensor`, which tells the nearest.
+    """
+
+    def __getitem__(self, name: str) -> Tensor:
+        """One tensor.
+
+        Raises:
+            NoSuchTensor: There is none of this name.
+        """
+        if name not in self:
+            raise NoSuchTensor(name, self)
+        return self._make(name)
 
     @abstractmethod
+    def __contains__(self, name: object) -> bool: ...
+
+    @abstractmethod
+    def _make(self, name: str) -> Tensor:
+        """One of the tensors, anew."""
+
+    def __repr__(self) -> str:
+        """One line; no tensor is made for it."""
+        return f"{len(self)} tensors, made when asked for: {some_names(self)}"
+
     def spec(self, name: str) -> TensorSpec:
-        """Shape and type of a tensor as the ONNX model has it, without making it."""
+        """Shape and type of a tensor as the ONNX model has it, without making it.
+
+        Raises:
+            NoSuchTensor: There is none of this name.
+        """
+        if name not in self:
+            raise NoSuchTensor(name, self)
+        return self._spec(name)
+
+    @abstractmethod
+    def _spec(self, name: str) -> TensorSpec:
+        """Shape and type of one of the tensors."""
 
 
 def spec_of(tensors: Mapping[str, Tensor], name: str) -> TensorSpec:

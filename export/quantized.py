@@ -1,16 +1,18 @@
 """What is packed: tensors of integer codes with their scales, and the graph that uses them."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 
-from modelpress.export.errors import ModelError
+from modelpress.export.errors import ModelError, NoSuchTensor
 from modelpress.export.files.blocks import blocks
 from modelpress.export.grids import along_axis, code_range, decoded
+from modelpress.export.shown import Facts, Shown, some_names
 from modelpress.export.tensor_spec import ONNX_TYPES, TensorSpec
 
 FloatArray = npt.NDArray[np.float32]
@@ -19,8 +21,8 @@ DECODED_DTYPES = (np.dtype(np.float32), np.dtype(np.float16))
 _LARGEST_OF: dict[np.dtype[Any], float] = {d: float(np.finfo(d).max) for d in DECODED_DTYPES}
 
 
-@dataclass(frozen=True, eq=False)
-class QuantizedTensor:
+@dataclass(frozen=True, eq=False, repr=False)
+class QuantizedTensor(Shown):
     """One weight as integer codes; the single form that freezing, coding and every ONNX flavour share.
 
     The value of an entry is ``(code * scale + offset) * channel_scale``, each step rounded to float32 and the
@@ -74,6 +76,19 @@ class QuantizedTensor:
         tensor.__dict__.update(fields)
         _check_magnitude(tensor)
         return tensor
+
+    def summary(self) -> Facts:
+        """What there is to say in a few lines."""
+        grid = "symmetric" if self.offset is None else "asymmetric"
+        scales = "one scale" if np.ndim(self.scale) == 0 else f"{np.size(self.scale)} scales"
+        folded = "" if self.channel_scale is None else ", batch norm folded in"
+        zeros = 1 - np.count_nonzero(self.nonzero) / self.codes.size if self.codes.size else 0.0
+        return {
+            "shape": "x".join(map(str, self.shape)),
+            "codes": f"{self.bits} bits, {grid}, {scales}{folded}",
+            "zeros": f"{zeros:.2%}",
+            "decoded": str(np.dtype(self.dtype)),
+        }
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -132,10 +147,22 @@ class QuantizedTensor:
 
 
 Tensor = QuantizedTensor | npt.NDArray[np.generic]
+_T = TypeVar("_T")
 
 
-@dataclass(frozen=True, eq=False)
-class QuantizedModel:
+class TensorsByName(dict[str, _T]):
+    """A dictionary that answers a missing name with the nearest one."""
+
+    def __missing__(self, name: object) -> _T:
+        raise NoSuchTensor(name, self)
+
+    def __repr__(self) -> str:
+        """One line: the tensors themselves would fill pages."""
+        return f"{len(self)} tensors: {some_names(self)}"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class QuantizedModel(Shown):
     """An ONNX graph without its weights, and the weights.
 
     Attributes:
@@ -147,9 +174,26 @@ class QuantizedModel:
     graph: onnx.ModelProto
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if type(self.tensors) is dict:
+            object.__setattr__(self, "tensors", TensorsByName(self.tensors))
+
     def quantized(self) -> dict[str, QuantizedTensor]:
         """The quantized tensors only."""
-        return {name: t for name, t in self.tensors.items() if isinstance(t, QuantizedTensor)}
+        return TensorsByName({name: t for name, t in self.tensors.items() if isinstance(t, QuantizedTensor)})
+
+    def summary(self) -> Facts:
+        """What there is to say in a few lines; tensors that are made when asked for are not asked for."""
+        graph = self.graph.graph
+        opset = next((o.version for o in self.graph.opset_import if not o.domain), "unknown")
+        facts = {
+            "graph": f"{graph.name or 'no name'}, {len(graph.node)} nodes, opset {opset}",
+            "inputs": ", ".join(value.name for value in graph.input),
+            "outputs": ", ".join(value.name for value in graph.output),
+        }
+        if isinstance(self.tensors, dict):
+            facts["quantized"] = widths_of(self.tensors.values())
+        return {**facts, "tensors": f"{len(self.tensors)}: {some_names(self.tensors)}"}
 
     def equals(self, other: "QuantizedModel") -> bool:
         """Bit-exact equality of graph and tensors, order included."""
@@ -159,6 +203,18 @@ class QuantizedModel:
             and list(self.tensors) == list(other.tensors)
             and all(tensors_equal(t, other.tensors[name]) for name, t in self.tensors.items())
         )
+
+
+def widths_of(tensors: Iterable[Tensor]) -> str:
+    """How many tensors are quantized, and in which widths.
+
+    Example:
+        >>> codes = QuantizedTensor(np.zeros((2, 2), np.int8), bits=4, scale=np.float32(1))
+        >>> widths_of([codes, np.zeros(3, np.float32)])
+        '1 in 4 bits'
+    """
+    counts = Counter(tensor.bits for tensor in tensors if isinstance(tensor, QuantizedTensor))
+    return ", ".join(f"{n} in {bits} bits" for bits, n in sorted(counts.items())) or "none"
 
 
 def dense_array(tensor: Tensor) -> npt.NDArray[np.generic]:

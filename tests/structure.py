@@ -109,7 +109,7 @@ def _named(node: ast.AST, kind: Kind) -> Iterator[tuple[str, Kind]]:
                 yield from ((f"{module}.{alias.name}", kind) for alias in names)
             case ast.ImportFrom(level=level) if level:
                 raise ValueError(f"line {child.lineno}: a relative import; the project imports by full names")
-            case ast.List(elts=parts) | ast.Tuple(elts=parts) if _program(parts):
+            case ast.List(elts=parts) | ast.Tuple(elts=parts) | ast.Call(args=parts) if _program(parts):
                 yield _program(parts), "started"
             case ast.Constant(value=str(text)) if text.startswith(f"{PREFIX}.") and " " not in text:
                 yield text.replace(":", "."), "typing" if kind == "typing" else "deferred"

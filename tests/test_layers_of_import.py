@@ -51,7 +51,7 @@ def test_every_module_imports_without_torch(package):
 
 
 def test_help_imports_nothing_heavy():
-    heavy = ("torch", "numpy", "onnx", "onnxruntime", "matplotlib", "scipy", "pydantic")
+    heavy = ("torch", "numpy", "onnx", "onnxruntime", "matplotlib", "scipy", "pydantic", "yaml")
     done = run_without(heavy, HELP)
     assert done.returncode == 0, done.stderr
     for command in (

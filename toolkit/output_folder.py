@@ -4,11 +4,11 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from modelpress.export.errors import InputError
+from modelpress.export.errors import CommandLineError, InputError
 from modelpress.export.files.atomic import write_atomically
 
 MANIFEST = "manifest.json"
@@ -39,6 +39,26 @@ def prepare_output_folder(folder: Path, *, overwrite: bool, resume: bool | None)
     if occupied and resume and not (folder / MANIFEST).is_file():
         raise InputError(f"{folder}/ holds no run to resume (no {MANIFEST}); choose another --output-dir")
     _check_writable(folder)
+
+
+@contextmanager
+def leaving_no_folder(output: Path) -> Iterator[None]:
+    """Remove what a failing call made on the way to an output: folders that were not there and are still empty."""
+    missing = [folder for folder in (output, *output.parents) if not _exists(folder)]
+    try:
+        yield
+    except BaseException:
+        for folder in missing:  # the deepest first
+            with suppress(OSError):  # not empty, or no folder
+                folder.rmdir()
+        raise
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name too long, or a folder that may not be entered
+        return True
 
 
 def state_path(output: Path) -> Path:
@@ -105,7 +125,7 @@ def check_network_output(path: Path, *, overwrite: bool, resume: bool) -> None:
 
 def _check_one_intention(*, overwrite: bool, resume: bool) -> None:
     if overwrite and resume:
-        raise InputError("--overwrite starts again and --resume goes on: give one of them")
+        raise CommandLineError("--overwrite starts again and --resume goes on: give one of them")
 
 
 def _check_writable(folder: Path) -> None:

@@ -5,231 +5,62 @@ defaults are a complete run by themselves: the embedded digits, a ResNet-20 trai
 """
 
 import difflib
-from collections.abc import Iterator
-from math import isclose
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from modelpress.export.errors import InputError
+from modelpress.export.choices import FlavourName
+from modelpress.export.errors import CommandLineError, InputError
+from modelpress.export.files.kinds import Wanted, check_kind, meant_in
+from modelpress.toolkit.recipe_sections import (
+    BenchOptions,
+    CalibrateOptions,
+    Compile,
+    DataOptions,
+    LayerBits,
+    ModelOptions,
+    Options,
+    PackOptions,
+    PruneOptions,
+    QuantizeOptions,
+    RunOptions,
+    TrainingOptions,
+)
 
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Bits = Annotated[int, Field(ge=2, le=8)]
-MagnitudeMethod = Literal["global-magnitude", "layer-magnitude", "layer-percentile"]
-PenaltyMethod = Literal["proximal-l1", "trimmed-l1", "group-lasso"]
-PruneMethod = Literal[MagnitudeMethod, PenaltyMethod]
-PositiveInt = Annotated[int, Field(ge=1)]
-Compile = Literal["auto", "on", "off"]
-LayerBits = dict[str, Bits | Literal["float"]]
-
-
-Flavour = Literal["float", "weight-only", "sparse", "int8", "int8-sparse"]
-
-
-class _Options(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-
-class DataOptions(_Options):
-    """Which images."""
-
-    dataset: Literal["digits", "cifar10"] = "digits"
-    """`digits` ships inside scikit-learn; `cifar10` needs a folder."""
-    dir: str | None = None
-    """Folder of the data set."""
-    download: bool = False
-    """Fetch missing data."""
-    validation: Annotated[float, Field(ge=0, le=0.5)] = 0.1
-    """Fraction of the training images held out for watching the training."""
-
-
-class ModelOptions(_Options):
-    """Which network."""
-
-    arch: Literal["resnet20", "resnet32", "resnet44", "resnet56"] = "resnet20"
-    """Depth."""
-    shortcut: Literal["A", "B"] = "B"
-    """Shortcut where the shape changes: A pads with zeros, B projects."""
-    checkpoint: str | None = None
-    """Trained weights to start from; without them the network is trained from scratch."""
-    teacher: str | None = None
-    """Trained weights of the network to distil from; without them the one before pruning."""
-
-
-class TrainingOptions(_Options):
-    """How weights are trained: stochastic gradient descent with momentum."""
-
-    epochs: Annotated[int, Field(ge=0, le=10_000)] = 0
-    """Passes over the training images."""
-    batch: PositiveInt = 128
-    """Images per step."""
-    lr: Annotated[float, Field(gt=0, le=10)] = 0.1
-    """Highest learning rate."""
-    schedule: Literal["cosine", "constant"] = "cosine"
-    """Learning rate after the warm-up."""
-    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Fraction of all steps over which the rate rises linearly."""
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    """Momentum."""
-    nesterov: bool = True
-    """Nesterov's form of momentum."""
-    weight_decay: Annotated[float, Field(ge=0, le=1)] = 1e-4
-    """L2 penalty on all parameters."""
-    padding: Annotated[int, Field(ge=0, le=8)] = 4
-    """Random crops shift the image by up to so many pixels."""
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of every label spread evenly over all classes."""
-    distill_weight: Fraction = 0.0
-    """Share of the loss that compares with the dense network's output."""
-    distill_temperature: Annotated[float, Field(gt=0, le=100)] = 3.0
-    """Softens both outputs for that comparison."""
-    average: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Decay of the moving average of weights that the training ends with; 0: the last weights."""
-
-    @model_validator(mode="after")
-    def _nesterov_needs_momentum(self) -> "TrainingOptions":
-        if self.nesterov and self.momentum == 0:
-            raise ValueError("nesterov needs a momentum above 0")
-        return self
+__all__ = [
+    "BenchOptions",
+    "CalibrateOptions",
+    "Compile",
+    "DataOptions",
+    "LayerBits",
+    "ModelOptions",
+    "PackOptions",
+    "PruneOptions",
+    "QuantizeOptions",
+    "Recipe",
+    "RecipeKey",
+    "RunOptions",
+    "TrainingOptions",
+    "dump_recipe",
+    "find_recipe",
+    "load_recipe",
+    "over_defaults",
+    "parse_setting",
+    "recipe_key",
+    "shipped_recipes",
+    "with_epochs",
+    "without_training",
+]
 
 
-class PruneOptions(_Options):
-    """Which weights are removed."""
-
-    method: PruneMethod = "global-magnitude"
-    """By magnitude, one threshold for all layers or one for each (the same share); or by a penalty in training."""
-    sparsity: Fraction = 0.7
-    """Fraction of weights removed; a penalty ends when it is reached."""
-    exclude: tuple[str, ...] = ("*id_mapping*",)
-    """Name patterns of layers that stay dense."""
-    granularity: Annotated[str, Field(pattern=r"^(weight|channel|[1-9]\d?:[1-9]\d?)$")] = "weight"
-    """weight, channel (whole output channels), or N:M as in 2:4."""
-    schedule: Literal["one-shot", "linear", "cubic"] = "one-shot"
-    """By magnitude at once, before finetuning; or in steps during its first epochs."""
-    epochs: PositiveInt = 10
-    """Epochs of the finetuning over which a schedule rises."""
-    updates_per_epoch: PositiveInt = 1
-    """Steps of a schedule per epoch."""
-    hold: bool = True
-    """Weights removed by a step of a schedule stay removed; else only those of the last step."""
-    penalty: Annotated[float, Field(gt=0, le=1e6)] = 0.2
-    """Strength of a penalty: the threshold per step is this times the learning rate."""
-    penalty_warmup: Fraction = 1.0
-    """Fraction of the `sparsify` steps over which a penalty rises from zero."""
-
-    @property
-    def by_penalty(self) -> bool:
-        """Whether the method needs training."""
-        return self.method in get_args(PenaltyMethod)
-
-    @property
-    def scheduled(self) -> bool:
-        """Whether weights are removed step by step during the finetuning."""
-        return self.schedule != "one-shot" and self.sparsity > 0
-
-    @field_validator("granularity", mode="before")
-    @classmethod
-    def _pattern_that_yaml_read_as_a_number(cls, value: object) -> object:
-        """YAML 1.1 takes 2:4 for 2 * 60 + 4."""
-        return "{}:{}".format(*divmod(value, 60)) if type(value) is int and value > 60 else value
-
-    @model_validator(mode="after")
-    def _options_fit_the_method(self) -> "PruneOptions":
-        n, colon, m = self.granularity.partition(":")
-        if colon and not int(n) < int(m):
-            raise ValueError(
-                f"granularity {self.granularity} keeps {n} of {m}: the first must be the smaller"
-            )
-        if colon and self.sparsity and not isclose(self.sparsity, 1 - int(n) / int(m), abs_tol=1e-6):
-            raise ValueError(
-                f"granularity {self.granularity} removes {1 - int(n) / int(m):g} of the weights, sparsity is "
-                f"{self.sparsity:g}: set sparsity to {1 - int(n) / int(m):g}"
-            )
-        if self.by_penalty and (self.schedule != "one-shot" or self.granularity != "weight"):
-            raise ValueError(
-                f"schedule and granularity are for pruning by magnitude; method is {self.method}"
-            )
-        return self
-
-
-class QuantizeOptions(_Options):
-    """Which values weights may take."""
-
-    bits: Bits = 4
-    """Code width."""
-    symmetric: bool = False
-    """Grid around zero, or from minimum to maximum."""
-    per_channel: bool = False
-    """One scale per output channel, or per tensor."""
-    zero_point: Literal["float", "integer"] = "float"
-    """Offset of an asymmetric grid: any float, or a whole number of steps."""
-    range: Literal["min-max", "mse"] = "min-max"
-    """The grid covers all kept weights, or is the one of least squared error."""
-    learned: bool = False
-    """Scale and offset are parameters of the finetuning (learned step size)."""
-    after: Annotated[int, Field(ge=0)] = 0
-    """Epochs of the finetuning before weights are quantized."""
-    batch_norm_images: Annotated[int, Field(ge=0)] = 0
-    """Training images on which batch-norm statistics are measured anew at the end; 0 keeps them."""
-    layers: LayerBits = Field(default={"head_conv*": "float", "final_fc*": "float"})
-    """Exceptions by name pattern: another width, or `float`."""
-
-    @model_validator(mode="after")
-    def _a_symmetric_grid_has_no_zero_point(self) -> "QuantizeOptions":
-        if self.symmetric and self.zero_point == "integer":
-            raise ValueError("zero_point integer is for asymmetric grids: set symmetric to false")
-        return self
-
-
-class PackOptions(_Options):
-    """How the artifact is written."""
-
-    effort: Literal["fast", "default", "max"] = "default"
-    """fast, default (Huffman) or max (mixed contexts: smallest, slower to load)."""
-    float16_parameters: bool = True
-    """Scales and biases in float16 if that costs no accuracy on the validation images."""
-
-
-class CalibrateOptions(_Options):
-    """Ranges of the activations, for the integer flavours of the ONNX model; measured on training images."""
-
-    method: Literal["min-max", "percentile", "mse", "entropy"] = "min-max"
-    """How a range is chosen from the values seen."""
-    percentile: Annotated[float, Field(gt=50, le=100)] = 99.99
-    """Of the values each bound covers, for percentile."""
-    images: PositiveInt = 512
-    """How many images, at most."""
-    reduce_range: bool = False
-    """Weights of 7 bits, for x86 processors without VNNI."""
-
-
-class BenchOptions(_Options):
-    """What is measured."""
-
-    batch: tuple[PositiveInt, ...] = (1, 8, 64)
-    """Batch sizes of the latency measurement."""
-    threads: tuple[PositiveInt, ...] = (1, 2)
-    """Thread counts of the latency measurement."""
-    rounds: PositiveInt = 3
-    """How often the models take turns."""
-
-
-class RunOptions(_Options):
-    """How the work is done; changes no result but for rounding."""
-
-    device: str = "auto"
-    """auto, cpu, cuda or cuda:N."""
-    bf16: bool = True
-    """Train in bfloat16 where the device computes in it."""
-    channels_last: bool = True
-    """Activations as (N, H, W, C) in memory."""
-    compile: Compile = "auto"
-    """Compile networks in training: on, off, or auto (on CUDA devices)."""
-
-
-class Recipe(_Options):
+class Recipe(Options):
     """A whole run."""
 
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
@@ -242,11 +73,18 @@ class Recipe(_Options):
     finetune: TrainingOptions = TrainingOptions(epochs=6, batch=64, lr=0.03, padding=2)
     quantize: QuantizeOptions = QuantizeOptions()
     pack: PackOptions = PackOptions()
-    onnx: Annotated[tuple[Flavour, ...], Field(min_length=1)] = ("float", "sparse", "int8-sparse")
+    onnx: Annotated[tuple[FlavourName, ...], Field(min_length=1)] = ("float", "sparse", "int8-sparse")
     """Flavours written: float, weight-only, sparse, int8, int8-sparse."""
     calibrate: CalibrateOptions = CalibrateOptions()
     bench: BenchOptions = BenchOptions()
     run: RunOptions = RunOptions()
+
+    def __repr__(self) -> str:
+        """What differs from the defaults, a line each; `dump_recipe` gives all of it."""
+        lines = [f"  {key}: {value}" for key, value in _differences(self, Recipe())]
+        return "\n".join(
+            ["Recipe with other values than the defaults:", *lines] if lines else ["Recipe: the defaults"]
+        )
 
     @model_validator(mode="after")
     def _flavours_are_distinct(self) -> "Recipe":
@@ -275,31 +113,198 @@ class Recipe(_Options):
                 f"weights would never be finetuned on their grid: quantize.after is {self.quantize.after}, "
                 f"finetune.epochs {epochs}; lower quantize.after"
             )
+
         if self.train.distill_weight:
             raise ValueError(
                 "train.distill_weight: a network trained from scratch has no teacher; set it to 0"
             )
+
         return self
 
 
-def load_recipe(path: Path | None, overrides: dict[str, Any]) -> Recipe:
+def _differences(options: Options, defaults: Options, prefix: str = "") -> Iterator[tuple[str, object]]:
+    """Dotted keys and values that are not the defaults."""
+    for name in type(options).model_fields:
+        value, default = getattr(options, name), getattr(defaults, name)
+        if isinstance(value, Options):
+            yield from _differences(value, default, f"{prefix}{name}.")
+        elif value != default:
+            yield prefix + name, value
+
+
+def load_recipe(
+    path: Path | str | None = None, overrides: Mapping[str, Any] | None = None, *, epochs: int | None = None
+) -> Recipe:
     """Read and validate a recipe.
 
     Args:
-        path: YAML file, or None for the defaults.
+        path: YAML file or the name of a shipped recipe, see `find_recipe`; None for the defaults.
         overrides: Values by dotted key, which win over the file.
+        epochs: Of the finetuning, in place of the file's; schedules shrink or grow with it, see `with_epochs`.
 
     Raises:
         InputError: The file is unreadable, a key is unknown or a value out of range; each is named.
+        CommandLineError: The file alone is good, and the overrides or epochs are not.
+
+    Example:
+        >>> load_recipe(overrides={"quantize.bits": 3, "seed": 7})
+        Recipe with other values than the defaults:
+          seed: 7
+          quantize.bits: 3
     """
-    document = over_defaults(_read_yaml(path) if path is not None else {})
-    for key, value in overrides.items():
-        _place(document, key.split(".", 2), value, key)  # layer patterns below the second level may hold dots
+    document = over_defaults(_read_yaml(find_recipe(Path(path))) if path is not None else {})
+    source = f"recipe {path}" if path is not None else "recipe"
+    file_alone = deepcopy(document)
+
     try:
-        return Recipe.model_validate(document)
-    except ValidationError as error:
-        source = f"recipe {path}" if path is not None else "recipe"
-        raise InputError(f"{source}: {'; '.join(map(_explain, error.errors()))}") from error
+        if epochs is not None:
+            document = with_epochs(_validated(document, source), epochs).model_dump(mode="json")
+        for key, value in (overrides or {}).items():
+            # layer patterns below the second level may hold dots
+            _place(document, key.split(".", 2), value, key)
+        return _validated(document, source)
+    except InputError as error:
+        if _is_valid(file_alone):
+            raise CommandLineError(str(error)) from error
+        raise
+
+
+def with_epochs(recipe: Recipe, epochs: int) -> Recipe:
+    """The recipe with another number of epochs of finetuning, schedules and training with a penalty in proportion.
+
+    With 0 nothing is trained after the dense network: what the recipe removes during a training is removed at once,
+    by magnitude, see `without_training`.
+
+    Args:
+        recipe: Any.
+        epochs: Of the finetuning.
+
+    Raises:
+        InputError: The number is out of range.
+
+    Example:
+        >>> recipe = load_recipe(Path("resnet20-cifar10-s70-w4"), {})
+        >>> short = with_epochs(recipe, 5)
+        >>> recipe.finetune.epochs, recipe.prune.epochs, short.finetune.epochs, short.prune.epochs
+        (20, 8, 5, 2)
+    """
+    planned = recipe.finetune.epochs
+
+    def share(n: int) -> int:
+        return max(1, round(n * epochs / planned)) if n and planned else n
+
+    document = recipe.model_dump(mode="json")
+    document["finetune"]["epochs"] = epochs
+
+    if epochs:
+        document["prune"]["epochs"] = share(recipe.prune.epochs)
+        document["quantize"]["after"] = min(share(recipe.quantize.after), epochs - 1)
+        if recipe.prune.by_penalty:
+            document["sparsify"]["epochs"] = share(recipe.sparsify.epochs)
+    else:
+        document["prune"]["schedule"] = "one-shot"
+        document["quantize"]["after"] = 0
+        if recipe.prune.by_penalty:
+            # the penalty of a group lasso removes whole channels
+            whole_channels = recipe.prune.method == "group-lasso"
+            document["prune"]["method"] = "global-magnitude"
+            document["prune"]["granularity"] = "channel" if whole_channels else "weight"
+    return _validated(document, f"--epochs {epochs}")
+
+
+def without_training(recipe: Recipe) -> str | None:
+    """What 0 epochs cost a recipe that removes weights during a training; None for any other.
+
+    Example:
+        >>> without_training(Recipe()) is None
+        True
+        >>> without_training(load_recipe(Path("resnet20-cifar10-s70-w4"), {})).split(";")[0]
+        'the recipe removes 70% of the weights during its training (cubic schedule)'
+    """
+    if recipe.prune.by_penalty:
+        how = f"penalty {recipe.prune.method}"
+    elif recipe.prune.scheduled:
+        how = f"{recipe.prune.schedule} schedule"
+    else:
+        return None
+    return (
+        f"the recipe removes {recipe.prune.sparsity:.0%} of the weights during its training ({how}); without training "
+        "they are removed at once, by magnitude, which costs much more accuracy"
+    )
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """The recipes that are installed with the package, by name.
+
+    Example:
+        >>> "resnet20-cifar10" in shipped_recipes()
+        True
+    """
+    folder = Path(str(files("modelpress"))) / "recipes"
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def find_recipe(path: Path) -> Path:
+    """The file of that path, else the shipped recipe of that name.
+
+    Raises:
+        InputError: There is neither, or it is a folder.
+    """
+    if path.is_file():
+        return path
+    shipped = shipped_recipes()
+    name = path.stem if path.suffix in (".yaml", ".yml") else path.name
+    if str(path) == path.name and name in shipped:
+        return shipped[name]
+
+    expected = f"expected a YAML file or the name of a shipped recipe: {', '.join(shipped)}"
+    if path.is_dir():
+        raise InputError(f"recipe {path}: is a folder; {meant_in(path, Wanted.RECIPE) or expected}")
+    near = difflib.get_close_matches(name, shipped, n=2)
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    raise InputError(f"recipe {path}: cannot be read: No such file or directory; {hint}{expected}")
+
+
+@dataclass(frozen=True)
+class RecipeKey:
+    """What is known of one option of a recipe.
+
+    Attributes:
+        about: Its meaning.
+        least: Its lowest value, where it has one.
+        most: Its highest value, where it has one.
+    """
+
+    about: str
+    least: float | None
+    most: float | None
+
+
+def recipe_key(key: str) -> RecipeKey:
+    """Meaning and limits of a dotted key, so that command-line options need not repeat them.
+
+    Example:
+        >>> recipe_key("quantize.bits")
+        RecipeKey(about='Code width.', least=2, most=8)
+    """
+    *sections, name = key.split(".")
+    field = _section_at(tuple(sections)).model_fields[name]
+    least: Any = None
+    most: Any = None
+
+    for limit in field.metadata:
+        match limit:
+            case Ge():
+                least = limit.ge
+            case Gt():
+                # a whole number above a bound is at least the next one
+                least = limit.gt + 1 if field.annotation is int else limit.gt  # type: ignore[operator]
+            case Le():
+                most = limit.le
+            case Lt():
+                most = limit.lt - 1 if field.annotation is int else limit.lt  # type: ignore[operator]
+
+    return RecipeKey(field.description or "", least, most)
 
 
 def parse_setting(text: str) -> tuple[str, Any]:
@@ -314,11 +319,11 @@ def parse_setting(text: str) -> tuple[str, Any]:
     """
     key, equals, value = text.partition("=")
     if not equals or not key:
-        raise InputError(f"--set {text!r}: expected key=value, as in quantize.bits=4")
+        raise CommandLineError(f"--set {text!r}: expected key=value, as in quantize.bits=4")
     try:
         return key.strip(), yaml.safe_load(value)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise InputError(f"--set {text[:80]!r}: the value is no YAML") from error
+        raise CommandLineError(f"--set {text[:80]!r}: the value is no YAML") from error
 
 
 def dump_recipe(recipe: Recipe) -> str:
@@ -326,11 +331,11 @@ def dump_recipe(recipe: Recipe) -> str:
     return "\n".join(_commented(recipe, "")) + "\n"
 
 
-def _commented(options: _Options, indent: str) -> Iterator[str]:
+def _commented(options: Options, indent: str) -> Iterator[str]:
     values = options.model_dump(mode="json")
     for name, field in type(options).model_fields.items():
         section = getattr(options, name)
-        if isinstance(section, _Options):
+        if isinstance(section, Options):
             yield f"{name}:"
             yield from _commented(section, indent="  ")
         else:
@@ -341,7 +346,23 @@ def _commented(options: _Options, indent: str) -> Iterator[str]:
             yield f"{indent}{text:<34}  # {field.description}"
 
 
+def _validated(document: dict[str, Any], source: str) -> Recipe:
+    try:
+        return Recipe.model_validate(document)
+    except ValidationError as error:
+        raise InputError(f"{source}: {'; '.join(map(_explain, error.errors()))}") from error
+
+
+def _is_valid(document: dict[str, Any]) -> bool:
+    try:
+        Recipe.model_validate(document)
+    except ValidationError:
+        return False
+    return True
+
+
 def _read_yaml(path: Path) -> dict[str, Any]:
+    check_kind(path, Wanted.RECIPE)
     try:
         document = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
@@ -352,6 +373,13 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(document, dict):
         raise InputError(f"recipe {path}: expected keys and values, got a {type(document).__name__}")
+
+    if "schema_version" in document:  # a manifest or results; JSON is YAML too
+        raise InputError(
+            f"recipe {path}: is a record of a finished run, no recipe; give the recipe that the run was started with, "
+            "or save what stands under its key `recipe` as a .yaml file"
+        )
+
     return document
 
 
@@ -382,17 +410,32 @@ def _explain(error: Any) -> str:
         valid = _keys_at(error["loc"][:-1])
         near = difflib.get_close_matches(str(error["loc"][-1]), valid, n=1, cutoff=0.0)
         return f"unknown key {where!r}; did you mean {near[0]!r}? Valid keys: {', '.join(valid)}"
+
     message = str(error["msg"]).removeprefix("Value error, ")
     if error["type"] == "value_error":
         return f"{where}: {message}" if where else message
-    return f"{where} is {error['input']!r}: {message[0].lower()}{message[1:]}"
+    hint = _percentage_hint(error)
+    return f"{where} is {error['input']!r}: {message[0].lower()}{message[1:]}{hint}"
+
+
+def _percentage_hint(error: Any) -> str:
+    """For a fraction that was given in percent: how it is written."""
+    value = error["input"]
+    is_percentage = (
+        error.get("ctx", {}).get("le") == 1 and isinstance(value, int | float) and 1 < value <= 100
+    )
+    return f"; for {value:g} % write {value / 100:g}" if is_percentage else ""
 
 
 def _keys_at(location: tuple[Any, ...]) -> list[str]:
+    return list(_section_at(location).model_fields)
+
+
+def _section_at(location: tuple[Any, ...]) -> type[BaseModel]:
     model: type[BaseModel] = Recipe
     for key in location:
         annotation = model.model_fields[str(key)].annotation
         assert isinstance(annotation, type)
         assert issubclass(annotation, BaseModel)
         model = annotation
-    return list(model.model_fields)
+    return model

@@ -5,7 +5,7 @@ import numpy.typing as npt
 import onnx
 
 from modelpress.benchmarks.records import FidelityRecord
-from modelpress.benchmarks.subjects.running_weights import constant_tensors
+from modelpress.benchmarks.subjects.running_weights import Array, constant_tensors
 from modelpress.export.errors import ModelError
 from modelpress.export.graphs.index import GraphIndex
 from modelpress.export.quantized import QuantizedModel, dense_array
@@ -54,15 +54,27 @@ def tensors_that_differ(model: QuantizedModel, onnx_model: onnx.ModelProto) -> l
     Raises:
         InputError: The file's data are damaged, or a tensor's nodes cannot be evaluated.
     """
-    index = GraphIndex(onnx_model.graph)
-    decoded = {name: dense_array(tensor) for name, tensor in model.tensors.items()}
-    held = constant_tensors(onnx_model, index.constants() & set(decoded), index=index)
-    sources = index.ancestors([name for name in held if name not in index.stored])[1]
-
+    held, others = tensors_held(model, onnx_model)
     return sorted(
-        [name for name, array in decoded.items() if name not in held or not same_values(array, held[name])]
-        + list(set(index.stored) - set(decoded) - set(sources))
+        [
+            name
+            for name, tensor in model.tensors.items()
+            if name not in held or not same_values(dense_array(tensor), held[name])
+        ]
+        + others
     )
+
+
+def tensors_held(model: QuantizedModel, onnx_model: onnx.ModelProto) -> tuple[dict[str, Array], list[str]]:
+    """What an ONNX file holds or computes of a model's tensors, and the names of those that it holds besides.
+
+    Raises:
+        InputError: The file's data are damaged, or a tensor's nodes cannot be evaluated.
+    """
+    index = GraphIndex(onnx_model.graph)
+    held = constant_tensors(onnx_model, index.constants() & set(model.tensors), index=index)
+    sources = index.ancestors([name for name in held if name not in index.stored])[1]
+    return held, list(set(index.stored) - set(model.tensors) - set(sources))
 
 
 def same_values(left: npt.NDArray[np.generic], right: npt.NDArray[np.generic]) -> bool:

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from modelpress.benchmarks.codes.optional import optional_module
+from modelpress.export.choices import EFFORTS
 from modelpress.export.coding import symbol_runs
 from modelpress.export.coding.byte_parts import PartReader
 from modelpress.export.coding.code_table import CodeTable, Counts
@@ -27,7 +28,6 @@ from modelpress.export.press.encodings.file_state import FileState
 from modelpress.export.press.encodings.grid import grid_of
 from modelpress.export.press.encodings.levels import levels_of
 from modelpress.export.press.encodings.slab_coder import count_levels
-from modelpress.export.press.plan import EFFORTS
 from modelpress.export.press.reading import read_artifact
 from modelpress.export.press.writing import write_artifact
 from modelpress.export.quantized import QuantizedModel, QuantizedTensor

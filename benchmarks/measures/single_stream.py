@@ -21,12 +21,12 @@ import numpy.typing as npt
 from modelpress.benchmarks.measures.accuracy import wilson_interval
 from modelpress.benchmarks.measures.latency_worker import guarded, main, start_runtime, timed
 from modelpress.benchmarks.measures.worker import run_worker
+from modelpress.benchmarks.profiles import MLPERF_TINY
 from modelpress.benchmarks.records import ProfileEntry, ProfileRecord
 from modelpress.benchmarks.subjects.model_file import load_session
 from modelpress.export.errors import InputError
 from modelpress.export.runtime import single_input
 
-MLPERF_TINY = "mlperf-tiny"
 LABEL = "not an official MLPerf result"
 N_SAMPLES = 200
 _SEED = 0

@@ -39,6 +39,7 @@ from modelpress.benchmarks.report.tables import (
     verdict_text,
 )
 from modelpress.export.files.atomic import write_atomically
+from modelpress.export.files.kinds import check_ending
 
 __all__ = [
     "file_rows",
@@ -60,7 +61,11 @@ def write_report(path: Path, results: Sequence[Results], names: Sequence[str] = 
         path: Written whole or not at all.
         results: At least one.
         names: What the runs are called, all different; numbers where left out.
+
+    Raises:
+        InputError: The name ends otherwise, or the file cannot be written.
     """
+    check_ending(path, "a report", (".html", ".htm", ".md"))
     render = render_markdown if path.suffix == ".md" else render_report
     write_atomically(path, render(results, names).encode())
 

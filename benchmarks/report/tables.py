@@ -93,6 +93,7 @@ def _file_row(model: ModelRecord, baseline: ModelRecord) -> Row:
         "ratio": f"{baseline.size_bytes / model.size_bytes:.1f}x",
         "sparsity": percent(model.sparsity, digits=2),
         "top1": with_interval(model.top1, model.top1_interval),
+        "top1_alone": percent(model.top1, digits=2),
         "top5": with_interval(model.top5, model.top5_interval),
         **_paired(model.paired),
         "p50": NONE if latency is None else f"{latency.p50_ms:.2f} ms",

@@ -9,16 +9,18 @@ import onnxruntime as ort
 from google.protobuf.message import DecodeError
 
 from modelpress.export.errors import InputError
+from modelpress.export.files.kinds import Wanted, wrong_kind
 from modelpress.export.graphs.parts import has_external_data, metadata
 from modelpress.export.onnx_flavours import emit
 from modelpress.export.press.frame import MAGIC
 from modelpress.export.press.reading import Artifact, TensorUsage, open_artifact, read_artifact
 from modelpress.export.quantized import QuantizedModel
 from modelpress.export.runtime import open_decoded, open_session
+from modelpress.export.shown import Facts, Shown
 
 
-@dataclass(frozen=True)
-class ModelFile:
+@dataclass(frozen=True, repr=False)
+class ModelFile(Shown):
     """One model on disk.
 
     Attributes:
@@ -33,6 +35,15 @@ class ModelFile:
     onnx_model: onnx.ModelProto
     artifact: Artifact | None = None
     stored: list[TensorUsage] = field(default_factory=list)
+
+    def summary(self) -> Facts:
+        """What there is to say in a few lines."""
+        return {
+            "path": str(self.path),
+            "kind": "ONNX model" if self.artifact is None else ".press artifact",
+            "bytes": f"{self.size_bytes:,}",
+            "graph": f"{len(self.onnx_model.graph.node)} nodes",
+        }
 
     @property
     def metadata(self) -> dict[str, str]:
@@ -109,6 +120,8 @@ def is_artifact(path: Path) -> bool:
         with path.open("rb") as file:
             # a file may have been renamed
             return file.read(len(MAGIC)) == MAGIC
+    except IsADirectoryError as error:
+        raise InputError(wrong_kind(path, Wanted.MODEL)) from error
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
 
@@ -120,10 +133,10 @@ def _parse_onnx(path: Path, data: bytes) -> onnx.ModelProto:
             warnings.simplefilter("ignore")  # protobuf warns before it raises
             model.ParseFromString(data)
     except DecodeError as error:
-        raise InputError(f"{path}: neither a .press artifact nor an ONNX model") from error
+        raise InputError(wrong_kind(path, Wanted.MODEL)) from error
 
     if not model.graph.node:
-        raise InputError(f"{path}: neither a .press artifact nor an ONNX model with nodes")
+        raise InputError(f"{wrong_kind(path, Wanted.MODEL)} with nodes")
     if has_external_data(model):
         raise InputError(
             f"{path}: some of its tensors lie in another file; store the model in one file to measure it"

@@ -29,6 +29,7 @@ from modelpress.export.graphs.tensor_scan import (
     text,
 )
 from modelpress.export.lazy_tensors import LazyTensors
+from modelpress.export.shown import Facts, Shown
 from modelpress.export.tensor_spec import DTYPES, TensorSpec
 
 Array = npt.NDArray[np.generic]
@@ -61,11 +62,13 @@ class OnnxTensors(LazyTensors):
     def __iter__(self) -> Iterator[str]:
         return iter(self._stored)
 
-    def __getitem__(self, name: str) -> Array:
+    def __contains__(self, name: object) -> bool:
+        return name in self._stored
+
+    def _make(self, name: str) -> Array:
         """One tensor.
 
         Raises:
-            KeyError: There is no such tensor.
             InputError: Its data are damaged.
         """
         tensor = self._stored[name]
@@ -81,8 +84,7 @@ class OnnxTensors(LazyTensors):
 
         return _typed_array(self._mapped.data, tensor)
 
-    def spec(self, name: str) -> TensorSpec:
-        """Shape and type of a tensor, without reading it."""
+    def _spec(self, name: str) -> TensorSpec:
         return self._stored[name].spec
 
     @property
@@ -91,8 +93,8 @@ class OnnxTensors(LazyTensors):
         return sum(map(len, self._files))
 
 
-@dataclass(frozen=True)
-class OnnxSource:
+@dataclass(frozen=True, repr=False)
+class OnnxSource(Shown):
     """An open ONNX file.
 
     Attributes:
@@ -103,6 +105,10 @@ class OnnxSource:
 
     graph: onnx.ModelProto
     tensors: OnnxTensors
+
+    def summary(self) -> Facts:
+        """What there is to say in a few lines."""
+        return {"graph": f"{len(self.graph.graph.node)} nodes", "tensors": repr(self.tensors)}
 
 
 def open_onnx(path: Path, *, allow_external_data: bool = False) -> OnnxSource:

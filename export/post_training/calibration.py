@@ -3,13 +3,13 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper
 
+from modelpress.export.choices import CALIBRATION_PERCENTILE, CalibrationMethod
 from modelpress.export.errors import InputError, ModelError
 from modelpress.export.graphs.index import GraphIndex
 from modelpress.export.graphs.parts import metadata
@@ -30,15 +30,6 @@ INPUT_METADATA = "modelpress.input"
 _TOLERANCE = 0.01  # of the span of all pixel values, for roundings of whoever normalised them
 
 
-class CalibrationMethod(StrEnum):
-    """How a range is chosen from the values seen."""
-
-    MIN_MAX = "min-max"
-    PERCENTILE = "percentile"
-    MSE = "mse"
-    ENTROPY = "entropy"
-
-
 @dataclass(frozen=True, kw_only=True)
 class CalibrationOptions:
     """How ranges are chosen.
@@ -54,7 +45,7 @@ class CalibrationOptions:
     """
 
     method: CalibrationMethod = CalibrationMethod.MIN_MAX
-    percentile: float = 99.99
+    percentile: float = CALIBRATION_PERCENTILE
     bins: int = 2048
     batch: int = 32
 

@@ -75,25 +75,26 @@ class PackedTensors(LazyTensors):
     def __iter__(self) -> Iterator[str]:
         return iter(self._source)
 
-    def __getitem__(self, name: str) -> Tensor:
+    def __contains__(self, name: object) -> bool:
+        return name in self._source
+
+    def _make(self, name: str) -> Tensor:
         """One tensor.
 
         Raises:
-            KeyError: There is no such tensor.
             InputError: Its data in the file are damaged.
             ModelError: A weight is NaN or infinite.
         """
-        tensor = self._made(name)
+        tensor = self._quantized(name)
         # asked for several times while a file is written, always with the same result
         if name not in self.summaries:
             self.summaries[name] = _summary(tensor)
         return tensor
 
-    def spec(self, name: str) -> TensorSpec:
-        """Shape and type of a tensor, without reading it."""
+    def _spec(self, name: str) -> TensorSpec:
         return self._source.spec(name)
 
-    def _made(self, name: str) -> Tensor:
+    def _quantized(self, name: str) -> Tensor:
         array = self._source[name]
         if name not in self._axes:
             return array

@@ -16,8 +16,9 @@ from modelpress.export.errors import (
     TruncatedArtifact,
     UnsupportedVersion,
 )
+from modelpress.export.files.kinds import PRESS_MAGIC
 
-MAGIC = b"\x89PRESS\r\n"
+MAGIC = PRESS_MAGIC
 VERSION = (1, 1)
 GRAPH, DIRECTORY, TABLES, DATA = b"GRPH", b"TDIR", b"TABL", b"DATA"
 _REQUIRED = (GRAPH, DIRECTORY, DATA)

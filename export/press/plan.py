@@ -8,11 +8,11 @@ max       mixed contexts too: slower to write and to read, the smallest
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
+from modelpress.export.choices import Effort
 from modelpress.export.coding.byte_parts import PartWriter
 from modelpress.export.press.encodings import (
     BFLOAT16,
@@ -38,9 +38,6 @@ from modelpress.export.press.encodings.file_state import FileState
 from modelpress.export.press.encodings.huffman_blob import NO_SHARED, HuffmanPlan
 from modelpress.export.press.encodings.slab_coder import SlabCoder
 from modelpress.export.quantized import QuantizedTensor, Tensor
-
-Effort = Literal["fast", "default", "max"]
-EFFORTS: tuple[Effort, ...] = get_args(Effort)
 
 _FAST_CODERS = (DenseCoder, BitmapCoder)
 _DEFLATED_UP_TO = 1 << 20  # bytes; larger arrays are left to the faster coded planes

@@ -16,7 +16,15 @@ from google.protobuf.message import DecodeError
 
 from modelpress.export.coding.byte_parts import PartReader
 from modelpress.export.coding.code_table import CodeTable
-from modelpress.export.errors import ArtifactError, ChecksumMismatch, DamagedArtifact, InputError, ModelError
+from modelpress.export.errors import (
+    ArtifactError,
+    ChecksumMismatch,
+    DamagedArtifact,
+    InputError,
+    ModelError,
+    NotAnArtifact,
+)
+from modelpress.export.files.kinds import Wanted, wrong_kind
 from modelpress.export.graphs.parts import check_self_contained
 from modelpress.export.lazy_tensors import LazyTensors
 from modelpress.export.press.directory import (
@@ -40,6 +48,7 @@ from modelpress.export.press.frame import (
     read_frame,
 )
 from modelpress.export.quantized import QuantizedModel, Tensor
+from modelpress.export.shown import Facts, Shown, some_names
 from modelpress.export.tensor_spec import TensorSpec
 
 DEFAULT_MAX_DECODED_BYTES = 2 << 30
@@ -60,7 +69,7 @@ class TensorUsage:
         return encoding_by_id(self.record.encoding).name
 
 
-class Artifact:
+class Artifact(Shown):
     """An open file: checked as a whole, its tensors decoded when asked for.
 
     Attributes:
@@ -103,6 +112,16 @@ class Artifact:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._file.close()
+
+    def summary(self) -> Facts:
+        """What there is to say in a few lines."""
+        names = [record.name for record in self.records]
+        return {
+            "format": ".".join(map(str, self.version)),
+            "bytes": f"{self.size_bytes:,}",
+            "tensors": f"{len(names)}: {some_names(names)}",
+            "state": "closed" if self._file.closed else "open",
+        }
 
     @property
     def frame_bytes(self) -> int:
@@ -197,7 +216,10 @@ class _StoredTensors(LazyTensors):
         self._rank = {index: rank for rank, index in enumerate(self._ordered)}
         self._state, self._done = FileState(artifact.shared), 0  # of the ordered ones
 
-    def __getitem__(self, name: str) -> Tensor:
+    def __contains__(self, name: object) -> bool:
+        return name in self._index
+
+    def _make(self, name: str) -> Tensor:
         index = self._index[name]
         if index not in self._rank:
             return self._artifact.decode(index, self._state).tensor
@@ -218,24 +240,30 @@ class _StoredTensors(LazyTensors):
     def __len__(self) -> int:
         return len(self._index)
 
-    def spec(self, name: str) -> TensorSpec:
-        """Shape and type, from the directory."""
+    def _spec(self, name: str) -> TensorSpec:
         return self._artifact.records[self._index[name]].spec
 
 
-def open_artifact(path: Path, *, max_decoded_bytes: int = DEFAULT_MAX_DECODED_BYTES) -> Artifact:
+def open_artifact(path: Path | str, *, max_decoded_bytes: int = DEFAULT_MAX_DECODED_BYTES) -> Artifact:
     """Open a file for reading tensor by tensor; use it in a ``with`` block.
 
     Raises:
         InputError: The file cannot be opened.
         ArtifactError: It cannot be trusted.
     """
+    path = Path(path)
     try:
-        file = Path(path).open("rb")  # noqa: SIM115 - the artifact closes it
+        file = path.open("rb")
+    except IsADirectoryError as error:
+        raise InputError(wrong_kind(path, Wanted.PRESS)) from error
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+
     try:
         return Artifact(file, max_decoded_bytes=max_decoded_bytes)
+    except NotAnArtifact as error:
+        file.close()
+        raise NotAnArtifact(f"{wrong_kind(path, Wanted.PRESS)} ({error})") from error
     except OSError as error:
         file.close()
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
@@ -247,8 +275,14 @@ def open_artifact(path: Path, *, max_decoded_bytes: int = DEFAULT_MAX_DECODED_BY
         raise
 
 
-def read_artifact(path: Path, *, max_decoded_bytes: int = DEFAULT_MAX_DECODED_BYTES) -> QuantizedModel:
-    """Load a whole file; see `open_artifact`."""
+def read_artifact(path: Path | str, *, max_decoded_bytes: int = DEFAULT_MAX_DECODED_BYTES) -> QuantizedModel:
+    """Load a whole file; see `open_artifact`.
+
+    Example:
+        >>> read_artifact("/")
+        Traceback (most recent call last):
+        modelpress.export.errors.InputError: /: is a folder, expected a .press artifact
+    """
     with open_artifact(path, max_decoded_bytes=max_decoded_bytes) as artifact:
         return artifact.model()
 

@@ -10,6 +10,7 @@ from typing import IO
 import numpy as np
 import numpy.typing as npt
 
+from modelpress.export.choices import Effort
 from modelpress.export.errors import ModelError
 from modelpress.export.files.atomic import atomic_writer
 from modelpress.export.files.blocks import blocks
@@ -34,7 +35,7 @@ from modelpress.export.press.frame import (
     deflate,
     seal,
 )
-from modelpress.export.press.plan import Effort, Plan, plan_file
+from modelpress.export.press.plan import Plan, plan_file
 from modelpress.export.press.reading import Artifact
 from modelpress.export.quantized import QuantizedModel, QuantizedTensor, Tensor, tensors_equal
 from modelpress.export.tensor_spec import MAX_DIMENSIONS, MAX_ELEMENTS, ONNX_TYPES, TensorSpec

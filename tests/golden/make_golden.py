@@ -9,7 +9,7 @@ import numpy as np
 
 from modelpress.export.press.frame import VERSION
 from modelpress.export.press.writing import encode_artifact
-from modelpress.toolkit.commands.files import unpack_file
+from modelpress.toolkit.model_files.unpacking import unpack_file
 from tests.helpers.models import small_model, sparse_model
 from tests.helpers.paths import GOLDEN
 from tests.helpers.ways import every_way

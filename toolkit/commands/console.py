@@ -1,16 +1,28 @@
-"""What people see in a terminal; everything here goes to stderr, so that stdout stays parseable."""
+"""What people see in a terminal: answers on stdout, so that they can be piped; progress and notes on stderr."""
 
-import sys
-from collections.abc import Collection, Iterable
+import time
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
 
-from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
-_PIPE_WIDTH = 140  # columns where stderr is no terminal
-CONSOLE = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else _PIPE_WIDTH)
+from modelpress.toolkit.commands.table_layout import Headings, Row, lay_out, terminal_width
+from modelpress.toolkit.commands.verbosity import VERBOSITY
+
+
+class _Notes(Console):
+    """Silent where errors only are wanted."""
+
+    def print(self, *objects: Any, **style: Any) -> None:
+        """As rich's."""
+        if not VERBOSITY.quiet:
+            super().print(*objects, **style)
+
+
+ANSWER = Console(highlight=False)
+NOTES = _Notes(stderr=True, highlight=False)
 
 
 class TerminalProgress:
@@ -21,10 +33,14 @@ class TerminalProgress:
         self._task = TaskID(0)
         self._number = 0
         self._heading = ""
+        self._began = time.monotonic()
+
+    def _clock(self) -> str:
+        return f"{time.monotonic() - self._began:8.1f} s " if VERBOSITY.verbose else ""
 
     def _show_heading(self) -> None:
         if self._heading:
-            CONSOLE.print(self._heading)
+            NOTES.print(f"{self._clock()}{self._heading}")
             self._heading = ""
 
     def stage(self, name: str) -> None:
@@ -35,7 +51,7 @@ class TerminalProgress:
     def note(self, text: str) -> None:
         """An indented line."""
         self._show_heading()
-        CONSOLE.print(f"    {text}", markup=False)
+        NOTES.print(f"{self._clock()}    {text}", markup=False, soft_wrap=True)
 
     def start(self, title: str, total: int, *, done: int = 0) -> None:
         """Show a bar."""
@@ -46,8 +62,9 @@ class TerminalProgress:
             MofNCompleteColumn(),
             TimeRemainingColumn(),
             TextColumn("[dim]{task.fields[detail]}"),
-            console=CONSOLE,
+            console=NOTES,
             transient=True,
+            disable=VERBOSITY.quiet,
         )
         self._task = self._bar.add_task(title, total=total, completed=done, detail="")
         self._bar.start()
@@ -67,22 +84,41 @@ class TerminalProgress:
 
 
 def print_table(
-    title: str, rows: Iterable[dict[str, str]], headings: dict[str, str], *, text: Collection[str] = ()
+    title: str,
+    rows: Iterable[Row],
+    headings: Headings,
+    *,
+    narrow: Sequence[Headings] = (),
+    text: Collection[str] = (),
+    wide: bool = False,
 ) -> None:
-    """A table on stderr: `headings` maps the keys of each row to column titles.
+    """A table on stdout that fits the terminal.
 
-    The first column and those named in `text` are aligned to the left.
+    Args:
+        title: Above it; may be empty.
+        rows: Cells by key.
+        headings: Titles of the columns by key, from left to right.
+        narrow: Choices of fewer columns, each barer than the one before, where that is too wide.
+        text: Columns of words, besides the first one.
+        wide: All columns, uncut, however wide the terminal is; commands that pass `narrow` have it as ``--wide``.
     """
-    table = Table(
-        title=escape(title) if title else None,
-        title_justify="left",
-        header_style="bold",
-        box=SIMPLE_HEAD,
-        padding=(0, 1),
-    )
-    for position, (key, heading) in enumerate(headings.items()):
-        left = position == 0 or key in text
-        table.add_column(heading, justify="left" if left else "right", no_wrap=position < 2)
-    for row in rows:
-        table.add_row(*(escape(row[key]) for key in headings))
-    CONSOLE.print(table)
+    layout = lay_out(rows, [headings, *narrow], text=text, width=None if wide else terminal_width())
+    if title:
+        answer_line(title, style="italic")
+
+    heading, *lines = layout.lines
+    answer_line(heading, style="bold")
+    answer_line("─" * max(map(cell_len, layout.lines)))
+    for line in lines:
+        answer_line(line)
+
+    answer_line("")
+    if layout.left_out:
+        NOTES.print(
+            f"--wide shows more: {', '.join(layout.left_out)}", markup=False, style="dim", soft_wrap=True
+        )
+
+
+def answer_line(text: str, *, style: str | None = None) -> None:
+    """A line on stdout that is never broken or cropped: who reads it may be a program."""
+    ANSWER.print(text, style=style, markup=False, soft_wrap=True)

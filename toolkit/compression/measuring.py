@@ -13,16 +13,12 @@ from modelpress.benchmarks.measures.latency import session_settings
 from modelpress.benchmarks.records import FidelityRecord, ModelRecord, Results
 from modelpress.benchmarks.subjects.model_file import ModelFile, open_model
 from modelpress.benchmarks.suite import add_accuracies, add_audits, add_latency, describe_model
+from modelpress.export.choices import CalibrationMethod
 from modelpress.export.errors import ModelError
 from modelpress.export.graphs.parts import metadata
 from modelpress.export.onnx_flavours import FLAVOURS, prepare, write_emission
 from modelpress.export.onnx_flavours.int8 import activations_to_calibrate
-from modelpress.export.post_training.calibration import (
-    ActivationRanges,
-    CalibrationMethod,
-    CalibrationOptions,
-    calibrate,
-)
+from modelpress.export.post_training.calibration import ActivationRanges, CalibrationOptions, calibrate
 from modelpress.export.quantized import QuantizedModel
 from modelpress.toolkit.compression.freeze import freeze_state
 from modelpress.toolkit.compression.run_folder import DENSE, PRESS, model_files, onnx_name

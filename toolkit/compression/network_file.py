@@ -12,7 +12,7 @@ from modelpress.toolkit.compression.network import CompressedNetwork
 from modelpress.toolkit.compression.quantization.quantizers import QuantizerSpec
 from modelpress.toolkit.compression.state import InputContract, NetworkState
 from modelpress.toolkit.networks.layers import weight_layers
-from modelpress.toolkit.networks.resnet_cifar import ResNetCifar, Shortcut
+from modelpress.toolkit.networks.resnet_cifar import ResNetCifar
 from modelpress.toolkit.recipe import ModelOptions
 from modelpress.toolkit.training.checkpoint import load_into, load_state, save_state
 
@@ -20,8 +20,7 @@ from modelpress.toolkit.training.checkpoint import load_into, load_state, save_s
 def new_network(model: ModelOptions, *, seed: int, n_classes: int = 10) -> nn.Module:
     """A freshly initialised network; the same seed gives the same weights on every device."""
     torch.manual_seed(seed)
-    shortcut: Shortcut = model.shortcut
-    return ResNetCifar(model.arch, shortcut=shortcut, n_classes=n_classes)
+    return ResNetCifar(model.arch, shortcut=model.shortcut, n_classes=n_classes)
 
 
 def save_network(path: Path, state: NetworkState) -> None:
@@ -59,6 +58,7 @@ def load_network(path: Path, model: ModelOptions) -> NetworkState:
         raise InputError(f"checkpoint {path}: its metadata are damaged: {error!r}") from error
 
     network = new_network(facts.model, seed=0, n_classes=_n_classes(tensors))
+    _check_architecture(path, tensors, network, facts.model.arch)
     load_into(network, tensors, path)
 
     layers = weight_layers(network)
@@ -77,6 +77,19 @@ def load_network(path: Path, model: ModelOptions) -> NetworkState:
     except (RuntimeError, InputError) as error:
         raise InputError(f"checkpoint {path}: its quantization grids are damaged: {error}") from error
     return loaded
+
+
+def _check_architecture(path: Path, tensors: dict[str, Tensor], network: nn.Module, arch: str) -> None:
+    """Name the way out where a checkpoint holds another network altogether; single tensors are told by `load_into`.
+
+    Raises:
+        InputError: It shares no tensor name with the network.
+    """
+    if not set(tensors) & set(network.state_dict()):
+        raise InputError(
+            f"checkpoint {path} holds another network ({', '.join(list(tensors)[:3])}, …): expected {arch}; "
+            "of any other network, export an ONNX model and `modelpress pack model.onnx`"
+        )
 
 
 def _check_grids(network: CompressedNetwork) -> None:

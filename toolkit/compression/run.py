@@ -9,7 +9,7 @@ from pathlib import Path
 
 from modelpress.benchmarks.records import Results, read_results, write_results
 from modelpress.benchmarks.report.page import write_report
-from modelpress.export.errors import InputError
+from modelpress.export.errors import CommandLineError, InputError
 from modelpress.export.onnx_flavours import write_onnx
 from modelpress.export.press.reading import read_artifact
 from modelpress.export.press.writing import write_artifact
@@ -250,7 +250,7 @@ def prune_network(
         raise InputError("there is no network to prune: set model.checkpoint")
     passes = pruning_passes(recipe)
     if not passes:
-        raise InputError(
+        raise CommandLineError(
             "this recipe removes weights while it finetunes: give the dense network to `quantize` or `run`, or set "
             "prune.schedule to one-shot"
         )

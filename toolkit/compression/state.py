@@ -1,10 +1,12 @@
 """A network between two passes: its weights, and what has been done to them."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
 
+from modelpress.export.shown import Facts, Shown
 from modelpress.toolkit.compression.network import CompressedNetwork
 from modelpress.toolkit.compression.quantization.quantizers import QuantizerSpec
 from modelpress.toolkit.data.image_set import ImageSet
@@ -27,8 +29,8 @@ class InputContract:
         return cls(images.name, images.class_names, images.mean, images.std)
 
 
-@dataclass(frozen=True)
-class NetworkState:
+@dataclass(frozen=True, repr=False)
+class NetworkState(Shown):
     """A network between two passes.
 
     Attributes:
@@ -50,6 +52,17 @@ class NetworkState:
     contract: InputContract | None = None
     inputs: Inputs = field(default_factory=images)
     history: dict[str, Any] = field(default_factory=dict)
+
+    def summary(self) -> Facts:
+        """What there is to say in a few lines."""
+        widths = Counter(spec.bits for spec in self.quantizers.values())
+        return {
+            "network": f"{self.model.arch}, shortcut {self.model.shortcut}",
+            "trained on": "unknown" if self.contract is None else self.contract.dataset,
+            "pruned": f"{len(self.masks)} layers",
+            "quantized": ", ".join(f"{n} in {bits} bits" for bits, n in sorted(widths.items())) or "none",
+            "passes": ", ".join(self.history) or "none",
+        }
 
     def compressed(self) -> CompressedNetwork:
         """The network with masks and quantizers in its forward pass."""

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib.npyio import NpzFile
 
+from modelpress.export.choices import CALIBRATION_INPUTS
 from modelpress.export.errors import InputError
 from modelpress.export.post_training.calibration import pixel_normalisation
 from modelpress.toolkit.data.image_set import ImageSet, normalised
@@ -15,7 +16,6 @@ from modelpress.toolkit.data.registry import load_image_set
 
 Inputs = npt.NDArray[np.float32]
 _Number = TypeVar("_Number", np.uint8, np.float32)
-DEFAULT_IMAGES = 512  # 128 calibrate about as well as 1,000
 _SEED = 0  # of the choice, so that equal commands give equal files
 _DATASET_METADATA = "modelpress.dataset"
 _NPZ_NAMES = ("images", "inputs")
@@ -26,7 +26,7 @@ def load_calibration(
     *,
     data_dir: str | None = None,
     dataset: str | None = None,
-    n_images: int = DEFAULT_IMAGES,
+    n_images: int = CALIBRATION_INPUTS,
     metadata: Mapping[str, str],
 ) -> Inputs:
     """Calibration inputs, chosen at random (seeded) where there are more than asked for.
@@ -47,7 +47,7 @@ def load_calibration(
     """
     if n_images < 1:
         raise InputError(
-            f"{n_images} calibration images are too few; expected 1 or more, e.g. {DEFAULT_IMAGES}"
+            f"{n_images} calibration images are too few; expected 1 or more, e.g. {CALIBRATION_INPUTS}"
         )
     if path is not None and not _is_folder(path):
         return _chosen(_prepared(path, _read(path), metadata), n_images)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from modelpress.export.errors import InputError
+from modelpress.export.extras import how_to_install
 from modelpress.toolkit.data.image_set import ImageSet, Split
 
 CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -29,8 +30,9 @@ def load_cifar10(folder: str | None, *, download: bool = False, test_only: bool 
         InputError: Files are missing, truncated or hold impossible labels.
     """
     if folder is None:
-        raise InputError("cifar10 needs a folder: pass --data-dir DIR (and --download to fetch it there)")
-
+        # what measures only has no option to fetch anything
+        fetch = "" if test_only else " (and --download to fetch it there)"
+        raise InputError(f"cifar10 needs a folder: pass --data-dir DIR{fetch}")
     root = Path(folder)
     # the folder itself may be meant, or the one that holds it
     for candidate in (root / "cifar-10-batches-bin", root):
@@ -41,11 +43,11 @@ def load_cifar10(folder: str | None, *, download: bool = False, test_only: bool 
         return _load_torchvision(root, download=download)
     if not root.is_dir():
         what = "is no folder" if root.exists() else "does not exist"
-        raise InputError(f"data folder {root} {what}; pass --data-dir DIR, or --download to fetch CIFAR-10")
-
+        fetch = "" if test_only else ", or --download to fetch CIFAR-10"
+        raise InputError(f"data folder {root} {what}; pass --data-dir DIR{fetch}")
     raise InputError(
         f"{root} holds no CIFAR-10: expected cifar-10-batches-bin/{_TEST_FILE} or cifar-10-batches-py/; "
-        "pass --download to fetch it"
+        + ("choose another --data-dir" if test_only else "pass --download to fetch it")
     )
 
 
@@ -92,8 +94,7 @@ def _load_torchvision(root: Path, *, download: bool) -> ImageSet:
     try:
         from torchvision.datasets import CIFAR10
     except ImportError as error:
-        raise InputError("torchvision is not installed: pip install 'modelpress[train]'") from error
-
+        raise InputError(f"torchvision is not installed: {how_to_install('train')}") from error
     try:
         parts = [CIFAR10(str(root), train=train, download=download) for train in (True, False)]
     except Exception as error:  # network, disk and checksum errors of several libraries

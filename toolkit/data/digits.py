@@ -6,6 +6,7 @@ Source: E. Alpaydin and C. Kaynak, "Optical Recognition of Handwritten Digits", 
 import numpy as np
 
 from modelpress.export.errors import InputError
+from modelpress.export.extras import how_to_install
 from modelpress.toolkit.data.image_set import ImageSet, Split
 
 _TEST_FRACTION = 0.2
@@ -21,8 +22,7 @@ def load_digits() -> ImageSet:
     try:
         from sklearn.datasets import load_digits as load
     except ImportError as error:
-        raise InputError("the digits are part of scikit-learn: pip install 'modelpress[train]'") from error
-
+        raise InputError(f"the digits are part of scikit-learn: {how_to_install('train')}") from error
     from scipy.ndimage import zoom
 
     small = load()

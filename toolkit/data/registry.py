@@ -36,7 +36,7 @@ def _cifar10(folder: str | None, download: bool, test_only: bool) -> ImageSet:
 def _digits(folder: str | None, download: bool, test_only: bool) -> ImageSet:
     if folder is not None or download:
         raise InputError(
-            "the digits need no folder; for CIFAR-10 pass -c RECIPE or --set data.dataset=cifar10"
+            "the digits need no folder and no download: leave them out, or choose the data set cifar10"
         )
     return load_digits()
 

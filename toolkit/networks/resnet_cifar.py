@@ -3,15 +3,19 @@
 Source: He, Zhang, Ren and Sun 2016, "Deep Residual Learning for Image Recognition", arXiv:1512.03385, section 4.2.
 """
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-DEPTHS = {"resnet20": 3, "resnet32": 5, "resnet44": 7, "resnet56": 9}  # blocks per stage
+from modelpress.toolkit.networks.names import NetworkName, Shortcut
+
+DEPTHS: dict[NetworkName, int] = {
+    "resnet20": 3,
+    "resnet32": 5,
+    "resnet44": 7,
+    "resnet56": 9,
+}  # blocks per stage
 WIDTHS = (16, 32, 64)
-Shortcut = Literal["A", "B"]
 
 
 class Conv(nn.Module):
@@ -74,7 +78,9 @@ class ResNetCifar(nn.Module):
         torch.Size([2, 10])
     """
 
-    def __init__(self, depth: str = "resnet20", *, shortcut: Shortcut = "B", n_classes: int = 10) -> None:
+    def __init__(
+        self, depth: NetworkName = "resnet20", *, shortcut: Shortcut = "B", n_classes: int = 10
+    ) -> None:
         super().__init__()
         self.head_conv = nn.Sequential(Conv(3, WIDTHS[0]), nn.BatchNorm2d(WIDTHS[0]), nn.ReLU())
         self.body_op = nn.Sequential()

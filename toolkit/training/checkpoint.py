@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from modelpress.export.errors import InputError
 from modelpress.export.files.atomic import write_atomically
+from modelpress.export.files.kinds import Wanted, check_kind, meant_in
 
 _KEY = "modelpress"  # the one metadata entry, JSON
 _SHOWN = 3  # names listed of each kind of mismatch
@@ -37,7 +38,11 @@ def load_state(path: Path) -> tuple[State, dict[str, Any]]:
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"checkpoint {path} {'is no file' if path.exists() else 'does not exist'}")
+        what = (
+            f"is no file; {meant_in(path, Wanted.NETWORK)}".strip("; ") if path.exists() else "does not exist"
+        )
+        raise InputError(f"checkpoint {path} {what}")
+    check_kind(path, Wanted.NETWORK)
     return _load_safetensors(path) if path.suffix == ".safetensors" else (_load_pickle(path), {})
 
 

@@ -3,11 +3,12 @@ import json
 import numpy as np
 import pytest
 
+from modelpress.export.choices import CalibrationMethod
 from modelpress.export.errors import InputError, ModelError
 from modelpress.export.graphs.building import INPUT, GraphBuilder
 from modelpress.export.graphs.initializers import with_initializers
 from modelpress.export.onnx_flavours import int8
-from modelpress.export.post_training.calibration import CalibrationMethod, CalibrationOptions, calibrate
+from modelpress.export.post_training.calibration import CalibrationOptions, calibrate
 from modelpress.export.post_training.observers import (
     Histogram,
     entropy_range,

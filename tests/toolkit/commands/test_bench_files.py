@@ -16,11 +16,13 @@ from modelpress.export.graphs.building import INPUT, GraphBuilder
 from modelpress.export.onnx_flavours import write_onnx
 from modelpress.export.press.writing import write_artifact
 from modelpress.export.quantized import QuantizedTensor
-from modelpress.toolkit.commands.bench import files as bench_files
-from modelpress.toolkit.commands.bench.files import BenchPlan, parse_inputs
+from modelpress.toolkit.commands.bench.files import parse_inputs
+from modelpress.toolkit.commands.bench.tables import show_bench
 from modelpress.toolkit.data import measured_set
 from modelpress.toolkit.data.image_set import ImageSet, Split
 from modelpress.toolkit.data.measured_set import MeasuredSet
+from modelpress.toolkit.model_files import measuring
+from modelpress.toolkit.model_files.measuring import BenchPlan
 from modelpress.toolkit.progress import Silent
 from tests.helpers.foreign_onnx import INFO, NODE, foreign, saved
 from tests.helpers.models import small_model
@@ -56,10 +58,10 @@ def two_inputs(path):
     return saved(model, path)
 
 
-def test_files_are_compared_in_every_way(folder, call, tmp_path):
+def test_files_are_compared_in_every_way(folder, call, capsys, tmp_path):
     options = ["--dataset", "digits", "--batch", "1", "--threads", "1", "--rounds", "3", "--json"]
     target = tmp_path / "results.json"
-    code, out, err = call("bench", folder / "images.onnx", folder / "images.press", *options, "-o", target)
+    code, out, _ = call("bench", folder / "images.onnx", folder / "images.press", *options, "-o", target)
     assert code == 0
     document = json.loads(out)
     assert read_results(target).model_dump(mode="json") == document
@@ -74,17 +76,17 @@ def test_files_are_compared_in_every_way(folder, call, tmp_path):
     assert sum(onnx["audit"]["emitted"].values()) == 3
     assert document["parity"]
     assert all(step["equal"] for step in document["parity"])
+    show_bench(read_results(target), wide=True)
+    printed = capsys.readouterr().out
     for shown in ("images.press", "Parity", "latency ratio", "McNemar p", "per s", "session", "memory"):
-        assert shown in err
+        assert shown in printed
 
 
 def test_busy_machines_and_too_many_threads_are_noted(folder, monkeypatch):
-    monkeypatch.setattr(
-        bench_files, "describe_environment", lambda: {"cores": 2, "load_average": [1.5, 0, 0]}
-    )
-    monkeypatch.setattr(bench_files, "add_latency", lambda *args, **options: ["a note on batches"])
+    monkeypatch.setattr(measuring, "describe_environment", lambda: {"cores": 2, "load_average": [1.5, 0, 0]})
+    monkeypatch.setattr(measuring, "add_latency", lambda *args, **options: ["a note on batches"])
     plan = BenchPlan(threads=(usable_cores() + 1,))
-    notes = bench_files.bench_files([folder / "small.onnx"], plan, Silent()).notes
+    notes = measuring.bench_files([folder / "small.onnx"], plan, Silent()).notes
     for part in ("load 1.5 on 2 cores", "threads on", "accuracy is not measured", "a note on batches"):
         assert any(part in note for note in notes)
 
@@ -102,36 +104,43 @@ def test_several_inputs_are_asked_for_and_then_used(tmp_path, call):
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("options", "expected", "message"),
     [
-        (["--input", "images"], "expected NAME=FILE.npy"),
-        (["--input", "x=a.npy", "--input", "x=b.npy"], "is given twice"),
-        (["--input", "x=a.npy"], "no model has an input of this name"),
-        (["--input", "images=missing.npy"], "missing.npy: cannot be read"),
-        (["--profile", "mlperf-tiny", "--batch", "8"], "leave out --batch"),
-        (["--dataset", "digits"], r"expects images float32 \(N, 2, 6, 6\).*float32 \(N, 3, 32, 32\)"),
-        (["--dataset", "imagenet"], "data set 'imagenet' is unknown"),
-        (["--data-dir", "nowhere"], "does not say what it was trained on: name the data set"),
+        (["--input", "images"], 2, "expected NAME=FILE.npy"),
+        (["--input", "x=a.npy", "--input", "x=b.npy"], 2, "is given twice"),
+        (["--input", "x=a.npy"], 1, "no model has an input of this name"),
+        (["--input", "images=missing.npy"], 1, "missing.npy: cannot be read"),
+        (["--profile", "mlperf-tiny", "--batch", "8"], 2, "leave out --batch"),
+        (["--dataset", "digits"], 1, r"expects images float32 \(N, 2, 6, 6\).*float32 \(N, 3, 32, 32\)"),
+        (["--data-dir", "nowhere"], 1, "does not say what it was trained on: name the data set"),
     ],
 )
-def test_options_that_do_not_fit_are_one_line(folder, call, options, message):
+def test_options_that_do_not_fit_are_one_line(folder, call, options, expected, message):
     code, _, err = call("bench", folder / "small.press", *options)
-    assert code == 1
+    assert code == expected
     assert "Traceback" not in err
     assert re.search(f"^modelpress: error: .*{message}", err.strip().splitlines()[-1])
+
+
+def test_an_unknown_data_set_is_answered_with_those_there_are(folder, call):
+    code, out, err = call("bench", folder / "small.press", "--dataset", "imagenet")
+    assert (code, out) == (2, "")
+    assert "imagenet" in err
+    assert "cifar10" in err
+    assert "digits" in err
 
 
 def test_a_model_of_other_classes_is_refused_where_the_data_set_was_asked_for(folder):
     paths = [folder / "images.onnx", folder / "six.onnx"]
     plan = BenchPlan(data=MeasuredSet("digits"), batches=(1,), threads=(1,), rounds=1)
     with pytest.raises(InputError, match=r"six.onnx: the model gives 6 logits, the data set has 10 classes"):
-        bench_files.bench_files(paths, plan, Silent())
+        measuring.bench_files(paths, plan, Silent())
 
 
 def test_a_model_of_other_classes_is_noted_where_it_was_not(folder):
     paths = [folder / "images.onnx", folder / "six.onnx"]
     plan = BenchPlan(batches=(1,), threads=(1,), rounds=1)
-    results = bench_files.bench_files(paths, plan, Silent())
+    results = measuring.bench_files(paths, plan, Silent())
     assert results.models[0].top1 is not None
     assert results.models[1].top1 is None
     assert any("six.onnx: the model gives 6 logits" in note for note in results.notes)
@@ -142,7 +151,7 @@ def test_an_empty_data_set_is_refused(folder, monkeypatch):
     empty = ImageSet("digits", ("a", "b"), nothing, nothing, nothing, (0.5,) * 3, (0.5,) * 3, False)
     monkeypatch.setattr(measured_set, "load_image_set", lambda name, **options: empty)
     with pytest.raises(InputError, match="the data set digits holds no test images"):
-        bench_files.bench_files([folder / "images.onnx"], BenchPlan(data=MeasuredSet("digits")), Silent())
+        measuring.bench_files([folder / "images.onnx"], BenchPlan(data=MeasuredSet("digits")), Silent())
 
 
 def test_the_profile_runs_200_samples_one_at_a_time(folder, call):
@@ -166,21 +175,21 @@ def test_the_profile_runs_200_samples_one_at_a_time(folder, call):
 
 def test_the_profile_of_a_model_without_data_is_latency_only(folder):
     plan = BenchPlan(rounds=1)
-    profile = bench_files.bench_profile([folder / "small.press"], plan, Silent()).profile
+    profile = measuring.bench_profile([folder / "small.press"], plan, Silent()).profile
     assert profile.images == "random numbers, seed 0"
     assert profile.models[0].top1 is None
 
 
 def test_the_profile_refuses_other_classes_before_anything_is_timed(folder, monkeypatch):
     paths = [folder / "images.onnx", folder / "six.onnx"]
-    monkeypatch.setattr(bench_files, "measure_profile", None)
+    monkeypatch.setattr(measuring, "measure_profile", None)
     with pytest.raises(InputError, match=r"six.onnx: the model gives 6 logits, the data set has 10 classes"):
-        bench_files.bench_profile(paths, BenchPlan(data=MeasuredSet("digits"), rounds=1), Silent())
+        measuring.bench_profile(paths, BenchPlan(data=MeasuredSet("digits"), rounds=1), Silent())
 
 
 def test_the_profile_of_a_file_of_other_classes_is_latency_only_where_no_data_set_was_asked_for(folder):
     paths = [folder / "images.onnx", folder / "six.onnx"]
-    results = bench_files.bench_profile(paths, BenchPlan(rounds=1), Silent())
+    results = measuring.bench_profile(paths, BenchPlan(rounds=1), Silent())
     assert [entry.top1 for entry in results.profile.models] == [None, None]
     assert any("six.onnx: the model gives 6 logits" in note for note in results.notes)
 
@@ -189,10 +198,10 @@ def test_the_profile_refuses_what_does_not_run_one_at_a_time(tmp_path):
     nodes = [NODE("Identity", ["x"], ["y"])]
     path = saved(foreign(nodes, {}, x=(4, 3), y=(4, 3)), tmp_path / "four.onnx")
     with pytest.raises(InputError, match=r"four.onnx: .*\(4, 3\); the profile runs one image at a time"):
-        bench_files.bench_profile([path], BenchPlan(rounds=1), Silent())
+        measuring.bench_profile([path], BenchPlan(rounds=1), Silent())
     path = saved(foreign(nodes, {}, x=("N", "L"), y=("N", "L")), tmp_path / "open.onnx")
     with pytest.raises(InputError, match=r"open.onnx: .*needs fixed axes but for the batch"):
-        bench_files.bench_profile([path], BenchPlan(rounds=1), Silent())
+        measuring.bench_profile([path], BenchPlan(rounds=1), Silent())
 
 
 @pytest.mark.parametrize(
@@ -212,9 +221,9 @@ def test_the_figures_are_shown_where_they_cannot_be_written(folder, call, tmp_pa
         raise InputError(f"{path}: cannot be written: No space left on device")
 
     monkeypatch.setattr("modelpress.benchmarks.records.write_results", full_disk)
-    code, _, err = call("bench", folder / "small.onnx", *QUICK, "-o", tmp_path / "results.json")
+    code, out, err = call("bench", folder / "small.onnx", *QUICK, "-o", tmp_path / "results.json")
     assert code == 1
-    assert "Latency: milliseconds per batch" in err
+    assert "Latency: milliseconds per batch" in out
     assert "No space left on device" in err
 
 
@@ -224,11 +233,11 @@ def test_names_of_inputs_may_hold_colons():
 
 def test_a_file_given_twice_is_refused(folder):
     with pytest.raises(InputError, match="given twice"):
-        bench_files.bench_files([folder / "six.onnx"] * 2, BenchPlan(), Silent())
+        measuring.bench_files([folder / "six.onnx"] * 2, BenchPlan(), Silent())
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links need a privilege there")
 def test_links_in_a_circle_are_refused(tmp_path):
     (tmp_path / "loop.onnx").symlink_to("loop.onnx")
     with pytest.raises(InputError, match=r"loop.onnx: cannot be read"):
-        bench_files.bench_files([tmp_path / "loop.onnx"], BenchPlan(), Silent())
+        measuring.bench_files([tmp_path / "loop.onnx"], BenchPlan(), Silent())

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from modelpress.benchmarks.peers import ort_static
+from modelpress.export.choices import CalibrationMethod
 from modelpress.export.graphs.initializers import with_initializers
 from modelpress.export.graphs.parts import metadata
 from modelpress.export.onnx_flavours import int8
-from modelpress.export.post_training.calibration import CalibrationMethod, CalibrationOptions, calibrate
+from modelpress.export.post_training.calibration import CalibrationOptions, calibrate
 from modelpress.export.post_training.rounding import PostTraining, quantize_weight
 from modelpress.export.quantized import QuantizedModel, dense_array
 from modelpress.export.runtime import open_session, run_batched

@@ -516,28 +516,29 @@ def test_a_stopped_study_keeps_its_rows_and_goes_on(inputs, tmp_path, ran, monke
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    "case",
     [
-        (["--rows", "nonsense"], "--rows 'nonsense' fits no row; rows are "),
-        (["--checkpoint", "{inputs}/no.pt"], "no.pt does not exist"),
-        (["--checkpoint", "{inputs}"], "is no file"),
-        (["--checkpoint", "{inputs}/recipe.yaml"], "is no state dict"),
-        (["--checkpoint", "{inputs}/pruned.safetensors"], "the checkpoint is pruned already"),
-        (["-c", "{output}/cifar10.yaml", "--data-dir", "{output}/nowhere"], "nowhere"),
-        (["--data-dir", "{output}"], "the digits need no folder"),
-        (["-o", "{inputs}/recipe.yaml"], "cannot be created"),
-        (["-o", "{output}/occupied"], "cannot be created"),
-        (["-o", "{output}/occupied", "--overwrite"], "cannot be created"),
-        (["--device", "tpu"], "choose auto, cpu or cuda"),
+        (["--rows", "nonsense"], "--rows 'nonsense' fits no row; rows are ", 2),
+        (["--checkpoint", "{inputs}/no.pt"], "no.pt does not exist", 1),
+        (["--checkpoint", "{inputs}"], "is no file", 1),
+        (["--checkpoint", "{inputs}/recipe.yaml"], "is a YAML file, expected a network file", 1),
+        (["--checkpoint", "{inputs}/pruned.safetensors"], "the checkpoint is pruned already", 1),
+        (["-c", "{output}/cifar10.yaml", "--data-dir", "{output}/nowhere"], "nowhere", 1),
+        (["--data-dir", "{output}"], "the digits need no folder", 1),
+        (["-o", "{inputs}/recipe.yaml"], "cannot be created", 1),
+        (["-o", "{output}/occupied"], "cannot be created", 1),
+        (["-o", "{output}/occupied", "--overwrite"], "cannot be created", 1),
+        (["--device", "tpu"], "choose auto, cpu or cuda", 2),
     ],
 )
-def test_bad_options_are_one_line(inputs, tmp_path, call, options, message):
+def test_bad_options_are_one_line(inputs, tmp_path, call, case):
+    options, message, expected = case
     (tmp_path / "cifar10.yaml").write_text("data:\n  dataset: cifar10\n")
     (tmp_path / "occupied").mkdir()
     (tmp_path / "occupied" / "rows").write_text("a file")
     filled = [option.format(inputs=inputs, output=tmp_path) for option in options]
     code, _, err = call(*command("prune", "dense", inputs, tmp_path / "o", *filled))
-    assert code == 1
+    assert code == expected
     error = err.strip().splitlines()[-1] if "occupied" in err else one_line(err)
     assert "Traceback" not in err
     assert message in error
@@ -547,7 +548,7 @@ def test_bad_options_are_one_line(inputs, tmp_path, call, options, message):
 @pytest.mark.parametrize("study", ["prune", "quantize"])
 def test_a_study_needs_a_trained_network(inputs, tmp_path, call, study):
     code, _, err = call("study", study, "-c", inputs / "recipe.yaml", "-o", tmp_path / "o")
-    assert code == 1
+    assert code == 2
     assert "pass --checkpoint FILE" in one_line(err)
     assert not (tmp_path / "o").exists()
 

@@ -107,7 +107,7 @@ def test_what_the_process_refuses_is_one_line_and_leaves_nothing(tmp_path, call)
 
 def test_plain_loop_without_torchvision_says_what_to_install(tiny_cifar, monkeypatch):
     monkeypatch.setitem(sys.modules, "torchvision", None)
-    with pytest.raises(InputError, match="pip install 'modelpress"):
+    with pytest.raises(InputError, match=r"pip install -e '\.\[train\]' in the checkout"):
         measure(tiny_job(tiny_cifar, Way.PLAIN))
 
 

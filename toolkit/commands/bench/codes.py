@@ -1,7 +1,4 @@
-"""What the `bench size`, `bench coding` and `bench scaling` commands do, and what `bench training` shows.
-
-Nothing here needs torch.
-"""
+"""What the `bench size`, `bench coding` and `bench scaling` commands do, and what `bench training` shows."""
 
 import tempfile
 from dataclasses import asdict
@@ -13,13 +10,13 @@ from modelpress.benchmarks.codes.scaling import ScalePoint, scale_point
 from modelpress.benchmarks.codes.speed import drawn_symbols, load_times, mixed_context_speed, stream_speeds
 from modelpress.benchmarks.environment import describe_environment
 from modelpress.benchmarks.report.plots import size_ladder as draw
+from modelpress.export.choices import EFFORTS, Effort
 from modelpress.export.coding.symbol_runs import compiled_runs
 from modelpress.export.errors import InputError
 from modelpress.export.files.atomic import write_atomically
-from modelpress.export.press.plan import EFFORTS
 from modelpress.export.press.reading import open_artifact, read_artifact
 from modelpress.export.quantized import QuantizedTensor
-from modelpress.toolkit.commands.console import CONSOLE, print_table
+from modelpress.toolkit.commands.console import answer_line, print_table
 from modelpress.toolkit.progress import Progress
 
 _STORED, _WHOLE = "as stored", "whole file"
@@ -42,11 +39,14 @@ def ladder_of(path: Path, progress: Progress) -> dict[str, Any]:
                 tensors.append((usage.record.name, usage.tensor))
             progress.advance(usage.record.name)
         progress.finish()
+
     if not tensors:
         raise InputError(f"{path}: holds no quantized tensor, so there is no ladder")
+
     progress.start("every form", len(tensors))
     ladders = size_ladder(tensors, on_tensor=progress.advance)
     progress.finish()
+
     total = total_ladder(ladders)
     facts = [_facts(ladder, stored[ladder.name]) for ladder in ladders]
     in_all = sum(stored[ladder.name] for ladder in ladders) + artifact.table_bytes
@@ -71,18 +71,27 @@ def _facts(ladder: TensorLadder, stored: int) -> dict[str, Any]:
     }
 
 
-def show_ladder(facts: dict[str, Any]) -> None:
+def show_ladder(facts: dict[str, Any], *, wide: bool = False) -> None:
     """One table, a form per row; columns are the largest tensors and the total."""
     largest = sorted(facts["tensors"], key=lambda t: -t["weights"])[:_COLUMNS]
     columns = [*largest, facts["all"]]
+
     forms = [key for key in facts["all"] if key not in ("name", "weights")]
     rows = []
     for form in forms:
         cells = {str(i): f"{c[form]:,}" if form in c else "" for i, c in enumerate(columns)}
         share = f"{facts['all'][form] / facts['all']['float32']:.2%}"
         rows.append({"form": f"bound: {form}" if form in BOUNDS else form, **cells, "share": share})
+
     headings = {"form": "bytes", **{str(i): c["name"] for i, c in enumerate(columns)}, "share": "of float32"}
-    print_table(f"{facts['file']}, {facts['all']['weights']:,} quantized weights", rows, headings)
+    in_all = str(len(columns) - 1)
+    print_table(
+        f"{facts['file']}, {facts['all']['weights']:,} quantized weights",
+        rows,
+        headings,
+        narrow=[{key: headings[key] for key in ("form", in_all, "share")}],
+        wide=wide,
+    )
 
 
 def draw_ladder(path: Path, facts: dict[str, Any]) -> None:
@@ -103,18 +112,22 @@ def measure_coding(path: Path, *, n_symbols: int, rounds: int, progress: Progres
     """
     model = read_artifact(path)
     symbols = drawn_symbols(model, n_symbols)
+
     n_ways = 2 + (compiled_runs() is not None)
     progress.start("streams", rounds * n_ways)
     streams = stream_speeds(symbols, rounds=rounds, on_round=progress.advance)
     progress.finish()
+
     progress.start("mixed contexts", 1)
     encode, decode = mixed_context_speed(model, rounds=rounds)
     progress.advance()
     progress.finish()
+
     with tempfile.TemporaryDirectory() as folder:
         progress.start("loading", (1 + len(EFFORTS)) * (_LOAD_ROUNDS + 1))
         loading = load_times(model, Path(folder), rounds=_LOAD_ROUNDS, on_round=progress.advance)
         progress.finish()
+
     return {
         "file": path.name,
         "symbols": n_symbols,
@@ -139,8 +152,9 @@ def show_coding(facts: dict[str, Any]) -> None:
     ]
     title = f"{facts['symbols']:,} symbols with the frequencies of {facts['file']}, one thread"
     print_table(title, rows, {"name": "", "size": "bytes", "encode": "encode MB/s", "decode": "decode MB/s"})
+
     mixed = facts["mixed_contexts"]
-    CONSOLE.print(
+    answer_line(
         f"mixed contexts: {mixed['encode_m_weights_per_s']:.1f} million weights/s written, "
         f"{mixed['decode_m_weights_per_s']:.1f} read"
     )
@@ -157,22 +171,16 @@ def show_coding(facts: dict[str, Any]) -> None:
     print_table("Loading into ONNX Runtime, one thread, median", rows, headings)
 
 
-def measure_scaling(sizes: tuple[int, ...], effort: str, progress: Progress) -> dict[str, Any]:
-    """Pack and load one synthetic tensor of every size, each in a process of its own.
-
-    Raises:
-        InputError: The effort is unknown.
-    """
-    chosen = next((known for known in EFFORTS if known == effort), None)
-    if chosen is None:
-        raise InputError(f"--effort is {effort!r}; expected one of: {', '.join(EFFORTS)}")
+def measure_scaling(sizes: tuple[int, ...], effort: Effort, progress: Progress) -> dict[str, Any]:
+    """Pack and load one synthetic tensor of every size, each in a process of its own."""
     points: list[ScalePoint] = []
     progress.start("scaling", 2 * len(sizes))
     for direction in ("encode", "decode"):
         for n_weights in sizes:
-            points.append(scale_point(direction, n_weights, chosen))
+            points.append(scale_point(direction, n_weights, effort))
             progress.advance(f"{direction} {n_weights:,}")
     progress.finish()
+
     return {"points": [asdict(point) for point in points], "environment": describe_environment()}
 
 
@@ -194,10 +202,11 @@ def show_scaling(facts: dict[str, Any]) -> None:
         "weights": "weights",
         "seconds": "seconds",
         "ns": "ns per weight",
-        "extra": "MB beyond tensors and file",
+        "extra": "extra MB",
         "size": "bytes",
     }
-    print_table(f"Effort {facts['points'][0]['effort']}", rows, headings)
+    effort = facts["points"][0]["effort"]
+    print_table(f"Effort {effort}; extra MB: memory beyond tensors and file", rows, headings)
 
 
 def show_training(facts: dict[str, Any]) -> None:
@@ -226,7 +235,7 @@ def show_training(facts: dict[str, Any]) -> None:
         headings,
     )
     n_rounds = len(facts["ways"][0]["ratio"]["rounds"])
-    CONSOLE.print(
+    answer_line(
         f"medians of {n_rounds} round{'s' * (n_rounds > 1)}; times as fast: as the plain loop of the same round, "
         f"float32 with {facts['workers']} workers"
     )

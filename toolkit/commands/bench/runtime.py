@@ -1,4 +1,4 @@
-"""What the `bench runtime` command does; nothing here needs torch."""
+"""What the `bench runtime` command does."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +13,7 @@ from modelpress.benchmarks.runtimes.versions import check_versions, onnx_bytes, 
 from modelpress.benchmarks.suite import named
 from modelpress.export.errors import InputError
 from modelpress.export.runtime import open_session, single_input
-from modelpress.toolkit.commands.console import CONSOLE, print_table
+from modelpress.toolkit.commands.console import answer_line, print_table
 from modelpress.toolkit.progress import Progress
 
 _RANDOM_INPUTS = 256
@@ -38,7 +38,7 @@ def capabilities() -> dict[str, Any]:
     return {"onnxruntime": ort.__version__, "capabilities": rows, "environment": describe_environment()}
 
 
-def show_capabilities(facts: dict[str, Any]) -> None:
+def show_capabilities(facts: dict[str, Any], *, wide: bool = False) -> None:
     """One table."""
     rows = [
         {
@@ -59,10 +59,18 @@ def show_capabilities(facts: dict[str, Any]) -> None:
         "folded": "decoded",
         "used": "used by, or what is used instead",
     }
-    print_table(f"ONNX Runtime {facts['onnxruntime']}, CPU", rows, headings)
+    print_table(
+        f"ONNX Runtime {facts['onnxruntime']}, CPU",
+        rows,
+        headings,
+        narrow=[{key: title for key, title in headings.items() if key not in ("opset", "used")}],
+        text=("folded", "used"),
+        wide=wide,
+    )
+
     for row in facts["capabilities"]:
         if not row["as_expected"]:
-            CONSOLE.print(f"{row['name']}: not as the table says: {row['operators']}", markup=False)
+            answer_line(f"{row['name']}: not as the table says: {row['operators']}")
 
 
 def versions_of(paths: list[Path], versions: list[str], progress: Progress) -> dict[str, Any]:
@@ -80,13 +88,16 @@ def versions_of(paths: list[Path], versions: list[str], progress: Progress) -> d
             shapes.add(tuple(single_input(open_session(data)).shape[1:]))
     if len(shapes) != 1 or not all(isinstance(size, int) for shape in shapes for size in shape):
         raise InputError("the files must have one input shape, with the batch as the only dynamic axis")
+
     shape = (_RANDOM_INPUTS, *shapes.pop())
     images = np.random.default_rng(0).standard_normal(shape, np.float32)
+
     progress.start("versions", len(versions) * (1 + len(paths)))
     try:
         checks = check_versions(paths, versions, images, on_step=progress.advance)
     finally:
         progress.finish()
+
     return {
         "reference": ort.__version__,
         "inputs": _RANDOM_INPUTS,
@@ -95,8 +106,8 @@ def versions_of(paths: list[Path], versions: list[str], progress: Progress) -> d
     }
 
 
-def show_versions(facts: dict[str, Any]) -> None:
-    """One table."""
+def show_versions(facts: dict[str, Any], *, wide: bool = False) -> None:
+    """One table, and below it the errors, which are too long for a cell."""
     rows = [
         {
             "version": check["version"],
@@ -104,7 +115,6 @@ def show_versions(facts: dict[str, Any]) -> None:
             "labels": "–" if check["label_agreement"] is None else f"{check['label_agreement']:.2%}",
             "differing": "–" if check["label_agreement"] is None else str(check["differing_labels"]),
             "largest": "–" if check["largest_difference"] is None else f"{check['largest_difference']:.1e}",
-            "error": check["error"],
         }
         for check in facts["checks"]
     ]
@@ -114,6 +124,10 @@ def show_versions(facts: dict[str, Any]) -> None:
         "labels": "same label",
         "differing": "differing, ties apart",
         "largest": "largest logit difference",
-        "error": "error",
     }
-    print_table(f"against {facts['reference']}, {facts['inputs']} random inputs", rows, headings)
+    narrow = {**headings, "differing": "differing", "largest": "logits apart"}
+    title = f"against {facts['reference']}, {facts['inputs']} random inputs"
+    print_table(title, rows, headings, narrow=[narrow], text=("file",), wide=wide)
+    for check in facts["checks"]:
+        if check["error"]:
+            answer_line(f"{check['file']} in {check['version']}: {check['error']}")

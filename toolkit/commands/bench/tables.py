@@ -3,13 +3,14 @@
 from modelpress.benchmarks.records import ProfileRecord, Results
 from modelpress.benchmarks.report.tables import (
     file_rows,
+    latency_label,
     latency_rows,
     loading_row,
     parity_row,
     profile_rows,
     table_headings,
 )
-from modelpress.toolkit.commands.console import CONSOLE, print_table
+from modelpress.toolkit.commands.console import answer_line, print_table
 
 _LATENCY = {
     "path": "file",
@@ -23,6 +24,34 @@ _LATENCY = {
     "mean": "mean",
     "throughput": "per s",
     "verdict": "ratio",
+}
+_NARROW_LATENCY = [
+    {
+        "path": "file",
+        "batch": "batch",
+        "threads": "threads",
+        "p50": "p50",
+        "p99": "p99",
+        "throughput": "per s",
+        "verdict": "ratio",
+    },
+    {
+        "path": "file",
+        "batch": "batch",
+        "threads": "thr.",
+        "p50": "p50",
+        "throughput": "per s",
+        "verdict": "ratio",
+    },
+]
+_NARROW_FILES = {
+    "path": "file",
+    "bytes": "bytes",
+    "ratio": "smaller",
+    "sparsity": "zeros",
+    "top1_alone": "top-1",
+    "p50": "p50",
+    "judgement": "latency",
 }
 _LOADING = {
     "path": "file",
@@ -40,33 +69,73 @@ _PARITY = {
     "difference": "largest difference",
     "layer": "first layer that differs",
 }
+_NARROW_PARITY = [
+    {
+        "candidate": "file",
+        "reference": "compared with",
+        "what": "in",
+        "equal": "equal",
+        "difference": "difference",
+        "layer": "first layer",
+    },
+    {
+        "candidate": "file",
+        "reference": "compared with",
+        "what": "in",
+        "equal": "equal",
+        "difference": "difference",
+    },
+]
 _PROFILE = {"path": "file", "p50": "p50", "p90": "p90", "rate": "per second", "top1": "top-1"}
 
 
-def show_bench(results: Results) -> None:
-    """Tables on stderr."""
-    headings = table_headings(results)
-    rows = file_rows(results)
-    if any(model.paired for model in results.models):
-        headings["paired"] = "McNemar p"
-        for row, model in zip(rows, results.models, strict=True):
-            row["paired"] = "–" if model.paired is None else f"{model.paired.p_value:.2g}"
-    if results.profile is not None:  # its latencies have a table of their own
-        headings = {key: title for key, title in headings.items() if key not in ("p50", "top1")}
-    print_table("", rows, headings)
+def show_bench(results: Results, *, wide: bool = False) -> None:
+    """Tables on stdout."""
+    show_files(results, wide=wide)
     _show_audits(results)
+
     if any(model.latency for model in results.models):
         title = "Latency: milliseconds per batch, ratio of medians to the first file with its 95 % interval"
-        print_table(title, latency_rows(results), _LATENCY)
+        print_table(
+            title, latency_rows(results), _LATENCY, narrow=_NARROW_LATENCY, text=("verdict",), wide=wide
+        )
         print_table(
             "Loading: from the file to the first result, milliseconds, and memory beyond an empty process",
             ({"path": model.path, **loading_row(model)} for model in results.models),
             _LOADING,
+            wide=wide,
         )
     if results.parity:
-        print_table("Parity: the same network?", map(parity_row, results.parity), _PARITY, text=_PARITY)
+        print_table(
+            "Parity: the same network?",
+            map(parity_row, results.parity),
+            _PARITY,
+            narrow=_NARROW_PARITY,
+            text=("reference", "what", "equal", "layer"),
+            wide=wide,
+        )
     if results.profile is not None:
         _show_profile(results.profile)
+
+
+def show_files(results: Results, *, wide: bool = False) -> None:
+    """A line for every file."""
+    headings = table_headings(results)
+    rows = file_rows(results)
+    for row, model in zip(rows, results.models, strict=True):
+        row["paired"] = "–" if model.paired is None else f"{model.paired.p_value:.2g}"
+    if any(model.paired for model in results.models):
+        headings["paired"] = "McNemar p"
+
+    narrow, title = _NARROW_FILES, ""
+    if results.profile is not None:  # its latencies have a table of their own
+        headings = {key: title for key, title in headings.items() if key not in ("p50", "top1")}
+        narrow = {key: name for key, name in narrow.items() if key in headings}
+    elif not any(model.verdicts for model in results.models):
+        narrow = {key: name for key, name in narrow.items() if key != "judgement"}
+    if "p50" in narrow and any(model.latency for model in results.models):
+        title = f"Latency: {latency_label(results)}"
+    print_table(title, rows, headings, narrow=[narrow], wide=wide)
 
 
 def _show_audits(results: Results) -> None:
@@ -76,9 +145,9 @@ def _show_audits(results: Results) -> None:
         if model.audit is not None:
             files.setdefault(tuple(model.audit.summary), []).append(model.path)
     for summary, names in files.items():
-        CONSOLE.print(f"What ONNX Runtime runs of {', '.join(names)}:", markup=False, highlight=False)
+        answer_line(f"What ONNX Runtime runs of {', '.join(names)}:")
         for line in summary:
-            CONSOLE.print(f"    {line}", markup=False, highlight=False)
+            answer_line(f"    {line}")
 
 
 def _show_profile(profile: ProfileRecord) -> None:

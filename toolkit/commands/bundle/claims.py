@@ -56,6 +56,7 @@ def contract_of(
             f"model input is {node.type} of shape {taken}; a bundle takes float32, batches of any size or of 1, "
             "all other axes fixed"
         )
+
     rule, labels, layout = _input_rule(metadata)
     if rule is None and images is not None:
         progress.note(f"the model does not say how images become input: taken from {images.name}")
@@ -63,6 +64,7 @@ def contract_of(
         layout = "NCHW, RGB, (pixel / 255 - mean) / std"
     if images is not None and len(images.class_names) != given[1]:
         raise InputError(f"model has {given[1]} outputs; {images.name} has {len(images.class_names)} classes")
+
     if not labels and images is not None:
         labels = list(images.class_names)
     if labels and len(labels) != given[1]:
@@ -127,9 +129,11 @@ def choose_samples(logits: Logits, labels: npt.NDArray[np.int64], n: int) -> npt
     right = np.flatnonzero(logits.argmax(axis=1) == labels)
     shuffled = right[np.random.default_rng(_SAMPLE_SEED).permutation(len(right))]
     turn = np.empty(len(shuffled), np.int64)  # the how-manieth of its class
+
     for label in np.unique(labels):
         members = labels[shuffled] == label
         turn[members] = np.arange(np.count_nonzero(members))
+
     chosen = shuffled[np.lexsort((labels[shuffled], turn))][:n]
     return chosen[np.lexsort((chosen, labels[chosen]))]
 
@@ -142,6 +146,7 @@ def write_samples(
         return None
     (folder / "samples").mkdir()
     images = []
+
     for number, index in enumerate(chosen):
         label = int(test.labels[index])
         words = re.sub(r"[^a-z0-9]+", "-", contract.labels[label].lower()).strip("-")
@@ -149,6 +154,7 @@ def write_samples(
         (folder / file).write_bytes(encode_png(test.images[index]))
         probability = float(verify.softmax(logits[index])[label])
         images.append(Sample(file=file, label=label, predicted=label, probability=probability))
+
     return SampleClaim(
         agreement=1.0,
         chosen=f"{len(images)} test images that the model classifies right, to check an installation; "
@@ -174,6 +180,7 @@ def latency_claim(path: Path, environment: dict[str, Any], progress: Progress) -
         )
     finally:
         progress.finish()
+
     (record,) = latency_records(turns)
     runtime = environment["versions"].get("onnxruntime", "")
     return LatencyClaim(

@@ -39,8 +39,8 @@ from modelpress.toolkit.commands.bundle.claims import (
     write_samples,
 )
 from modelpress.toolkit.commands.bundle.model_card import model_card
-from modelpress.toolkit.commands.files import verification
 from modelpress.toolkit.data.measured_set import MeasuredSet
+from modelpress.toolkit.model_files.verifying import verification
 from modelpress.toolkit.output_folder import check_output_file, file_facts, read_manifest
 from modelpress.toolkit.progress import Progress
 
@@ -89,6 +89,7 @@ def make_bundle(artifact: Path, target: Path, request: BundleRequest, progress: 
         check_output_file(archive, overwrite=request.overwrite)
     elif _exists(archive):
         progress.note(f"{archive} is there already and stays as it is: it belongs to another bundle")
+
     if request.license == UNSPECIFIED:
         progress.note("the licence is recorded as unspecified (--license SPDX)")
     with ExitStack() as stack:
@@ -100,6 +101,7 @@ def make_bundle(artifact: Path, target: Path, request: BundleRequest, progress: 
             raise InputError(f"{target}: cannot be written: {error.strerror or error}") from error
         if file is not None:
             write_archive(file, folder, name=target.name)
+
     return manifest
 
 
@@ -140,7 +142,7 @@ def verify_bundle(path: Path) -> dict[str, str]:
         bundle.copy_to(folder)
         open_model(folder / ONNX)  # refuses a model that would read other files
         same_weights = folder / ONNX if bundle.manifest.flavour == _DECODED else None
-        steps = verification(folder / PRESS, against=same_weights)
+        steps = verification(folder / PRESS, against=same_weights, exact=True)
         found = {f"{PRESS}, {step}": text.replace(str(folder / ONNX), ONNX) for step, text in steps.items()}
         return _checked(folder, str(path)) | found
 
@@ -184,6 +186,7 @@ def _fill(folder: Path, artifact: Path, name: str, request: BundleRequest, progr
         if len(chosen) < request.n_samples:
             progress.note(f"{len(chosen)} samples: the model classifies no more test images right")
         samples = write_samples(folder, contract, images.test, logits, chosen)
+
     environment = describe_environment()
     latency = latency_claim(folder / ONNX, environment, progress)
     for script in SCRIPTS:
@@ -207,6 +210,7 @@ def _fill(folder: Path, artifact: Path, name: str, request: BundleRequest, progr
     manifest = Manifest(**facts, files=facts_of_files(folder))
     seal_folder(folder, manifest)
     _checked(folder, "the new bundle")
+
     return manifest
 
 

@@ -3,11 +3,11 @@
 import csv
 import io
 from pathlib import Path
-from typing import Any
 
 from modelpress.benchmarks.report.page import markdown_table
 from modelpress.export.files.atomic import write_atomically
-from modelpress.toolkit.commands.console import CONSOLE, TerminalProgress, print_table
+from modelpress.toolkit.commands.console import TerminalProgress, answer_line, print_table
+from modelpress.toolkit.commands.study.outcome import StudyAnswer
 from modelpress.toolkit.output_folder import prepare_output_folder, write_json
 from modelpress.toolkit.recipe import Recipe
 from modelpress.toolkit.studies.figure_files import save_figure
@@ -46,8 +46,8 @@ _CSV = (
 
 def run_network_study(
     study: Study, wanted: list[str], base: Recipe, output: Path, *, epochs: int | None, overwrite: bool
-) -> dict[str, Any]:
-    """Run rows that have not been measured yet, and write and show all that are measured.
+) -> StudyAnswer:
+    """Run rows that have not been measured yet, and write all that are measured.
 
     Rows measured before with the same recipe, start and data are taken as they are. With `overwrite` those asked for
     run again, but not the ones that they start from.
@@ -67,17 +67,17 @@ def run_network_study(
     )
     draw = accuracy_by_sparsity if study == "prune" else accuracy_by_bits
     save_figure(draw(records), output, study)
-    _show(study, records, output)
-    return record
+
+    return StudyAnswer(record, lambda: _show(study, records, output))
 
 
 def _show(study: Study, records: list[RowRecord], output: Path) -> None:
     print_table("", [_cells(record) for record in records], _HEADINGS)
-    CONSOLE.print(
+    answer_line(
         "top-1 on all test images, of the packed file in ONNX Runtime, after the last epoch; difference: ours minus "
         "published, in points; sparsity: zeros in all prunable layers",
     )
-    CONSOLE.print(f"{study}.json, .csv, .md, .png and .svg are in {output}/", markup=False)
+    answer_line(f"{study}.json, .csv, .md, .png and .svg are in {output}/")
 
 
 def _cells(record: RowRecord) -> dict[str, str]:

@@ -1,19 +1,18 @@
-"""What the study commands do: compute, draw, write, print."""
+"""What `study sparse-regression` does: compute, draw, write, print."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from modelpress.benchmarks.environment import describe_environment
 from modelpress.benchmarks.report.page import markdown_table
 from modelpress.export.files.atomic import write_atomically
-from modelpress.toolkit.commands.console import CONSOLE, TerminalProgress, print_table
-from modelpress.toolkit.output_folder import check_output_file, prepare_output_folder, write_json
+from modelpress.toolkit.commands.console import TerminalProgress, answer_line, print_table
+from modelpress.toolkit.commands.study.outcome import StudyAnswer
+from modelpress.toolkit.output_folder import prepare_output_folder, write_json
 from modelpress.toolkit.sparse_regression.objectives import LeastSquares
 from modelpress.toolkit.studies.figure_files import save_figure
 from modelpress.toolkit.studies.sparse_series import reference
 from modelpress.toolkit.studies.sparse_series.figures import method_figure, overview_figure
-from modelpress.toolkit.studies.sparse_series.lasso_speed import SpeedProblem, measure_lasso_speed
 from modelpress.toolkit.studies.sparse_series.study import (
     Experiment,
     Outcome,
@@ -30,8 +29,8 @@ _OWN_STEPS = 1000
 _MISSING = "–"
 
 
-def study_reference(output: Path, *, overwrite: bool) -> dict[str, Any]:
-    """Run the published series; returns what `results.json` holds.
+def study_reference(output: Path, *, overwrite: bool) -> StudyAnswer:
+    """Run the published series.
 
     Raises:
         InputError: The folder is not usable.
@@ -57,8 +56,8 @@ def study_own(
     step: float | None,
     steps: int | None,
     overwrite: bool,
-) -> dict[str, Any]:
-    """Run the same methods on a user's problem; returns what `results.json` holds.
+) -> StudyAnswer:
+    """Run the same methods on a user's problem.
 
     Raises:
         InputError: A file or a parameter does not fit, or the step size diverges.
@@ -73,53 +72,6 @@ def study_own(
     )
 
 
-def lasso_speed(
-    *, samples: int, features: int, fractions: list[float], rounds: int, output: Path | None, overwrite: bool
-) -> dict[str, Any]:
-    """Time the lasso solvers; returns what the file holds.
-
-    Raises:
-        InputError: The file is not usable, or scikit-learn is missing.
-    """
-    if output is not None:
-        check_output_file(output, overwrite=overwrite)
-    nonzero = max(1, min(samples, features) // 10)
-    problems = [SpeedProblem(samples, features, nonzero, fraction) for fraction in fractions]
-    record = measure_lasso_speed(problems, tolerance=1e-6, rounds=rounds, progress=TerminalProgress())
-    if output is not None:
-        write_json(output, record)
-    rows = list(_speed_rows(record))
-    print_table(
-        f"Lasso, {samples:,} x {features:,}, to a relative duality gap of 1e-6; median of {rounds}",
-        rows,
-        _SPEED,
-    )
-    return record
-
-
-_SPEED = {
-    "solver": "solver",
-    "fraction": "λ / λmax",
-    "nonzero": "nonzero",
-    "gap": "relative gap",
-    "seconds": "seconds",
-    "ratio": "times as fast",
-}
-
-
-def _speed_rows(record: dict[str, Any]) -> Iterator[dict[str, str]]:
-    for row in record["rows"]:
-        for solver in row["solvers"]:
-            yield {
-                "solver": solver["solver"],
-                "fraction": f"{row['problem']['strength_fraction']:g}",
-                "nonzero": f"{solver['nonzero']:,}",
-                "gap": f"{solver['relative_gap']:.1e}",
-                "seconds": f"{solver['median_seconds']:.3f}",
-                "ratio": f"{solver['times_as_fast_as_scikit_learn']:.1f}x",
-            }
-
-
 def _study(
     output: Path,
     overwrite: bool,
@@ -129,21 +81,22 @@ def _study(
     step: float | None,
     steps: int,
     source: str,
-) -> dict[str, Any]:
+) -> StudyAnswer:
     prepare_output_folder(output, overwrite=overwrite, resume=None)
     progress = TerminalProgress()
     outcomes = run_study(problem, experiments, step=step, steps=steps, progress=progress)
+
     record = _record(problem, outcomes, source=source)
     write_json(output / "results.json", record)
     write_atomically(output / "results.md", _markdown(outcomes).encode())
+
     progress.start("figures", len(dict(by_method(outcomes))) + 1)
     for method, group in by_method(outcomes):
         save_figure(method_figure(method, group), output, method.lower().replace(" ", "-"))
         progress.advance(method)
     save_figure(overview_figure(outcomes), output, "overview")
     progress.finish()
-    _show(problem, outcomes, output)
-    return record
+    return StudyAnswer(record, lambda: _show(problem, outcomes, output))
 
 
 def _record(problem: LeastSquares, outcomes: list[Outcome], *, source: str) -> dict[str, Any]:
@@ -175,17 +128,18 @@ def _show(problem: LeastSquares, outcomes: list[Outcome], output: Path) -> None:
         _summary_headings(outcomes),
         text=("parameter", "verdict"),
     )
-    CONSOLE.print(
+    answer_line(
         "loss: squared error without the penalty; since: step from which on the same weights are exactly 0; "
         "gap: the objective is at most so far above its minimum"
     )
     published = [f.largest_difference for f in outcomes if f.largest_difference is not None]
     if published:
-        CONSOLE.print(
+        answer_line(
             f"off by: largest difference of a weight from the published one; in all {len(published)} rows at most "
             f"{max(published):.1e}"
         )
-    CONSOLE.print(f"figures, results.json and results.md are in {output}/", markup=False)
+
+    answer_line(f"figures, results.json and results.md are in {output}/")
 
 
 _SUMMARY = {
@@ -229,6 +183,7 @@ def _weight_rows(outcomes: list[Outcome], names: list[str]) -> list[dict[str, st
         if experiment.published is not None:
             blank = {"method": "", "parameter": "", "figures": "published"}
             rows.append({**blank, **dict(zip(names, map(_weight, experiment.published), strict=True))})
+
     return rows
 
 

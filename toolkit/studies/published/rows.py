@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, Literal
 
-from modelpress.export.errors import InputError
+from modelpress.export.errors import CommandLineError
 from modelpress.toolkit.recipe import Recipe, over_defaults
 
 Study = Literal["prune", "quantize"]
@@ -206,7 +206,7 @@ def rows_asked_for(study: Study, wanted: Iterable[str]) -> list[Row]:
             kind, ``post-training`` leaves out rows that start from a row which is trained.
 
     Raises:
-        InputError: One of them fits no row.
+        CommandLineError: One of them fits no row.
     """
     of_study = [row for row in ROWS.values() if row.study == study]
 
@@ -215,7 +215,7 @@ def rows_asked_for(study: Study, wanted: Iterable[str]) -> list[Row]:
         found = {row.name for row in of_study if text in _keywords(row) or fnmatchcase(row.name, text)}
         if not found:
             names = ", ".join(row.name for row in of_study)
-            raise InputError(
+            raise CommandLineError(
                 f"--rows {text!r} fits no row; rows are {names}; kinds are post-training, reference, improved, all"
             )
         chosen |= found

@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from modelpress.benchmarks.environment import describe_environment
-from modelpress.export.errors import InputError
+from modelpress.export.errors import CommandLineError, InputError
 from modelpress.toolkit.compression.starting import check_dense, starting_network
 from modelpress.toolkit.compression.work import Work
 from modelpress.toolkit.data.image_set import ImageSet
 from modelpress.toolkit.data.registry import load_image_set
 from modelpress.toolkit.output_folder import file_facts
 from modelpress.toolkit.progress import Progress
-from modelpress.toolkit.recipe import Recipe
+from modelpress.toolkit.recipe import Recipe, with_epochs
 from modelpress.toolkit.studies.published.rows import ROWS, Row, Study, choose_rows, rows_asked_for
 from modelpress.toolkit.studies.published.run_row import (
     CHECKPOINT,
@@ -79,8 +79,7 @@ def plan_study(
         InputError: A name fits no row, there is no checkpoint, or a schedule does not fit the epochs.
     """
     if base.model.checkpoint is None:
-        raise InputError("the study starts from a trained network: pass --checkpoint FILE")
-
+        raise CommandLineError("the study starts from a trained network: pass --checkpoint FILE")
     chosen = choose_rows(study, wanted)
     rest = [row for row in ROWS.values() if row.study == study and row not in chosen]
     rows, others = ([(row, _scaled(row.recipe(base), epochs)) for row in part] for part in (chosen, rest))
@@ -175,27 +174,9 @@ def _names(records: list[RowRecord]) -> set[str]:
 
 
 def _scaled(recipe: Recipe, epochs: int | None) -> Recipe:
-    """The recipe with another number of epochs, schedules in proportion."""
-    planned = recipe.finetune.epochs
-    if epochs is None or not planned:
+    """The recipe with another number of epochs, schedules in proportion; rows without training stay as they are."""
+    if epochs is None or not recipe.finetune.epochs:
         return recipe
     if epochs == 0:
-        raise InputError("--epochs 0 leaves nothing of a training row; choose --rows post-training")
-
-    def share(n: int) -> int:
-        return max(1, round(n * epochs / planned)) if n else 0
-
-    return _replace_sections(
-        recipe,
-        prune={"epochs": share(recipe.prune.epochs)},
-        quantize={"after": min(share(recipe.quantize.after), epochs - 1)},
-        finetune={"epochs": epochs},
-    )
-
-
-def _replace_sections(recipe: Recipe, **sections: dict[str, Any]) -> Recipe:
-    """The recipe with some keys replaced, validated again."""
-    document = recipe.model_dump(mode="json")
-    for name, changes in sections.items():
-        document[name] |= changes
-    return Recipe.model_validate(document)
+        raise CommandLineError("--epochs 0 leaves nothing of a training row; choose --rows post-training")
+    return with_epochs(recipe, epochs)

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from modelpress.benchmarks.environment import describe_environment
-from modelpress.export.errors import InputError
+from modelpress.export.errors import CommandLineError, InputError
 from modelpress.toolkit.compression.passes.half_parameters import half_parameters
 from modelpress.toolkit.compression.starting import start
 from modelpress.toolkit.compression.state import NetworkState
@@ -57,7 +57,7 @@ def parse_bits(text: str) -> tuple[int, ...]:
     """Widths as they are written on the command line, ascending.
 
     Raises:
-        InputError: One is no whole number from 2 to 8 or is given twice, or there are none.
+        CommandLineError: One is no whole number from 2 to 8 or is given twice, or there are none.
 
     Example:
         >>> parse_bits("8, 2,4")
@@ -65,10 +65,10 @@ def parse_bits(text: str) -> tuple[int, ...]:
     """
     parts = text.replace(",", " ").split()
     if not parts or not all(re.fullmatch("[2-8]", part) for part in parts):
-        raise InputError(f"--bits is {text!r}; expected whole numbers from 2 to 8, as in --bits 2,4,8")
+        raise CommandLineError(f"--bits is {text!r}; expected whole numbers from 2 to 8, as in --bits 2,4,8")
     bits = tuple(sorted(map(int, parts)))
     if len(set(bits)) < len(bits):
-        raise InputError(f"--bits is {text!r}; a width is given twice: give each one once")
+        raise CommandLineError(f"--bits is {text!r}; a width is given twice: give each one once")
     return bits
 
 
@@ -76,7 +76,7 @@ def parse_size(text: str) -> int:
     """A size as it is written on the command line, in whole bytes; kB is 1000 of them, KiB 1024.
 
     Raises:
-        InputError: It is none, or not above zero.
+        CommandLineError: It is none, or not above zero.
 
     Example:
         >>> parse_size("60000"), parse_size("60kB"), parse_size("1.5 KiB")
@@ -85,7 +85,7 @@ def parse_size(text: str) -> int:
     found = re.fullmatch(r"\s*(\d{1,12}(?:\.\d{1,6})?)\s*([a-z]*)\s*", text.lower(), re.ASCII)
     size = 0 if found is None else int(float(found[1]) * _UNITS.get(found[2], 0))
     if size <= 0:
-        raise InputError(
+        raise CommandLineError(
             f"--budget is {text!r}; expected a size in bytes, kB, MB, KiB or MiB, as in --budget 60000 or --budget 60kB"
         )
     return size

@@ -9,6 +9,7 @@ import numpy as np
 
 from modelpress.benchmarks.environment import describe_environment
 from modelpress.export.errors import InputError
+from modelpress.export.extras import how_to_install
 from modelpress.toolkit.progress import Progress
 from modelpress.toolkit.sparse_regression.objectives import LeastSquares, Vector
 from modelpress.toolkit.sparse_regression.optimality import judge
@@ -143,7 +144,7 @@ def _theirs(problem: LeastSquares, strength: float, tolerance: float) -> Callabl
     try:
         from sklearn.linear_model import Lasso
     except ImportError as error:
-        raise InputError("this benchmark needs scikit-learn: pip install 'modelpress[train]'") from error
+        raise InputError(f"this benchmark needs scikit-learn: {how_to_install('train')}") from error
 
     def run() -> Vector:
         lasso = Lasso(

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from modelpress.export.errors import InputError
+from modelpress.export.extras import how_to_install
 from modelpress.toolkit.data.image_set import ImageSet, Split
 from modelpress.toolkit.recipe import TrainingOptions
 
@@ -93,7 +94,7 @@ def _loader(
         from torchvision import transforms
     except ImportError as error:
         raise InputError(
-            "torchvision, which the plain loop needs, is not installed: pip install 'modelpress[train]'"
+            f"torchvision, which the plain loop needs, is not installed: {how_to_install('train')}"
         ) from error
 
     side = images.train.images.shape[-1]

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from modelpress.benchmarks.environment import describe_environment
 from modelpress.benchmarks.measures.worker import fresh_process
 from modelpress.export.errors import InputError, ModelpressError
+from modelpress.export.extras import how_to_install
 from modelpress.toolkit.progress import Progress
 from modelpress.toolkit.recipe import Recipe
 
@@ -91,8 +92,7 @@ def measure_training(
         ModelpressError: A process failed.
     """
     if find_spec("torch") is None:
-        raise InputError("this command trains, and torch is not installed: pip install 'modelpress[train]'")
-
+        raise InputError(f"this command trains, and torch is not installed: {how_to_install('train')}")
     measured: dict[Way, list[Measurement]] = {way: [] for way in Way}
     progress.start("training", rounds * len(Way))
     try:

@@ -1,10 +1,12 @@
-"""What the `onnx` command does: an artifact as an ONNX model of any flavour."""
+"""An artifact as an ONNX model of any flavour."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from modelpress.export.errors import InputError
+from modelpress.export.choices import CALIBRATION_INPUTS
+from modelpress.export.errors import CommandLineError
+from modelpress.export.files.kinds import check_ending
 from modelpress.export.graphs.parts import metadata
 from modelpress.export.onnx_flavours import FLAVOURS, check_flavour, prepare, write_emission
 from modelpress.export.onnx_flavours.int8 import activations_to_calibrate
@@ -15,7 +17,7 @@ from modelpress.export.post_training.calibration import (
     calibrate,
 )
 from modelpress.export.quantized import QuantizedModel
-from modelpress.toolkit.data.calibration_data import DEFAULT_IMAGES, load_calibration
+from modelpress.toolkit.data.calibration_data import load_calibration
 
 
 @dataclass(frozen=True)
@@ -35,14 +37,14 @@ class FlavourRequest:
 
     flavour: str
     data: Path | None = None
-    n_images: int = DEFAULT_IMAGES
+    n_images: int = CALIBRATION_INPUTS
     options: CalibrationOptions = field(default_factory=CalibrationOptions)
     reduce_range: bool = False
 
     def __post_init__(self) -> None:
         check_flavour(self.flavour)
         if not self.is_integer and (self.data is not None or self.reduce_range):
-            raise InputError(
+            raise CommandLineError(
                 f"--calibration-data and --reduce-range are for integer flavours; {self.flavour} computes in float"
             )
 
@@ -62,8 +64,10 @@ def write_flavour(path: Path, model: QuantizedModel, request: FlavourRequest) ->
         InputError: Calibration data are missing or do not fit, or the file cannot be written.
         ModelError: The flavour cannot be made of this model.
     """
+    check_ending(path, "an ONNX model", (".onnx",))
     facts: dict[str, Any] = {"output": str(path), "flavour": request.flavour}
     ranges = None
+
     if request.is_integer:
         inputs = load_calibration(request.data, n_images=request.n_images, metadata=metadata(model.graph))
         ranges = calibrated_ranges(model, inputs, request.options)
@@ -73,6 +77,7 @@ def write_flavour(path: Path, model: QuantizedModel, request: FlavourRequest) ->
             "activations": len(ranges),
             "reduce_range": request.reduce_range,
         }
+
     emission = prepare(model, flavour=request.flavour, ranges=ranges, reduce_range=request.reduce_range)
     return {**facts, "size_bytes": write_emission(path, emission), "notes": list(emission.notes)}
 

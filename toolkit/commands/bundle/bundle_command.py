@@ -6,39 +6,43 @@ from typing import Annotated
 
 import typer
 
+from modelpress.toolkit.commands.answers import answer
+from modelpress.toolkit.commands.flavour_options import (
+    DEFAULTS,
+    CalibrationData,
+    CalibrationImages,
+    CalibrationRule,
+    Flavour,
+    Percentile,
+    ReduceRange,
+    flavour_request,
+)
 from modelpress.toolkit.commands.options import (
     DATA,
     OUTPUT,
     AsJson,
-    CalibrationData,
-    CalibrationImages,
-    CalibrationRule,
-    DataDir,
-    Flavour,
+    DataFolder,
+    DataSet,
     Overwrite,
-    Percentile,
     PressFile,
-    ReduceRange,
-    emit_json,
-    flavour_request,
 )
 
+EXAMPLE = """
+modelpress bundle model.press -o handoff
+modelpress bundle model.press --flavour int8-sparse --data-dir cifar10 --license MIT -o handoff
+"""
 
-def bundle(
+
+def command(
     file: PressFile,
     flavour: Flavour = "float",
     calibration_data: CalibrationData = None,
-    calibration_images: CalibrationImages = 512,
-    calibration_method: CalibrationRule = "min-max",
-    percentile: Percentile = 99.99,
-    reduce_range: ReduceRange = False,
-    dataset: Annotated[
-        str | None,
-        typer.Option(
-            help="cifar10 or digits.", show_default="what the model was trained on", rich_help_panel=DATA
-        ),
-    ] = None,
-    data_dir: DataDir = None,
+    calibration_images: CalibrationImages = DEFAULTS.images,
+    calibration_method: CalibrationRule = DEFAULTS.method,
+    percentile: Percentile = DEFAULTS.percentile,
+    reduce_range: ReduceRange = DEFAULTS.reduce_range,
+    dataset: DataSet = None,
+    data_dir: DataFolder = None,
     samples: Annotated[
         int, typer.Option(min=0, help="Test images to hand over, as PNG files.", rich_help_panel=DATA)
     ] = 20,
@@ -61,8 +65,8 @@ def bundle(
     """
     from modelpress.toolkit.commands.bundle.making import BundleRequest, archive_path, make_bundle
     from modelpress.toolkit.commands.console import TerminalProgress
-    from modelpress.toolkit.commands.onnx_writing import write_flavour
     from modelpress.toolkit.data.measured_set import MeasuredSet
+    from modelpress.toolkit.model_files.onnx_writing import write_flavour
 
     wanted = flavour_request(
         flavour,
@@ -72,6 +76,7 @@ def bundle(
         percentile=percentile,
         reduce_range=reduce_range,
     )
+
     request = BundleRequest(
         flavour=flavour,
         write_model=partial(write_flavour, request=wanted),
@@ -82,15 +87,16 @@ def bundle(
         overwrite=overwrite,
     )
     manifest = make_bundle(file, output, request, TerminalProgress())
-    typer.echo(f"{output}/: {len(manifest.files) + 2} files, checked", err=True)
-    if archive:
-        zipped = archive_path(output)
-        typer.echo(f"{zipped}: {zipped.stat().st_size:,} bytes", err=True)
-    emit_json(
-        {
-            "output": str(output),
-            "archive": str(archive_path(output)) if archive else None,
-            "manifest": manifest.model_dump(mode="json"),
-        },
-        as_json=as_json,
-    )
+    facts = {
+        "output": str(output),
+        "archive": str(archive_path(output)) if archive else None,
+        "manifest": manifest.model_dump(mode="json"),
+    }
+
+    def show() -> None:
+        typer.echo(f"{output}/: {len(manifest.files) + 2} files, checked")
+        if archive:
+            zipped = archive_path(output)
+            typer.echo(f"{zipped}: {zipped.stat().st_size:,} bytes")
+
+    answer(facts, show, as_json=as_json)

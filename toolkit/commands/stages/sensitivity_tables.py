@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from modelpress.toolkit.commands.console import CONSOLE, print_table
+from modelpress.toolkit.commands.console import answer_line, print_table
 
 
 def show_sensitivity(record: dict[str, Any]) -> None:
@@ -25,9 +25,9 @@ def show_sensitivity(record: dict[str, Any]) -> None:
         {"name": "all layers", "bytes": "bytes", "loss": "loss, nats", "top1": "top-1"},
     )
     for line in _remarks(record):
-        CONSOLE.print(line, markup=False)
-    CONSOLE.print("For the recipe:\n")
-    CONSOLE.print(record["proposal"]["recipe"], markup=False)
+        answer_line(line)
+    answer_line("For the recipe:\n")
+    answer_line(record["proposal"]["recipe"])
 
 
 def _layer_row(layer: dict[str, Any]) -> dict[str, str]:

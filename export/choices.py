@@ -1,0 +1,26 @@
+"""What the deployable side lets a user choose by name; imports nothing, so that help texts stay fast."""
+
+from enum import StrEnum
+from typing import Literal, get_args
+
+Effort = Literal["fast", "default", "max"]
+"""How hard a writer tries; see `modelpress.export.press.plan`."""
+EFFORTS: tuple[Effort, ...] = get_args(Effort)
+
+FlavourName = Literal["float", "weight-only", "sparse", "int8", "int8-sparse"]
+"""ONNX models that can be written; see `modelpress.export.onnx_flavours`."""
+
+
+CALIBRATION_INPUTS = 512
+"""How many inputs calibrate, unless asked otherwise: 128 do about as well as 1,000."""
+CALIBRATION_PERCENTILE = 99.99
+"""Of the values that each bound of a range covers, where a percentile chooses it, unless asked otherwise."""
+
+
+class CalibrationMethod(StrEnum):
+    """How the range of an activation is chosen from the values seen."""
+
+    MIN_MAX = "min-max"
+    PERCENTILE = "percentile"
+    MSE = "mse"
+    ENTROPY = "entropy"

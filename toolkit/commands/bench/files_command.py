@@ -1,0 +1,122 @@
+"""The `bench` command itself: files measured against each other."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from modelpress.benchmarks.profiles import Profile
+from modelpress.export.errors import CommandLineError
+from modelpress.toolkit.commands.answers import answer
+from modelpress.toolkit.commands.options import (
+    MEASUREMENT,
+    OUTPUT,
+    AsJson,
+    DataFolder,
+    DataSet,
+    Overwrite,
+    Wide,
+)
+
+EXAMPLE = """
+modelpress bench dense.onnx model.press
+modelpress bench model.press other.onnx --batch 1 8 64 --threads 1 2 -o results.json
+modelpress bench --profile mlperf-tiny model.press --data-dir cifar10
+"""
+_BATCHES, _THREADS = "1 8 64", "1 2"
+
+
+def command(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FILE", help=".press or .onnx files; the first is the baseline.", show_default=False
+        ),
+    ],
+    dataset: DataSet = None,
+    data_dir: DataFolder = None,
+    batch: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N ...", help="Batch sizes.", show_default=_BATCHES, rich_help_panel=MEASUREMENT
+        ),
+    ] = None,
+    threads: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N ...", help="Thread counts.", show_default=_THREADS, rich_help_panel=MEASUREMENT
+        ),
+    ] = None,
+    rounds: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="How often the files take turns; a verdict needs three.",
+            rich_help_panel=MEASUREMENT,
+        ),
+    ] = 5,
+    inputs: Annotated[
+        list[str],
+        typer.Option(
+            "--input",
+            metavar="NAME=FILE.npy",
+            help="What the input of this name is fed with, where random numbers do not suit. Repeatable.",
+            rich_help_panel=MEASUREMENT,
+        ),
+    ] = [],
+    profile: Annotated[
+        Profile | None,
+        typer.Option(
+            help="200 images one at a time, one thread; no official MLPerf result.",
+            show_default=False,
+            rich_help_panel=MEASUREMENT,
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            help="Write results.json here.",
+            show_default=False,
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
+    overwrite: Overwrite = False,
+    wide: Wide = False,
+    as_json: AsJson = False,
+) -> None:
+    """Measure size, sparsity, accuracy and latency in ONNX Runtime. Needs no torch.
+
+    Each file is timed in processes of its own, in turns; the verdict against the first is a ratio with a 95 % interval.
+    Leave the machine alone meanwhile.
+    """
+    from modelpress.benchmarks.records import write_results
+    from modelpress.toolkit.commands.bench.files import parse_inputs
+    from modelpress.toolkit.commands.bench.numbers import numbers
+    from modelpress.toolkit.commands.bench.tables import show_bench
+    from modelpress.toolkit.commands.console import TerminalProgress
+    from modelpress.toolkit.data.measured_set import MeasuredSet
+    from modelpress.toolkit.model_files.measuring import BenchPlan, bench_files, bench_profile
+    from modelpress.toolkit.output_folder import check_output_file
+
+    if output is not None:
+        check_output_file(output, overwrite=overwrite)
+    if profile is not None and (batch or threads or inputs):
+        raise CommandLineError(
+            f"--profile {profile} fixes batch size, threads and inputs: leave out --batch, --threads and --input"
+        )
+    plan = BenchPlan(
+        data=MeasuredSet(dataset, None if data_dir is None else str(data_dir)),
+        batches=numbers("--batch", _BATCHES if batch is None else batch),
+        threads=numbers("--threads", _THREADS if threads is None else threads),
+        rounds=rounds,
+        inputs=parse_inputs(inputs),
+    )
+    measure = bench_files if profile is None else bench_profile
+    results = measure(paths, plan, TerminalProgress())
+
+    # before anything is written: a full disk takes no figures away
+    answer(results.model_dump(mode="json"), lambda: show_bench(results, wide=wide), as_json=as_json)
+    if output is not None:
+        write_results(output, results)

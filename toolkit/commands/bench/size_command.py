@@ -1,0 +1,48 @@
+"""The `bench size` command."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from modelpress.export.errors import CommandLineError
+from modelpress.toolkit.commands.answers import answer
+from modelpress.toolkit.commands.options import OUTPUT, AsJson, Overwrite, Wide
+
+EXAMPLE = """
+modelpress bench size model.press
+modelpress bench size model.press --plot ladder.svg
+"""
+
+
+def command(
+    paths: Annotated[list[Path], typer.Argument(metavar="FILE", help=".press files.", show_default=False)],
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            help="Draw the ladder of the first file here (.svg).", show_default=False, rich_help_panel=OUTPUT
+        ),
+    ] = None,
+    overwrite: Overwrite = False,
+    wide: Wide = False,
+    as_json: AsJson = False,
+) -> None:
+    """The size ladder: the same weights in every form. Each is decoded again; per tensor and in all. Needs no torch."""
+    from modelpress.toolkit.commands.bench.codes import draw_ladder, ladder_of, show_ladder
+    from modelpress.toolkit.commands.console import TerminalProgress
+    from modelpress.toolkit.output_folder import check_output_file
+
+    if plot is not None:
+        check_output_file(plot, overwrite=overwrite)
+        if plot.suffix != ".svg":
+            raise CommandLineError(f"{plot}: expected a name that ends in .svg")
+
+    ladders = [ladder_of(path, TerminalProgress()) for path in paths]
+
+    def show() -> None:
+        for ladder in ladders:
+            show_ladder(ladder, wide=wide)
+
+    answer(ladders, show, as_json=as_json)
+    if plot is not None:
+        draw_ladder(plot, ladders[0])

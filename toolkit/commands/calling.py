@@ -1,0 +1,39 @@
+"""What every command has beside its own options: ``-q``, ``-v``, and no folder left by a call that fails at once."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from modelpress.toolkit.commands.verbosity import VERBOSITY
+from modelpress.toolkit.output_folder import leaving_no_folder
+
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Tell errors only, and the answer.")]
+Verbose = Annotated[
+    bool, typer.Option("-v", "--verbose", help="Tell the seconds of each step, and where an error arose.")
+]
+_EXTRA = {"quiet": Quiet, "verbose": Verbose}
+
+
+def prepared(function: Callable[..., None]) -> Callable[..., None]:
+    """The function of a command with the options of all commands added to its signature."""
+
+    @functools.wraps(function)
+    def call(*, quiet: bool, verbose: bool, **options: Any) -> None:
+        VERBOSITY.ask(quiet=quiet, verbose=verbose)
+        output = options.get("output")
+        with leaving_no_folder(output) if isinstance(output, Path) else nullcontext():
+            function(**options)
+
+    own = inspect.signature(function, eval_str=True)
+    extra = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=kind)
+        for name, kind in _EXTRA.items()
+    ]
+    vars(call)["__signature__"] = own.replace(parameters=[*own.parameters.values(), *extra])
+    call.__annotations__ = {**function.__annotations__, **_EXTRA}
+    return call

@@ -1,0 +1,1 @@
+"""The commands of the chain: all of it, and stage by stage."""

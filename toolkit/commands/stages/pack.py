@@ -1,0 +1,160 @@
+"""The `pack` command."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from modelpress.export.choices import Effort
+from modelpress.export.post_training.packing import WeightOptions
+from modelpress.toolkit.commands.answers import answer, answer_line
+from modelpress.toolkit.commands.options import AsJson, Overwrite, output_file
+from modelpress.toolkit.commands.recipe_options import (
+    Config,
+    PackEffort,
+    Settings,
+    fraction_option,
+    merged_recipe,
+    recipe_option,
+)
+from modelpress.toolkit.commands.requirements import need_torch
+
+EXAMPLE = """
+modelpress pack quantized.safetensors -o model.press
+modelpress pack any.onnx --bits 4 --sparsity 0.5 -o any.press
+modelpress pack any.onnx --lossless --effort max -o any.press
+"""
+FOREIGN = "ONNX models"
+_WITHOUT_OPTIONS = WeightOptions()
+_QUANTIZATION = _WITHOUT_OPTIONS.quantization
+
+
+def command(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE",
+            help="An ONNX model (.onnx) from anywhere, or a network file of an earlier stage.",
+            show_default=False,
+        ),
+    ],
+    config: Config = None,
+    settings: Settings = [],
+    bits: Annotated[
+        int | None, recipe_option("quantize.bits", "--bits", default=str(_QUANTIZATION.bits), panel=FOREIGN)
+    ] = None,
+    symmetric: Annotated[
+        bool | None,
+        recipe_option(
+            "quantize.symmetric",
+            "--symmetric/--asymmetric",
+            default="symmetric" if _QUANTIZATION.symmetric else "asymmetric",
+            panel=FOREIGN,
+        ),
+    ] = None,
+    per_channel: Annotated[
+        bool | None,
+        recipe_option(
+            "quantize.per_channel",
+            "--per-channel/--per-tensor",
+            default="per-channel" if _WITHOUT_OPTIONS.per_channel else "per-tensor",
+            panel=FOREIGN,
+        ),
+    ] = None,
+    sparsity: Annotated[
+        float | None,
+        fraction_option(
+            "prune.sparsity",
+            "--sparsity",
+            about="Fraction of each weight tensor set to zero first.",
+            default=f"{_QUANTIZATION.sparsity:g}",
+            panel=FOREIGN,
+        ),
+    ] = None,
+    min_elements: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Tensors with fewer elements stay as they are.",
+            show_default=str(_WITHOUT_OPTIONS.min_elements),
+            rich_help_panel=FOREIGN,
+        ),
+    ] = None,
+    lossless: Annotated[
+        bool | None,
+        typer.Option(
+            "--lossless",
+            help="Quantize nothing; every tensor comes back byte for byte.",
+            rich_help_panel=FOREIGN,
+        ),
+    ] = None,
+    allow_external_data: Annotated[
+        bool | None,
+        typer.Option(
+            "--allow-external-data",
+            help="Follow tensors into other files of the model's folder.",
+            rich_help_panel=FOREIGN,
+        ),
+    ] = None,
+    effort: PackEffort = None,
+    output: Path = output_file("Artifact.", "model.press"),
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write the artifact of a network, or of any ONNX model. The latter needs no torch.
+
+    A network file: batch norm is folded and the codes it was trained with are encoded. An ONNX model: its weights
+    are quantized after training, all else is stored as it is; [b]--lossless[/] quantizes nothing.
+    """
+    from modelpress.toolkit.commands.stages.packing import check_options_of_kind, is_onnx, pack_options
+    from modelpress.toolkit.output_folder import check_output_file
+
+    quantization: dict[str, Any] = {
+        "lossless": lossless,
+        "bits": bits,
+        "symmetric": symmetric,
+        "per_channel": per_channel,
+        "sparsity": sparsity,
+        "min_elements": min_elements,
+    }
+    check_options_of_kind(
+        file,
+        recipe={"config": config, "set": settings or None},
+        foreign={**quantization, "allow_external_data": allow_external_data},
+    )
+    if is_onnx(file):
+        options = pack_options(**quantization)
+        check_output_file(output, overwrite=overwrite)
+        _pack_onnx(file, output, options, bool(allow_external_data), effort or "default", as_json=as_json)
+        return
+
+    recipe = merged_recipe(config, settings, {"pack.effort": effort})
+    need_torch()
+    from modelpress.export.files.kinds import check_ending
+    from modelpress.export.press.writing import write_artifact
+    from modelpress.toolkit.compression.freeze import freeze_state
+    from modelpress.toolkit.compression.network_file import load_network
+
+    check_ending(output, "an artifact", (".press",))
+    check_output_file(output, overwrite=overwrite)
+    frozen = freeze_state(load_network(file, recipe.model))
+    size = write_artifact(output, frozen, effort=recipe.pack.effort)
+    answer_line(
+        f"{output}: {size:,} bytes, decodes bit-exactly",
+        {"output": str(output), "size_bytes": size},
+        as_json=as_json,
+    )
+
+
+def _pack_onnx(
+    file: Path, output: Path, options: WeightOptions, external: bool, effort: Effort, *, as_json: bool
+) -> None:
+    from modelpress.toolkit.commands.console import TerminalProgress
+    from modelpress.toolkit.commands.stages.packing import show_packing
+    from modelpress.toolkit.model_files.packing import pack_onnx
+
+    report = pack_onnx(
+        file, output, options, allow_external_data=external, effort=effort, progress=TerminalProgress()
+    )
+    answer(asdict(report), lambda: show_packing(report), as_json=as_json)

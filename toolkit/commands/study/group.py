@@ -1,0 +1,33 @@
+"""The `study` commands: whole series of experiments, with tables and figures."""
+
+import typer
+
+from modelpress.toolkit.commands.lazy import MARKUP, Entry, example, lazy_group
+
+COMMANDS = {
+    "prune": Entry(
+        "study.prune_command",
+        "Pruning a trained network: the published experiments, and our recipe, each beside the published figure.",
+    ),
+    "quantize": Entry(
+        "study.quantize_command",
+        "Quantizing a trained network: the published experiments, and our recipes, each beside the published figure.",
+    ),
+    "sparse-regression": Entry(
+        "study.sparse_regression_command",
+        "Gradient descent, iterative pruning, L1 subgradient, proximal gradient, FISTA and trimmed L1 side by side.",
+    ),
+    "lasso-speed": Entry(
+        "study.lasso_speed_command",
+        "Our lasso solvers beside scikit-learn's coordinate descent, to the same duality gap.",
+    ),
+}
+
+group = typer.Typer(
+    add_completion=False, no_args_is_help=True, rich_markup_mode=MARKUP, cls=lazy_group(COMMANDS)
+)
+
+
+@group.callback(epilog=example("modelpress study sparse-regression -o runs/sparse-regression"))
+def _study() -> None:
+    """Run a whole series of experiments."""

@@ -1,0 +1,1 @@
+"""What is done with finished models: pack, inspect, verify, unpack, write ONNX, measure."""

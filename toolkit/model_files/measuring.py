@@ -1,0 +1,274 @@
+"""What `bench FILE…` does: measure any models against each other."""
+
+import os.path
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from modelpress.benchmarks.audits.parity import parity_chain
+from modelpress.benchmarks.environment import busy_note, describe_environment, usable_cores
+from modelpress.benchmarks.measures.accuracy import classify
+from modelpress.benchmarks.measures.latency import session_settings
+from modelpress.benchmarks.measures.single_stream import (
+    N_SAMPLES,
+    Samples,
+    balanced_choice,
+    measure_profile,
+    random_samples,
+)
+from modelpress.benchmarks.records import ModelRecord, ParityStep, ProfileRecord, Results
+from modelpress.benchmarks.subjects.inputs import check_takes_images, input_specs
+from modelpress.benchmarks.subjects.model_file import ModelFile, open_model
+from modelpress.benchmarks.suite import (
+    add_accuracies,
+    add_audits,
+    add_latency,
+    check_classes,
+    describe_model,
+    named,
+    plan_all,
+)
+from modelpress.export.errors import InputError
+from modelpress.toolkit.data.image_set import ImageSet, normalised
+from modelpress.toolkit.data.measured_set import MeasuredSet
+from modelpress.toolkit.progress import Progress
+
+
+@dataclass(frozen=True)
+class BenchPlan:
+    """What is measured.
+
+    Attributes:
+        data: What accuracy is measured on.
+        batches: Batch sizes of the latency.
+        threads: Thread counts of the latency.
+        rounds: How often the files take turns.
+        inputs: ``.npy`` files by input name.
+    """
+
+    data: MeasuredSet = field(default_factory=MeasuredSet)
+    batches: tuple[int, ...] = (1, 8, 64)
+    threads: tuple[int, ...] = (1, 2)
+    rounds: int = 5
+    inputs: dict[str, Path] = field(default_factory=dict)
+
+
+def bench_files(paths: Sequence[Path], plan: BenchPlan, progress: Progress) -> Results:
+    """Size, sparsity, what the runtime makes of the graph, accuracy and latency of `.press` and `.onnx` files.
+
+    Everything that can be refused is refused before anything is timed.
+
+    Raises:
+        InputError: A file is no model, the data set is missing or does not fit, or inputs must be given.
+        ModelpressError: A file cannot be timed.
+    """
+    bench = _Bench(paths, plan, progress)
+    plan_all(bench.models, plan.inputs, plan.batches)
+    images = bench.test_images()
+
+    bench.note(busy_note(bench.environment))
+    if max(plan.threads) > usable_cores():
+        bench.note(f"{max(plan.threads)} threads on {usable_cores()} cores: such latencies mean little")
+
+    pixels = None if images is None else normalised(images.test.images, images.mean, images.std)
+    bench.examine(pixels)
+    if images is not None and pixels is not None:
+        bench.measure_accuracy(images, pixels)
+    bench.measure_latency()
+    return bench.results(images)
+
+
+def bench_profile(paths: Sequence[Path], plan: BenchPlan, progress: Progress) -> Results:
+    """The single-stream measurement of `modelpress.benchmarks.measures.single_stream`, beside size and sparsity.
+
+    Raises:
+        InputError: As `bench_files`; or a model does not run one image at a time.
+        ModelpressError: A file cannot be timed.
+    """
+    bench = _Bench(paths, plan, progress)
+    images = bench.test_images(classes=True)
+    samples = bench.profile_samples(images)
+
+    bench.note(busy_note(bench.environment))
+    progress.start("single stream", plan.rounds * len(bench.paths))
+    try:
+        profile = measure_profile(
+            bench.paths,
+            [record.path for record in bench.records],
+            samples,
+            passes=plan.rounds,
+            on_pass=lambda path: progress.advance(path.name),
+        )
+    finally:
+        progress.finish()
+
+    bench.note(f"profile {profile.name}: {profile.label}")
+    bench.environment["sessions"] = session_settings((1,))
+    return bench.results(images, profile=profile)
+
+
+class _Bench:
+    """The files of one benchmark, opened and described, and what is found out about them."""
+
+    def __init__(self, paths: Sequence[Path], plan: BenchPlan, progress: Progress) -> None:
+        if len(set(map(os.path.realpath, paths))) < len(paths):
+            raise InputError("a file is given twice; give each one once")
+        self.paths, self.plan, self.progress = list(paths), plan, progress
+        self.notes: list[str] = []
+        self.parity: list[ParityStep] = []
+        self.environment = describe_environment()  # before our own work counts as load
+        self.models: list[ModelFile] = [open_model(path) for path in paths]
+        self.records: list[ModelRecord] = [
+            describe_model(model, shown_as=name)
+            for model, name in zip(self.models, distinct_names(self.paths), strict=True)
+        ]
+
+    def note(self, text: str) -> None:
+        """Tell and record, if there is anything."""
+        if text:
+            self.notes.append(text)
+            self.progress.note(text)
+
+    def test_images(self, *, classes: bool = False) -> ImageSet | None:
+        """The data set asked for; else the one that the first file names, where it can be had and fits all files.
+
+        Args:
+            classes: Whether to classify one image with every file, to see that each knows the classes of the data set.
+
+        Raises:
+            InputError: A data set was asked for, and is missing, empty or does not fit a file.
+        """
+        return self.plan.data.load(
+            self.paths[0],
+            self.models[0].metadata.get("modelpress.dataset"),
+            check=self._check_classes if classes else self._check_fit,
+            without=lambda why: self.note(f"accuracy is not measured: {why}"),
+        )
+
+    def _check_fit(self, images: ImageSet) -> None:
+        for model in self.models:
+            with named(model.path):
+                check_takes_images(input_specs(model.onnx_model), images.test.images.shape[1:])
+
+    def _check_classes(self, images: ImageSet) -> None:
+        self._check_fit(images)
+        image = normalised(images.test.images[:1], images.mean, images.std)
+        for model in self.models:
+            with named(model.path):
+                check_classes(classify(model.session(), image), len(images.class_names))
+
+    def examine(self, pixels: npt.NDArray[np.float32] | None) -> None:
+        """What the runtime makes of every graph, and whether the files hold the same network.
+
+        Raises:
+            InputError: ONNX Runtime does not accept a model.
+        """
+        self.progress.start("graphs", 2)
+        try:
+            add_audits(self.records, self.models)
+            self.progress.advance("parity")
+            self.parity = parity_chain(self.models, pixels)
+        finally:
+            self.progress.finish()
+
+    def measure_accuracy(self, images: ImageSet, pixels: npt.NDArray[np.float32]) -> None:
+        """In ONNX Runtime, on all test images.
+
+        Raises:
+            InputError: A data set was asked for, and a file does not classify its images.
+        """
+        self.progress.start("accuracy", len(self.models))
+        try:
+            add_accuracies(
+                self.records,
+                self.models,
+                pixels,
+                images.test.labels,
+                n_classes=len(images.class_names),
+                on_model=lambda record: self.progress.advance(record.path),
+            )
+        except InputError as error:
+            if self.plan.data.is_asked_for:
+                raise
+            self.note(f"accuracy is not measured further: {error}")
+        finally:
+            self.progress.finish()
+
+    def measure_latency(self) -> None:
+        """All files against each other.
+
+        Raises:
+            ModelpressError: A file cannot be timed.
+        """
+        plan = self.plan
+        self.environment["sessions"] = session_settings(plan.threads)
+        self.progress.start("latency", plan.rounds * len(self.paths))
+        try:
+            notes = add_latency(
+                self.records,
+                self.models,
+                batches=plan.batches,
+                threads=plan.threads,
+                rounds=plan.rounds,
+                given=plan.inputs,
+                on_round=lambda path: self.progress.advance(path.name),
+            )
+        finally:
+            self.progress.finish()
+        for text in notes:
+            self.note(text)
+
+    def profile_samples(self, images: ImageSet | None) -> Samples:
+        """200 test images, or random numbers of the shape that the first file takes.
+
+        Raises:
+            InputError: Not every file takes them one at a time.
+        """
+        specs = [input_specs(model.onnx_model) for model in self.models]
+
+        if images is not None:
+            test = images.test.take(balanced_choice(images.test.labels, len(images.class_names)))
+            each = N_SAMPLES // len(images.class_names)
+            described = f"{images.name}: {N_SAMPLES} test images, {each} of each class, seeded"
+            samples = Samples(normalised(test.images, images.mean, images.std), test.labels, described)
+        else:
+            shape = specs[0][0].shape or ()
+            if not all(isinstance(axis, int) for axis in shape[1:]):
+                raise InputError(
+                    f"{self.paths[0]}: the model expects {specs[0][0]}; the profile needs fixed axes but for the batch"
+                )
+            samples = random_samples([axis for axis in shape[1:] if isinstance(axis, int)])
+
+        for model, inputs in zip(self.models, specs, strict=True):
+            with named(model.path):
+                check_takes_images(inputs, samples.images.shape[1:])
+                if inputs[0].shape and inputs[0].shape[0] != 1 and not inputs[0].has_dynamic_batch:
+                    raise InputError(f"the model expects {inputs[0]}; the profile runs one image at a time")
+        return samples
+
+    def results(self, images: ImageSet | None, *, profile: ProfileRecord | None = None) -> Results:
+        """All that was found out."""
+        facts: dict[str, Any] = {} if images is None else images.test_facts()
+        return Results(
+            environment=self.environment,
+            dataset=facts,
+            models=self.records,
+            parity=self.parity,
+            profile=profile,
+            notes=self.notes,
+        )
+
+
+def distinct_names(paths: list[Path]) -> list[str]:
+    """File names, or whole paths where names repeat.
+
+    Example:
+        >>> distinct_names([Path("a/m.press"), Path("b/m.press")])
+        ['a/m.press', 'b/m.press']
+    """
+    names = [path.name for path in paths]
+    return names if len(set(names)) == len(names) else [str(path) for path in paths]

@@ -1,0 +1,237 @@
+"""The sections of a recipe: every option with its limits, its default and its meaning, which stand nowhere else."""
+
+import re
+from math import isclose
+from typing import Annotated, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from modelpress.export.choices import (
+    CALIBRATION_INPUTS,
+    CALIBRATION_PERCENTILE,
+    CalibrationMethod,
+    Effort,
+)
+from modelpress.toolkit.data.names import DataSetName
+from modelpress.toolkit.networks.names import NetworkName, Shortcut
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Bits = Annotated[int, Field(ge=2, le=8)]
+MagnitudeMethod = Literal["global-magnitude", "layer-magnitude", "layer-percentile"]
+PenaltyMethod = Literal["proximal-l1", "trimmed-l1", "group-lasso"]
+PruneMethod = Literal[MagnitudeMethod, PenaltyMethod]
+PositiveInt = Annotated[int, Field(ge=1)]
+Compile = Literal["auto", "on", "off"]
+LayerBits = dict[str, Bits | Literal["float"]]
+
+
+class Options(BaseModel):
+    """A section: unknown keys are refused, values stay as they were given."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class DataOptions(Options):
+    """Which images."""
+
+    dataset: DataSetName = "digits"
+    """`digits` ships inside scikit-learn; `cifar10` needs a folder."""
+    dir: str | None = None
+    """Folder of the data set."""
+    download: bool = False
+    """Fetch missing data."""
+    validation: Annotated[float, Field(ge=0, le=0.5)] = 0.1
+    """Fraction of the training images held out for watching the training."""
+
+
+class ModelOptions(Options):
+    """Which network."""
+
+    arch: NetworkName = "resnet20"
+    """Depth."""
+    shortcut: Shortcut = "B"
+    """Shortcut where the shape changes: A pads with zeros, B projects."""
+    checkpoint: str | None = None
+    """Trained weights to start from; without them the network is trained from scratch."""
+    teacher: str | None = None
+    """Trained weights of the network to distil from; without them the one before pruning."""
+
+
+class TrainingOptions(Options):
+    """How weights are trained: stochastic gradient descent with momentum."""
+
+    epochs: Annotated[int, Field(ge=0, le=10_000)] = 0
+    """Passes over the training images."""
+    batch: PositiveInt = 128
+    """Images per step."""
+    lr: Annotated[float, Field(gt=0, le=10)] = 0.1
+    """Highest learning rate."""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """Learning rate after the warm-up."""
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Fraction of all steps over which the rate rises linearly."""
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Momentum."""
+    nesterov: bool = True
+    """Nesterov's form of momentum."""
+    weight_decay: Annotated[float, Field(ge=0, le=1)] = 1e-4
+    """L2 penalty on all parameters."""
+    padding: Annotated[int, Field(ge=0, le=8)] = 4
+    """Random crops shift the image by up to so many pixels."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of every label spread evenly over all classes."""
+    distill_weight: Fraction = 0.0
+    """Share of the loss that compares with the dense network's output."""
+    distill_temperature: Annotated[float, Field(gt=0, le=100)] = 3.0
+    """Softens both outputs for that comparison."""
+    average: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Decay of the moving average of weights that the training ends with; 0: the last weights."""
+
+    @model_validator(mode="after")
+    def _nesterov_needs_momentum(self) -> "TrainingOptions":
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov needs a momentum above 0")
+        return self
+
+
+class PruneOptions(Options):
+    """Which weights are removed."""
+
+    method: PruneMethod = "global-magnitude"
+    """By magnitude, one threshold for all layers or one for each (the same share); or by a penalty in training."""
+    sparsity: Fraction = 0.7
+    """Fraction of weights removed; a penalty ends when it is reached."""
+    exclude: tuple[str, ...] = ("*id_mapping*",)
+    """Name patterns of layers that stay dense."""
+    granularity: Annotated[str, Field(pattern=r"^(weight|channel|[1-9]\d?:[1-9]\d?)$")] = "weight"
+    """weight, channel (whole output channels), or N:M as in 2:4."""
+    schedule: Literal["one-shot", "linear", "cubic"] = "one-shot"
+    """By magnitude at once, before finetuning; or in steps during its first epochs."""
+    epochs: PositiveInt = 10
+    """Epochs of the finetuning over which a schedule rises."""
+    updates_per_epoch: PositiveInt = 1
+    """Steps of a schedule per epoch."""
+    hold: bool = True
+    """Weights removed by a step of a schedule stay removed; else only those of the last step."""
+    penalty: Annotated[float, Field(gt=0, le=1e6)] = 0.2
+    """Strength of a penalty: the threshold per step is this times the learning rate."""
+    penalty_warmup: Fraction = 1.0
+    """Fraction of the `sparsify` steps over which a penalty rises from zero."""
+
+    @property
+    def by_penalty(self) -> bool:
+        """Whether the method needs training."""
+        return self.method in get_args(PenaltyMethod)
+
+    @property
+    def scheduled(self) -> bool:
+        """Whether weights are removed step by step during the finetuning."""
+        return self.schedule != "one-shot" and self.sparsity > 0
+
+    @field_validator("granularity", mode="before")
+    @classmethod
+    def _pattern_that_yaml_read_as_a_number(cls, value: object) -> object:
+        """YAML 1.1 takes 2:4 for 2 * 60 + 4."""
+        return "{}:{}".format(*divmod(value, 60)) if type(value) is int and value > 60 else value
+
+    @model_validator(mode="after")
+    def _options_fit_the_method(self) -> "PruneOptions":
+        n, colon, m = self.granularity.partition(":")
+        if colon and not int(n) < int(m):
+            raise ValueError(
+                f"granularity {self.granularity} keeps {n} of {m}: the first must be the smaller"
+            )
+        if colon and self.sparsity and not isclose(self.sparsity, 1 - int(n) / int(m), abs_tol=1e-6):
+            raise ValueError(
+                f"granularity {self.granularity} removes {1 - int(n) / int(m):g} of the weights, sparsity is "
+                f"{self.sparsity:g}: set sparsity to {1 - int(n) / int(m):g}"
+            )
+
+        if self.by_penalty and (self.schedule != "one-shot" or self.granularity != "weight"):
+            raise ValueError(
+                f"schedule and granularity are for pruning by magnitude; method is {self.method}"
+            )
+
+        return self
+
+
+class QuantizeOptions(Options):
+    """Which values weights may take."""
+
+    bits: Bits = 4
+    """Code width."""
+    symmetric: bool = False
+    """Grid around zero, or from minimum to maximum."""
+    per_channel: bool = False
+    """One scale per output channel, or per tensor."""
+    zero_point: Literal["float", "integer"] = "float"
+    """Offset of an asymmetric grid: any float, or a whole number of steps."""
+    range: Literal["min-max", "mse"] = "min-max"
+    """The grid covers all kept weights, or is the one of least squared error."""
+    learned: bool = False
+    """Scale and offset are parameters of the finetuning (learned step size)."""
+    after: Annotated[int, Field(ge=0)] = 0
+    """Epochs of the finetuning before weights are quantized."""
+    batch_norm_images: Annotated[int, Field(ge=0)] = 0
+    """Training images on which batch-norm statistics are measured anew at the end; 0 keeps them."""
+    layers: LayerBits = Field(default={"head_conv*": "float", "final_fc*": "float"})
+    """Exceptions by name pattern: another width, or `float`."""
+
+    @model_validator(mode="after")
+    def _a_symmetric_grid_has_no_zero_point(self) -> "QuantizeOptions":
+        if self.symmetric and self.zero_point == "integer":
+            raise ValueError("zero_point integer is for asymmetric grids: set symmetric to false")
+        return self
+
+
+class PackOptions(Options):
+    """How the artifact is written."""
+
+    effort: Effort = "default"
+    """fast, default (Huffman) or max (mixed contexts: smallest, slower to load)."""
+    float16_parameters: bool = True
+    """Scales and biases in float16 if that costs no accuracy on the validation images."""
+
+
+class CalibrateOptions(Options):
+    """Ranges of the activations, for the integer flavours of the ONNX model; measured on training images."""
+
+    method: CalibrationMethod = CalibrationMethod.MIN_MAX
+    """How a range is chosen from the values seen."""
+    percentile: Annotated[float, Field(gt=50, le=100)] = CALIBRATION_PERCENTILE
+    """Of the values each bound covers, for percentile."""
+    images: PositiveInt = CALIBRATION_INPUTS
+    """How many images, at most."""
+    reduce_range: bool = False
+    """Weights of 7 bits, for x86 processors without VNNI."""
+
+
+class BenchOptions(Options):
+    """What is measured."""
+
+    batch: tuple[PositiveInt, ...] = (1, 8, 64)
+    """Batch sizes of the latency measurement."""
+    threads: tuple[PositiveInt, ...] = (1, 2)
+    """Thread counts of the latency measurement."""
+    rounds: PositiveInt = 3
+    """How often the models take turns."""
+
+
+class RunOptions(Options):
+    """How the work is done; changes no result but for rounding."""
+
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+    bf16: bool = True
+    """Train in bfloat16 where the device computes in it."""
+    channels_last: bool = True
+    """Activations as (N, H, W, C) in memory."""
+    compile: Compile = "auto"
+    """Compile networks in training: on, off, or auto (on CUDA devices)."""
+
+    @field_validator("device")
+    @classmethod
+    def _a_device_that_there_may_be(cls, value: str) -> str:
+        if re.fullmatch(r"auto|cpu|cuda(:\d+)?", value) is None:
+            raise ValueError(f"device {value!r} is not supported; choose auto, cpu or cuda")
+        return value
