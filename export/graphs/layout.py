@@ -219,11 +219,11 @@ def _moved(tensor: Tensor, move: Callable[[Array], Array]) -> Tensor | None:
     codes = np.ascontiguousarray(move(tensor.codes))
     if codes.ndim == 0:
         return None
-    found = _channels_after(tensor, move) if _is_per_channel(tensor) else (0, None)
-    if found is None:
+    found = _channels_after(tensor, move)
+    if found is None and _is_per_channel(tensor):
         return None
 
-    axis, order = found
+    axis, order = found or (0, None)
     return replace(
         tensor,
         codes=codes,

@@ -93,7 +93,7 @@ class _Walk:
 
 def _sources_of(graph: onnx.GraphProto, weights: set[str]) -> dict[str, tuple[str, ...]]:
     """The weights behind every name that is one, or moves some and constants alone."""
-    sources = {name: (name,) for name in weights}
+    sources: dict[str, tuple[str, ...]] = {name: (name,) for name in weights}
     constant = {node.output[0] for node in graph.node if node.op_type == "Constant"}
     constant |= {tensor.name for tensor in graph.initializer}
     for node in graph.node:

@@ -72,7 +72,7 @@ def draw(network: nn.Module, inputs: Inputs) -> Drawing:
     if earlier is not None and earlier[0] == key:
         return earlier[1]
 
-    inputs = inputs.on_cpu()
+    inputs = inputs.on("cpu")
     marked = _marked_copy(network)
     outputs = _n_outputs(marked, inputs)
     names = inputs.names()
@@ -121,16 +121,16 @@ def _n_outputs(network: nn.Module, inputs: Inputs) -> int:
         raise ModelError(
             f"the network cannot be called with the example input of shape {shapes}: {_reason(error)}"
         ) from error
-    return len(_flat(output))
+    return len(flat_outputs(output))
 
 
-def _flat(output: Any) -> list[Tensor]:
+def flat_outputs(output: Any) -> list[Tensor]:
     """The tensors of an output, in order."""
     if isinstance(output, Tensor):
         return [output]
     values = output.values() if isinstance(output, Mapping) else output
     if not isinstance(values, str) and hasattr(values, "__iter__"):
-        return [tensor for value in values for tensor in _flat(value)]
+        return [tensor for value in values for tensor in flat_outputs(value)]
     raise ModelError(f"the network's output holds a {type(output).__name__}; expected tensors")
 
 
@@ -158,7 +158,7 @@ def _by_tracing(
         torch.onnx.export(
             network,
             (*inputs.arguments, inputs.named) if inputs.named else inputs.arguments,
-            buffer,
+            buffer,  # type: ignore[arg-type]  # a stream is taken too, though the annotation has paths only
             input_names=names,
             output_names=output_names,
             dynamic_axes={name: {0: "N"} for name in (*names, *output_names)},
@@ -269,9 +269,24 @@ def _lean(model: onnx.ModelProto) -> onnx.ModelProto:
     for node in model.graph.node:
         node.name, node.doc_string = "", ""
         del node.metadata_props[:]
+        kept = [attribute for attribute in node.attribute if not _says_nothing(node, attribute)]
+        del node.attribute[:]
+        node.attribute.extend(kept)
     if not any(attribute.HasField("g") for node in model.graph.node for attribute in node.attribute):
         _shorten_names(model.graph)
     return model
+
+
+def _says_nothing(node: onnx.NodeProto, attribute: onnx.AttributeProto) -> bool:
+    """Whether a node without this attribute is the same: exporters write defaults out, at every convolution."""
+    match attribute.name:
+        case "dilations":
+            return set(attribute.ints) == {1}
+        case "group":
+            return attribute.i == 1
+        case "alpha" | "beta" if node.op_type == "Gemm":
+            return attribute.f == 1.0
+    return False
 
 
 def _shorten_names(graph: onnx.GraphProto) -> None:

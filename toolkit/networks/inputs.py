@@ -67,16 +67,16 @@ class Inputs:
         values = (*self.arguments, *self.named.items())
         return tuple((tuple(v.shape), v.dtype) if isinstance(v, Tensor) else repr(v) for v in values)
 
-    def on_cpu(self) -> "Inputs":
-        """The same on the CPU."""
+    def on(self, device: torch.device | str) -> "Inputs":
+        """The same on a device."""
 
         def moved(value: Any) -> Any:
-            return value.detach().cpu() if isinstance(value, Tensor) else value
+            return value.detach().to(device) if isinstance(value, Tensor) else value
 
         return Inputs(tuple(map(moved, self.arguments)), {k: moved(v) for k, v in self.named.items()})
 
 
-def images(channels: int = 3, height: int = 32, width: int = 32) -> Inputs:
+def image_inputs(channels: int = 3, height: int = 32, width: int = 32) -> Inputs:
     """Two images, as the data sets here have them."""
     return Inputs((torch.zeros(2, channels, height, width),))
 

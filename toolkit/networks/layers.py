@@ -1,16 +1,13 @@
 """The weights that can be pruned and quantized, and how name patterns choose among them."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import TypeVar
 
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from modelpress.export.errors import InputError
-
-V = TypeVar("V")
 
 
 @dataclass(frozen=True)
@@ -78,6 +75,15 @@ def _is_plain(module: nn.Module) -> bool:
     return isinstance(module._parameters.get("weight"), nn.Parameter)
 
 
+def parametrized_weights(model: nn.Module) -> dict[str, nn.Module]:
+    """Layers whose weight is computed from other parameters, by name: they can be neither pruned nor quantized."""
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, _ConvNd | nn.Linear | nn.Embedding) and not _is_plain(module)
+    }
+
+
 def weight_layers(model: nn.Module) -> dict[str, Tensor]:
     """Weights by layer name, output channels first, in network order."""
     return {name: layer.weight for name, layer in weights_in(model).items()}
@@ -86,16 +92,6 @@ def weight_layers(model: nn.Module) -> dict[str, Tensor]:
 def n_classes_of(model: nn.Module) -> int:
     """Outputs of the last layer with weights, the classifier."""
     return len(list(weight_layers(model).values())[-1])
-
-
-def without(layers: Mapping[str, V], patterns: Iterable[str]) -> dict[str, V]:
-    """The layers that match none of the patterns.
-
-    Raises:
-        InputError: A pattern matches no layer at all.
-    """
-    excluded = {name for pattern in patterns for name in matching(layers, pattern)}
-    return {name: value for name, value in layers.items() if name not in excluded}
 
 
 def matching(layers: Iterable[str], pattern: str) -> list[str]:
