@@ -94,6 +94,7 @@ __all__ = [
     "UnsupportedVersion",
     "__version__",
     "bench",
+    "compress",
     "load_recipe",
     "open_artifact",
     "open_session",
