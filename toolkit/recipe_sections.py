@@ -27,6 +27,9 @@ Compile = Literal["auto", "on", "off"]
 LayerBits = dict[str, Bits | Literal["float"]]
 
 
+ROLE = "role:"  # before the part that a layer plays, in place of its name
+
+
 class Options(BaseModel):
     """A section: unknown keys are refused, values stay as they were given."""
 
@@ -145,8 +148,8 @@ class PruneOptions(Options):
     """By magnitude, one threshold for all layers or one for each (the same share); or by a penalty in training."""
     sparsity: Fraction = 0.7
     """Fraction of weights removed; a penalty ends when it is reached."""
-    exclude: tuple[str, ...] = ("*id_mapping*",)
-    """Name patterns of layers that stay dense."""
+    exclude: tuple[str, ...] = (f"{ROLE}shortcut",)
+    """Layers that stay dense: name patterns, or role:first, role:last, role:shortcut (projections of shortcuts)."""
     granularity: Annotated[str, Field(pattern=r"^(weight|channel|[1-9]\d?:[1-9]\d?)$")] = "weight"
     """weight, channel (whole output channels), or N:M as in 2:4."""
     schedule: Literal["one-shot", "linear", "cubic"] = "one-shot"
@@ -218,8 +221,8 @@ class QuantizeOptions(Options):
     """Epochs of the finetuning before weights are quantized."""
     batch_norm_images: Annotated[int, Field(ge=0)] = 0
     """Training images on which batch-norm statistics are measured anew at the end; 0 keeps them."""
-    layers: LayerBits = Field(default={"head_conv*": "float", "final_fc*": "float"})
-    """Exceptions by name pattern: another width, or `float`."""
+    layers: LayerBits = Field(default={f"{ROLE}first": "float", f"{ROLE}last": "float"})
+    """Exceptions by name pattern or role: another width, or `float`."""
 
     @model_validator(mode="after")
     def _a_symmetric_grid_has_no_zero_point(self) -> "QuantizeOptions":

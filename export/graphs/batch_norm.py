@@ -1,4 +1,4 @@
-"""Fold batch normalisations into the convolutions before them."""
+"""Fold batch normalisations into the convolutions and linear layers before them."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -9,14 +9,27 @@ import onnx
 from array_api_compat import array_namespace
 
 from modelpress.export.graphs.index import GraphIndex
-from modelpress.export.graphs.operators import WeightInput, is_standard, weight_inputs
+from modelpress.export.graphs.operators import (
+    WEIGHTED,
+    WeightInput,
+    attribute_of,
+    is_standard,
+    weight_inputs,
+)
 from modelpress.export.graphs.parts import names_in
 from modelpress.export.grids import Array
 from modelpress.export.lazy_tensors import spec_of
 from modelpress.export.quantized import QuantizedModel, QuantizedTensor, Tensor, dense_array
 
 _DEFAULT_EPSILON = 1e-5  # of the operator
-_FOLDABLE = frozenset({"Conv"})  # operators that a normalisation is folded into
+_FOLDABLE = frozenset(
+    {"Conv", "ConvTranspose", "Gemm", "MatMul"}
+)  # operators that a normalisation is folded into
+_OF_GEMM = WEIGHTED["Gemm"][0]
+_KEEPING_AXES = frozenset(  # operators whose output has as many axes as their first input
+    {"BatchNormalization", "Clip", "Dropout", "Elu", "HardSwish", "Identity", "LeakyRelu", "MatMul", "Relu"}
+    | {"Sigmoid", "Softmax", "Tanh"}
+)
 
 
 def folded(
@@ -46,12 +59,17 @@ def folded(
     return factor, beta + factor * (bias - mean)
 
 
-def fold_batch_norm(model: QuantizedModel) -> QuantizedModel:
-    """The same function with every foldable BatchNormalization in the weight and bias of its convolution.
+def fold_batch_norm(model: QuantizedModel, *, half: bool = False) -> QuantizedModel:
+    """The same function with every foldable BatchNormalization in the weight and bias of the layer before it.
 
-    Foldable is one in inference mode with constant float32 parameters, whose input is a Conv's only output, read
-    by nothing else, and whose Conv shares its weight with no other node. Codes stay as they are: the factor becomes
-    part of `QuantizedTensor.channel_scale`. The Conv's output takes the name of the normalised one.
+    Foldable is one in inference mode with constant float32 parameters, whose input is the only output of a layer (Conv,
+    ungrouped ConvTranspose, plain Gemm, or MatMul of matrices), read by nothing else, where the layer shares its weight
+    with no other node. Codes stay as they are: the factor becomes part of `QuantizedTensor.channel_scale`. The layer's
+    output takes the name of the normalised one; a MatMul becomes a Gemm, which has a bias.
+
+    Args:
+        model: Any; graphs without batch norm are returned as they are.
+        half: Round factors and biases to float16, for a network whose own parameters have been rounded.
 
     Source: Jacob et al. 2018, arXiv:1712.05877, eq. (14).
     """
@@ -60,7 +78,7 @@ def fold_batch_norm(model: QuantizedModel) -> QuantizedModel:
 
     graph = onnx.ModelProto()
     graph.CopyFrom(model.graph)
-    folding = _Folding(graph, dict(model.tensors))
+    folding = _Folding(graph, dict(model.tensors), half=half)
     nodes = folding.nodes_left()
     del graph.graph.node[:]
     graph.graph.node.extend(nodes)
@@ -74,8 +92,10 @@ def fold_batch_norm(model: QuantizedModel) -> QuantizedModel:
 class _Folding:
     """Folds what can be folded; changes the nodes of `graph` and `tensors`."""
 
-    def __init__(self, graph: onnx.ModelProto, tensors: dict[str, Tensor]) -> None:
+    def __init__(self, graph: onnx.ModelProto, tensors: dict[str, Tensor], *, half: bool) -> None:
         self.tensors = tensors
+        self._half = half
+        self._n_axes = {v.name: len(v.type.tensor_type.shape.dim) for v in graph.graph.input}
         self.index = GraphIndex.of_model(graph)
         self._taken = names_in(graph)
         self._hosts: dict[str, onnx.NodeProto] = {}  # a normalisation's output -> the Conv that makes it now
@@ -108,9 +128,12 @@ class _Folding:
         if not (is_standard(conv) and conv.op_type in _FOLDABLE):
             return False
 
+        if not self._gives_plain_channels(conv):
+            return False
+
         attributes = {attribute.name: attribute for attribute in norm.attribute}
         in_training = "training_mode" in attributes and attributes["training_mode"].i
-        constants = [*norm.input[1:], *conv.input[1:]]
+        constants = [*norm.input[1:], *filter(None, conv.input[1:])]
         weight = conv.input[_weight_of(conv).place]
         return (
             not in_training
@@ -120,6 +143,33 @@ class _Folding:
             and all(name in self.tensors and _is_float32(self.tensors, name) for name in constants)
             and _counts_outputs(self.tensors[weight], _channel_axis(conv, self.tensors[weight]))
         )
+
+    def _gives_plain_channels(self, layer: onnx.NodeProto) -> bool:
+        """Whether the second axis of the output counts the channels of the weight, and nothing else scales it."""
+        match layer.op_type:
+            case "ConvTranspose":
+                return attribute_of(layer, "group", 1) == 1
+            case "Gemm":
+                factors = [a.f for a in layer.attribute if a.name in ("alpha", "beta")]
+                return all(f == 1.0 for f in factors) and not attribute_of(layer, "transA", 0)
+            case "MatMul":
+                weight = self.tensors.get(layer.input[1])
+                return weight is not None and len(weight.shape) == 2 and self._is_matrix(layer.input[0])
+        return True
+
+    def _is_matrix(self, name: str) -> bool:
+        """Whether an activation is known to have two axes."""
+        while True:
+            node = self._hosts.get(name) or self.index.producer(name)
+            if node is None:
+                return self._n_axes.get(name) == 2
+            if not is_standard(node) or node.op_type not in _KEEPING_AXES:
+                return is_standard(node) and node.op_type in ("Gemm", "Flatten")
+            name = node.input[0]
+
+    def _rounded(self, parameter: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+        single = parameter.astype(np.float32)
+        return single.astype(np.float16).astype(np.float32) if self._half else single
 
     def _fold(self, norm: onnx.NodeProto, conv: onnx.NodeProto) -> None:
         found = _weight_of(conv)
@@ -131,8 +181,10 @@ class _Folding:
 
         weight = conv.input[found.place]
         axis = _channel_axis(conv, self.tensors[weight])
-        self.tensors[weight] = _scaled(self.tensors[weight], factor.astype(np.float32), axis)
-        self._give_bias(conv, found, bias.astype(np.float32), name=norm.input[2])
+        self.tensors[weight] = _scaled(self.tensors[weight], self._rounded(factor), axis)
+        if conv.op_type == "MatMul":
+            conv.op_type, found = "Gemm", _OF_GEMM
+        self._give_bias(conv, found, self._rounded(bias), name=norm.input[2])
 
     def _give_bias(
         self, conv: onnx.NodeProto, found: WeightInput, bias: npt.NDArray[np.float32], *, name: str
@@ -155,9 +207,8 @@ class _Folding:
 
 
 def _weight_of(conv: onnx.NodeProto) -> WeightInput:
-    """Where a foldable node takes its weight: in one place only."""
-    (found,) = weight_inputs(conv)
-    return found
+    """Where a foldable node takes its weight: layers have it in the first place of the table."""
+    return next(iter(weight_inputs(conv)))
 
 
 def _channel_axis(conv: onnx.NodeProto, weight: Tensor) -> int:

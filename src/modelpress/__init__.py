@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from modelpress.export.quantized import QuantizedModel, QuantizedTensor
     from modelpress.export.runtime import run_batched
     from modelpress.toolkit.api import bench, open_session, pack, verify, write_onnx
+    from modelpress.toolkit.compression.own_loop import compress
     from modelpress.toolkit.recipe import Recipe, load_recipe
 
     __version__: str
@@ -64,6 +65,7 @@ _HOME = {
     "TruncatedArtifact": "export.errors",
     "UnsupportedVersion": "export.errors",
     "bench": "toolkit.api",
+    "compress": "toolkit.compression.own_loop",
     "load_recipe": "toolkit.recipe",
     "open_artifact": "export.press.reading",
     "open_session": "toolkit.api",
@@ -92,6 +94,7 @@ __all__ = [
     "UnsupportedVersion",
     "__version__",
     "bench",
+    "compress",
     "load_recipe",
     "open_artifact",
     "open_session",

@@ -28,7 +28,7 @@ def test_layer_patterns_may_hold_dots_and_add_to_the_others(tmp_path, with_file)
     path = tmp_path / "recipe.yaml"
     path.write_text("quantize: {bits: 3}")
     recipe = load_recipe(path if with_file else None, {"quantize.layers.body_op.0*": 6})
-    assert recipe.quantize.layers == {"head_conv*": "float", "final_fc*": "float", "body_op.0*": 6}
+    assert recipe.quantize.layers == {"role:first": "float", "role:last": "float", "body_op.0*": 6}
 
 
 def test_shipped_recipes_are_valid():

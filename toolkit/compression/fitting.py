@@ -73,9 +73,13 @@ def _identity(state: NetworkState, work: Work, options: TrainingOptions, *, has_
     return _digest(state, teacher) + pruning + str(work.recipe.quantize.after)
 
 
+def _named(state: NetworkState) -> tuple[str, ...]:
+    return (state.architecture,) if state.model is None else (state.model.arch, state.model.shortcut)
+
+
 def _digest(state: NetworkState, teacher: nn.Module | None) -> str:
     """SHA-256 of everything a training starts from."""
-    digest = hashlib.sha256(repr((state.model.arch, state.model.shortcut, state.contract)).encode())
+    digest = hashlib.sha256(repr((*_named(state), state.contract)).encode())
     digest.update(repr(sorted(state.quantizers.items())).encode())
 
     grids = [(name + key, value) for name, grid in sorted(state.grids.items()) for key, value in grid.items()]

@@ -1,6 +1,8 @@
 """A network whose weights are masked and quantized on the way into its forward pass."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +17,7 @@ from modelpress.toolkit.compression.quantization.quantizers import (
     fake_quantize,
     min_max_grid,
 )
-from modelpress.toolkit.networks.layers import weight_layers
+from modelpress.toolkit.networks.layers import weights_in
 
 
 class CompressedNetwork(nn.Module):
@@ -25,7 +27,7 @@ class CompressedNetwork(nn.Module):
     may change.
 
     Args:
-        network: Any network of convolutions and linear layers.
+        network: Any network; its weights are those of `weights_in`.
         masks: Per layer, boolean, true = kept; a removed weight is exactly 0.0 in every forward pass and
             receives no gradient.
         quantizers: Per layer; layers without one stay in floating point.
@@ -47,14 +49,14 @@ class CompressedNetwork(nn.Module):
         self.network = network
         self.quantizers = dict(quantizers)
         self.quantized = True
-        self._layers = weight_layers(network)
+        self._layers = weights_in(network)
+        self._recurrent = any(isinstance(module, nn.RNNBase) for module in network.modules())
 
         self._masks, self._grids = nn.Module(), nn.ModuleDict()
         for name, mask in masks.items():
-            if mask.shape != self._layers[name].shape:
-                raise InputError(
-                    f"{name}: mask has shape {tuple(mask.shape)}, weight {tuple(self._layers[name].shape)}"
-                )
+            weight = self._layers[name].weight
+            if mask.shape != weight.shape:
+                raise InputError(f"{name}: mask has shape {tuple(mask.shape)}, weight {tuple(weight.shape)}")
             self._masks.register_buffer(_key(name), mask)
 
         # grids that follow from the weights have no state: the forward pass takes them anew
@@ -62,7 +64,7 @@ class CompressedNetwork(nn.Module):
             if not spec.follows_weights:
                 stored = None if grids is None else grids.get(name)
                 grid = self._grid_of_weights(name) if stored is None else self._unit_grid(name)
-                parameters = GridParameters(grid).to(self._layers[name].device)
+                parameters = GridParameters(grid).to(self._layers[name].weight.device)
                 if stored is not None:
                     parameters.load_state_dict(dict(stored))
                 self._grids[_key(name)] = parameters
@@ -89,8 +91,8 @@ class CompressedNetwork(nn.Module):
         return [parameter for parameter in self._grids.parameters() if parameter.requires_grad]
 
     def dense_weight(self, layer: str) -> Tensor:
-        """The parameter itself, which masks and grids do not touch."""
-        return self._layers[layer]
+        """The parameter itself, output channels first, which masks and grids do not touch."""
+        return self._layers[layer].weight
 
     def set_masks(self, masks: Mapping[str, Tensor]) -> None:
         """Replace the masks of layers that have one already."""
@@ -103,10 +105,16 @@ class CompressedNetwork(nn.Module):
             if _key(name) in self._grids:
                 self._kept_grid(name).take(self._grid_of_weights(name))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, *inputs: Any, **named: Any) -> Any:
         """As the network's own, with effective weights."""
-        weights = {f"{name}.weight": weight for name, weight in self.effective_weights().items()}
-        return functional_call(self.network, weights, (x,))
+        weights = {
+            self._layers[name].parameter: self._layers[name].as_stored(weight)
+            for name, weight in self.effective_weights().items()
+        }
+        if not self._recurrent:
+            return functional_call(self.network, weights, inputs, named)
+        with _recurrent_weights(self.network, weights):
+            return functional_call(self.network, weights, inputs, named)
 
     def effective_weights(self) -> dict[str, Tensor]:
         """What the forward pass computes with, for every masked or quantized layer."""
@@ -124,14 +132,14 @@ class CompressedNetwork(nn.Module):
 
     def masked(self, name: str) -> Tensor:
         """The dense floats of a layer with removed weights at 0.0."""
-        weight, mask = self._layers[name], self._mask_of(name)
+        weight, mask = self._layers[name].weight, self._mask_of(name)
         return weight if mask is None else torch.where(mask, weight, 0.0)
 
     @torch.no_grad()
     def settle(self) -> None:
         """Write the zeros of the masks into the network's own parameters."""
-        for name, weight in self._layers.items():
-            weight.copy_(self.masked(name))
+        for name in self.masks:
+            self._layers[name].weight.copy_(self.masked(name))
 
     def effective_weight(self, name: str) -> Tensor:
         """What the forward pass computes with in one layer."""
@@ -155,7 +163,7 @@ class CompressedNetwork(nn.Module):
     def _unit_grid(self, name: str) -> Grid:
         """A grid of the layer's shape, to be filled."""
         spec = self.quantizers[name]
-        ones = torch.ones(len(self._layers[name]) if spec.per_channel else ())
+        ones = torch.ones(len(self._layers[name].weight) if spec.per_channel else ())
         return Grid(spec, ones, None if spec.symmetric else -ones)
 
     def _mask_of(self, name: str) -> Tensor | None:
@@ -165,6 +173,25 @@ class CompressedNetwork(nn.Module):
         grid = self._grids[_key(name)]
         assert isinstance(grid, GridParameters)
         return grid
+
+
+@contextmanager
+def _recurrent_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> Iterator[None]:
+    """Let recurrent modules compute with these weights: they keep a list of their own beside their parameters."""
+    kept = []
+    for name, module in network.named_modules():
+        if isinstance(module, nn.RNNBase):
+            prefix = f"{name}." if name else ""
+            kept.append((module, module._flat_weights))
+            module._flat_weights = [
+                weights.get(prefix + own, getattr(module, own)) for own in module._flat_weights_names
+            ]
+
+    try:
+        yield
+    finally:
+        for module, own_weights in kept:
+            module._flat_weights = own_weights
 
 
 def _key(layer: str) -> str:

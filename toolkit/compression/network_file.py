@@ -25,7 +25,15 @@ def new_network(model: ModelOptions, *, seed: int, n_classes: int = 10) -> nn.Mo
 
 
 def save_network(path: Path, state: NetworkState) -> None:
-    """Write one safetensors file; its tensors are a plain state dict, everything else is metadata."""
+    """Write one safetensors file; its tensors are a plain state dict, everything else is metadata.
+
+    Raises:
+        InputError: The network is the user's own, which no recipe can make again.
+    """
+    if state.model is None:
+        raise InputError(
+            f"{path}: {state.architecture} is no network of a recipe; keep its state dict instead"
+        )
     state.compressed().settle()
 
     contract = state.contract

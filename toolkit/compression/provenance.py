@@ -10,7 +10,7 @@ def provenance(state: NetworkState) -> dict[str, str]:
     """What the model is, what was done to it, and what input it expects; structured values are JSON."""
     facts: dict[str, object] = {
         "modelpress.version": version("modelpress"),
-        "modelpress.arch": f"{state.model.arch}, shortcut {state.model.shortcut}",
+        "modelpress.arch": state.architecture,
         **_compression(state),
     }
     if state.contract is not None:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from modelpress.export.errors import InputError
+from modelpress.toolkit.compression.choosing import layers_chosen
 from modelpress.toolkit.compression.network_file import load_network, new_network
 from modelpress.toolkit.compression.pruning.granularity import choose_masks
 from modelpress.toolkit.compression.pruning.removal import prunable_layers
@@ -13,7 +14,7 @@ from modelpress.toolkit.compression.teacher import teacher_for
 from modelpress.toolkit.compression.work import TrainingSection, Work
 from modelpress.toolkit.data.image_set import ImageSet
 from modelpress.toolkit.data.registry import load_image_set
-from modelpress.toolkit.networks.layers import matching, n_classes_of, weight_layers
+from modelpress.toolkit.networks.layers import n_classes_of
 from modelpress.toolkit.progress import Progress
 from modelpress.toolkit.recipe import DataOptions, Recipe
 from modelpress.toolkit.training.device import Device, device_of
@@ -136,9 +137,8 @@ def check_recipe_fits(state: NetworkState, recipe: Recipe, device: Device) -> No
     Raises:
         InputError: A name pattern matches no layer, a layer does not fit the granularity, or the teacher is not usable.
     """
-    layers = weight_layers(state.network)
     for pattern in (*recipe.prune.exclude, *recipe.quantize.layers):
-        matching(layers, pattern)
+        layers_chosen(state, pattern)
 
     # tried out and thrown away: each tells what does not fit far better than the pass hours later
     if recipe.prune.sparsity and not recipe.prune.by_penalty:

@@ -10,6 +10,7 @@ from modelpress.export.shown import Facts, Shown
 from modelpress.toolkit.compression.network import CompressedNetwork
 from modelpress.toolkit.compression.quantization.quantizers import QuantizerSpec
 from modelpress.toolkit.data.image_set import ImageSet
+from modelpress.toolkit.networks.inputs import Inputs, image_inputs
 from modelpress.toolkit.recipe import ModelOptions, NormalisationOptions
 
 
@@ -58,34 +59,43 @@ class NetworkState(Shown):
 
     Attributes:
         network: Dense parameters; removed weights are exactly 0.0.
-        model: Its architecture.
+        model: Its architecture; None for a network of the user's own.
         masks: Per pruned layer, true = kept.
         quantizers: Per quantized layer.
         grids: Per layer, the state of grids that do not follow from the weights.
         contract: What it was trained on; None for files from elsewhere.
         history: What each pass did, for the manifest.
         notes: What was done to a checkpoint from elsewhere when it was read, to be told once.
+        inputs: One call of it; its graph is drawn by that.
     """
 
     network: nn.Module
-    model: ModelOptions
+    model: ModelOptions | None
     masks: dict[str, Tensor] = field(default_factory=dict)
     quantizers: dict[str, QuantizerSpec] = field(default_factory=dict)
     grids: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     contract: InputContract | None = None
     history: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    inputs: Inputs = field(default_factory=image_inputs)
 
     def summary(self) -> Facts:
         """What there is to say in a few lines."""
         widths = Counter(spec.bits for spec in self.quantizers.values())
         return {
-            "network": f"{self.model.arch}, shortcut {self.model.shortcut}",
+            "network": self.architecture,
             "trained on": (self.contract and self.contract.dataset) or "unknown",
             "pruned": f"{len(self.masks)} layers",
             "quantized": ", ".join(f"{n} in {bits} bits" for bits, n in sorted(widths.items())) or "none",
             "passes": ", ".join(self.history) or "none",
         }
+
+    @property
+    def architecture(self) -> str:
+        """What the network is called."""
+        if self.model is None:
+            return type(self.network).__name__
+        return f"{self.model.arch}, shortcut {self.model.shortcut}"
 
     def compressed(self) -> CompressedNetwork:
         """The network with masks and quantizers in its forward pass."""

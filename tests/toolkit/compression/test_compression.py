@@ -9,6 +9,7 @@ from modelpress.export.errors import InputError, ModelError
 from modelpress.export.onnx_flavours import emit
 from modelpress.export.quantized import QuantizedTensor
 from modelpress.export.runtime import open_session, run_batched
+from modelpress.toolkit.compression.choosing import layers_chosen, layers_left
 from modelpress.toolkit.compression.freeze import freeze
 from modelpress.toolkit.compression.network import CompressedNetwork
 from modelpress.toolkit.compression.pruning.magnitude import prune_global, prune_per_layer
@@ -19,8 +20,11 @@ from modelpress.toolkit.compression.quantization.quantizers import (
     min_max_grid,
     values_of,
 )
-from modelpress.toolkit.networks.layers import matching, weight_layers, without
+from modelpress.toolkit.compression.state import NetworkState
+from modelpress.toolkit.networks.inputs import image_inputs
+from modelpress.toolkit.networks.layers import matching, weight_layers
 from modelpress.toolkit.networks.resnet_cifar import ResNetCifar
+from modelpress.toolkit.recipe import ModelOptions
 
 specs = st.builds(QuantizerSpec, st.integers(2, 8), st.booleans(), st.booleans())
 
@@ -72,10 +76,14 @@ def test_patterns_choose_layers_and_must_match():
     layers = weight_layers(ResNetCifar())
     assert len(layers) == 22
     assert sum(w.numel() for w in layers.values()) == 270_896
-    prunable = without(layers, ["*id_mapping*"])
+    state = NetworkState(ResNetCifar(), ModelOptions())
+    prunable = layers_left(state, layers, ["role:shortcut"])
+    assert list(prunable) == list(layers_left(state, layers, ["*id_mapping*"]))
     assert sum(w.numel() for w in prunable.values()) == 268_336
     with pytest.raises(InputError, match="pattern 'typo\\*' matches no layer"):
         matching(layers, "typo*")
+    with pytest.raises(InputError, match="role:middle: there is no such part; expected role:first"):
+        layers_chosen(state, "role:middle")
 
 
 @given(specs, st.integers(0, 50))
@@ -156,7 +164,7 @@ def test_frozen_network_computes_what_torch_does(shortcut, spec):
     )
     images = torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     expected = compressed(images).detach().numpy()
-    model = freeze(compressed, input_shape=(3, 32, 32), n_classes=10, metadata={})
+    model = freeze(compressed, image_inputs(), metadata={})
     found = run_batched(open_session(emit(model, flavour="float").SerializeToString()), images.numpy())
     np.testing.assert_allclose(found, expected, atol=2e-4 * np.abs(expected).max())
     for name, mask in masks.items():
@@ -171,7 +179,7 @@ def test_codes_stay_what_training_used():
     trained = codes_of(
         weight_layers(network)["body_op.0.conv1.0.conv"], compressed.grid("body_op.0.conv1.0.conv")
     )
-    model = freeze(compressed, input_shape=(3, 32, 32), n_classes=10, metadata={})
+    model = freeze(compressed, image_inputs(), metadata={})
     frozen = model.tensors["body_op.0.conv1.0.conv.weight"]
     np.testing.assert_array_equal(frozen.codes, trained.detach().numpy())
 
@@ -185,15 +193,18 @@ class Odd(nn.Module):
         return self.layer(self.conv(x))
 
 
-@pytest.mark.parametrize(
-    "layer", [nn.Sigmoid(), nn.Conv2d(4, 4, 3, groups=2), nn.Conv2d(4, 4, 3, padding=(1, 0))]
-)
-def test_layers_that_cannot_be_exported_are_named(layer):
-    with pytest.raises(ModelError, match="layer: "):
+class Undecided(nn.Module):
+    """Not even torch knows what it is called with."""
+
+    def forward(self, x):
+        raise RuntimeError("no weather for this")
+
+
+def test_a_network_that_cannot_be_called_is_told_with_the_reason():
+    with pytest.raises(ModelError, match=r"example input of shape \(2, 3, 8, 8\): RuntimeError: no weather"):
         freeze(
-            CompressedNetwork(Odd(layer).eval(), masks={}, quantizers={}),
-            input_shape=(3, 8, 8),
-            n_classes=4,
+            CompressedNetwork(Odd(Undecided()), masks={}, quantizers={}),
+            image_inputs(height=8, width=8),
             metadata={},
         )
 
@@ -202,12 +213,7 @@ def test_weights_that_are_not_finite_are_named():
     network = trained_like()
     weight_layers(network)["final_fc.linear"].data[0, 0] = torch.nan
     with pytest.raises(ModelError, match="final_fc.linear"):
-        freeze(
-            CompressedNetwork(network, masks={}, quantizers={}),
-            input_shape=(3, 32, 32),
-            n_classes=10,
-            metadata={},
-        )
+        freeze(CompressedNetwork(network, masks={}, quantizers={}), image_inputs(), metadata={})
 
 
 def test_per_channel_grids_have_one_scale_per_output():

@@ -27,6 +27,7 @@ from modelpress.toolkit.compression.quantization.quantizers import (
     values_of,
 )
 from modelpress.toolkit.compression.state import NetworkState
+from modelpress.toolkit.networks.inputs import image_inputs
 from modelpress.toolkit.networks.layers import weight_layers
 from modelpress.toolkit.networks.resnet_cifar import ResNetCifar
 from modelpress.toolkit.recipe import ModelOptions
@@ -322,7 +323,7 @@ KEPT_GRIDS = [
 @pytest.mark.parametrize("spec", [*KEPT_GRIDS, QuantizerSpec(4, zero_point="integer")], ids=str)
 def test_a_frozen_network_holds_the_weights_of_the_forward_pass(tmp_path, spec, masked):
     compressed = trained_like(Small(), masked=masked, spec=spec)
-    model = freeze(compressed, input_shape=(3, 8, 8), n_classes=4, metadata={})
+    model = freeze(compressed, image_inputs(height=8, width=8), metadata={})
     write_artifact(tmp_path / "small.press", model)
     read = read_artifact(tmp_path / "small.press").quantized()
     for name, weight in compressed.effective_weights().items():

@@ -25,9 +25,9 @@ def finetune(state: NetworkState, work: Work) -> NetworkState:
     if work.recipe.finetune.epochs == 0:
         return state  # a recipe with a schedule has epochs for it
 
-    started = _with_room_for_masks(state, prune) if prune.scheduled else state
+    started = with_room_for_masks(state, prune) if prune.scheduled else state
     network = started.compressed()
-    trained = fit(started, network, work, "finetune", rules=_rules(started, network, work.recipe))
+    trained = fit(started, network, work, "finetune", rules=rules_of(started, network, work.recipe))
     if not prune.scheduled:
         return trained
 
@@ -37,7 +37,7 @@ def finetune(state: NetworkState, work: Work) -> NetworkState:
     return pruned
 
 
-def _with_room_for_masks(state: NetworkState, options: PruneOptions) -> NetworkState:
+def with_room_for_masks(state: NetworkState, options: PruneOptions) -> NetworkState:
     """A mask for every layer that a schedule will prune; what was removed before stays removed."""
     open_masks = {
         name: torch.ones_like(weight, dtype=torch.bool)
@@ -46,7 +46,7 @@ def _with_room_for_masks(state: NetworkState, options: PruneOptions) -> NetworkS
     return replace(state, masks={**open_masks, **state.masks})
 
 
-def _rules(state: NetworkState, network: CompressedNetwork, recipe: Recipe) -> list[TrainingRule]:
+def rules_of(state: NetworkState, network: CompressedNetwork, recipe: Recipe) -> list[TrainingRule]:
     """What acts between the steps: pruning first, so that new grids are taken from what is left."""
     rules: list[TrainingRule] = []
     if recipe.prune.scheduled:

@@ -2,10 +2,11 @@
 
 from dataclasses import replace
 
+from modelpress.toolkit.compression.choosing import layers_chosen
 from modelpress.toolkit.compression.quantization.quantizers import QuantizerSpec
 from modelpress.toolkit.compression.state import NetworkState
 from modelpress.toolkit.compression.work import Work
-from modelpress.toolkit.networks.layers import matching, weight_layers
+from modelpress.toolkit.networks.layers import weight_layers
 from modelpress.toolkit.recipe import QuantizeOptions
 
 
@@ -37,7 +38,7 @@ def with_quantizers(state: NetworkState, options: QuantizeOptions) -> NetworkSta
     """
     bits: dict[str, int | str] = dict.fromkeys(weight_layers(state.network), options.bits)
     for pattern, width in options.layers.items():
-        bits.update(dict.fromkeys(matching(bits, pattern), width))
+        bits.update(dict.fromkeys(layers_chosen(state, pattern), width))
 
     quantizers = {name: _spec(int(width), options) for name, width in bits.items() if width != "float"}
     quantized = replace(state, quantizers=quantizers, grids={}, history={**state.history, "quantize": bits})

@@ -7,8 +7,9 @@ from torch import Tensor
 
 from modelpress.benchmarks.measures.sparsity import sparsity_of
 from modelpress.export.errors import InputError
+from modelpress.toolkit.compression.choosing import layers_left
 from modelpress.toolkit.compression.state import NetworkState
-from modelpress.toolkit.networks.layers import weight_layers, without
+from modelpress.toolkit.networks.layers import weight_layers
 from modelpress.toolkit.recipe import PruneOptions
 
 
@@ -28,7 +29,7 @@ def prunable_layers(state: NetworkState, options: PruneOptions) -> dict[str, Ten
     Raises:
         InputError: No layer is left.
     """
-    prunable = without(weight_layers(state.network), options.exclude)
+    prunable = layers_left(state, weight_layers(state.network), options.exclude)
     if options.granularity == "channel":
         prunable.pop(list(weight_layers(state.network))[-1], None)
     if not prunable:

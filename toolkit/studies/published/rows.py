@@ -19,6 +19,7 @@ Kind = Literal["post-training", "reference", "improved"]
 Changes = dict[str, dict[str, Any]]
 
 _ALL_IMAGES = {"validation": 0.0}
+_PRUNABLE = {"exclude": ["*id_mapping*"]}
 _DENSE = {"sparsity": 0.0}
 _FLOAT = {"layers": {"*": "float"}}
 _ENDS_IN_FLOAT = {"layers": {"head_conv*": "float", "final_fc*": "float"}}
@@ -80,7 +81,7 @@ class Row:
 def _post_training(prune: dict[str, Any], quantize: dict[str, Any]) -> Changes:
     return {
         "data": _ALL_IMAGES,
-        "prune": prune,
+        "prune": {**_PRUNABLE, **prune},
         "quantize": quantize,
         "finetune": {**_PUBLISHED_TRAINING, **_NO_TRAINING},
         "pack": {"float16_parameters": False},
@@ -92,7 +93,12 @@ def _trained(prune: dict[str, Any], quantize: dict[str, Any]) -> Changes:
 
 
 def _improved(prune: dict[str, Any], quantize: dict[str, Any]) -> Changes:
-    return {"data": _OWN_IMAGES, "prune": prune, "quantize": quantize, "finetune": _OWN_TRAINING}
+    return {
+        "data": _OWN_IMAGES,
+        "prune": {**_PRUNABLE, **prune},
+        "quantize": quantize,
+        "finetune": _OWN_TRAINING,
+    }
 
 
 def _by_layer(share: float) -> dict[str, Any]:

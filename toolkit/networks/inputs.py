@@ -1,0 +1,85 @@
+"""What a network is called with."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from modelpress.export.errors import ModelError
+from modelpress.export.graphs.building import INPUT
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a network is called with.
+
+    Attributes:
+        arguments: By position.
+        named: By keyword.
+    """
+
+    arguments: tuple[Any, ...]
+    named: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, example: Any) -> "Inputs":
+        """From a tensor, a tuple of positional or a dict of named inputs.
+
+        Raises:
+            ModelError: It is none of these, or holds no tensor.
+        """
+        if isinstance(example, Tensor):
+            inputs = cls((example,))
+        elif isinstance(example, Mapping):
+            inputs = cls((), dict(example))
+        elif isinstance(example, Sequence) and not isinstance(example, str):
+            inputs = cls(tuple(example))
+        else:
+            raise ModelError(
+                f"the example input is a {type(example).__name__}; expected a tensor, a tuple or a dict of tensors"
+            )
+        if not inputs.tensors():
+            raise ModelError(
+                "the example input holds no tensor: the graph is drawn by calling the network with it"
+            )
+        return inputs
+
+    def tensors(self) -> list[Tensor]:
+        """All tensors, positional ones first."""
+        return [value for value in (*self.arguments, *self.named.values()) if isinstance(value, Tensor)]
+
+    def names(self) -> list[str]:
+        """What they are called in the graph."""
+        named = [key for key, value in self.named.items() if isinstance(value, Tensor)]
+        n_positional = len(self.tensors()) - len(named)
+        if n_positional == 1 and not named:
+            return [INPUT if _is_image(self.tensors()[0]) else "input"]
+        return [f"input{k}" if n_positional > 1 else "input" for k in range(n_positional)] + named
+
+    def call(self, network: nn.Module) -> Any:
+        """The network's output."""
+        return network(*self.arguments, **self.named)
+
+    def signature(self) -> tuple[object, ...]:
+        """What of the inputs shapes the graph."""
+        values = (*self.arguments, *self.named.items())
+        return tuple((tuple(v.shape), v.dtype) if isinstance(v, Tensor) else repr(v) for v in values)
+
+    def on(self, device: torch.device | str) -> "Inputs":
+        """The same on a device."""
+
+        def moved(value: Any) -> Any:
+            return value.detach().to(device) if isinstance(value, Tensor) else value
+
+        return Inputs(tuple(map(moved, self.arguments)), {k: moved(v) for k, v in self.named.items()})
+
+
+def image_inputs(channels: int = 3, height: int = 32, width: int = 32) -> Inputs:
+    """Two images, as the data sets here have them."""
+    return Inputs((torch.zeros(2, channels, height, width),))
+
+
+def _is_image(tensor: Tensor) -> bool:
+    return tensor.ndim == 4 and tensor.is_floating_point()
