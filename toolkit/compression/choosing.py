@@ -10,7 +10,7 @@ from modelpress.export.graphs.roles import ROLES, Role, roles_of_weights
 from modelpress.toolkit.compression.drawing import draw
 from modelpress.toolkit.compression.state import NetworkState
 from modelpress.toolkit.networks.inputs import Inputs
-from modelpress.toolkit.networks.layers import matching, weights_in
+from modelpress.toolkit.networks.layers import layers_with_weights, matching
 from modelpress.toolkit.recipe_sections import ROLE
 
 V = TypeVar("V")
@@ -25,7 +25,7 @@ def layers_in_role(network: nn.Module, inputs: Inputs) -> dict[Role, list[str]]:
     drawing = draw(network, inputs)
     name_at = {
         drawing.places[layer.parameter]: name
-        for name, layer in weights_in(network).items()
+        for name, layer in layers_with_weights(network).items()
         if layer.parameter in drawing.places
     }
     found = roles_of_weights(drawing.graph.graph, name_at)
@@ -43,7 +43,7 @@ def layers_chosen(state: NetworkState, pattern: str, among: Iterable[str] | None
     Raises:
         InputError: A name pattern fits no layer, or there is no such role.
     """
-    names = list(weights_in(state.network)) if among is None else list(among)
+    names = list(layers_with_weights(state.network)) if among is None else list(among)
     if not pattern.startswith(ROLE):
         return matching(names, pattern)
 

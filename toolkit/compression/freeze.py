@@ -23,7 +23,7 @@ from modelpress.toolkit.compression.network import CompressedNetwork
 from modelpress.toolkit.compression.provenance import provenance
 from modelpress.toolkit.compression.state import NetworkState
 from modelpress.toolkit.networks.inputs import Inputs
-from modelpress.toolkit.networks.layers import WeightLayer, weights_in
+from modelpress.toolkit.networks.layers import WeightLayer, layers_with_weights
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -62,7 +62,7 @@ def freeze(
         ModelError: The network cannot be exported, a weight is not finite, or codes do not give the weights of the
             forward pass.
     """
-    layers = weights_in(network.network).values()
+    layers = layers_with_weights(network.network).values()
     drawing = draw(network.network, inputs)
     tensors = _tensors(network, drawing, {layer.parameter: layer for layer in layers})
     return _finished(drawing.graph, tensors, metadata, half_parameters=half_parameters)

@@ -17,7 +17,7 @@ from modelpress.toolkit.compression.quantization.quantizers import (
     fake_quantize,
     min_max_grid,
 )
-from modelpress.toolkit.networks.layers import weights_in
+from modelpress.toolkit.networks.layers import layers_with_weights
 
 
 class CompressedNetwork(nn.Module):
@@ -27,7 +27,7 @@ class CompressedNetwork(nn.Module):
     may change.
 
     Args:
-        network: Any network; its weights are those of `weights_in`.
+        network: Any network; its weights are those of `layers_with_weights`.
         masks: Per layer, boolean, true = kept; a removed weight is exactly 0.0 in every forward pass and
             receives no gradient.
         quantizers: Per layer; layers without one stay in floating point.
@@ -49,7 +49,7 @@ class CompressedNetwork(nn.Module):
         self.network = network
         self.quantizers = dict(quantizers)
         self.quantized = True
-        self._layers = weights_in(network)
+        self._layers = layers_with_weights(network)
         self._recurrent = any(isinstance(module, nn.RNNBase) for module in network.modules())
 
         self._masks, self._grids = nn.Module(), nn.ModuleDict()

@@ -38,7 +38,7 @@ from modelpress.toolkit.compression.pruning.removal import prunable_layers, with
 from modelpress.toolkit.compression.report import CompressionReport, report_of
 from modelpress.toolkit.compression.state import NetworkState
 from modelpress.toolkit.networks.inputs import Inputs
-from modelpress.toolkit.networks.layers import weights_in
+from modelpress.toolkit.networks.layers import layers_with_weights
 from modelpress.toolkit.recipe import Recipe, load_recipe
 from modelpress.toolkit.training.rules import Moment, TrainingRule
 
@@ -77,7 +77,7 @@ def compress(
     inputs = Inputs.of(example_input)
     state = NetworkState(model, None, inputs=inputs)
     drawing = draw(model, inputs)
-    if not any(layer.parameter in drawing.places for layer in weights_in(model).values()):
+    if not any(layer.parameter in drawing.places for layer in layers_with_weights(model).values()):
         raise InputError("the network has no weight that can be pruned or quantized in its graph")
 
     if chosen.prune.sparsity and not chosen.prune.by_penalty and not chosen.prune.scheduled:

@@ -10,7 +10,7 @@ from modelpress.toolkit.compression.drawing import draw
 from modelpress.toolkit.compression.network import CompressedNetwork
 from modelpress.toolkit.compression.pruning.removal import prunable_layers
 from modelpress.toolkit.compression.state import NetworkState
-from modelpress.toolkit.networks.layers import parametrized_weights, weights_in
+from modelpress.toolkit.networks.layers import layers_with_weights, parametrized_weights
 from modelpress.toolkit.recipe import Recipe
 
 
@@ -79,7 +79,7 @@ def report_of(
     prunable = set(prunable_layers(state, recipe.prune)) if recipe.prune.sparsity else set()
     part = {name: role for role, names in roles.items() for name in names}
     plans = []
-    for name, layer in weights_in(state.network).items():
+    for name, layer in layers_with_weights(state.network).items():
         in_graph = layer.parameter in drawing.places
         bits = network.quantizers[name].bits if name in network.quantizers else None
         reasons = []

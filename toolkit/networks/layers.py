@@ -39,7 +39,7 @@ class WeightLayer:
         return weight.movedim(0, self.axis) if self.axis else weight
 
 
-def weights_in(model: nn.Module) -> dict[str, WeightLayer]:
+def layers_with_weights(model: nn.Module) -> dict[str, WeightLayer]:
     """Every weight that can be pruned and quantized, by name, in network order; a tied weight once.
 
     These are the weights of convolutions of one to three axes, plain and transposed, of linear layers and embeddings,
@@ -86,7 +86,7 @@ def parametrized_weights(model: nn.Module) -> dict[str, nn.Module]:
 
 def weight_layers(model: nn.Module) -> dict[str, Tensor]:
     """Weights by layer name, output channels first, in network order."""
-    return {name: layer.weight for name, layer in weights_in(model).items()}
+    return {name: layer.weight for name, layer in layers_with_weights(model).items()}
 
 
 def n_classes_of(model: nn.Module) -> int:

@@ -12,7 +12,7 @@ from modelpress.export.press.reading import read_artifact
 from modelpress.export.quantized import QuantizedTensor
 from modelpress.export.runtime import open_session
 from modelpress.toolkit.compression.own_loop import compress
-from modelpress.toolkit.networks.layers import weights_in
+from modelpress.toolkit.networks.layers import layers_with_weights
 from tests.helpers.networks import NETWORKS, mlp, shaken, small_cnn
 
 HALF = {"prune": {"sparsity": 0.5, "exclude": ()}, "quantize": {"bits": 4, "layers": {}}}
@@ -48,7 +48,7 @@ def test_every_weight_of_any_network_carries_its_codes(tmp_path, name, recipe):
     (found,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
     assert np.ptp(found, axis=0).max() > 0.01 * np.ptp(found)
     assert network.training
-    pruned = {layer.weight.data_ptr() for layer in weights_in(network).values()}
+    pruned = {layer.weight.data_ptr() for layer in layers_with_weights(network).values()}
     for key, value in network.state_dict().items():
         assert value.data_ptr() in pruned or torch.equal(value, before[key])
 
@@ -131,7 +131,7 @@ def test_a_penalty_acts_in_a_loop_of_ones_own(tmp_path):
     squeezed = compress(network, x, recipe)
     train(squeezed, x, (x[:, 0] > 0).long(), steps=20, rules=squeezed.rules(steps_per_epoch=5))
     squeezed.export(tmp_path / "m.press")
-    weights = [w.weight for w in weights_in(network).values()]
+    weights = [w.weight for w in layers_with_weights(network).values()]
     assert sum(int((w == 0).sum()) for w in weights) >= 0.4 * sum(w.numel() for w in weights)
 
 
