@@ -33,6 +33,17 @@ def test_the_stages_run_one_after_the_other(monkeypatch, tmp_path):
     assert {"dense.onnx", "model.press", "report.html", "handoff.zip"} <= {p.name for p in tmp_path.iterdir()}
 
 
+def test_the_loop_of_ones_own_runs(monkeypatch, tmp_path, capsys):
+    pytest.importorskip("torch")
+    code = block_after("**Your own network, your own loop.**", "python")
+    assert len([line for line in code.splitlines() if line.strip()]) <= 25
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "README.md", "exec"), {})
+    shown = capsys.readouterr().out
+    assert "pruned step by step (60% of all), 4 bits" in shown
+    assert f"size_bytes={(tmp_path / 'own.press').stat().st_size}" in shown
+
+
 def test_the_public_names_it_shows_exist():
     import modelpress as package
 
