@@ -2,7 +2,7 @@
 
 import re
 from math import isclose
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -66,11 +66,18 @@ class NormalisationOptions(Options):
         return self
 
 
+_ARCHITECTURES = rf"^({'|'.join(get_args(NetworkName))}|(torchvision|timm)/[\w.]+)$"
+
+
 class ModelOptions(Options):
     """Which network."""
 
-    arch: NetworkName = "resnet20"
-    """Depth."""
+    arch: Annotated[str, Field(pattern=_ARCHITECTURES)] = "resnet20"
+    """resnet20, resnet32, resnet44 or resnet56; torchvision/NAME, or timm/NAME where timm is installed."""
+    factory: str | None = None
+    """A function of yours that makes the network, in place of arch: package.module:function, or file.py:function."""
+    arguments: dict[str, Any] = {}
+    """Keyword arguments of the factory, or of a library's network."""
     shortcut: Shortcut = "B"
     """Shortcut where the shape changes: A pads with zeros, B projects."""
     checkpoint: str | None = None
@@ -85,18 +92,25 @@ class ModelOptions(Options):
     """{mean, std} that a checkpoint from elsewhere was trained with; else the data set's."""
     teacher: str | None = None
     """Trained weights of the network to distil from; without them the one before pruning."""
-    teacher_arch: NetworkName | None = None
-    """Depth of a teacher from elsewhere; else as arch."""
+    teacher_arch: Annotated[str, Field(pattern=_ARCHITECTURES)] | None = None
+    """Architecture of a teacher from elsewhere; else as arch."""
     teacher_shortcut: Shortcut | None = None
     """Shortcut of a teacher from elsewhere; else as shortcut."""
     teacher_normalisation: NormalisationOptions | None = None
     """{mean, std} that a teacher from elsewhere was trained with; else the data set's."""
 
     @property
+    def is_ours(self) -> bool:
+        """Whether the network is one that this toolkit brings."""
+        return self.factory is None and self.arch in get_args(NetworkName)
+
+    @property
     def of_teacher(self) -> "ModelOptions":
         """The teacher as a network of its own."""
         return ModelOptions(
             arch=self.teacher_arch or self.arch,
+            factory=None if self.teacher_arch else self.factory,
+            arguments={} if self.teacher_arch else self.arguments,
             shortcut=self.teacher_shortcut or self.shortcut,
             checkpoint=self.teacher,
             map_names=self.map_names,

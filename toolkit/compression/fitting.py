@@ -74,7 +74,8 @@ def _identity(state: NetworkState, work: Work, options: TrainingOptions, *, has_
 
 
 def _named(state: NetworkState) -> tuple[str, ...]:
-    return (state.architecture,) if state.model is None else (state.model.arch, state.model.shortcut)
+    ours = state.model is not None and state.model.is_ours
+    return (state.model.arch, state.model.shortcut) if state.model and ours else (state.architecture,)
 
 
 def _digest(state: NetworkState, teacher: nn.Module | None) -> str:

@@ -12,16 +12,29 @@ from modelpress.toolkit.compression.foreign_network import classes_in, fill_from
 from modelpress.toolkit.compression.network import CompressedNetwork
 from modelpress.toolkit.compression.quantization.quantizers import QuantizerSpec
 from modelpress.toolkit.compression.state import InputContract, NetworkState
-from modelpress.toolkit.networks.layers import weight_layers
-from modelpress.toolkit.networks.resnet_cifar import WIDTHS, ResNetCifar
+from modelpress.toolkit.networks.layers import n_classes_of, weight_layers
+from modelpress.toolkit.networks.making import make_network
+from modelpress.toolkit.networks.resnet_cifar import WIDTHS
 from modelpress.toolkit.recipe import ModelOptions
 from modelpress.toolkit.training.checkpoint import load_checkpoint, load_into, save_state
 
+_MOST_CLASSES = 1_000_000  # a file that says more is damaged
+
 
 def new_network(model: ModelOptions, *, seed: int, n_classes: int = 10) -> nn.Module:
-    """A freshly initialised network; the same seed gives the same weights on every device."""
-    torch.manual_seed(seed)
-    return ResNetCifar(model.arch, shortcut=model.shortcut, n_classes=n_classes)
+    """A freshly initialised network; the same seed gives the same weights on every device.
+
+    Raises:
+        InputError: There is no such network, or the user's function fails.
+    """
+    return make_network(
+        model.arch,
+        factory=model.factory,
+        arguments=model.arguments,
+        shortcut=model.shortcut,
+        seed=seed,
+        n_classes=n_classes,
+    )
 
 
 def save_network(path: Path, state: NetworkState) -> None:
@@ -41,7 +54,7 @@ def save_network(path: Path, state: NetworkState) -> None:
         path,
         state.network.state_dict(),
         {
-            "model": {"arch": state.model.arch, "shortcut": state.model.shortcut},
+            "model": _named(state.model, n_classes_of(state.network)),
             "masked": sorted(state.masks),
             "quantizers": {name: vars(spec) for name, spec in state.quantizers.items()},
             "grids": {
@@ -63,15 +76,17 @@ def load_network(path: Path, model: ModelOptions) -> NetworkState:
     checkpoint = load_checkpoint(path, key=model.checkpoint_key)
     tensors = checkpoint.tensors
     if not checkpoint.metadata:
-        n_classes = classes_in(tensors, n_features=WIDTHS[-1])
+        n_classes = _foreign_classes(tensors, model)
         return fill_from_elsewhere(new_network(model, seed=0, n_classes=n_classes), checkpoint, path, model)
 
     try:
         facts = _Facts.of(checkpoint.metadata, model)
+    except InputError as error:
+        raise InputError(f"checkpoint {path}: {error}") from error
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"checkpoint {path}: its metadata are damaged: {error!r}") from error
 
-    network = new_network(facts.model, seed=0, n_classes=_n_classes(tensors))
+    network = new_network(facts.model, seed=0, n_classes=_n_classes(tensors, checkpoint.metadata))
     load_into(network, tensors, path)
 
     layers = weight_layers(network)
@@ -115,7 +130,7 @@ class _Facts:
     def of(cls, metadata: dict[str, Any], model: ModelOptions) -> "_Facts":
         """Raises KeyError, TypeError, ValueError or AttributeError where something is not as written."""
         if "model" in metadata:
-            model = ModelOptions(arch=metadata["model"]["arch"], shortcut=metadata["model"]["shortcut"])
+            model = _model_of(metadata["model"], model)
 
         contract = metadata.get("contract")
         return cls(
@@ -131,8 +146,50 @@ class _Facts:
         )
 
 
-def _n_classes(tensors: dict[str, Tensor]) -> int:
-    """Outputs of the classifier in a checkpoint; the usual ten where it has none, so that its absence is reported."""
+def _named(model: ModelOptions, n_classes: int) -> dict[str, Any]:
+    """What a network file says of its architecture."""
+    facts: dict[str, Any] = {"arch": model.arch, "shortcut": model.shortcut}
+    if not model.is_ours:  # the tensors of ours tell
+        facts["classes"] = n_classes
+    if model.factory is not None:
+        facts["factory"] = model.factory
+    if model.arguments:
+        facts["arguments"] = model.arguments
+    return facts
+
+
+def _model_of(facts: dict[str, Any], asked_for: ModelOptions) -> ModelOptions:
+    """The architecture that a network file names; a function is called only if the recipe names it too.
+
+    Raises:
+        InputError: The recipe does not name the function.
+    """
+    factory = facts.get("factory")
+    if factory is not None and factory != asked_for.factory:
+        raise InputError(
+            f"its network is made by {factory!r}, and code is run only where you name it: "
+            f"--set model.factory={factory}, or in the recipe"
+        )
+    return ModelOptions(
+        arch=facts["arch"],
+        shortcut=facts["shortcut"],
+        factory=factory,
+        arguments=facts.get("arguments", {}),
+    )
+
+
+def _foreign_classes(tensors: dict[str, Tensor], model: ModelOptions) -> int:
+    """Outputs of the classifier of a checkpoint from elsewhere: the rows of its last matrix, but for our networks."""
+    if model.is_ours:
+        return classes_in(tensors, n_features=WIDTHS[-1])
+    return next((len(t) for t in reversed(tensors.values()) if t.ndim == 2), 10)
+
+
+def _n_classes(tensors: dict[str, Tensor], metadata: dict[str, Any]) -> int:
+    """Outputs of the classifier in a network file; the usual ten where it has none, so that its absence is reported."""
+    told = metadata.get("model", {}).get("classes")
+    if isinstance(told, int) and 0 < told < _MOST_CLASSES:
+        return told
     bias = tensors.get("final_fc.linear.bias")
     return len(bias) if bias is not None and bias.ndim == 1 and len(bias) else 10
 

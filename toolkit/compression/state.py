@@ -95,7 +95,9 @@ class NetworkState(Shown):
         """What the network is called."""
         if self.model is None:
             return type(self.network).__name__
-        return f"{self.model.arch}, shortcut {self.model.shortcut}"
+        if self.model.factory is not None:
+            return self.model.factory
+        return f"{self.model.arch}, shortcut {self.model.shortcut}" if self.model.is_ours else self.model.arch
 
     def compressed(self) -> CompressedNetwork:
         """The network with masks and quantizers in its forward pass."""
