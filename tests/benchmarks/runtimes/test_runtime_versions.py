@@ -90,7 +90,7 @@ def test_what_is_no_onnx_file_is_refused_by_name(tmp_path):
     (tmp_path / "bad.onnx").write_bytes(b"\x08\x08")
     for name, message in (
         ("missing.onnx", "cannot be read"),
-        ("", "cannot be read"),
+        ("", "is a folder"),
         ("model.press", "is an artifact; expected an ONNX file"),
         ("bad.onnx", "ONNX Runtime cannot load the model"),
     ):
