@@ -55,7 +55,9 @@ def test_round_trip_is_exact_and_leaves_both_models_alike(tensor):
     levels, kernel_width = tensor
     writer, reader = ContextModel(), ContextModel()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(context_mixing, "_COMPILED_FROM", 0)  # plain Python writes the same bytes, see below, slowly
+        patch.setattr(
+            context_mixing, "_COMPILED_FROM", 0
+        )  # plain Python writes the same bytes, see below, slowly
         stream = writer.encode(levels, kernel_width=kernel_width)
         decoded = reader.decode(stream, levels.shape, kernel_width=kernel_width, max_level=MAX_LEVEL)
     assert_array_equal(decoded, levels, strict=True)

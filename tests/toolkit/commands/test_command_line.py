@@ -7,7 +7,6 @@ import sys
 from importlib import import_module
 from typing import get_args
 
-import numpy as np
 import pytest
 import yaml
 
@@ -348,38 +347,3 @@ def test_the_hint_for_a_missing_extra_is_right_for_a_checkout_and_for_an_index(t
     assert not in_checkout(installed)
     monkeypatch.setattr("modelpress.export.errors.__file__", str(installed))
     assert how_to_install("train") == "pip install 'modelpress[train]'"
-
-
-# The stage-by-stage block of the README
-
-
-def test_the_stages_one_by_one_run_as_documented(tmp_path, monkeypatch, call):
-    monkeypatch.chdir(tmp_path)
-    quick = ["--device", "cpu", "--epochs", 0]
-    for arguments in (
-        ["train", *quick, "-o", "dense.safetensors"],
-        ["prune", "dense.safetensors", "--sparsity", 0.7, "-o", "pruned.safetensors"],
-        ["quantize", "pruned.safetensors", "--bits", 4, *quick, "-o", "quantized.safetensors"],
-        ["pack", "dense.safetensors", "-o", "dense.press"],
-        ["onnx", "dense.press", "-o", "dense.onnx"],
-        ["pack", "quantized.safetensors", "-o", "model.press"],
-        ["onnx", "model.press", "--flavour", "sparse", "-o", "model.onnx"],
-        [
-            "bench",
-            "dense.onnx",
-            "model.press",
-            "model.onnx",
-            "--batch",
-            1,
-            "--threads",
-            1,
-            "--rounds",
-            1,
-            "-o",
-            "results.json",
-        ],
-        ["report", "results.json", "-o", "report.html"],
-    ):
-        code, _, err = call(*arguments)
-        assert code == 0, err
-    assert np.prod([path.stat().st_size for path in tmp_path.glob("*.onnx")]) > 0

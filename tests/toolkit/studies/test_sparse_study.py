@@ -279,7 +279,9 @@ def test_parameters_that_do_not_fit_leave_no_results(tmp_path, options, message)
 # the commands
 
 
-def test_the_command_prints_json_and_needs_both_files(tmp_path, call):
+def test_the_command_prints_json_and_needs_both_files(tmp_path, call, monkeypatch):
+    # figures are looked at above; drawing them again is most of the work
+    monkeypatch.setattr("modelpress.toolkit.commands.study.sparse_regression.save_figure", lambda *_: [])
     code, out, err = call("study", "sparse-regression", "-o", tmp_path / "out", "--json")
     assert code == 0, err
     assert json.loads(out)["kind"] == "sparse-regression-study"
