@@ -41,8 +41,6 @@ def with_weights_in_place(model: QuantizedModel) -> QuantizedModel:
     for node in kept:
         copy = graph.graph.node.add()
         copy.CopyFrom(node)
-        for place, name in enumerate(node.input):
-            copy.input[place] = work.names.get(name, name)
     return QuantizedModel(graph, work.finished(graph))
 
 
@@ -57,7 +55,6 @@ class _Work:
         fixed: Names that must go on existing: read by nested graphs, or outputs.
         readers: Nodes of the main graph by the name they read.
         sources: What each made tensor was made of, by its name.
-        names: The final name of every made tensor.
     """
 
     tensors: dict[str, Tensor]
@@ -66,7 +63,6 @@ class _Work:
     fixed: set[str]
     readers: dict[str, list[onnx.NodeProto]]
     sources: dict[str, str] = field(default_factory=dict)
-    names: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, model: QuantizedModel) -> "_Work":

@@ -23,7 +23,6 @@ from torch import nn
 
 from modelpress.export.errors import InputError, ModelError
 from modelpress.export.onnx_flavours import emit
-from modelpress.export.press.reading import read_artifact
 from modelpress.export.press.writing import write_artifact
 from modelpress.export.runtime import open_session
 from modelpress.toolkit.compression.choosing import layers_in_role
@@ -162,8 +161,7 @@ class Compression:
                 f"most {LARGEST_DIFFERENCE:g}: does its forward pass depend on more than its input?"
             )
         size = write_artifact(Path(path), model, effort=effort or self.recipe.pack.effort)  # type: ignore[arg-type]
-        codes = len(read_artifact(path).quantized())
-        return Exported(Path(path), size, codes, difference)
+        return Exported(Path(path), size, len(model.quantized()), difference)
 
     def _settled(self) -> NetworkState:
         """The state with the masks and grids that training has led to; the user's parameters are not touched."""
