@@ -8,7 +8,8 @@ import onnx
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from modelpress.export.graphs.parts import graphs_of
+from modelpress.export.graphs.index import GraphIndex
+from modelpress.export.graphs.operators import is_standard
 from modelpress.export.quantized import QuantizedModel, QuantizedTensor
 
 Array = npt.NDArray[np.generic]
@@ -22,16 +23,12 @@ def with_constants_computed(model: QuantizedModel) -> QuantizedModel:
     The nodes are computed by onnx's reference evaluator; one that it cannot compute stays. Only integers and what
     `Constant` nodes hold are computed with: floating-point tensors of the model are weights, whatever their size.
     """
-    main = model.graph.graph
-    fixed = {value.name for _, part in graphs_of(model.graph) for value in part.output}
-    fixed |= {
-        n for _, part in graphs_of(model.graph) if part is not main for node in part.node for n in node.input
-    }
+    index = GraphIndex.of_model(model.graph)
     known = _small_integers(model)
     made: dict[str, Array] = {}
     kept: list[onnx.NodeProto] = []
-    for node in main.node:
-        found = None if fixed & set(node.output) else _computed(node, known, model.graph)
+    for node in index.nodes:
+        found = None if index.kept & set(node.output) else _computed(node, known, model.graph)
         if found is None:
             kept.append(node)
         else:
@@ -54,7 +51,7 @@ def _computed(
     node: onnx.NodeProto, known: Mapping[str, Array], model: onnx.ModelProto
 ) -> dict[str, Array] | None:
     """What the node gives, by name of its outputs; None if it has to stay."""
-    if node.domain not in ("", "ai.onnx") or node.op_type in _NEVER or not all(node.output):
+    if not is_standard(node) or node.op_type in _NEVER or not all(node.output):
         return None
     if node.op_type == "Constant":
         value = next((a.t for a in node.attribute if a.name == "value"), None)
@@ -108,8 +105,7 @@ def _rebuilt(model: QuantizedModel, kept: list[onnx.NodeProto], made: Mapping[st
         copies.append(copy)
     graph.graph.node.extend([*constants, *copies])
 
-    read = {name for _, part in graphs_of(graph) for node in part.node for name in node.input}
-    read |= {value.name for _, part in graphs_of(graph) for value in part.output}
-    was_read = {name for _, part in graphs_of(model.graph) for node in part.node for name in node.input}
-    tensors = {n: t for n, t in model.tensors.items() if n in read or n not in was_read}
+    # what nothing reads any more goes; what nothing read before is not ours to drop
+    left, before = GraphIndex.of_model(graph).reads, GraphIndex.of_model(model.graph).reads
+    tensors = {name: t for name, t in model.tensors.items() if left[name] or not before[name]}
     return QuantizedModel(graph, tensors)

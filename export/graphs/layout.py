@@ -5,7 +5,6 @@ a MatMul; `Slice`, `Concat` and `Unsqueeze` where the gates of an LSTM change th
 is exact, and the scales of channels move along.
 """
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -13,9 +12,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import helper, numpy_helper
+from onnx import helper
 
-from modelpress.export.graphs.parts import graphs_of
+from modelpress.export.graphs.index import GraphIndex
+from modelpress.export.graphs.initializers import constants
+from modelpress.export.graphs.operators import is_standard
 from modelpress.export.quantized import QuantizedModel, QuantizedTensor, Tensor
 
 Array = npt.NDArray[Any]
@@ -52,39 +53,25 @@ class _Work:
         tensors: By name, those that moves have made included.
         order: Names of the model's own tensors, in file order.
         constants: Small integers that say how to move, from `Constant` nodes.
-        fixed: Names that must go on existing: read by nested graphs, or outputs.
-        readers: Nodes of the main graph by the name they read.
+        index: Of the model before anything moved.
         sources: What each made tensor was made of, by its name.
     """
 
     tensors: dict[str, Tensor]
     order: list[str]
     constants: dict[str, Array]
-    fixed: set[str]
-    readers: dict[str, list[onnx.NodeProto]]
+    index: GraphIndex
     sources: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, model: QuantizedModel) -> "_Work":
-        main = model.graph.graph
-        nested = [part for _, part in graphs_of(model.graph) if part is not main]
-        fixed = {name for part in nested for node in part.node for name in node.input}
-        fixed |= {value.name for _, part in graphs_of(model.graph) for value in part.output}
-        readers: dict[str, list[onnx.NodeProto]] = {}
-        for node in main.node:
-            for name in node.input:
-                readers.setdefault(name, []).append(node)
-        constants = {
-            node.output[0]: numpy_helper.to_array(node.attribute[0].t)
-            for node in main.node
-            if node.op_type == "Constant" and [a.name for a in node.attribute] == ["value"]
-        }
-        return cls(dict(model.tensors), list(model.tensors), constants, fixed, readers)
+        index = GraphIndex.of_model(model.graph)
+        return cls(dict(model.tensors), list(model.tensors), constants(model.graph), index)
 
     def apply(self, node: onnx.NodeProto) -> bool:
         """Carry out a node on tensors, if it is a move that may be; whether it was."""
         data = _moved_inputs(node)
-        if not data or node.output[0] in self.fixed or not all(map(self._may_move, data)):
+        if not data or node.output[0] in self.index.kept or not all(map(self._may_move, data)):
             return False
         moved = self._result(node, data)
         if moved is None:
@@ -105,13 +92,14 @@ class _Work:
 
     def _may_move(self, name: str) -> bool:
         """Whether every reader of a tensor moves it, into results of no more entries."""
-        if name not in self.tensors or name in self.fixed or not self.readers[name]:
+        kept, readers = self.index.kept, self.index.users(name)
+        if name not in self.tensors or name in kept:
             return False
-        readers = self.readers[name]
-        if not all(name in _moved_inputs(node) and node.output[0] not in self.fixed for node in readers):
+        if not all(name in _moved_inputs(node) and node.output[0] not in kept for node in readers):
             return False
-        if len(readers) == 1:
+        if self.index.reads[name] == 1:
             return True
+
         tensor, sizes = self.tensors[name], 0
         for node in readers:
             move = None if node.op_type == "Concat" else self._move(node, np.ndim(_codes(tensor)))
@@ -159,8 +147,8 @@ class _Work:
 
     def finished(self, graph: onnx.ModelProto) -> dict[str, Tensor]:
         """The tensors that `graph` reads, made ones under the names of what they were made of; renames the reads."""
-        uses = Counter(name for _, part in graphs_of(graph) for node in part.node for name in node.input)
-        finished = {name: self.tensors[name] for name in self.order if uses[name] or name in self.fixed}
+        uses = GraphIndex.of_model(graph).reads
+        finished = {name: self.tensors[name] for name in self.order if uses[name] or name in self.index.kept}
         renamed = {}
         for made, source in self.sources.items():
             if uses[made]:
@@ -176,7 +164,7 @@ class _Work:
 
 def _moved_inputs(node: onnx.NodeProto) -> list[str]:
     """The names whose entries a node moves; none for other nodes."""
-    if node.op_type not in MOVES or node.domain not in ("", "ai.onnx") or len(node.output) != 1:
+    if node.op_type not in MOVES or not is_standard(node) or len(node.output) != 1:
         return []
     return list(node.input) if node.op_type == "Concat" else list(node.input[:1])
 
