@@ -1,4 +1,4 @@
-"""What part a weight plays in its graph: the first, the last, or the projection of a shortcut."""
+"""What part a weight plays in its graph: the first, the last, the projection of a shortcut, or a depthwise kernel."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -8,8 +8,8 @@ import onnx
 
 from modelpress.export.graphs.layout import MOVES
 
-Role = Literal["first", "last", "shortcut"]
-ROLES: tuple[Role, ...] = ("first", "last", "shortcut")
+Role = Literal["first", "last", "shortcut", "depthwise"]
+ROLES: tuple[Role, ...] = ("first", "last", "shortcut", "depthwise")
 _JOINS = ("Add", "Sum", "Concat")
 
 
@@ -18,7 +18,8 @@ def roles_of_weights(graph: onnx.GraphProto, weights: Iterable[str]) -> dict[Rol
 
     ``first`` are those that read an input of the graph through no other weight, ``last`` those whose result reaches an
     output through no other. A ``shortcut`` is a weight that stands alone on its way to an addition or concatenation
-    whose other side, from the same tensor on, goes through more weights: the projection of a residual block.
+    whose other side, from the same tensor on, goes through more weights: the projection of a residual block. A
+    ``depthwise`` weight is that of a convolution whose every group reads one channel.
 
     Args:
         graph: Nodes in topological order; nested graphs are not looked into.
@@ -29,6 +30,7 @@ def roles_of_weights(graph: onnx.GraphProto, weights: Iterable[str]) -> dict[Rol
         "first": [w for w in walk.order if not walk.before[w] and walk.reads_input[w]],
         "last": [w for w in walk.order if w in walk.last()],
         "shortcut": [w for w in walk.order if w in walk.shortcuts()],
+        "depthwise": [w for w in walk.order if w in walk.depthwise],
     }
 
 
@@ -43,6 +45,8 @@ class _Walk:
         self.nearest: defaultdict[str, set[str]] = defaultdict(
             set
         )  # activation -> weights made by, none between
+        self.depthwise: set[str] = set()
+        self._channels_read = {tensor.name: list(tensor.dims)[1:2] for tensor in graph.initializer}
         self._behind: defaultdict[str, set[str]] = defaultdict(set)  # activation -> all weights before it
         self._starts: dict[str, str] = {}  # weight -> the activation that its node reads
         self._from_input = {value.name for value in graph.input}
@@ -58,6 +62,8 @@ class _Walk:
         behind = {w for name in activations for w in self._behind[name]}
         nearest = {w for name in activations for w in self.nearest[name]}
         reads_input = any(name in self._from_input for name in activations)
+        if _groups(node) > 1:
+            self.depthwise.update(weight for weight in own if self._channels_read.get(weight) == [1])
         for weight in own:
             if weight not in self.before:
                 self.order.append(weight)
@@ -89,6 +95,12 @@ class _Walk:
                     if alone and len(longer) > 1 and same_start:
                         found.add(weight)
         return found
+
+
+def _groups(node: onnx.NodeProto) -> int:
+    if node.op_type not in ("Conv", "ConvTranspose"):
+        return 1
+    return next((attribute.i for attribute in node.attribute if attribute.name == "group"), 1)
 
 
 def _sources_of(graph: onnx.GraphProto, weights: set[str]) -> dict[str, tuple[str, ...]]:

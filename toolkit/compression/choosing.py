@@ -17,7 +17,7 @@ V = TypeVar("V")
 
 
 def layers_in_role(network: nn.Module, inputs: Inputs) -> dict[Role, list[str]]:
-    """Names of the first layers, the last ones, and those that project a shortcut; the graph tells them.
+    """Names of the first layers, the last ones, those that project a shortcut, and the depthwise ones, by the graph.
 
     Raises:
         ModelError: The network cannot be exported.
@@ -37,7 +37,8 @@ def layers_chosen(state: NetworkState, pattern: str, among: Iterable[str] | None
 
     Args:
         state: Whose layers.
-        pattern: Shell-style, of names; or ``role:first``, ``role:last``, ``role:shortcut``, which may mean none.
+        pattern: Shell-style, of names; or ``role:first``, ``role:last``, ``role:shortcut``, ``role:depthwise``, which
+            may mean none.
         among: Names to choose from; None: all layers.
 
     Raises:

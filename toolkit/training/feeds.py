@@ -89,7 +89,7 @@ class LoaderFeed:
     seed: int
 
     def __post_init__(self) -> None:
-        if not isinstance(self.loader, Sized) or iter(self.loader) is self.loader:
+        if not isinstance(self.loader, Sized) or isinstance(self.loader, Iterator):
             raise InputError(
                 f"data is a {type(self.loader).__name__}; expected a DataLoader, or a list of (inputs, targets), that "
                 "has a length and starts anew in every epoch"
@@ -103,9 +103,9 @@ class LoaderFeed:
 
     def batches(self, epoch: int, first: int) -> Iterator[Batch]:
         """See `Feed`."""
-        sampler = getattr(self.loader, "sampler", None)
-        if hasattr(sampler, "set_epoch"):  # of processes that train together
-            sampler.set_epoch(epoch)
+        new_order = getattr(getattr(self.loader, "sampler", None), "set_epoch", None)
+        if new_order is not None:  # of processes that train together
+            new_order(epoch)
 
         # samplers draw their order when the first batch is asked for; the network's own numbers are left alone
         with torch.random.fork_rng(devices=[]):
