@@ -1,7 +1,7 @@
 """What part a weight plays in its graph: the first, the last, the projection of a shortcut, or a depthwise kernel."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import onnx
@@ -13,7 +13,7 @@ ROLES: tuple[Role, ...] = ("first", "last", "shortcut", "depthwise")
 _JOINS = ("Add", "Sum", "Concat")
 
 
-def roles_of_weights(graph: onnx.GraphProto, weights: Iterable[str]) -> dict[Role, list[str]]:
+def roles_of_weights(graph: onnx.GraphProto, weights: Mapping[str, Sequence[int]]) -> dict[Role, list[str]]:
     """Weights of the main graph by the part they play, in the order of the graph.
 
     ``first`` are those that read an input of the graph through no other weight, ``last`` those whose result reaches an
@@ -23,9 +23,9 @@ def roles_of_weights(graph: onnx.GraphProto, weights: Iterable[str]) -> dict[Rol
 
     Args:
         graph: Nodes in topological order; nested graphs are not looked into.
-        weights: Names of tensors; those that the main graph does not read play no part.
+        weights: Shapes of tensors by name; those that the main graph does not read play no part.
     """
-    walk = _Walk(graph, set(weights))
+    walk = _Walk(graph, weights)
     return {
         "first": [w for w in walk.order if not walk.before[w] and walk.reads_input[w]],
         "last": [w for w in walk.order if w in walk.last()],
@@ -37,7 +37,7 @@ def roles_of_weights(graph: onnx.GraphProto, weights: Iterable[str]) -> dict[Rol
 class _Walk:
     """Follows every activation through the graph once."""
 
-    def __init__(self, graph: onnx.GraphProto, weights: set[str]) -> None:
+    def __init__(self, graph: onnx.GraphProto, weights: Mapping[str, Sequence[int]]) -> None:
         self.graph = graph
         self.order: list[str] = []
         self.before: dict[str, set[str]] = {}  # weights read by anything that the weight's node reads
@@ -46,11 +46,11 @@ class _Walk:
             set
         )  # activation -> weights made by, none between
         self.depthwise: set[str] = set()
-        self._channels_read = {tensor.name: list(tensor.dims)[1:2] for tensor in graph.initializer}
+        self._shapes = weights
         self._behind: defaultdict[str, set[str]] = defaultdict(set)  # activation -> all weights before it
         self._starts: dict[str, str] = {}  # weight -> the activation that its node reads
         self._from_input = {value.name for value in graph.input}
-        self._sources = _sources_of(graph, weights)
+        self._sources = _sources_of(graph, set(weights))
         for node in graph.node:
             self._visit(node)
 
@@ -63,7 +63,7 @@ class _Walk:
         nearest = {w for name in activations for w in self.nearest[name]}
         reads_input = any(name in self._from_input for name in activations)
         if _groups(node) > 1:
-            self.depthwise.update(weight for weight in own if self._channels_read.get(weight) == [1])
+            self.depthwise.update(weight for weight in own if tuple(self._shapes[weight][1:2]) == (1,))
         for weight in own:
             if weight not in self.before:
                 self.order.append(weight)

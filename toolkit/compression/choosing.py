@@ -23,12 +23,14 @@ def layers_in_role(network: nn.Module, inputs: Inputs) -> dict[Role, list[str]]:
         ModelError: The network cannot be exported.
     """
     drawing = draw(network, inputs)
-    name_at = {
-        drawing.places[layer.parameter]: name
-        for name, layer in layers_with_weights(network).items()
-        if layer.parameter in drawing.places
-    }
-    found = roles_of_weights(drawing.graph.graph, name_at)
+    parameters = dict(network.named_parameters())
+    name_at, shape_at = {}, {}
+    for name, layer in layers_with_weights(network).items():
+        if layer.parameter in drawing.places:
+            place = drawing.places[layer.parameter]
+            name_at[place], shape_at[place] = name, parameters[layer.parameter].shape
+
+    found = roles_of_weights(drawing.graph.graph, shape_at)
     return {role: [name_at[place] for place in places] for role, places in found.items()}
 
 
