@@ -152,7 +152,7 @@ def _run_one(
 
 
 def run_named(
-    session: ort.InferenceSession, images: npt.NDArray[np.float32]
+    session: ort.InferenceSession, images: npt.NDArray[np.generic]
 ) -> dict[str, npt.NDArray[np.generic]]:
     """All outputs of one batch by name.
 

@@ -12,6 +12,8 @@ _RANDOM = frozenset(
     {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
 )
 
+_OF_SHAPES = frozenset({"Shape", "Size"})
+
 
 class GraphIndex:
     """The main graph of a model, by tensor name.
@@ -89,6 +91,26 @@ class GraphIndex:
                 known.update(name for name in node.output if name)
 
         return known
+
+    def of_shapes(self, constants: Iterable[str] = ()) -> set[int]:
+        """Numbers of the nodes that compute with the shapes of tensors, and constants, alone.
+
+        Args:
+            constants: Names of tensors that are kept beside the graph.
+        """
+        known = {*self.stored, *constants}
+        shapes: set[str] = set()
+        found: set[int] = set()
+        for k, node in enumerate(self.nodes):
+            needs = _needs(node)
+            derived = any(n in shapes for n in needs) and all(n in known or n in shapes for n in needs)
+            if node.op_type in _OF_SHAPES or derived:
+                found.add(k)
+                shapes.update(name for name in node.output if name)
+            elif node.op_type not in _RANDOM and all(n in known for n in needs):
+                known.update(name for name in node.output if name)
+
+        return found
 
     def by_dataflow(self) -> list[onnx.NodeProto]:
         """The nodes that the outputs depend on, each after what it uses.

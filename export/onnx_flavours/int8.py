@@ -19,12 +19,12 @@ from modelpress.export.graphs.batch_norm import fold_batch_norm
 from modelpress.export.graphs.constant_identities import without_constant_identities
 from modelpress.export.graphs.parts import opset_of
 from modelpress.export.onnx_flavours.int8_graph import QdqWriter, Range
-from modelpress.export.onnx_flavours.int8_reasons import explained
+from modelpress.export.onnx_flavours.int8_reasons import FloatIsland, explained, islands_of
 from modelpress.export.onnx_flavours.int8_regions import Regions, find_regions
 from modelpress.export.onnx_flavours.int8_weights import INT8_LIMIT, REDUCED_LIMIT, Int8Weight
 from modelpress.export.quantized import QuantizedModel
 
-__all__ = ["Int8Plan", "Int8Weight", "activations_to_calibrate", "plan"]
+__all__ = ["Int8Plan", "Int8Weight", "activations_to_calibrate", "float_islands", "plan"]
 
 MIN_OPSET = 13  # the first with a scale per channel
 
@@ -53,6 +53,12 @@ def activations_to_calibrate(model: QuantizedModel) -> list[str]:
         ModelError: The model's opset is too old, or nothing in it computes in integers.
     """
     return _regions(_simplified(model)).quantized
+
+
+def float_islands(model: QuantizedModel) -> list[FloatIsland]:
+    """What `plan` leaves in float, operator by operator and reason by reason."""
+    simplified = _simplified(model)
+    return list(islands_of(find_regions(simplified), simplified))
 
 
 def plan(

@@ -1,7 +1,8 @@
 """Why nodes stay in float, in sentences for whoever asked for integers."""
 
 from collections import defaultdict
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import onnx
 from onnx import TensorProto
@@ -13,39 +14,64 @@ from modelpress.export.onnx_flavours.int8_regions import ARITHMETIC, MOVING, Reg
 from modelpress.export.quantized import QuantizedModel
 
 
+@dataclass(frozen=True)
+class FloatIsland:
+    """Nodes of one operator that stay in float for one reason.
+
+    Attributes:
+        operator: With its domain, where that is not ONNX's own.
+        first: Name of the first of them.
+        count: How many there are.
+        reason: In words.
+        has_integer_form: Whether the operator has a weight, and integer kernels.
+    """
+
+    operator: str
+    first: str
+    count: int
+    reason: str
+    has_integer_form: bool
+
+    def __str__(self) -> str:
+        if self.count > 1:
+            return f"{self.count} {self.operator} ({self.first} and others) stay in float: {self.reason}"
+        return f"{self.operator} {self.first} stays in float: {self.reason}"
+
+
 def explained(regions: Regions, model: QuantizedModel) -> Regions:
     """The regions of a model with `notes` and `obstacle` filled in; nodes of one kind and reason share a note."""
     index = GraphIndex.of_model(model.graph)
     read_as_float = index.kept.intersection(regions.quantized)
-    in_integers = regions.places
-
-    notes: list[str] = []
-    in_float: defaultdict[tuple[str, str], list[onnx.NodeProto]] = defaultdict(list)
-    for place, node in enumerate(index.nodes):
-        if place not in in_integers and node.op_type != "Constant":
-            in_float[_kind(node), _reason(node, regions, index, model)].append(node)
-        elif place in regions.weighted and regions.tails[place] in read_as_float:
-            notes.append(f"{regions.tails[place]}: is read as float, but carries eight bits")
+    notes = [
+        f"{regions.tails[place]}: is read as float, but carries eight bits"
+        for place in sorted(regions.weighted)
+        if regions.tails[place] in read_as_float
+    ]
 
     # the first layer with a weight that stays behind says most about a model that has no integer layer at all
-    obstacle = ""
+    islands = list(islands_of(regions, model))
+    obstacle = next((str(island) for island in islands if island.has_integer_form), "")
+    return replace(regions, notes=[*notes, *map(str, islands)], obstacle=obstacle)
+
+
+def islands_of(regions: Regions, model: QuantizedModel) -> Iterator[FloatIsland]:
+    """What stays in float, operator by operator and reason by reason; what computes with shapes is no part of it."""
+    index = GraphIndex.of_model(model.graph)
+    elsewhere = regions.places | index.of_shapes(model.tensors)
+    in_float: defaultdict[tuple[str, str], list[onnx.NodeProto]] = defaultdict(list)
+    for place, node in enumerate(index.nodes):
+        if place not in elsewhere and node.op_type != "Constant":
+            in_float[_kind(node), _reason(node, regions, index, model)].append(node)
+
     for (kind, reason), nodes in in_float.items():
-        title = f"{kind} {_name(nodes[0])} stays"
-        if len(nodes) > 1:
-            title = f"{len(nodes)} {kind} ({_name(nodes[0])} and others) stay"
-
-        notes.append(f"{title} in float: {reason}")
-        if has_integer_form(nodes[0]):
-            obstacle = obstacle or notes[-1]
-
-    return replace(regions, notes=notes, obstacle=obstacle)
+        yield FloatIsland(kind, _name(nodes[0]), len(nodes), reason, has_integer_form(nodes[0]))
 
 
 def _reason(node: onnx.NodeProto, regions: Regions, index: GraphIndex, model: QuantizedModel) -> str:
     if node.op_type == "BatchNormalization":
         return "it could not be folded into a convolution; this costs speed"
     if has_integer_form(node):
-        return _weight_reason(node, model)
+        return _weight_reason(node, index, model)
     if not is_standard(node) or node.op_type not in ARITHMETIC | MOVING:
         return "there is no integer kernel for it here"
 
@@ -55,8 +81,13 @@ def _reason(node: onnx.NodeProto, regions: Regions, index: GraphIndex, model: Qu
     return "not all that it reads is integer, or constant"
 
 
-def _weight_reason(node: onnx.NodeProto, model: QuantizedModel) -> str:
+def _weight_reason(node: onnx.NodeProto, index: GraphIndex, model: QuantizedModel) -> str:
     name = node.input[1] if len(node.input) > 1 else ""
+    maker = index.producer(name)
+    if maker is not None and all(source in model.tensors for source in maker.input if source):
+        return f"its weight is made by another node, {maker.op_type}, as of one that layers share"
+    if not any(source in model.tensors for source in node.input):
+        return "both its inputs are activations; there are integer kernels for constant weights"
     if name not in model.tensors or node.input[0] in model.tensors:
         return "not its second input, but another one or none, is a constant weight"
     if spec_of(model.tensors, name).onnx_type != TensorProto.FLOAT:

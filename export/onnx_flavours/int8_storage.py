@@ -1,7 +1,8 @@
 """Flavours `int8` and `int8-sparse`: the same integer arithmetic, from weights stored in two ways.
 
-`int8` stores a byte for every weight. `int8-sparse` stores the packed codes of the artifact and lets the graph
-compute the bytes from them at load: small in the file, fast when it runs, the same result bit for bit.
+`int8` stores a byte for every weight of an integer operator. `int8-sparse` stores the packed codes of the artifact and
+lets the graph compute the bytes from them at load: small in the file, fast when it runs, the same result bit for bit.
+Weights of operators that stay in float (recurrent ones, embeddings) it expands from their codes too, as `sparse` does.
 """
 
 from collections.abc import Mapping
@@ -41,12 +42,24 @@ def int8_sparse(model: QuantizedModel, ranges: ActivationRanges, reduce_range: b
     # widths near eight bits with few zeros take more packed than as they are
     packed = {name: stored for name, stored in packed.items() if _is_smaller(stored)}
     plain = {name: weight for name, weight in planned.weights.items() if name not in packed}
+    in_float = _expanded_to_float(model, planned)
     emission = store_weights(
-        _with_bytes(planned, plain), list(packed.values()), flavour="int8-sparse", sparse=True
+        _with_bytes(planned, plain), [*packed.values(), *in_float], flavour="int8-sparse", sparse=True
     )
     narrow = narrow_codes_note((stored.tensor for stored in packed.values()), becomes="int8")
 
     return Emission(emission.model, (*narrow, *planned.notes, *emission.notes))
+
+
+def _expanded_to_float(model: QuantizedModel, planned: Int8Plan) -> list[StoredWeight]:
+    """The codes of what float operators read, under the names that they read it by."""
+    inputs = {value.name for value in planned.graph.graph.input}  # such a weight cannot be computed by a node
+    quantized = model.quantized().items()
+    return [
+        StoredWeight.of(name, tensor)
+        for name, tensor in quantized
+        if name in planned.tensors and name not in inputs and tensor.codes.size
+    ]
 
 
 def _with_bytes(planned: Int8Plan, weights: Mapping[str, Int8Weight]) -> QuantizedModel:

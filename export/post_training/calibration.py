@@ -24,7 +24,7 @@ from modelpress.export.post_training.observers import (
 from modelpress.export.quantized import QuantizedModel
 from modelpress.export.runtime import open_decoded, run_named
 
-Inputs = npt.NDArray[np.float32]
+Inputs = npt.NDArray[np.generic]
 ActivationRanges = dict[str, Range]  # activation -> its lowest and highest value, 0 among them
 INPUT_METADATA = "modelpress.input"
 _TOLERANCE = 0.01  # of the span of all pixel values, for roundings of whoever normalised them
@@ -73,7 +73,7 @@ def calibrate(
     Args:
         model: Graph and weights; what it computes in float is measured.
         activations: Names of inputs or outputs of nodes of the main graph.
-        inputs: What the network is given, shape ``(n, ...)``, float32.
+        inputs: What the network is given, shape ``(n, ...)``, of the type that its input has.
         options: The defaults are minimum and maximum.
 
     Returns:
@@ -101,7 +101,7 @@ def calibrate(
     def batches() -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
         for start in range(0, last, batch):
             values = run_named(session, inputs[start : start + batch])
-            values[input_name] = inputs[start : start + batch]
+            values[input_name] = inputs[start : start + batch]  # may itself be one of the activations
             for name in activations:
                 if values[name].size:
                     yield name, _checked(name, values[name])
@@ -189,23 +189,26 @@ def check_inputs(graph: onnx.ModelProto, tensors: Sequence[str], inputs: Inputs)
         raise InputError(
             f"the model has {len(values)} inputs ({names}); calibration needs one: a batch of images"
         )
-    if inputs.dtype != np.float32:
-        raise InputError(f"calibration data have type {inputs.dtype}; expected float32, normalised")
+    expected = np.dtype(helper.tensor_dtype_to_np_dtype(values[0].type.tensor_type.elem_type))
+    if inputs.dtype != expected:
+        normalised = ", normalised" * (expected.kind == "f")
+        raise InputError(f"calibration data have type {inputs.dtype}; expected {expected}{normalised}")
 
     if not len(inputs.shape) or not inputs.size:
         raise InputError(f"calibration data are empty: shape {inputs.shape}; expected 100 to 1,000 images")
 
     _check_shape(values[0], inputs.shape)
-    if not np.isfinite(inputs).all():
+    numbers: npt.NDArray[np.floating | np.integer] = inputs  # type: ignore[assignment]  # by their type
+    if not np.isfinite(numbers).all():
         raise InputError("calibration data hold NaN or infinity")
-    if inputs.min() == inputs.max():
+    if numbers.min() == numbers.max():
         raise InputError(
-            f"calibration data are all {inputs.min()}: nothing can be learnt from them about ranges"
+            f"calibration data are all {numbers.min()}: nothing can be learnt from them about ranges"
         )
 
     stated = pixel_normalisation(metadata(graph))
     if stated is not None and inputs.ndim == 4 and inputs.shape[1] == len(stated[0]):
-        _check_pixels(inputs, *stated)
+        _check_pixels(np.asarray(inputs, np.float32), *stated)
 
 
 def _check_shape(value: onnx.ValueInfoProto, shape: tuple[int, ...]) -> None:
@@ -250,7 +253,7 @@ def pixel_normalisation(metadata: Mapping[str, str]) -> tuple[list[float], list[
     return mean, std
 
 
-def _check_pixels(inputs: Inputs, mean: list[float], std: list[float]) -> None:
+def _check_pixels(inputs: npt.NDArray[np.float32], mean: list[float], std: list[float]) -> None:
     lows, highs = inputs.min(axis=(0, 2, 3)), inputs.max(axis=(0, 2, 3))
     for channel, (m, s) in enumerate(zip(mean, std, strict=True)):
         low, high = -m / s, (1 - m) / s

@@ -11,15 +11,16 @@ import io
 import logging
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
 import onnx
+import onnxruntime as ort
 import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
@@ -27,6 +28,7 @@ from torch.onnx import TrainingMode
 
 from modelpress.export.errors import ModelError
 from modelpress.export.graphs.building import INPUT, IR_VERSION, OPSET, OUTPUT
+from modelpress.export.runtime import PROVIDER
 from modelpress.toolkit.networks.inputs import Inputs
 
 Array = npt.NDArray[Any]
@@ -44,12 +46,14 @@ class Drawing:
         places: By name of the parameter or buffer, in the order of the network: the name that the graph reads it by.
         constants: What else was in that list, by name.
         exporter: Which of torch's exporters drew it.
+        batch: The only batch that the graph takes, where the network's code holds it fast; None for any.
     """
 
     graph: onnx.ModelProto
     places: dict[str, str]
     constants: dict[str, Array]
     exporter: str
+    batch: int | None = None
 
 
 _DRAWN: "WeakKeyDictionary[nn.Module, tuple[object, Drawing]]" = WeakKeyDictionary()
@@ -62,7 +66,7 @@ def draw(network: nn.Module, inputs: Inputs) -> Drawing:
         network: Left as it is: mode, parameters, hooks and device. Its drawing is kept as long as it lives: a network
             whose forward pass is changed after that is not drawn again.
         inputs: One call; the first axis of every tensor in it is the batch, of at least two examples if batches of
-            other sizes are to run.
+            other sizes are to run. Whether they do is tried.
 
     Raises:
         ModelError: The network cannot be called with these inputs, or torch cannot export it; with the reason.
@@ -80,7 +84,10 @@ def draw(network: nn.Module, inputs: Inputs) -> Drawing:
         [OUTPUT if names == [INPUT] else "output"] if outputs == 1 else [f"output{k}" for k in range(outputs)]
     )
     model, exporter = _export(marked, inputs, names, output_names)
-    drawing = _located(model, marked, exporter)
+    batch = None if _takes_another_batch(model, marked, inputs) else len(inputs.tensors()[0])
+    if batch is not None:
+        _hold_batch(model.graph, flat_outputs(_called(marked, inputs)), batch)
+    drawing = replace(_located(model, marked, exporter), batch=batch)
     _DRAWN[network] = key, drawing
     return drawing
 
@@ -114,14 +121,18 @@ def _size(tensor: Tensor) -> float:
 
 def _n_outputs(network: nn.Module, inputs: Inputs) -> int:
     try:
-        with torch.no_grad():
-            output = inputs.call(network)
+        output = _called(network, inputs)
     except Exception as error:  # whatever the user's forward raises
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in inputs.tensors())
         raise ModelError(
             f"the network cannot be called with the example input of shape {shapes}: {_reason(error)}"
         ) from error
     return len(flat_outputs(output))
+
+
+def _called(network: nn.Module, inputs: Inputs) -> Any:
+    with torch.no_grad():
+        return inputs.call(network)
 
 
 def flat_outputs(output: Any) -> list[Tensor]:
@@ -196,6 +207,34 @@ def _by_dynamo(
 def _opset(network: nn.Module) -> int:
     norms = any(isinstance(module, nn.LayerNorm) for module in network.modules())
     return _OPSET_OF_NORMS if norms else OPSET
+
+
+def _takes_another_batch(model: onnx.ModelProto, network: nn.Module, inputs: Inputs) -> bool:
+    """Whether the graph gives outputs of the network's own shapes for one example more than it was drawn with.
+
+    Where code asks for ``len(x)``, or makes an ``int`` of a size, exporters write the example's batch down for good.
+    """
+    more = inputs.with_one_more()
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4  # a failure is an answer here
+    feed = {name: tensor.numpy() for name, tensor in zip(more.names(), more.tensors(), strict=True)}
+    try:
+        expected = flat_outputs(_called(network, more))
+        session = ort.InferenceSession(model.SerializeToString(), options, providers=[PROVIDER])
+        found: Sequence[Any] = session.run(None, feed)
+    except Exception:  # whatever the user's forward or the runtime raises: both mean no
+        return False
+    return [tuple(a.shape) for a in expected] == [np.shape(b) for b in found]
+
+
+def _hold_batch(graph: onnx.GraphProto, outputs: Sequence[Tensor], batch: int) -> None:
+    """Let inputs and outputs say so, for whoever reads the file."""
+    shapes = [*([batch] for _ in graph.input), *(list(tensor.shape[:1]) for tensor in outputs)]
+    for value, first in zip((*graph.input, *graph.output), shapes, strict=False):
+        axes = value.type.tensor_type.shape.dim
+        if axes and first:
+            axes[0].dim_value = first[0]
 
 
 @contextmanager

@@ -1,8 +1,10 @@
 """What a recipe does with every layer of a network, told before any training."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from torch import nn
 
 from modelpress.export.graphs.roles import Role
 from modelpress.export.shown import Facts, Shown
@@ -34,6 +36,16 @@ class LayerPlan:
     bits: int | None
     reason: str
 
+    def told(self) -> str:
+        """In a line."""
+        parts = (
+            f"{self.kind} {'x'.join(map(str, self.shape))}",
+            self.pruned,
+            f"{self.bits} bits" if self.bits else "float",
+            self.reason,
+        )
+        return ", ".join(filter(None, parts))
+
 
 @dataclass(frozen=True, repr=False)
 class CompressionReport(Shown):
@@ -42,26 +54,23 @@ class CompressionReport(Shown):
     Attributes:
         layers: One plan each.
         exporter: Which of torch's exporters draws the graph.
+        others: Parameters of several axes that are no layer's weight, as class tokens are: all stay in float.
+        batch: The only batch that the file will take; None for any.
     """
 
     layers: tuple[LayerPlan, ...]
     exporter: str
+    others: tuple[LayerPlan, ...] = ()
+    batch: int | None = None
 
     def summary(self) -> Facts:
-        """A line a layer."""
-        return {
-            layer.name: ", ".join(
-                part
-                for part in (
-                    f"{layer.kind} {'x'.join(map(str, layer.shape))}",
-                    layer.pruned,
-                    f"{layer.bits} bits" if layer.bits else "float",
-                    layer.reason,
-                )
-                if part
-            )
-            for layer in self.layers
-        }
+        """A line a layer, and one on what holds for the whole."""
+        held = (
+            f"{self.batch} examples, as in the example input: the network's code makes a number of the batch, as "
+            "len(x) does; take x.shape[0]"
+        )
+        layers = {layer.name: layer.told() for layer in (*self.layers, *self.others)}
+        return layers if self.batch is None else {"batch": held, **layers}
 
 
 def report_of(
@@ -97,7 +106,18 @@ def report_of(
         weight: Any = module.weight  # a property that torch's parametrization makes
         shape = tuple(weight.shape)
         plans.append(LayerPlan(name, type(module).__name__, shape, "", None, reason))
-    return CompressionReport(tuple(plans), drawing.exporter)
+    others = tuple(_of_no_layer(state.network))
+    return CompressionReport(tuple(plans), drawing.exporter, others, drawing.batch)
+
+
+def _of_no_layer(network: nn.Module) -> Iterator[LayerPlan]:
+    """Parameters of several axes that no layer with weights holds: the rest of a file that counts."""
+    computed = {id(p) for module in parametrized_weights(network).values() for p in module.parameters()}
+    known = computed | {id(getattr(w.owner, w.attribute)) for w in layers_with_weights(network).values()}
+    reason = "a parameter of no layer whose weights are coded: it stays in floating point"
+    for name, parameter in network.named_parameters():
+        if parameter.ndim > 1 and id(parameter) not in known:
+            yield LayerPlan(name, "Parameter", tuple(parameter.shape), "", None, reason)
 
 
 def _how(recipe: Recipe) -> str:

@@ -15,8 +15,8 @@ from modelpress.toolkit.data.image_set import ImageSet, normalised
 from modelpress.toolkit.data.network_input import network_input
 from modelpress.toolkit.data.registry import load_image_set
 
-Inputs = npt.NDArray[np.float32]
-_Number = TypeVar("_Number", np.uint8, np.float32)
+Inputs = npt.NDArray[np.generic]
+_Number = TypeVar("_Number", bound=np.generic)
 _SEED = 0  # of the choice, so that equal commands give equal files
 _DATASET_METADATA = "modelpress.dataset"
 _NPZ_NAMES = ("images", "inputs")
@@ -33,8 +33,9 @@ def load_calibration(
     """Calibration inputs, chosen at random (seeded) where there are more than asked for.
 
     Args:
-        path: An ``.npy`` or ``.npz`` file: float32, as the network takes it, or uint8 images, ``(n, C, H, W)`` or
-            ``(n, H, W, C)``, normalised here by the model's metadata. Or a folder that holds a data set.
+        path: An ``.npy`` or ``.npz`` file: float32, or integers such as the numbers of words, as the network takes
+            them, or uint8 images, ``(n, C, H, W)`` or ``(n, H, W, C)``, normalised here by the model's metadata. Or a
+            folder that holds a data set.
         data_dir: The folder of the data set, if `path` is None.
         dataset: Its name; None: the one in the model's metadata. Training images only are taken.
         n_images: How many inputs at most.
@@ -144,13 +145,16 @@ def _prepared(path: Path, array: npt.NDArray[np.generic], metadata: Mapping[str,
         raise InputError(f"{path}: shape {array.shape}; expected inputs along the first axis, at least one")
     if array.dtype == np.float32:
         return np.asarray(array, np.float32)
+
+    stated = pixel_normalisation(metadata)
+    if stated is None and array.dtype in (np.int32, np.int64):
+        return array
     if array.dtype != np.uint8:
         raise InputError(
             f"{path}: type {array.dtype}; expected float32, normalised as the network takes it, or uint8 images; "
             "convert it with array.astype(numpy.float32)"
         )
 
-    stated = pixel_normalisation(metadata)
     if stated is None:
         raise InputError(
             f"{path}: holds uint8 images, but the model's metadata do not say how to normalise them; "
