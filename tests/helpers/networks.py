@@ -3,24 +3,18 @@
 import torch
 from torch import nn
 
+from modelpress.toolkit.studies.networks import hand_written
+from modelpress.toolkit.studies.networks.shaking import shaken
+
+__all__ = ["NETWORKS", "shaken"]
+
 
 def small_cnn():
-    features = (nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2))
-    more = (nn.Conv2d(8, 12, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2))
-    return nn.Sequential(*features, *more, nn.Flatten(), nn.Linear(12 * 16, 10)), torch.randn(4, 3, 16, 16)
+    return hand_written.small_cnn((8, 12, 16), size=16), torch.randn(4, 3, 16, 16)
 
 
 def ds_cnn():
-    """Keyword spotting: one channel, a rectangular kernel, depthwise separable blocks."""
-
-    def block(channels):
-        depthwise = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
-        return [depthwise, nn.BatchNorm2d(channels), nn.ReLU(), nn.Conv2d(channels, channels, 1)]
-
-    first = nn.Conv2d(1, 16, (10, 4), stride=2, padding=(5, 1))
-    layers = [first, nn.BatchNorm2d(16), nn.ReLU(), *block(16), nn.BatchNorm2d(16), nn.ReLU(), *block(16)]
-    network = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 12))
-    return network, 3 * torch.randn(4, 1, 49, 10)
+    return hand_written.ds_cnn(16, blocks=2), 3 * torch.randn(4, 1, 49, 10)
 
 
 class InvertedResidual(nn.Module):
@@ -79,51 +73,17 @@ def pooled_to_seven():
 
 
 def mlp():
-    layers = [nn.Linear(30, 64), nn.BatchNorm1d(64), nn.ReLU(), nn.Linear(64, 32, bias=False)]
-    return nn.Sequential(*layers, nn.BatchNorm1d(32), nn.ReLU(), nn.Linear(32, 2)), torch.randn(8, 30)
-
-
-def _encoder(width):
-    layer = nn.TransformerEncoderLayer(width, 4, 2 * width, batch_first=True, dropout=0.0)
-    return nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)  # its layers start with equal weights
-
-
-class VisionTransformer(nn.Module):
-    def __init__(self, width=32):
-        super().__init__()
-        self.patches = nn.Conv2d(3, width, 4, 4)
-        self.position = nn.Parameter(0.02 * torch.randn(1, 17, width))
-        self.token = nn.Parameter(0.02 * torch.randn(1, 1, width))
-        self.encoder = _encoder(width)
-        self.head = nn.Linear(width, 10)
-
-    def forward(self, x):
-        patches = self.patches(x).flatten(2).transpose(1, 2)
-        tokens = torch.cat([self.token.expand(len(x), -1, -1), patches], 1) + self.position
-        return self.head(self.encoder(tokens)[:, 0])
+    return hand_written.mlp((30, 64, 32, 2)), torch.randn(8, 30)
 
 
 def vision_transformer():
-    return VisionTransformer(), torch.randn(4, 3, 16, 16)
-
-
-class TextTransformer(nn.Module):
-    """Token ids in; the classifier's weight is the embedding's."""
-
-    def __init__(self, words=60, width=32):
-        super().__init__()
-        self.embedding, self.position = nn.Embedding(words, width), nn.Embedding(16, width)
-        self.encoder = _encoder(width)
-        self.words = nn.Linear(width, words, bias=False)
-        self.words.weight = self.embedding.weight
-
-    def forward(self, ids):
-        x = self.embedding(ids) + self.position(torch.arange(ids.shape[1], device=ids.device))
-        return self.words(self.encoder(x))
+    network = hand_written.VisionTransformer(32, heads=4, depth=2, wider=2, patch=4, size=16, classes=10)
+    return network, torch.randn(4, 3, 16, 16)
 
 
 def text_transformer():
-    return TextTransformer(), torch.randint(0, 60, (3, 12))
+    network = hand_written.TextTransformer(60, 32, depth=2, wider=2, length=16)
+    return network, torch.randint(0, 60, (3, 12))
 
 
 class Recurrent(nn.Module):
@@ -180,20 +140,3 @@ NETWORKS = {
         other_convolutions,
     )
 }
-
-
-def shaken(network, seed=0):
-    """With weights and statistics that let outputs depend on the input, as those of a trained network do."""
-    generator = torch.Generator().manual_seed(seed)
-    for module in network.modules():
-        if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear):
-            nn.init.kaiming_normal_(module.weight, generator=generator)  # the default fades with depth
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            for tensor, low in (
-                (module.running_var, 0.5),
-                (module.weight.data, 0.5),
-                (module.running_mean, 0.0),
-            ):
-                tensor.copy_(low + torch.rand(tensor.shape, generator=generator))
-            module.bias.data.copy_(0.2 * torch.randn(module.bias.shape, generator=generator))
-    return network

@@ -33,6 +33,7 @@ def test_every_weight_of_any_network_carries_its_codes(tmp_path, name, recipe):
     exported = squeezed.export(tmp_path / "m.press")
     assert exported.size_bytes == (tmp_path / "m.press").stat().st_size
     assert exported.difference <= 1e-5
+    assert exported.batch is None
 
     model = read_artifact(tmp_path / "m.press")
     coded = [tensor for tensor in model.tensors.values() if isinstance(tensor, QuantizedTensor)]
@@ -155,6 +156,38 @@ def test_depthwise_kernels_are_found_by_the_graph(name, found):
     wide = [plan for plan in plans if plan.bits == 8]
     assert len(wide) == found
     assert all(plan.shape[1] == 1 for plan in wide)
+
+
+def test_the_report_names_parameters_of_no_layer():
+    network, x = NETWORKS["vision_transformer"]()
+    report = compress(network, x, HALF).report()
+    assert {other.name: other.shape for other in report.others} == {
+        "position": (1, 17, 32),
+        "token": (1, 1, 32),
+    }
+    assert "a parameter of no layer" in report.summary()["token"]
+
+
+class Counting(nn.Module):
+    """Makes a number of its batch, which exporters write down for good."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear, self.token = nn.Linear(4, 4), nn.Parameter(torch.randn(1, 1, 4))
+
+    def forward(self, x):
+        return self.linear(torch.cat([self.token.expand(len(x), -1, -1), x], 1))
+
+
+def test_a_batch_that_code_holds_fast_is_told_before_any_training(tmp_path):
+    torch.manual_seed(0)
+    squeezed = compress(Counting(), torch.randn(3, 2, 4), HALF)
+    assert squeezed.report().batch == 3
+    assert squeezed.report().summary()["batch"].startswith("3 examples")
+    assert squeezed.export(tmp_path / "m.press").batch == 3
+    graph = read_artifact(tmp_path / "m.press").graph.graph
+    for value in (*graph.input, *graph.output):
+        assert value.type.tensor_type.shape.dim[0].dim_value == 3
 
 
 @pytest.mark.parametrize(

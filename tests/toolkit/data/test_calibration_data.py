@@ -69,6 +69,15 @@ def test_real_training_images_give_the_same_inputs_as_training(cifar10_folder):
     np.testing.assert_array_equal(found, normalised(everything[index], MEAN, STD))
 
 
+def test_numbers_of_words_stay_what_they_are(tmp_path):
+    ids = np.random.default_rng(0).integers(0, 60, (9, 5))
+    np.save(tmp_path / "ids.npy", ids)
+    found = load_calibration(tmp_path / "ids.npy", n_images=4, metadata={})
+    assert found.dtype == np.int64
+    assert found.shape == (4, 5)
+    assert all(row.tolist() in ids.tolist() for row in found)
+
+
 # Refusals
 
 

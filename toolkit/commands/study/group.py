@@ -13,6 +13,10 @@ COMMANDS = {
         "study.quantize_command",
         "Quantizing a trained network: the published experiments, and our recipes, each beside the published figure.",
     ),
+    "networks": Entry(
+        "study.networks_command",
+        "Ten networks of other people: 50 % pruned, 4 bits, packed, decoded, written and run in every flavour.",
+    ),
     "sparse-regression": Entry(
         "study.sparse_regression_command",
         "Gradient descent, iterative pruning, L1 subgradient, proximal gradient, FISTA and trimmed L1 side by side.",
