@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from pydantic import TypeAdapter
 from torch import nn
 
 from modelpress.export.errors import CommandLineError, ModelError
@@ -13,17 +14,22 @@ from modelpress.export.onnx_flavours import FLAVOURS, emit
 from modelpress.export.press.reading import read_artifact
 from modelpress.export.quantized import QuantizedTensor
 from modelpress.export.runtime import open_session
+from modelpress.toolkit.commands.study.networks import networks_markdown
+from modelpress.toolkit.compression.own_loop import compress
 from modelpress.toolkit.studies.networks import hand_written
 from modelpress.toolkit.studies.networks.rows import ROWS, NetworkRow, choose_networks
 from modelpress.toolkit.studies.networks.run_row import (
     LARGEST_DIFFERENCE,
     LEAST_SPREAD,
+    RECIPE,
+    NetworkRecord,
     _check_flavours,
     _checked_codes,
     run_network,
 )
 from modelpress.toolkit.studies.networks.shaking import settled, shaken, spread
 from tests.helpers.command_line import modelpress, one_line
+from tests.helpers.paths import ROOT
 
 
 def words(n, generator):
@@ -182,9 +188,6 @@ def test_every_flavour_in_float_is_held_to_the_difference(tmp_path):
 
 
 def test_codes_that_are_not_those_of_the_forward_pass_are_refused(tmp_path):
-    from modelpress.toolkit.compression.own_loop import compress
-    from modelpress.toolkit.studies.networks.run_row import RECIPE
-
     torch.manual_seed(0)
     squeezed = compress(
         shaken(nn.Sequential(nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 4))), torch.randn(2, 8), RECIPE
@@ -217,3 +220,20 @@ def test_spread_tells_constant_outputs_from_others():
     assert spread(constant) == 0.0
     assert spread(np.zeros((3, 2), np.float32)) == 0.0
     assert spread(np.array([[0.0], [1.0]], np.float32)) == 1.0
+
+
+# What is published
+
+
+def test_the_page_shows_what_the_command_measured():
+    record = json.loads((ROOT / "benchmarks" / "results" / "networks.json").read_text())
+    records = TypeAdapter(list[NetworkRecord]).validate_python(record["rows"])
+    assert [row.name for row in records] == list(ROWS)
+    page = (ROOT / "docs" / "own-network.md").read_text()
+    for table in networks_markdown(records).strip().split("\n\n"):
+        assert table in page
+
+    for row in records:
+        assert row.coded_layers == row.weight_layers
+        assert row.difference <= LARGEST_DIFFERENCE < LEAST_SPREAD <= row.spread
+        assert all(flavour.cosine > 0.9 for flavour in row.flavours.values())
