@@ -209,7 +209,7 @@ def test_codes_that_are_not_those_of_the_forward_pass_are_refused(tmp_path):
 def test_statistics_are_those_of_the_inputs():
     network = nn.Sequential(nn.BatchNorm1d(3), nn.Dropout(0.5)).eval()
     x = torch.randn(50, 3, generator=torch.Generator().manual_seed(0)) * 2 + 5
-    settled(network, x)
+    settled(network, [x])
     torch.testing.assert_close(network[0].running_mean, x.mean(0))
     torch.testing.assert_close(network[0].running_var, x.var(0))
     assert (network[0].momentum, network[0].training) == (0.1, False)

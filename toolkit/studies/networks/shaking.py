@@ -4,6 +4,8 @@ A network as PyTorch makes it hardly looks at its input once batch norm has noth
 That what is made of such a network computes the same would prove nothing.
 """
 
+from collections.abc import Iterable
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -30,12 +32,12 @@ def _shake(norm: _BatchNorm, generator: torch.Generator) -> None:
 
 
 @torch.no_grad()
-def settled(network: nn.Module, inputs: Tensor) -> nn.Module:
+def settled(network: nn.Module, inputs: Iterable[Tensor]) -> nn.Module:
     """Give batch norms, in place, the statistics of these inputs, as a training leaves them behind.
 
     Args:
         network: All but its statistics is left as it is.
-        inputs: One call, of several examples.
+        inputs: Calls, each of several examples; their statistics are averaged.
     """
     modes = {module: module.training for module in network.modules()}
     norms = [module for module in modes if isinstance(module, _BatchNorm)]
@@ -46,7 +48,8 @@ def settled(network: nn.Module, inputs: Tensor) -> nn.Module:
         norm.train()
         norm.momentum = None  # these inputs count, and nothing before them
 
-    network(inputs)
+    for part in inputs:
+        network(part)
     for norm, momentum in zip(norms, usual, strict=True):
         norm.momentum = momentum
     for module, mode in modes.items():
