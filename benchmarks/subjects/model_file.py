@@ -8,8 +8,10 @@ import onnx
 import onnxruntime as ort
 from google.protobuf.message import DecodeError
 
-from modelpress.export.errors import InputError
+from modelpress.export.errors import InputError, ModelError
 from modelpress.export.files.kinds import Wanted, wrong_kind
+from modelpress.export.graphs.check import check_as_runtimes_do
+from modelpress.export.graphs.entering.order import sort_nodes
 from modelpress.export.graphs.parts import has_external_data, metadata
 from modelpress.export.onnx_flavours import emit
 from modelpress.export.press.frame import MAGIC
@@ -142,9 +144,10 @@ def _parse_onnx(path: Path, data: bytes) -> onnx.ModelProto:
             f"{path}: some of its tensors lie in another file; store the model in one file to measure it"
         )
 
+    sort_nodes(model)  # as runtimes do
     try:
-        onnx.checker.check_model(model)
-    except Exception as error:  # the checker and protobuf raise their own kinds
-        raise InputError(f"{path}: is no valid ONNX model: {error}") from error
+        check_as_runtimes_do(model)
+    except ModelError as error:
+        raise InputError(f"{path}: {error}") from error
 
     return model

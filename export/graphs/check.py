@@ -1,15 +1,19 @@
 """ONNX's own checker on a model whose weights are not loaded."""
 
 import onnx
-from onnx import helper
+from onnx import TensorProto, helper
 
 from modelpress.export.errors import ModelError
 from modelpress.export.graphs.initializers import with_initializers
+from modelpress.export.graphs.parts import graphs_of
 from modelpress.export.lazy_tensors import spec_of
 from modelpress.export.quantized import QuantizedModel, dense_array
 
 _MAX_ELEMENTS_IN_FULL = 1024  # shapes, axes and the like, whose values shape inference reads
 _SEPARATE_WEIGHTS_IR = 4
+_KNOWN_TO_RUNTIME = frozenset(
+    {"com.microsoft", "com.microsoft.nchwc", "ai.onnx.ml", "ai.onnx.training", "ai.onnx.preview.training"}
+)
 
 
 def check_graph(model: QuantizedModel) -> str | None:
@@ -25,10 +29,7 @@ def check_graph(model: QuantizedModel) -> str | None:
         ModelError: The graph is no valid ONNX model.
     """
     stand_in = _stand_in(model)
-    try:
-        onnx.checker.check_model(stand_in)
-    except Exception as error:  # checker and protobuf raise their own kinds
-        raise ModelError(f"the graph is no valid ONNX model: {error}") from error
+    check_as_runtimes_do(stand_in)
 
     # a second opinion only: models that run often declare shapes that contradict each other
     try:
@@ -37,6 +38,46 @@ def check_graph(model: QuantizedModel) -> str | None:
         return str(error)
 
     return None
+
+
+def check_as_runtimes_do(model: onnx.ModelProto) -> None:
+    """ONNX's checker, less what ONNX Runtime does without.
+
+    A shape or type that an input or output of the graph does not declare is inferred there, and the domains of its own
+    operators need not be named.
+
+    Raises:
+        ModelError: The checker objects to anything else.
+    """
+    try:
+        onnx.checker.check_model(_completed(model))
+    except Exception as error:  # checker and protobuf raise their own kinds
+        raise ModelError(f"the graph is no valid ONNX model: {error}") from error
+
+
+def _completed(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model itself where nothing is left out: it may hold gigabytes."""
+    declared = {entry.domain for entry in model.opset_import}
+    used = {node.domain for _, part in graphs_of(model) for node in part.node}
+    domains = sorted(used & _KNOWN_TO_RUNTIME - declared)
+    if not domains and all(map(_is_declared, (*model.graph.input, *model.graph.output))):
+        return model
+
+    complete = onnx.ModelProto()
+    complete.CopyFrom(model)
+    complete.opset_import.extend(helper.make_opsetid(domain, 1) for domain in domains)
+    for value in (*complete.graph.input, *complete.graph.output):
+        if not _is_declared(value):
+            kind = value.type.tensor_type
+            kind.elem_type = kind.elem_type or TensorProto.FLOAT
+            kind.shape.SetInParent()
+
+    return complete
+
+
+def _is_declared(value: onnx.ValueInfoProto) -> bool:
+    kind = value.type.WhichOneof("value")
+    return kind is not None and (kind != "tensor_type" or value.type.tensor_type.HasField("shape"))
 
 
 def _stand_in(model: QuantizedModel) -> onnx.ModelProto:

@@ -87,7 +87,7 @@ class GraphIndex:
         """
         known = set(self.stored) - (set() if overridable else self.overridable)
         for node in self.nodes:  # in topological order, as the format demands
-            if node.op_type not in _RANDOM and all(n in known for n in _needs(node)):
+            if node.op_type not in _RANDOM and all(n in known for n in reads_of(node)):
                 known.update(name for name in node.output if name)
 
         return known
@@ -128,7 +128,7 @@ class GraphIndex:
             elif number not in seen:
                 seen.add(number)
                 pending.append((number, True))
-                pending += [(k, False) for k in self._makers(_needs(self.nodes[number]))]
+                pending += [(k, False) for k in self._makers(reads_of(self.nodes[number]))]
 
         return [self.nodes[k] for k in ordered]
 
@@ -147,14 +147,15 @@ class GraphIndex:
                 continue
 
             needed.add(self.producers[name])
-            fresh = set(_needs(self.nodes[self.producers[name]])) - seen
+            fresh = set(reads_of(self.nodes[self.producers[name]])) - seen
             seen |= fresh
             pending += fresh
 
         return sorted(needed), [name for name in self.stored if name in seen]
 
 
-def _needs(node: onnx.NodeProto) -> list[str]:
+def reads_of(node: onnx.NodeProto) -> list[str]:
+    """Every name that a node reads, those that its nested graphs take from outside included."""
     return [name for name in (*node.input, *_captured(node)) if name]
 
 
@@ -165,7 +166,7 @@ def _captured(node: onnx.NodeProto) -> set[str]:
         for graph in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
             made = {t.name for t in graph.initializer} | {v.name for v in graph.input}
             made |= {name for inner in graph.node for name in inner.output}
-            used = {name for inner in graph.node for name in _needs(inner)} | {v.name for v in graph.output}
+            used = {name for inner in graph.node for name in reads_of(inner)} | {v.name for v in graph.output}
             names |= used - made
 
     return names

@@ -1,11 +1,7 @@
-"""Which operators compute with a weight, and how it lies: one table, in which a further operator is a line.
-
-Left out are operators whose weights are stacked along further axes (LSTM, GRU, RNN, Einsum): one axis does not tell
-their output channels.
-"""
+"""Which operators compute with a weight, and how it lies: one table, in which a further operator is a line."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from types import MappingProxyType
 
@@ -21,6 +17,9 @@ class Layout(StrEnum):
     KERNEL = "kernel"  # two axes of channels, then those of space
     MATRIX = "matrix"  # the last two axes are rows and columns
     TABLE = "table"  # one row for each entry that is looked up
+    GATES = "gates"  # directions of a recurrent layer, then the rows of all its gates, then columns
+    EXPERTS = "experts"  # one matrix for each of several experts
+    EQUATION = "equation"  # as the equation of an Einsum says
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +62,9 @@ class WeightInput:
             >>> next(weight_inputs(gemm)).channel_axis(gemm, n_axes=2)
             0
         """
-        # an exchange is only defined for matrices of two axes, where it turns 0 into 1 and 1 into 0
-        return 1 - self.axis if self.is_transposed(node) else self.axis % n_axes
+        axis = self.axis % n_axes
+        # an exchange of the last two axes: matrices that may have it have two, or lie in batches before them
+        return 2 * n_axes - 3 - axis if self.is_transposed(node) else axis
 
 
 # Where two inputs may be the weight, the one where layers have it comes first.
@@ -75,19 +75,44 @@ _OF_GEMM = WeightInput(
 )
 _LEFT_OF_GEMM = WeightInput(place=0, axis=0, layout=Layout.MATRIX, transposed_by="transA", bias=2)
 
+_GATES = tuple(WeightInput(place=place, axis=1, layout=Layout.GATES) for place in (1, 2))
+_PROJECTION = WeightInput(place=1, axis=1, layout=Layout.MATRIX, bias=2)  # of queries, keys and values at once
+_CONV = WeightInput(place=1, axis=0, layout=Layout.KERNEL, bias=2, integer_form="QLinearConv")
+
 WEIGHTED: Mapping[str, tuple[WeightInput, ...]] = MappingProxyType(
     {
-        "Conv": (WeightInput(place=1, axis=0, layout=Layout.KERNEL, bias=2, integer_form="QLinearConv"),),
+        "Conv": (_CONV,),
         "ConvTranspose": (WeightInput(place=1, axis=1, layout=Layout.KERNEL, bias=2),),
+        "DeformConv": (WeightInput(place=1, axis=0, layout=Layout.KERNEL, bias=3),),
         "Gemm": (_OF_GEMM, _LEFT_OF_GEMM),
         "MatMul": (_RIGHT, _LEFT),
         "Gather": (WeightInput(place=0, axis=0, layout=Layout.TABLE),),
+        "LSTM": _GATES,
+        "GRU": _GATES,
+        "RNN": _GATES,
+        "Einsum": tuple(WeightInput(place=k, axis=-1, layout=Layout.EQUATION) for k in (1, 0, 2, 3)),
         "QLinearConv": (WeightInput(place=3, axis=0, layout=Layout.KERNEL, bias=8, scale=4),),
         "QLinearMatMul": (WeightInput(place=3, axis=-1, layout=Layout.MATRIX, scale=4),),
     }
 )
+_RIGHT_OR_TRANSPOSED = WeightInput(place=1, axis=-1, layout=Layout.MATRIX, transposed_by="transB")
+_LEFT_OR_TRANSPOSED = WeightInput(place=0, axis=-2, layout=Layout.MATRIX, transposed_by="transA")
 _WEIGHTED_BY_RUNTIME: Mapping[str, tuple[WeightInput, ...]] = MappingProxyType(
     {
+        "Attention": (_PROJECTION,),
+        "PackedAttention": (_PROJECTION,),
+        "LongformerAttention": tuple(replace(_PROJECTION, place=k, bias=k + 1) for k in (1, 4)),
+        "DecoderAttention": tuple(replace(_PROJECTION, place=k, bias=None) for k in (2, 3)),
+        "EmbedLayerNormalization": tuple(WeightInput(place=k, axis=0, layout=Layout.TABLE) for k in (2, 3, 4)),
+        "FusedConv": (replace(_CONV, integer_form=""),),
+        "NhwcFusedConv": (replace(_CONV, integer_form=""),),
+        "ConvTransposeWithDynamicPads": (WeightInput(place=1, axis=1, layout=Layout.KERNEL, bias=3),),
+        "FusedGemm": (replace(_OF_GEMM, integer_form=""), _LEFT_OF_GEMM),
+        "FusedMatMul": (_RIGHT_OR_TRANSPOSED, _LEFT_OR_TRANSPOSED),
+        "TransposeMatMul": (_RIGHT_OR_TRANSPOSED, _LEFT_OR_TRANSPOSED),
+        "GemmFastGelu": (replace(_RIGHT, integer_form=""),),
+        "FusedMatMulActivation": (_RIGHT_OR_TRANSPOSED, _LEFT_OR_TRANSPOSED),
+        "MoE": tuple(WeightInput(place=k, axis=-1, layout=Layout.EXPERTS) for k in (2, 4, 6)),
         "QLinearConv": WEIGHTED["QLinearConv"],
         "QGemm": (
             WeightInput(place=3, axis=1, layout=Layout.MATRIX, transposed_by="transB", bias=6, scale=4),
@@ -105,10 +130,34 @@ def weight_inputs(node: onnx.NodeProto) -> Iterator[WeightInput]:
     return (found for found in table.get(node.op_type, ()) if found.place < len(node.input))
 
 
+def output_axis(node: onnx.NodeProto, found: WeightInput, *, n_axes: int) -> int | None:
+    """As `WeightInput.channel_axis`, for every layout; None where no axis of the weight is one of the output's alone.
+
+    Example:
+        >>> node = onnx.helper.make_node("Einsum", ["x", "w"], ["y"], equation="nk,km->nm")
+        >>> output_axis(node, next(weight_inputs(node)), n_axes=2)
+        1
+    """
+    if found.layout is not Layout.EQUATION:
+        return found.channel_axis(node, n_axes=n_axes)
+
+    equation = next((a.s.decode("ascii", "replace") for a in node.attribute if a.name == "equation"), "")
+    terms, arrow, result = equation.replace(" ", "").partition("->")
+    operands = terms.split(",")
+    if not arrow or "." in equation or found.place >= len(operands) or len(operands[found.place]) != n_axes:
+        return None  # implicit results and axes that are not spelt out are rare, and one scale is right for them
+
+    others = "".join(operands[: found.place] + operands[found.place + 1 :])
+    own = [k for k, letter in enumerate(operands[found.place]) if letter in result and letter not in others]
+    return own[-1] if own else None
+
+
 def layer_weight_inputs(node: onnx.NodeProto) -> list[WeightInput]:
-    """As `weight_inputs`, of convolutions and linear layers in float only: nothing looked up, nothing on integers."""
+    """As `weight_inputs`, of ONNX's own convolutions and linear layers in float only: nothing else is one layer."""
     return [
-        found for found in weight_inputs(node) if found.layout is not Layout.TABLE and found.scale is None
+        found
+        for found in weight_inputs(node)
+        if found.layout in (Layout.KERNEL, Layout.MATRIX) and found.scale is None and is_standard(node)
     ]
 
 

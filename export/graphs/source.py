@@ -13,10 +13,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import onnx
+from google.protobuf.message import DecodeError
 from onnx import numpy_helper
 
 from modelpress.export.errors import InputError, ModelError
 from modelpress.export.files.mapped import MappedFile
+from modelpress.export.graphs.entering.nested import lift_constants
+from modelpress.export.graphs.entering.order import sort_nodes
 from modelpress.export.graphs.external_data import external_file, external_range
 from modelpress.export.graphs.parts import graphs_of, has_external_data
 from modelpress.export.graphs.protobuf_wire import LENGTH_DELIMITED, Field
@@ -35,7 +38,7 @@ from modelpress.export.tensor_spec import DTYPES, TensorSpec
 Array = npt.NDArray[np.generic]
 MAX_CONSTANT_ELEMENTS = 64  # smaller Constant nodes stay where they are
 _MIN_CONSTANT_BYTES = 40  # no shorter node holds more elements, or names another file
-_SEPARATE_WEIGHTS_IR = 4  # before, every initializer had to be an input as well
+_SEPARATE_WEIGHTS_IR = 4  # before, every initializer had to be an input as well, which nobody could feed
 _MODEL_GRAPH, _GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_OUTPUT = 7, 1, 5, 12
 
 
@@ -50,7 +53,9 @@ class OnnxTensors(LazyTensors):
         mapped: MappedFile,
         stored: Mapping[str, StoredTensor],
         external: Mapping[str, tuple[MappedFile, int]],
+        loose: Mapping[str, onnx.TensorProto],
     ) -> None:
+        self._loose = loose
         self._mapped = mapped
         self._stored = stored
         self._external = external
@@ -81,6 +86,8 @@ class OnnxTensors(LazyTensors):
             return _view(file.data, start, tensor.spec)
         if tensor.raw is not None:
             return _view(self._mapped.data, tensor.raw[0], tensor.spec)
+        if name in self._loose:
+            return _array_of(self._loose[name], tensor)
 
         return _typed_array(self._mapped.data, tensor)
 
@@ -98,9 +105,9 @@ class OnnxSource(Shown):
     """An open ONNX file.
 
     Attributes:
-        graph: The model with an empty initializer list; big `Constant` nodes have become tensors, and the
-            initializers of nested graphs `Constant` nodes.
-        tensors: Every initializer, then every big constant, in file order.
+        graph: The model with an empty initializer list, its nodes in order; big `Constant` nodes have become tensors,
+            those of nested graphs too, and small initializers of nested graphs `Constant` nodes.
+        tensors: Every initializer, then every big constant, in file order, then those of nested graphs.
     """
 
     graph: onnx.ModelProto
@@ -126,22 +133,22 @@ def open_onnx(path: Path, *, allow_external_data: bool = False) -> OnnxSource:
     mapped = MappedFile(path)
     with _named(path), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # protobuf warns before it raises
-        graph, stored = _split(mapped.data)
+        graph, stored, loose = _split(mapped.data)
         external = _external_places(stored, path.parent, allowed=allow_external_data)
-        return OnnxSource(graph, OnnxTensors(mapped, stored, external))
+        return OnnxSource(graph, OnnxTensors(mapped, stored, external, loose))
 
 
-def _split(data: memoryview) -> tuple[onnx.ModelProto, dict[str, StoredTensor]]:
-    """The graph without weights, and where the weights are."""
+def _split(
+    data: memoryview,
+) -> tuple[onnx.ModelProto, dict[str, StoredTensor], dict[str, onnx.TensorProto]]:
+    """The graph without weights, where the weights are, and those that lay deep inside the graph."""
     model, graphs = parse_shell(
         data, 0, len(data), onnx.ModelProto, is_bulky=lambda field: field.number == _MODEL_GRAPH
     )
     if len(graphs) != 1 or graphs[0].wire_type != LENGTH_DELIMITED:
         raise InputError(f"{len(graphs)} graphs; expected an ONNX model with one")
 
-    # older files would need each tensor among the graph's inputs
-    movable = model.ir_version >= _SEPARATE_WEIGHTS_IR
-    constants = _big_constants(data, graphs[0]) if movable else {}
+    constants = _big_constants(data, graphs[0])
     graph, bulky = parse_shell(
         data,
         graphs[0].payload,
@@ -152,8 +159,28 @@ def _split(data: memoryview) -> tuple[onnx.ModelProto, dict[str, StoredTensor]]:
     model.graph.CopyFrom(graph)
     _check_supported(model)
     initializers = [scan_tensor(data, field.payload, field.end) for field in bulky if _is_initializer(field)]
+    named = _by_name([*initializers, *constants.values()])
 
-    return model, _by_name([*initializers, *constants.values()])
+    _free_of_old_rules(model.graph if model.ir_version < _SEPARATE_WEIGHTS_IR else None, named)
+    model.ir_version = max(model.ir_version, _SEPARATE_WEIGHTS_IR)
+    sort_nodes(model)
+    loose = lift_constants(model, taken=set(named), larger_than=MAX_CONSTANT_ELEMENTS)
+    named |= {tensor.name: _stored(tensor) for tensor in loose}
+
+    return model, named, {tensor.name: tensor for tensor in loose}
+
+
+def _free_of_old_rules(graph: onnx.GraphProto | None, tensors: Mapping[str, StoredTensor]) -> None:
+    """Take the tensors of an old model out of its inputs, where old rules put them and nobody could feed them."""
+    if graph is None:
+        return
+    inputs = [value for value in graph.input if value.name not in tensors]
+    del graph.input[:]
+    graph.input.extend(inputs)
+
+
+def _stored(tensor: onnx.TensorProto) -> StoredTensor:
+    return StoredTensor(tensor.name, TensorSpec(tuple(tensor.dims), tensor.data_type), (0, 0), None, None)
 
 
 def _big_constants(data: memoryview, graph: Field) -> dict[int, StoredTensor]:
@@ -260,6 +287,18 @@ def _typed_array(data: memoryview, tensor: StoredTensor) -> Array:
     start, end = tensor.message
     try:
         message = onnx.TensorProto.FromString(bytes(data[start:end]))
+    except DecodeError as error:
+        raise InputError(f"{tensor.name}: tensor data are damaged: {error}") from error
+    return _array_of(message, tensor)
+
+
+def _array_of(message: onnx.TensorProto, tensor: StoredTensor) -> Array:
+    """The values of a parsed message.
+
+    Raises:
+        InputError: Their number does not fit the shape, or they do not fit the type.
+    """
+    try:
         array = numpy_helper.to_array(message)
     except Exception as error:  # onnx raises whatever its parts raise on damaged data
         raise InputError(f"{tensor.name}: tensor data are damaged: {error}") from error

@@ -10,7 +10,7 @@ import onnx
 from modelpress.export.errors import InputError, ModelError
 from modelpress.export.graphs.check import check_graph
 from modelpress.export.graphs.source import OnnxTensors, open_onnx
-from modelpress.export.graphs.weight_axes import weight_axes
+from modelpress.export.graphs.weights.finding import find_weights
 from modelpress.export.lazy_tensors import LazyTensors
 from modelpress.export.post_training.rounding import PostTraining, quantize_weight
 from modelpress.export.quantized import QuantizedModel, QuantizedTensor, Tensor
@@ -140,16 +140,16 @@ def open_for_packing(path: Path, options: WeightOptions, *, allow_external_data:
     except (InputError, ModelError) as error:
         raise type(error)(f"{path}: {error}") from error
 
-    axes = _axes(source.graph.graph, source.tensors, options)
+    axes = _axes(source.graph, source.tensors, options)
     tensors = PackedTensors(source.tensors, axes, options.quantization)
     return PackInput(QuantizedModel(source.graph, tensors), tensors, source.tensors.size_bytes, objection)
 
 
-def _axes(graph: onnx.GraphProto, tensors: OnnxTensors, options: WeightOptions) -> dict[str, int | None]:
+def _axes(model: onnx.ModelProto, tensors: OnnxTensors, options: WeightOptions) -> dict[str, int | None]:
     """The channel axis of every tensor that is quantized; None: one scale for all of it."""
     if options.lossless:
         return {}
-    axes = weight_axes(graph, tensors, min_elements=options.min_elements)
+    axes = find_weights(model, tensors).channel_axes(tensors, min_elements=options.min_elements)
     return axes if options.per_channel else dict.fromkeys(axes)
 
 

@@ -79,10 +79,12 @@ def test_a_constant_that_is_an_output_of_the_graph_stays(path):
     assert not open_onnx(saved(constant(y=(65, 4)), path)).tensors
 
 
-def test_constants_of_old_models_stay(path):
+def test_constants_of_old_models_become_tensors_too(path):
     model = every_operator()
-    model.ir_version = 3  # every initializer would have to be an input as well
-    assert "in_a_node" not in open_onnx(saved(model, path)).tensors
+    model.ir_version = 3  # every initializer had to be an input as well
+    source = open_onnx(saved(model, path))
+    assert "in_a_node" in source.tensors
+    assert source.graph.ir_version == 4
 
 
 def test_constants_in_functions_and_of_other_domains_stay(path):
@@ -101,12 +103,38 @@ def test_initializers_of_nested_graphs_become_constants(path):
         assert shift[0, 0] == (1 - i)  # attributes are sorted: the else branch first
 
 
-def test_an_initializer_that_is_an_input_as_well_stays_one(path):
-    model = identity({"w": np.ones(3, np.float32)}, ir_version=3)
+@pytest.mark.parametrize(("ir_version", "inputs"), [(3, ["x"]), (4, ["x", "w"])])
+def test_an_initializer_that_is_an_input_as_well_stays_one_where_it_can_be_fed(path, ir_version, inputs):
+    model = identity({"w": np.ones(3, np.float32)}, ir_version=ir_version)
     model.graph.input.append(INFO("w", TensorProto.FLOAT, [3]))
     source = open_onnx(saved(model, path))
     assert list(source.tensors) == ["w"]
-    assert [value.name for value in source.graph.graph.input] == ["x", "w"]
+    assert [value.name for value in source.graph.graph.input] == inputs
+
+
+def test_big_weights_of_nested_graphs_become_tensors_under_names_of_their_own(path):
+    model = MODELS["branching"]()
+    for attribute in model.graph.node[-1].attribute:
+        big = numpy_helper.from_array(np.full((65, 4), attribute.name == "then_branch", np.float32), "shift")
+        attribute.g.initializer[0].CopyFrom(big)
+        attribute.g.output[0].type.tensor_type.shape.dim[0].dim_value = 65
+    source = open_onnx(saved(model, path))
+    assert list(source.tensors) == ["zero", "shared", "shift_1", "shift_2"]
+    reads = [a.g.node[0].input[1] for a in source.graph.graph.node[-1].attribute]
+    for attribute, name in zip(source.graph.graph.node[-1].attribute, reads, strict=True):
+        assert source.tensors[name][0, 0] == (attribute.name == "then_branch")
+
+
+def test_nodes_are_sorted(path):
+    nodes = [NODE("Neg", ["b"], ["y"]), NODE("Abs", ["a"], ["b"]), NODE("Relu", ["x"], ["a"])]
+    source = open_onnx(saved(foreign(nodes, {}), path))
+    assert [node.op_type for node in source.graph.graph.node] == ["Relu", "Abs", "Neg"]
+
+
+def test_nodes_in_a_circle_are_refused(path):
+    nodes = [NODE("Add", ["x", "b"], ["a"]), NODE("Neg", ["a"], ["b"]), NODE("Relu", ["a"], ["y"])]
+    with pytest.raises(ModelError, match="topologically sorted"):
+        open_for_packing(saved(foreign(nodes, {}), path), WeightOptions())
 
 
 def test_dimensions_may_be_packed(path):

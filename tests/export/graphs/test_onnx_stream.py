@@ -17,7 +17,7 @@ from modelpress.export.graphs.stream import write_onnx_stream
 from modelpress.export.onnx_flavours import emit, write_onnx
 from modelpress.export.quantized import QuantizedModel, dense_array
 from modelpress.export.runtime import open_session
-from tests.helpers.foreign_onnx import MODELS, arrays_of, every_operator, foreign, inputs_for, saved
+from tests.helpers.foreign_onnx import MODELS, NODE, arrays_of, every_operator, foreign, inputs_for, saved
 from tests.helpers.models import small_model, sparse_model
 
 
@@ -181,12 +181,28 @@ def test_contradicting_shapes_are_reported(tmp_path):
     assert "MatMul" in check_graph(opened(large(x=("N", 3), y=("N", 40)), tmp_path / "m.onnx"))
 
 
-def test_old_models_must_declare_their_weights(tmp_path):
-    model = large(x=("N", 40), y=("N", 40), ir_version=3, opset=8)
+def test_graphs_of_old_models_must_declare_their_weights(tmp_path):
+    model = opened(large(x=("N", 40), y=("N", 40), ir_version=3, opset=8), tmp_path / "m.onnx")
+    assert check_graph(model) is None  # the file was made new when it was opened
+    model.graph.ir_version = 3
     with pytest.raises(ModelError, match="w in initializer but not in graph input"):
-        check_graph(opened(model, tmp_path / "m.onnx"))
-    model.graph.input.append(onnx.helper.make_tensor_value_info("w", 1, (40, 40)))
-    assert check_graph(opened(model, tmp_path / "m.onnx")) is None
+        check_graph(model)
+    model.graph.graph.input.append(onnx.helper.make_tensor_value_info("w", 1, (40, 40)))
+    assert check_graph(model) is None
+
+
+@pytest.mark.parametrize("kind", ["no shape", "no type", "domain"])
+def test_what_runtimes_do_without_is_no_fault(kind, tmp_path):
+    model = large(x=("N", 40), y=("N", 40))
+    if kind == "no shape":
+        model.graph.output[0].type.tensor_type.ClearField("shape")
+    elif kind == "no type":
+        model.graph.output[0].ClearField("type")
+    else:
+        model.graph.node[0].CopyFrom(NODE("FusedMatMul", ["x", "w"], ["y"], domain="com.microsoft"))
+    before = opened(model, tmp_path / "m.onnx")
+    assert check_graph(before) is None
+    open_session(streamed(before))
 
 
 @pytest.mark.parametrize("name", MODELS)
