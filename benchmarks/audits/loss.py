@@ -8,6 +8,11 @@ import numpy.typing as npt
 import onnx
 
 from modelpress.benchmarks.audits.fidelity import same_values, tensors_held
+from modelpress.benchmarks.subjects.running_weights import Array, constant_tensors
+from modelpress.export.graphs.entering.nested import with_lifted_constants
+from modelpress.export.graphs.index import GraphIndex
+from modelpress.export.graphs.initializers import initializers, with_initializers
+from modelpress.export.graphs.source import MAX_CONSTANT_ELEMENTS
 from modelpress.export.quantized import QuantizedModel, QuantizedTensor, dense_array
 
 
@@ -34,7 +39,7 @@ class Loss:
     """An artifact beside a model.
 
     Attributes:
-        n_tensors: Tensors of the artifact.
+        n_tensors: Tensors compared.
         n_equal: Those that are equal bit for bit.
         lossy: Quantized tensors that differ, the largest difference first.
         wrong: Names of tensors that must not differ and do: those that are not quantized, those of another shape, and
@@ -64,24 +69,78 @@ class Loss:
 def loss_against(model: QuantizedModel, onnx_model: onnx.ModelProto) -> Loss:
     """Compare every tensor of a decoded artifact with the one of the same name in a model.
 
+    A tensor of the model that the artifact's graph computes from what it holds (doubles, tensors with infinities) is
+    compared with what is computed.
+
     Raises:
         InputError: The model's data are damaged, or a tensor's nodes cannot be evaluated.
     """
+    onnx_model = with_lifted_constants(onnx_model, larger_than=MAX_CONSTANT_ELEMENTS)
     held, others = tensors_held(model, onnx_model)
-    n_equal, lossy, wrong = 0, [], list(others)
-    for name, tensor in model.tensors.items():
-        decoded = dense_array(tensor)
+    computed = _Computed.of(model, set(others))
+    if computed.arrays:
+        stored = initializers(onnx_model)
+        held |= {name: stored[name] for name in computed.arrays}
+
+    n_equal, lossy, wrong = 0, [], sorted(set(others) - set(computed.arrays))
+    for name in [*(name for name in model.tensors if name not in computed.parts), *computed.arrays]:
         if name not in held:
             wrong.append(name)
-        elif same_values(decoded, held[name]):
+            continue
+
+        is_coded = name in computed.coded or isinstance(model.tensors.get(name), QuantizedTensor)
+        decoded = computed.arrays[name] if name in computed.arrays else dense_array(model.tensors[name])
+        expected = held[name]
+        if is_coded and expected.ndim == 1 and expected.size == decoded.size:
+            expected = expected.reshape(decoded.shape)  # stored in the shape in which the graph reads it
+
+        if same_values(decoded, expected):
             n_equal += 1
-        elif isinstance(tensor, QuantizedTensor) and decoded.shape == held[name].shape:
-            lossy.append(_loss(name, decoded, held[name]))
+        elif is_coded and decoded.shape == expected.shape:
+            lossy.append(_loss(name, decoded, expected))
         else:
             wrong.append(name)
 
     lossy.sort(key=lambda tensor: -tensor.largest)
-    return Loss(len(model.tensors), n_equal, tuple(lossy), tuple(sorted(wrong)))
+    return Loss(n_equal + len(lossy) + len(wrong), n_equal, tuple(lossy), tuple(sorted(wrong)))
+
+
+@dataclass(frozen=True)
+class _Computed:
+    """Tensors that an artifact's graph computes from those that it holds.
+
+    Attributes:
+        arrays: By name.
+        coded: Those of them that are made of quantized tensors.
+        parts: What they are made of.
+    """
+
+    arrays: dict[str, Array]
+    coded: set[str]
+    parts: set[str]
+
+    @classmethod
+    def of(cls, model: QuantizedModel, names: set[str]) -> "_Computed":
+        if not names:
+            return cls({}, set(), set())
+
+        # tensors without values tell what is constant; the values of few of them are needed
+        described = onnx.ModelProto()
+        described.CopyFrom(model.graph)
+        described.graph.initializer.extend(onnx.TensorProto(name=name) for name in model.tensors)
+        index = GraphIndex(described.graph)
+        wanted = sorted(names & index.constants())
+        sources = {name: set(index.ancestors([name])[1]) for name in wanted}
+        parts = set().union(*sources.values())
+
+        values = {name: dense_array(model.tensors[name]) for name in model.tensors if name in parts}
+        coded = {
+            name
+            for name in wanted
+            if any(isinstance(model.tensors[part], QuantizedTensor) for part in sources[name])
+        }
+        arrays = constant_tensors(with_initializers(model.graph, values), wanted)
+        return cls(arrays, coded, parts)
 
 
 def _loss(name: str, decoded: npt.NDArray[np.generic], expected: npt.NDArray[np.generic]) -> TensorLoss:

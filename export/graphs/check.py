@@ -29,6 +29,7 @@ def check_graph(model: QuantizedModel) -> str | None:
         ModelError: The graph is no valid ONNX model.
     """
     stand_in = _stand_in(model)
+    stand_in.opset_import.extend(_undeclared_domains(stand_in))
     check_as_runtimes_do(stand_in)
 
     # a second opinion only: models that run often declare shapes that contradict each other
@@ -57,15 +58,13 @@ def check_as_runtimes_do(model: onnx.ModelProto) -> None:
 
 def _completed(model: onnx.ModelProto) -> onnx.ModelProto:
     """The model itself where nothing is left out: it may hold gigabytes."""
-    declared = {entry.domain for entry in model.opset_import}
-    used = {node.domain for _, part in graphs_of(model) for node in part.node}
-    domains = sorted(used & _KNOWN_TO_RUNTIME - declared)
+    domains = _undeclared_domains(model)
     if not domains and all(map(_is_declared, (*model.graph.input, *model.graph.output))):
         return model
 
     complete = onnx.ModelProto()
     complete.CopyFrom(model)
-    complete.opset_import.extend(helper.make_opsetid(domain, 1) for domain in domains)
+    complete.opset_import.extend(domains)
     for value in (*complete.graph.input, *complete.graph.output):
         if not _is_declared(value):
             kind = value.type.tensor_type
@@ -73,6 +72,13 @@ def _completed(model: onnx.ModelProto) -> onnx.ModelProto:
             kind.shape.SetInParent()
 
     return complete
+
+
+def _undeclared_domains(model: onnx.ModelProto) -> list[onnx.OperatorSetIdProto]:
+    """Those of ONNX Runtime's own operators that a model uses without naming them."""
+    declared = {entry.domain for entry in model.opset_import}
+    used = {node.domain for _, part in graphs_of(model) for node in part.node}
+    return [helper.make_opsetid(domain, 1) for domain in sorted(used & _KNOWN_TO_RUNTIME - declared)]
 
 
 def _is_declared(value: onnx.ValueInfoProto) -> bool:

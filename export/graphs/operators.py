@@ -76,7 +76,9 @@ _OF_GEMM = WeightInput(
 _LEFT_OF_GEMM = WeightInput(place=0, axis=0, layout=Layout.MATRIX, transposed_by="transA", bias=2)
 
 _GATES = tuple(WeightInput(place=place, axis=1, layout=Layout.GATES) for place in (1, 2))
-_PROJECTION = WeightInput(place=1, axis=1, layout=Layout.MATRIX, bias=2)  # of queries, keys and values at once
+_PROJECTION = WeightInput(
+    place=1, axis=1, layout=Layout.MATRIX, bias=2
+)  # of queries, keys and values at once
 _CONV = WeightInput(place=1, axis=0, layout=Layout.KERNEL, bias=2, integer_form="QLinearConv")
 
 WEIGHTED: Mapping[str, tuple[WeightInput, ...]] = MappingProxyType(
@@ -103,7 +105,9 @@ _WEIGHTED_BY_RUNTIME: Mapping[str, tuple[WeightInput, ...]] = MappingProxyType(
         "PackedAttention": (_PROJECTION,),
         "LongformerAttention": tuple(replace(_PROJECTION, place=k, bias=k + 1) for k in (1, 4)),
         "DecoderAttention": tuple(replace(_PROJECTION, place=k, bias=None) for k in (2, 3)),
-        "EmbedLayerNormalization": tuple(WeightInput(place=k, axis=0, layout=Layout.TABLE) for k in (2, 3, 4)),
+        "EmbedLayerNormalization": tuple(
+            WeightInput(place=k, axis=0, layout=Layout.TABLE) for k in (2, 3, 4)
+        ),
         "FusedConv": (replace(_CONV, integer_form=""),),
         "NhwcFusedConv": (replace(_CONV, integer_form=""),),
         "ConvTransposeWithDynamicPads": (WeightInput(place=1, axis=1, layout=Layout.KERNEL, bias=3),),
@@ -145,7 +149,9 @@ def output_axis(node: onnx.NodeProto, found: WeightInput, *, n_axes: int) -> int
     terms, arrow, result = equation.replace(" ", "").partition("->")
     operands = terms.split(",")
     if not arrow or "." in equation or found.place >= len(operands) or len(operands[found.place]) != n_axes:
-        return None  # implicit results and axes that are not spelt out are rare, and one scale is right for them
+        return (
+            None  # implicit results and axes that are not spelt out are rare, and one scale is right for them
+        )
 
     others = "".join(operands[: found.place] + operands[found.place + 1 :])
     own = [k for k, letter in enumerate(operands[found.place]) if letter in result and letter not in others]

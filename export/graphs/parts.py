@@ -60,6 +60,15 @@ def has_external_data(model: onnx.ModelProto) -> bool:
     return any(t.data_location == TensorProto.EXTERNAL for t in (*stored, *_tensors_of(model)))
 
 
+def constants_of_functions(model: onnx.ModelProto) -> Iterator[tuple[str, int]]:
+    """The `Constant` nodes of local functions, which cannot read tensors of the graph: whose, and the bytes."""
+    for function in model.functions:
+        for node in function.node:
+            for attribute in node.attribute if node.op_type == "Constant" else ():
+                if attribute.HasField("t"):
+                    yield function.name, attribute.t.ByteSize()
+
+
 def opset_of(model: onnx.ModelProto) -> int:
     """Version of the standard operators that a model uses; 0 where it names none."""
     return next((entry.version for entry in model.opset_import if entry.domain in STANDARD_DOMAINS), 0)

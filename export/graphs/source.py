@@ -18,7 +18,7 @@ from onnx import numpy_helper
 
 from modelpress.export.errors import InputError, ModelError
 from modelpress.export.files.mapped import MappedFile
-from modelpress.export.graphs.entering.nested import lift_constants
+from modelpress.export.graphs.entering.nested import initializers_to_constants, lift_constants
 from modelpress.export.graphs.entering.order import sort_nodes
 from modelpress.export.graphs.external_data import external_file, external_range
 from modelpress.export.graphs.parts import graphs_of, has_external_data
@@ -29,7 +29,6 @@ from modelpress.export.graphs.tensor_scan import (
     parse_shell,
     scan_constant,
     scan_tensor,
-    text,
 )
 from modelpress.export.lazy_tensors import LazyTensors
 from modelpress.export.shown import Facts, Shown
@@ -214,25 +213,9 @@ def _check_supported(model: onnx.ModelProto) -> None:
     for where, graph in graphs_of(model):
         if len(graph.sparse_initializer):
             raise InputError(f"{where} holds sparse initializers; store them as dense ones")
-        _initializers_to_constants(where, graph)
+        initializers_to_constants(where, graph)
     if has_external_data(model):
         raise InputError("a constant inside a node lies in another file; store the model in one file")
-
-
-def _initializers_to_constants(where: str, graph: onnx.GraphProto) -> None:
-    """Replace the initializers of a nested graph by `Constant` nodes, before all others."""
-    inputs = {value.name for value in graph.input}
-    for tensor in graph.initializer:
-        if text(tensor.name) in inputs:
-            raise InputError(f"{tensor.name}: is both input and initializer of {where}; remove the input")
-
-    constants = [
-        onnx.helper.make_node("Constant", [], [tensor.name], value=tensor) for tensor in graph.initializer
-    ]
-    if constants:
-        nodes = [*constants, *graph.node]
-        del graph.node[:], graph.initializer[:]
-        graph.node.extend(nodes)
 
 
 def _by_name(tensors: list[StoredTensor]) -> dict[str, StoredTensor]:

@@ -3,18 +3,20 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import onnx
+import numpy.typing as npt
 
 from modelpress.export.errors import InputError, ModelError
 from modelpress.export.graphs.check import check_graph
 from modelpress.export.graphs.source import OnnxTensors, open_onnx
-from modelpress.export.graphs.weights.finding import find_weights
 from modelpress.export.lazy_tensors import LazyTensors
+from modelpress.export.post_training.known_grids import rounded_weight, weight_on_grid
 from modelpress.export.post_training.rounding import PostTraining, quantize_weight
+from modelpress.export.post_training.weight_plan import Treatment, plan_weights
 from modelpress.export.quantized import QuantizedModel, QuantizedTensor, Tensor
-from modelpress.export.tensor_spec import TensorSpec
+from modelpress.export.tensor_spec import DTYPES, TensorSpec
 
 
 @dataclass(frozen=True)
@@ -49,11 +51,15 @@ class TensorSummary:
         n_elements: Of the tensor.
         bits: Width of its codes; None if it is kept as it is.
         n_zeros: Exact zeros among its codes; None if it is kept as it is.
+        operator: Who reads it.
+        reason: Why it is kept as it is; empty where it is not.
     """
 
     n_elements: int
     bits: int | None = None
     n_zeros: int | None = None
+    operator: str = ""
+    reason: str = ""
 
 
 class PackedTensors(LazyTensors):
@@ -63,46 +69,65 @@ class PackedTensors(LazyTensors):
         summaries: What became of each tensor that has been asked for.
     """
 
-    def __init__(self, source: OnnxTensors, axes: Mapping[str, int | None], options: PostTraining) -> None:
+    def __init__(
+        self, source: OnnxTensors, treatments: Mapping[str, Treatment], options: WeightOptions
+    ) -> None:
         self._source = source
-        self._axes = axes
+        self._treatments = treatments
         self._options = options
         self.summaries: dict[str, TensorSummary] = {}
 
     def __len__(self) -> int:
-        return len(self._source)
+        return len(self._treatments)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._source)
+        return iter(self._treatments)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._source
+        return name in self._treatments
 
     def _make(self, name: str) -> Tensor:
         """One tensor.
 
         Raises:
             InputError: Its data in the file are damaged.
-            ModelError: A weight is NaN or infinite.
         """
-        tensor = self._quantized(name)
+        treatment = self._treatments[name]
+        tensor = self._made(name, treatment)
         # asked for several times while a file is written, always with the same result
         if name not in self.summaries:
-            self.summaries[name] = _summary(tensor)
+            self.summaries[name] = _summary(tensor, treatment)
         return tensor
 
     def _spec(self, name: str) -> TensorSpec:
-        return self._source.spec(name)
+        return self._treatments[name].spec
 
-    def _quantized(self, name: str) -> Tensor:
-        array = self._source[name]
-        if name not in self._axes:
+    def _made(self, name: str, treatment: Treatment) -> Tensor:
+        array: npt.NDArray[Any] = np.asarray(self._source[treatment.source])
+        if treatment.part is not None:
+            return treatment.part(array)
+
+        array = array.reshape(treatment.spec.shape)
+        if self._options.lossless:
+            return self._on_its_grid(array, treatment) or array
+        if not treatment.is_weight:
             return array
 
+        array = array.astype(DTYPES[treatment.spec.onnx_type], copy=False)
+        if treatment.rounding is not None:
+            return rounded_weight(array, treatment.rounding) or array
+
+        known = None if self._options.quantization.sparsity else self._on_its_grid(array, treatment)
         try:
-            return quantize_weight(array, self._options, channel_axis=self._axes[name])  # type: ignore[arg-type]
+            return known or quantize_weight(array, self._options.quantization, channel_axis=treatment.axis)
         except ModelError as error:
             raise ModelError(f"{name}: {error}") from error
+
+    def _on_its_grid(self, array: npt.NDArray[Any], treatment: Treatment) -> QuantizedTensor | None:
+        """Codes of a weight that lies on a grid; of biases and shapes they would save nothing."""
+        if array.ndim < 2 or array.size < self._options.min_elements:
+            return None
+        return weight_on_grid(array, channel_axis=treatment.axis, signed_zeros=self._options.lossless)
 
 
 @dataclass(frozen=True)
@@ -114,12 +139,14 @@ class PackInput:
         tensors: Made when asked for.
         source_bytes: Size of the ONNX file, and of the files its external data lie in.
         objection: What ONNX's strict shape inference objects to, if anything.
+        notes: What else the user should know.
     """
 
     model: QuantizedModel
     tensors: PackedTensors
     source_bytes: int
     objection: str | None
+    notes: tuple[str, ...] = ()
 
 
 def open_for_packing(path: Path, options: WeightOptions, *, allow_external_data: bool = False) -> PackInput:
@@ -140,21 +167,22 @@ def open_for_packing(path: Path, options: WeightOptions, *, allow_external_data:
     except (InputError, ModelError) as error:
         raise type(error)(f"{path}: {error}") from error
 
-    axes = _axes(source.graph, source.tensors, options)
-    tensors = PackedTensors(source.tensors, axes, options.quantization)
-    return PackInput(QuantizedModel(source.graph, tensors), tensors, source.tensors.size_bytes, objection)
+    planned = plan_weights(
+        source.graph,
+        source.tensors,
+        min_elements=options.min_elements,
+        per_channel=options.per_channel,
+        lossless=options.lossless,
+    )
+    tensors = PackedTensors(source.tensors, planned.treatments, options)
+    model = QuantizedModel(planned.graph, tensors)
+    return PackInput(model, tensors, source.tensors.size_bytes, objection, planned.notes)
 
 
-def _axes(model: onnx.ModelProto, tensors: OnnxTensors, options: WeightOptions) -> dict[str, int | None]:
-    """The channel axis of every tensor that is quantized; None: one scale for all of it."""
-    if options.lossless:
-        return {}
-    axes = find_weights(model, tensors).channel_axes(tensors, min_elements=options.min_elements)
-    return axes if options.per_channel else dict.fromkeys(axes)
-
-
-def _summary(tensor: Tensor) -> TensorSummary:
+def _summary(tensor: Tensor, treatment: Treatment) -> TensorSummary:
     if not isinstance(tensor, QuantizedTensor):
-        return TensorSummary(tensor.size)
+        reason = treatment.reason or "no grid covers its values"
+        return TensorSummary(tensor.size, operator=treatment.operator, reason=reason)
+
     n_zeros = tensor.codes.size - int(np.count_nonzero(tensor.nonzero))
-    return TensorSummary(tensor.codes.size, tensor.bits, n_zeros)
+    return TensorSummary(tensor.codes.size, tensor.bits, n_zeros, treatment.operator)

@@ -6,9 +6,49 @@ from itertools import count
 
 import onnx
 
+from modelpress.export.errors import InputError
 from modelpress.export.graphs.operators import is_standard
 from modelpress.export.graphs.parts import graphs_of
 from modelpress.export.tensor_spec import DTYPES, TensorSpec
+
+
+def initializers_to_constants(where: str, graph: onnx.GraphProto) -> None:
+    """Replace the initializers of a nested graph by `Constant` nodes, before all others.
+
+    Raises:
+        InputError: One of them is an input as well.
+    """
+    inputs = {value.name for value in graph.input}
+    for tensor in graph.initializer:
+        if tensor.name in inputs:
+            raise InputError(f"{tensor.name}: is both input and initializer of {where}; remove the input")
+
+    constants = [
+        onnx.helper.make_node("Constant", [], [tensor.name], value=tensor) for tensor in graph.initializer
+    ]
+    if constants:
+        nodes = [*constants, *graph.node]
+        del graph.node[:], graph.initializer[:]
+        graph.node.extend(nodes)
+
+
+def with_lifted_constants(model: onnx.ModelProto, *, larger_than: int) -> onnx.ModelProto:
+    """A model whose big tensors of nested graphs are initializers of its main graph; the model itself without any.
+
+    Raises:
+        InputError: As for `initializers_to_constants`.
+    """
+    if all(part is model.graph for _, part in graphs_of(model)):
+        return model
+
+    lifted = onnx.ModelProto()
+    lifted.CopyFrom(model)
+    for where, part in graphs_of(lifted):
+        if part is not lifted.graph:
+            initializers_to_constants(where, part)
+
+    lifted.graph.initializer.extend(lift_constants(lifted, taken=set(), larger_than=larger_than))
+    return lifted
 
 
 def lift_constants(model: onnx.ModelProto, *, taken: set[str], larger_than: int) -> list[onnx.TensorProto]:

@@ -143,9 +143,7 @@ class _Finder:
             self._calls[key] = self._look_into(function, node, views)
 
         inner, results = self._calls[key]
-        shown = {
-            _ARGUMENT.format((k, i)): view for k, own in enumerate(views) for i, view in enumerate(own)
-        }
+        shown = {_ARGUMENT.format((k, i)): view for k, own in enumerate(views) for i, view in enumerate(own)}
         for argument, axes in inner.axes.items():
             view = shown[argument]
             self.found.axes[view.source].update(None if axis is None else view.axes[axis] for axis in axes)

@@ -77,7 +77,9 @@ def views_behind(
     return [[view for view in behind if view is not None], *nothing[1:]]
 
 
-def _behind(node: onnx.NodeProto, view: View, constant_of: ConstantOf) -> View | None:
+def _behind(  # noqa: PLR0911 - one line per operator
+    node: onnx.NodeProto, view: View, constant_of: ConstantOf
+) -> View | None:
     n_axes = len(view.shape)
     if node.op_type in _SAME_ENTRIES:
         return replace(view, is_quantized=view.is_quantized or node.op_type == "QuantizeLinear")

@@ -10,6 +10,7 @@ import pytest
 from numpy.testing import assert_array_equal
 from onnx import TensorProto, helper
 
+from modelpress.benchmarks.audits.loss import loss_against
 from modelpress.export.graphs.source import open_onnx
 from modelpress.export.press.reading import open_artifact, read_artifact
 from modelpress.export.quantized import QuantizedTensor
@@ -141,13 +142,15 @@ def test_files_that_are_no_model_are_one_line(call, tmp_path):
     assert "photo.onnx" in one_line(err)
 
 
-def test_infinite_weights_are_one_line_and_leave_nothing(call, tmp_path):
+def test_infinite_tensors_are_a_note_and_come_back(call, tmp_path):
     mask = np.full((30, 40), -np.inf, np.float32)
     model = foreign([NODE("Add", ["x", "mask"], ["y"])], {"mask": mask}, x=(30, 40), y=(30, 40))
-    code, _, err = call("pack", saved(model, tmp_path / "m.onnx"), "-o", tmp_path / "m.press")
-    assert code == 1
-    assert "mask: holds NaN or infinity" in one_line(err)
-    assert [path.name for path in tmp_path.iterdir()] == ["m.onnx"]
+    path, press = saved(model, tmp_path / "m.onnx"), tmp_path / "m.press"
+    code, _, err = call("pack", path, "-o", press)
+    assert code == 0
+    assert "mask: holds NaN or infinity; stored bit for bit, not quantized" in err.replace("\n", " ")
+    loss = loss_against(read_artifact(press), model)
+    assert (loss.n_tensors, loss.n_equal) == (1, 1)
 
 
 def test_contradicting_shapes_are_a_note(call, tmp_path):

@@ -1,0 +1,289 @@
+"""What becomes of each tensor of an ONNX model, decided before any is quantized, and the nodes that this adds."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import count
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import TensorProto, helper
+
+from modelpress.export.errors import ModelError
+from modelpress.export.graphs.entering.not_finite import is_finite, spelt_out
+from modelpress.export.graphs.index import GraphIndex
+from modelpress.export.graphs.initializers import constants
+from modelpress.export.graphs.operators import attribute_of
+from modelpress.export.graphs.parts import names_in
+from modelpress.export.graphs.weights.finding import FLOAT_TYPES, Findings, find_weights
+from modelpress.export.lazy_tensors import LazyTensors
+from modelpress.export.post_training.known_grids import Rounding
+from modelpress.export.tensor_spec import ONNX_TYPES, TensorSpec
+
+Array = npt.NDArray[np.generic]
+_INTEGERS = "integers stay what they are"
+_VECTOR = "a vector: a bias or a factor"
+_NO_WEIGHT = "this operator is not known to have a weight there"
+_SMALL = "fewer elements than --min-elements"
+_ROUNDED = "the graph rounds it to a grid that codes of 8 bits do not hold"
+_FED = "a caller may feed another value"
+_LOSSLESS = "--lossless"
+
+
+@dataclass(frozen=True)
+class Treatment:
+    """What becomes of one tensor.
+
+    Attributes:
+        source: The tensor of the file it is made from.
+        spec: What it is in the packed model.
+        is_weight: Whether it is quantized.
+        axis: Its channel axis; None: one scale for all of it.
+        rounding: The grid that the graph rounds it to.
+        part: Makes it from the source, where it is a part of that only.
+        operator: Who reads it.
+        reason: Why it is not quantized; empty where it is.
+    """
+
+    source: str
+    spec: TensorSpec
+    is_weight: bool = False
+    axis: int | None = None
+    rounding: Rounding | None = None
+    part: Callable[[Array], Array] | None = None
+    operator: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class WeightPlan:
+    """What becomes of the tensors of a model.
+
+    Attributes:
+        graph: The model with the nodes that the treatments need.
+        treatments: By name in the packed model, in file order.
+        notes: What the user should know, in sentences.
+    """
+
+    graph: onnx.ModelProto
+    treatments: dict[str, Treatment]
+    notes: tuple[str, ...] = ()
+
+
+def plan_weights(
+    graph: onnx.ModelProto, tensors: LazyTensors, *, min_elements: int, per_channel: bool, lossless: bool
+) -> WeightPlan:
+    """Decide what becomes of each tensor.
+
+    Args:
+        graph: Without its tensors.
+        tensors: Those of the file; each is looked at once, for what is not finite.
+        min_elements: Smaller tensors are no weights.
+        per_channel: One scale per output channel instead of one per tensor.
+        lossless: Nothing is quantized.
+
+    Raises:
+        ModelError: A tensor that is not finite cannot be kept.
+    """
+    index = GraphIndex.of_model(graph)
+    shaped = tensors if lossless else _Reshaped(tensors, _shapes_in_use(index, tensors, min_elements))
+    found = find_weights(graph, shaped)
+    axes = found.channel_axes(shaped, min_elements=min_elements)
+    decide = _Decision(index, shaped, found, axes if per_channel else dict.fromkeys(axes), lossless)
+    treatments = {name: decide.treatment(name) for name in tensors}
+    return _spelt_out(graph, tensors, treatments, lossless=lossless)
+
+
+class _Reshaped(LazyTensors):
+    """Tensors, some of them in another shape."""
+
+    def __init__(self, tensors: LazyTensors, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        self._tensors, self._shapes = tensors, shapes
+
+    def __len__(self) -> int:
+        return len(self._tensors)
+
+    def __iter__(self) -> Any:
+        return iter(self._tensors)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._tensors
+
+    def _make(self, name: str) -> Any:
+        return np.asarray(self._tensors[name]).reshape(self.spec(name).shape)
+
+    def _spec(self, name: str) -> TensorSpec:
+        spec = self._tensors.spec(name)
+        return replace(spec, shape=self._shapes.get(name, spec.shape))
+
+
+def _shapes_in_use(index: GraphIndex, tensors: LazyTensors, min_elements: int) -> dict[str, tuple[int, ...]]:
+    """Vectors that the graph only reads in one other shape are taken in that: a vector has no channels.
+
+    The Reshape nodes stay, and change nothing any more.
+    """
+    small = constants_of(index)
+    shapes = {}
+    for name in tensors:
+        spec = tensors.spec(name)
+        readers = index.users(name)
+        if len(spec.shape) != 1 or spec.size < min_elements or name in index.kept | index.overridable:
+            continue
+        if spec.onnx_type not in FLOAT_TYPES or not readers:
+            continue
+
+        targets = {_target_of(node, name, tensors, small) for node in readers}
+        target = targets.pop()
+        if not targets and target is not None and 0 not in target and len(target) > 1:
+            known = int(np.prod([n for n in target if n != -1]))
+            shape = tuple(spec.size // known if n == -1 else n for n in target)
+            if int(np.prod(shape)) == spec.size:
+                shapes[name] = shape
+
+    return shapes
+
+
+def constants_of(index: GraphIndex) -> dict[str, Array]:
+    """The values of `Constant` nodes of a graph."""
+    return constants(helper.make_model(helper.make_graph(index.nodes, "g", [], [])))
+
+
+def _target_of(
+    node: onnx.NodeProto, name: str, tensors: LazyTensors, small: Mapping[str, Array]
+) -> tuple[int, ...] | None:
+    if node.op_type != "Reshape" or len(node.input) != 2 or node.input[0] != name:
+        return None
+    target = node.input[1]
+    value = np.asarray(tensors[target]) if target in tensors else small.get(target)
+    return None if value is None else tuple(map(int, value.reshape(-1)))
+
+
+@dataclass
+class _Decision:
+    """Everything that a decision rests on."""
+
+    index: GraphIndex
+    tensors: LazyTensors
+    found: Findings
+    axes: Mapping[str, int | None]
+    lossless: bool
+    small: dict[str, Array] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.small = constants_of(self.index)
+
+    def treatment(self, name: str) -> Treatment:
+        readers = sorted(self.found.readers.get(name, ())) or ["nothing"]
+        plain = Treatment(name, self.tensors.spec(name), operator=", ".join(readers))
+        if self.lossless:
+            # a grid it lies on already loses nothing
+            return replace(plain, axis=self.axes.get(name), reason=_LOSSLESS)
+
+        is_double = plain.spec.onnx_type == TensorProto.DOUBLE
+        if name not in self.axes:
+            return replace(plain, reason=self._reason(name))
+        if is_double and name in self.index.overridable | set(self.index.outputs):
+            return replace(plain, reason=_FED)
+        if name not in self.found.rounded:
+            return replace(plain, is_weight=True, axis=self.axes[name])
+
+        rounding = self._rounding(name)
+        if rounding is None:
+            return replace(plain, reason=_ROUNDED)
+        return replace(plain, is_weight=True, rounding=rounding)
+
+    def _reason(self, name: str) -> str:
+        spec = self.tensors.spec(name)
+        if spec.onnx_type not in FLOAT_TYPES:
+            return _INTEGERS
+        if name in self.found.axes:
+            return _SMALL
+        return _VECTOR if sum(n > 1 for n in spec.shape) < 2 else _NO_WEIGHT
+
+    def _rounding(self, name: str) -> Rounding | None:
+        """The grid of the QuantizeLinear nodes that alone read a weight, if they are of one kind."""
+        readers = self.index.users(name)
+        first = readers[0] if readers else None
+        if first is None or name in self.index.kept:
+            return None
+        if any(node.op_type != "QuantizeLinear" or node.input[0] != name for node in readers):
+            return None
+        if any(
+            node.input[1:] != first.input[1:] or node.attribute != first.attribute for node in readers[1:]
+        ):
+            return None
+
+        values = [self._constant(part) for part in first.input[1:]]
+        scale = values[0] if values else None
+        zero = values[1] if len(values) > 1 else np.zeros_like(scale, np.uint8)
+        return _grid_of(scale, zero, first, len(self.tensors.spec(name).shape))
+
+    def _constant(self, name: str) -> Array | None:
+        return np.asarray(self.tensors[name]) if name in self.tensors else self.small.get(name)
+
+
+def _grid_of(scale: Array | None, zero: Array | None, node: onnx.NodeProto, n_axes: int) -> Rounding | None:
+    """None where the codes would not be bytes, or scales lie in blocks."""
+    if scale is None or zero is None or scale.dtype != np.float32 or zero.dtype not in (np.int8, np.uint8):
+        return None
+    if any(attribute_of(node, option, 0) for option in ("block_size", "output_dtype", "precision")):
+        return None
+    if scale.size == 1:
+        return Rounding(scale.reshape(()), zero.reshape(()).astype(zero.dtype), 0)
+
+    axis = attribute_of(node, "axis", 1) % n_axes
+    ranks = scale.ndim, zero.ndim
+    return Rounding(scale, zero.astype(zero.dtype), axis) if ranks == (1, 1) else None
+
+
+def _spelt_out(
+    graph: onnx.ModelProto, tensors: LazyTensors, treatments: Mapping[str, Treatment], *, lossless: bool
+) -> WeightPlan:
+    """The graph with nodes in front for what an artifact does not hold as it is: doubles as codes, infinities."""
+    taken = names_in(graph) | set(tensors)
+    inputs = {value.name for value in graph.graph.input}
+    nodes: list[onnx.NodeProto] = []
+    notes: list[str] = []
+    made: dict[str, Treatment] = {}
+
+    def unused(name: str) -> str:
+        new = next(n for k in count() if (n := f"{name}_{k}" if k else name) not in taken)
+        taken.add(new)
+        return new
+
+    for name, treatment in treatments.items():
+        array = np.asarray(tensors[name]) if treatment.spec.onnx_type in FLOAT_TYPES else None
+        if array is not None and not is_finite(array):
+            if name in inputs:
+                raise ModelError(
+                    f"{name}: holds NaN or infinity, and a caller may feed another value: take it out of the inputs"
+                )
+            spelling = spelt_out(name, array, unused=unused)
+            nodes += spelling.nodes
+            made |= {part: _part_of(treatment, make, array) for part, make in spelling.parts.items()}
+            notes.append(f"{name}: holds NaN or infinity; stored bit for bit, not quantized")
+        elif treatment.is_weight and treatment.spec.onnx_type == TensorProto.DOUBLE:
+            new = unused(f"{name}.float32")
+            nodes.append(helper.make_node("Cast", [new], [name], to=TensorProto.DOUBLE))
+            made[new] = replace(treatment, spec=replace(treatment.spec, onnx_type=TensorProto.FLOAT))
+        else:
+            made[name] = treatment
+
+    return WeightPlan(_in_front(graph, nodes), made, tuple(notes))
+
+
+def _part_of(whole: Treatment, make: Callable[[Array], Array], array: Array) -> Treatment:
+    dtype = make(array.reshape(-1)[:0]).dtype
+    spec = TensorSpec(whole.spec.shape, ONNX_TYPES[dtype.newbyteorder("<")])
+    return Treatment(whole.source, spec, part=make, operator=whole.operator, reason="holds NaN or infinity")
+
+
+def _in_front(graph: onnx.ModelProto, nodes: list[onnx.NodeProto]) -> onnx.ModelProto:
+    if not nodes:
+        return graph
+    result = onnx.ModelProto()
+    result.CopyFrom(graph)
+    del result.graph.node[:]
+    result.graph.node.extend([*nodes, *graph.graph.node])
+    return result
