@@ -14,8 +14,11 @@ import onnx
 from modelpress.export.errors import InputError
 from modelpress.export.files.atomic import atomic_writer
 from modelpress.export.graphs.check import check_graph
+from modelpress.export.graphs.entering.opset import in_opset
 from modelpress.export.graphs.initializers import with_initializers
+from modelpress.export.graphs.parts import opset_of
 from modelpress.export.graphs.stream import write_onnx_stream
+from modelpress.export.onnx_flavours.constant_nodes import MIN_OPSET
 from modelpress.export.onnx_flavours.emission import Emission
 from modelpress.export.onnx_flavours.int8_storage import int8_dense, int8_sparse
 from modelpress.export.onnx_flavours.weight_only import self_expanding_sparse, weight_only
@@ -84,7 +87,7 @@ def prepare(
     chosen = check_flavour(flavour)
     check_graph(model)
     if chosen.weights is not None:
-        return _labelled(chosen.weights(model), flavour)
+        return _labelled(chosen.weights, model, flavour)
 
     if chosen.integer is None:
         return Emission(model)
@@ -94,13 +97,20 @@ def prepare(
             "flavours float, weight-only and sparse need none"
         )
 
-    return _labelled(chosen.integer(model, ranges, reduce_range), flavour)
+    integer = chosen.integer
+    return _labelled(lambda new: integer(new, ranges, reduce_range), model, flavour)
 
 
-def _labelled(emission: Emission, flavour: str) -> Emission:
-    """The flavour's name in the metadata of its own graph, which is checked."""
+def _labelled(make: Callable[[QuantizedModel], Emission], model: QuantizedModel, flavour: str) -> Emission:
+    """The flavour's name in the metadata of its own graph, which is checked; old models are converted first."""
+    emission = make(in_opset(model, MIN_OPSET))
     check_graph(emission.model)
     emission.model.graph.metadata_props.add(key=FLAVOUR_METADATA, value=flavour)
+
+    opset = opset_of(model.graph)
+    if opset < MIN_OPSET:
+        note = f"converted from opset {opset} to {MIN_OPSET}, which flavour {flavour} needs"
+        return Emission(emission.model, (note, *emission.notes))
     return emission
 
 

@@ -7,9 +7,10 @@ from typing import Any
 from modelpress.export.choices import CALIBRATION_INPUTS
 from modelpress.export.errors import CommandLineError
 from modelpress.export.files.kinds import check_ending
+from modelpress.export.graphs.entering.opset import in_opset
 from modelpress.export.graphs.parts import metadata
 from modelpress.export.onnx_flavours import FLAVOURS, check_flavour, prepare, write_emission
-from modelpress.export.onnx_flavours.int8 import activations_to_calibrate
+from modelpress.export.onnx_flavours.int8 import MIN_OPSET, activations_to_calibrate
 from modelpress.export.post_training.calibration import (
     ActivationRanges,
     CalibrationOptions,
@@ -89,4 +90,5 @@ def calibrated_ranges(model: QuantizedModel, inputs: Inputs, options: Calibratio
         InputError: The inputs do not fit the model.
         ModelError: Nothing in it computes in integers.
     """
-    return calibrate(model, activations_to_calibrate(model), inputs, options)
+    new = in_opset(model, MIN_OPSET)  # whose activations have the names that the flavour knows
+    return calibrate(new, activations_to_calibrate(new), inputs, options)

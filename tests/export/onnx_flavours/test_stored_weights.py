@@ -182,10 +182,12 @@ def test_the_runtime_folds_the_expansion(flavour, optimised):
 
 @pytest.mark.parametrize("flavour", ["weight-only", "sparse"])
 def test_an_old_opset_is_refused_with_the_way_out(flavour):
-    tensors = {"w": quantized((4, 4))}
+    model = bare_model({"w": quantized((4, 4))}, opset=11)
+    weights = [StoredWeight.of("w", model.tensors["w"])]
     with pytest.raises(ModelError, match=rf"opset 11; flavour {flavour} needs 13 .* use flavour float"):
-        prepare(bare_model(tensors, opset=11), flavour=flavour)
-    assert running(prepare(bare_model(tensors, opset=11), flavour="float").model)
+        store_weights(model, weights, flavour=flavour, sparse=flavour == "sparse")
+    assert running(prepare(model, flavour="float").model)
+    assert running(prepare(model, flavour=flavour).model)  # which converts it first
 
 
 def test_new_names_avoid_those_of_the_model():
