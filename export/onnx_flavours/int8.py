@@ -18,6 +18,7 @@ from modelpress.export.errors import ModelError
 from modelpress.export.graphs.batch_norm import fold_batch_norm
 from modelpress.export.graphs.constant_identities import without_constant_identities
 from modelpress.export.graphs.parts import opset_of
+from modelpress.export.onnx_flavours.given_grids import without_given_grids
 from modelpress.export.onnx_flavours.int8_graph import QdqWriter, Range
 from modelpress.export.onnx_flavours.int8_reasons import FloatIsland, explained, islands_of
 from modelpress.export.onnx_flavours.int8_regions import Regions, find_regions
@@ -88,7 +89,7 @@ def plan(
 
 
 def _simplified(model: QuantizedModel) -> QuantizedModel:
-    return fold_batch_norm(without_constant_identities(model))
+    return fold_batch_norm(without_constant_identities(without_given_grids(model)))
 
 
 def _regions(model: QuantizedModel) -> Regions:

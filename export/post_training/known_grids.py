@@ -56,23 +56,42 @@ def rounded_weight(weight: Floats, rounding: Rounding) -> QuantizedTensor | None
         array([[ 1, -2]], dtype=int8)
     """
     codes = rounding.codes_of(weight)
+    made = tensor_of_codes(codes, rounding.scale, rounding.axis, weight.dtype)
+    if made is None or not np.array_equal(rounding.codes_of(made.dequantize()), codes):
+        return None
+    return made
+
+
+def tensor_of_codes(
+    codes: npt.NDArray[np.int16],
+    scale: npt.NDArray[np.float32],
+    axis: int,
+    dtype: npt.DTypeLike = np.float32,
+) -> QuantizedTensor | None:
+    """Differences from a zero point, and what a step of them is worth, as a tensor; None where 8 bits do not hold them.
+
+    Codes that reach further to one side than symmetric ones are counted from the least on; their values may be
+    rounded differently in the last bit.
+
+    Args:
+        codes: At least one axis.
+        scale: Shape ``()`` or ``(channels,)``.
+        axis: Of the channels.
+        dtype: Of the weight.
+    """
     least, most = int(codes.min(initial=0)), int(codes.max(initial=0))
+    native = np.dtype(dtype).newbyteorder("=")
     try:
         if max(most, -least) <= code_range(bits=MAX_BITS, signed=True)[1]:
-            made = _symmetric(codes, rounding.scale, rounding.axis, weight.dtype)
-        else:
-            lowest = codes.min() * np.ones_like(rounding.scale)
-            made = QuantizedTensor(
-                (codes - codes.min()).astype(np.uint8),
-                bits=MAX_BITS,
-                scale=rounding.scale,
-                offset=(lowest * rounding.scale).astype(np.float32),
-                channel_axis=rounding.axis,
-                dtype=weight.dtype.newbyteorder("="),
-            )
-    except ModelError:  # a scale that is zero or not finite, or more than 8 bits
+            return _symmetric(codes, scale, axis, native)
+        if most - least >= _MOST_VALUES:
+            return None
+
+        counted = (codes - np.int16(least)).astype(np.uint8)
+        offset = np.asarray(np.float32(least) * scale, np.float32)
+        return QuantizedTensor(counted, MAX_BITS, scale, offset, channel_axis=axis, dtype=native)
+    except ModelError:  # a scale that is zero or not finite
         return None
-    return made if np.array_equal(rounding.codes_of(made.dequantize()), codes) else None
 
 
 def weight_on_grid(
