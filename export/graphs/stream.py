@@ -1,9 +1,14 @@
-"""An ONNX file written tensor by tensor: the bytes that onnx would write, in the memory of one tensor."""
+"""An ONNX file written tensor by tensor, in the memory of one tensor: the bytes that onnx would write.
+
+A model beyond protobuf's limit becomes two files: the graph, and the values of its large tensors one after the other
+(https://onnx.ai/onnx/repo-docs/ExternalData.html).
+"""
 
 from collections.abc import Mapping
 from typing import IO
 
 import numpy as np
+import onnx
 from onnx import TensorProto
 
 from modelpress.export.errors import ModelError
@@ -13,6 +18,9 @@ from modelpress.export.quantized import QuantizedModel, Tensor, dense_array
 from modelpress.export.tensor_spec import DTYPES, TensorSpec
 
 MAX_ONNX_BYTES = (1 << 31) - 1  # protobuf's limit for one message
+_INLINE_BYTES = 1024  # of values; smaller tensors stay in the graph's file
+_ALIGNMENT = 64
+_MOST_HEADER_BYTES = 128  # of a tensor, without its name: 8 axes, type, lengths
 _MODEL_GRAPH, _GRAPH_INITIALIZER, _TENSOR_RAW_DATA = 7, 5, 9
 
 
@@ -37,17 +45,58 @@ def write_onnx_stream(file: IO[bytes], model: QuantizedModel) -> int:
 
     total = len(head) + len(prefix) + len(before) + n_weights + len(after) + len(tail)
     if total > MAX_ONNX_BYTES:
-        raise ModelError(
-            f"the model takes {total:,} bytes; one ONNX file holds up to {MAX_ONNX_BYTES:,}: unpack to .npz instead"
-        )
+        raise ModelError(f"the model takes {total:,} bytes; one ONNX file holds up to {MAX_ONNX_BYTES:,}")
 
     file.write(head + prefix + before)
     for name, spec in specs.items():
         file.write(headers[name])
-        _write_values(file, model.tensors, name, spec)
+        file.write(_values_of(model.tensors, name, spec))
 
     file.write(after + tail)
     return total
+
+
+def fits_one_file(model: QuantizedModel) -> bool:
+    """Whether a model is small enough for `write_onnx_stream`, whatever its names add."""
+    n_values = sum(spec_of(model.tensors, name).n_bytes for name in model.tensors)
+    n_names = sum(len(name.encode()) + _MOST_HEADER_BYTES for name in model.tensors)
+    return n_values + n_names + model.graph.ByteSize() <= MAX_ONNX_BYTES
+
+
+def write_onnx_with_data(file: IO[bytes], data: IO[bytes], model: QuantizedModel, *, location: str) -> int:
+    """Write a model whose large tensors lie in a second file; returns the number of bytes of both.
+
+    Args:
+        file: Open for writing: the graph and small tensors, which runtimes read while they build it.
+        data: Open for writing: the values of the others, each from a multiple of 64 bytes on.
+        model: Its tensors are made once each, in order.
+        location: The name of `data`, as the first file tells it.
+
+    Raises:
+        ModelError: A tensor is not what was announced.
+    """
+    graph = onnx.ModelProto()
+    graph.CopyFrom(model.graph)
+    place = 0
+    for name in model.tensors:
+        spec = spec_of(model.tensors, name)
+        tensor = graph.graph.initializer.add(dims=spec.shape, data_type=spec.onnx_type, name=name)
+        if spec.n_bytes < _INLINE_BYTES:
+            tensor.raw_data = bytes(_values_of(model.tensors, name, spec))
+            continue
+
+        padding = -place % _ALIGNMENT
+        data.write(bytes(padding))
+        place += padding
+        tensor.data_location = TensorProto.EXTERNAL
+        for key, value in (("location", location), ("offset", place), ("length", spec.n_bytes)):
+            tensor.external_data.add(key=key, value=str(value))
+        data.write(_values_of(model.tensors, name, spec))
+        place += spec.n_bytes
+
+    described = graph.SerializeToString(deterministic=True)
+    file.write(described)
+    return len(described) + place
 
 
 def _tensor_header(name: str, spec: TensorSpec) -> bytes:
@@ -84,8 +133,8 @@ def _place_of_initializers(data: memoryview, graph: Field) -> int:
     return next(later, graph.end)
 
 
-def _write_values(file: IO[bytes], tensors: Mapping[str, Tensor], name: str, spec: TensorSpec) -> None:
-    """Write one tensor; nothing of it is left in memory afterwards.
+def _values_of(tensors: Mapping[str, Tensor], name: str, spec: TensorSpec) -> memoryview:
+    """The values of one tensor as they are stored.
 
     Raises:
         ModelError: It is not what `spec` says.
@@ -94,4 +143,4 @@ def _write_values(file: IO[bytes], tensors: Mapping[str, Tensor], name: str, spe
     values = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
     if values.dtype != DTYPES[spec.onnx_type] or array.shape != spec.shape:
         raise ModelError(f"{name}: is {values.dtype} of shape {array.shape}; {spec} was announced")
-    file.write(values.reshape(-1).view(np.uint8).data)
+    return values.reshape(-1).view(np.uint8).data

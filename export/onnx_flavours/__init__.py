@@ -17,7 +17,7 @@ from modelpress.export.graphs.check import check_graph
 from modelpress.export.graphs.entering.opset import in_opset
 from modelpress.export.graphs.initializers import with_initializers
 from modelpress.export.graphs.parts import opset_of
-from modelpress.export.graphs.stream import write_onnx_stream
+from modelpress.export.graphs.stream import fits_one_file, write_onnx_stream, write_onnx_with_data
 from modelpress.export.onnx_flavours.constant_nodes import MIN_OPSET
 from modelpress.export.onnx_flavours.emission import Emission
 from modelpress.export.onnx_flavours.int8_storage import int8_dense, int8_sparse
@@ -125,16 +125,34 @@ def write_onnx(
 ) -> int:
     """Write the ONNX file of a flavour, whole or not at all; returns its size in bytes. See `prepare`.
 
-    The model is checked first; one tensor at a time is in memory.
+    The model is checked first; one tensor at a time is in memory. A model beyond 2 GiB keeps its weights in a second
+    file, see `data_file_of`.
 
     Raises:
-        InputError: As for `prepare`, or the file cannot be written.
-        ModelError: As for `prepare`, or the file would exceed 2 GiB.
+        InputError: As for `prepare`, or a file cannot be written.
+        ModelError: As for `prepare`.
     """
     return write_emission(path, prepare(model, flavour=flavour, ranges=ranges))
 
 
 def write_emission(path: Path, emission: Emission) -> int:
     """Write what `prepare` gave; as `write_onnx`."""
-    with atomic_writer(path) as file:
-        return write_onnx_stream(file, emission.model)
+    if fits_one_file(emission.model):
+        with atomic_writer(path) as file:
+            return write_onnx_stream(file, emission.model)
+
+    beside = data_file_of(path)
+    if beside.exists() and not path.exists():
+        raise InputError(f"{beside} exists, and belongs to no {path.name}; move it, or choose another name")
+    with atomic_writer(path) as file, atomic_writer(beside) as data:
+        return write_onnx_with_data(file, data, emission.model, location=beside.name)
+
+
+def data_file_of(path: Path) -> Path:
+    """Where the weights of a model lie that one ONNX file does not hold.
+
+    Example:
+        >>> data_file_of(Path("models/m.onnx")).name
+        'm.onnx.data'
+    """
+    return path.with_name(f"{path.name}.data")

@@ -21,7 +21,8 @@ def command(
         typer.Option(
             "-o",
             "--output",
-            help="[b]NAME.onnx[/]: the model with decoded weights; [b]NAME.npz[/]: integer codes, scales and offsets.",
+            help="[b]NAME.onnx[/]: the model with decoded weights (beyond 2 GiB with [b]NAME.onnx.data[/] beside it); "
+            "[b]NAME.npz[/]: integer codes, scales and offsets; a slash in front of a name is written %2F.",
             show_default="FILE with the suffix .onnx",
             rich_help_panel=OUTPUT,
         ),
@@ -39,10 +40,12 @@ def command(
     as_json: AsJson = False,
 ) -> None:
     """Decode an artifact into an ONNX model or NumPy arrays. Needs no torch."""
+    from modelpress.export.onnx_flavours import data_file_of
     from modelpress.toolkit.model_files.unpacking import unpack_file
     from modelpress.toolkit.output_folder import check_output_file
 
     target = output or Path(f"{file}.onnx" if not file.suffix else file).with_suffix(".onnx")
     check_output_file(target, overwrite=overwrite)
     size = unpack_file(file, target, levels=levels, max_decoded_bytes=max_decoded << 30)
-    answer_line(f"{target}: {size:,} bytes", {"output": str(target), "size_bytes": size}, as_json=as_json)
+    written = f"{target} and {data_file_of(target).name}" if size > target.stat().st_size else str(target)
+    answer_line(f"{written}: {size:,} bytes", {"output": str(target), "size_bytes": size}, as_json=as_json)

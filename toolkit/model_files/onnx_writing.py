@@ -9,7 +9,7 @@ from modelpress.export.errors import CommandLineError
 from modelpress.export.files.kinds import check_ending
 from modelpress.export.graphs.entering.opset import in_opset
 from modelpress.export.graphs.parts import metadata
-from modelpress.export.onnx_flavours import FLAVOURS, check_flavour, prepare, write_emission
+from modelpress.export.onnx_flavours import FLAVOURS, check_flavour, data_file_of, prepare, write_emission
 from modelpress.export.onnx_flavours.int8 import MIN_OPSET, activations_to_calibrate
 from modelpress.export.post_training.calibration import (
     ActivationRanges,
@@ -80,7 +80,13 @@ def write_flavour(path: Path, model: QuantizedModel, request: FlavourRequest) ->
         }
 
     emission = prepare(model, flavour=request.flavour, ranges=ranges, reduce_range=request.reduce_range)
-    return {**facts, "size_bytes": write_emission(path, emission), "notes": list(emission.notes)}
+    size = write_emission(path, emission)
+    notes = list(emission.notes)
+    if size > path.stat().st_size:
+        notes.append(
+            f"one ONNX file holds 2 GiB: the weights are in {data_file_of(path).name}; keep both files together"
+        )
+    return {**facts, "size_bytes": size, "notes": notes}
 
 
 def calibrated_ranges(model: QuantizedModel, inputs: Inputs, options: CalibrationOptions) -> ActivationRanges:

@@ -1,8 +1,10 @@
 """An artifact as an ONNX model or as NumPy arrays."""
 
+import re
 import zipfile
 from collections.abc import Callable, Iterator
-from pathlib import Path, PurePosixPath
+from itertools import pairwise
+from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from modelpress.export.quantized import QuantizedModel, QuantizedTensor, Tensor
 
 ArraysOf = Callable[[str, Tensor], Iterator[tuple[str, Any]]]  # members of an .npz for one tensor
 
+_UNSAFE = re.compile(r"[%\\\x00-\x1f\x7f]")
 _ZIP32_BYTES = 1 << 30  # members that may be longer than this need the large form of the format
 
 
@@ -57,14 +60,11 @@ def _write_npz(file: IO[bytes], model: QuantizedModel, arrays_of: ArraysOf) -> N
     """The arrays that `arrays_of` makes of each tensor.
 
     Raises:
-        ModelError: A name would leave the folder it is unpacked into, or two tensors ask for the same one.
+        ModelError: Two tensors ask for the same name.
     """
     with zipfile.ZipFile(file, "w") as archive:
         for name in model.tensors:
-            if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "\\" in name:
-                raise ModelError(f"tensor name {name!r} is no safe file name; unpack to .onnx instead")
-
-            for member, array in arrays_of(name, model.tensors[name]):
+            for member, array in arrays_of(member_name(name), model.tensors[name]):
                 if f"{member}.npy" in archive.NameToInfo:
                     raise ModelError(f"two tensors are called {member!r}; unpack to .onnx instead")
 
@@ -73,6 +73,26 @@ def _write_npz(file: IO[bytes], model: QuantizedModel, arrays_of: ArraysOf) -> N
                     undated, "w", force_zip64=np.asarray(array).nbytes > _ZIP32_BYTES
                 ) as content:
                     np.lib.format.write_array(content, np.asarray(array), allow_pickle=False)
+
+
+def member_name(name: str) -> str:
+    """What a tensor is called in an `.npz`: a path that stays in the folder it is unpacked into.
+
+    A slash in front, steps upwards, backslashes and control characters are written as in a URL, and so is the per cent
+    sign; `urllib.parse.unquote` gives the name back.
+
+    Example:
+        >>> member_name("encoder/layer.0/w"), member_name("/encoder/w"), member_name("../100%")
+        ('encoder/layer.0/w', '%2Fencoder/w', '%2E%2E/100%25')
+    """
+    steps = [_UNSAFE.sub(lambda found: f"%{ord(found[0]):02X}", step) for step in name.split("/")]
+    steps = [step.replace(".", "%2E") if set(step) == {"."} else step for step in steps]
+
+    # an empty first step would make the path absolute; empty ones later may be lost
+    joined = steps[0]
+    for before, step in pairwise(steps):
+        joined += ("/" if before and step else "%2F") + step
+    return joined
 
 
 def _levels_of(name: str, tensor: Tensor) -> Iterator[tuple[str, Any]]:

@@ -5,10 +5,11 @@ from collections.abc import Mapping
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from numpy.testing import assert_array_equal
 
-from modelpress.export.errors import ModelError
+from modelpress.export.errors import InputError, ModelError
 from modelpress.export.graphs import stream as onnx_stream
 from modelpress.export.graphs.check import check_graph
 from modelpress.export.graphs.initializers import with_initializers
@@ -112,11 +113,38 @@ def test_types_that_onnx_does_not_know_are_refused():
         streamed(QuantizedModel(small_model().graph, {"x": np.array(["text"])}))
 
 
-def test_models_beyond_the_limit_of_protobuf_are_refused_before_anything_is_written(monkeypatch, tmp_path):
+def test_models_beyond_the_limit_of_protobuf_are_refused_before_anything_is_written(monkeypatch):
     monkeypatch.setattr(onnx_stream, "MAX_ONNX_BYTES", 500)
+    file = io.BytesIO()
     with pytest.raises(ModelError, match=r"the model takes \d{3} bytes; one ONNX file holds up to 500"):
-        write_onnx(tmp_path / "m.onnx", small_model(), flavour="float")
-    assert not list(tmp_path.iterdir())
+        write_onnx_stream(file, small_model())
+    assert not file.getvalue()
+
+
+@pytest.mark.parametrize("name", ["operators", "float16", "branching"])
+def test_models_beyond_the_limit_of_protobuf_keep_their_weights_in_a_second_file(name, monkeypatch, tmp_path):
+    original, path = MODELS[name](), tmp_path / "m.onnx"
+    model = opened(original, tmp_path / "original.onnx")
+    monkeypatch.setattr(onnx_stream, "MAX_ONNX_BYTES", 500)
+    monkeypatch.setattr(onnx_stream, "_INLINE_BYTES", 64)
+    size = write_onnx(path, model, flavour="float")
+    assert {p.name for p in tmp_path.iterdir()} == {"m.onnx", "m.onnx.data", "original.onnx"}
+    assert size == path.stat().st_size + (tmp_path / "m.onnx.data").stat().st_size
+    onnx.checker.check_model(path)
+
+    again = open_onnx(path, allow_external_data=True)
+    assert again.graph == model.graph
+    for tensor, array in model.tensors.items():
+        assert_array_equal(again.tensors[tensor], array, strict=True)
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    feeds = inputs_for(session)
+    expected = open_session(original.SerializeToString()).run(None, feeds)
+    assert_array_equal(session.run(None, feeds)[0], expected[0], strict=True)
+
+    path.unlink()  # what is left belongs to nobody that is known
+    with pytest.raises(InputError, match=r"m\.onnx\.data exists, and belongs to no m\.onnx"):
+        write_onnx(path, model, flavour="float")
 
 
 class Unsteady(Mapping):

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from urllib.parse import unquote
 
 import numpy as np
 import onnx
@@ -151,6 +152,26 @@ def test_infinite_tensors_are_a_note_and_come_back(call, tmp_path):
     assert "mask: holds NaN or infinity; stored bit for bit, not quantized" in err.replace("\n", " ")
     loss = loss_against(read_artifact(press), model)
     assert (loss.n_tensors, loss.n_equal) == (1, 1)
+
+
+def test_names_that_would_leave_the_folder_can_be_read_back_from_npz(call, tmp_path):
+    names = ["/encoder/layer.0/w", "../up", "a/./b", "100%/x", "back\\slash", "a//b", "plain/name"]
+    tensors = {name: np.full((2, k + 1), k, np.float32) for k, name in enumerate(names)}
+    path, press = (
+        saved(foreign([NODE("Identity", ["x"], ["y"])], tensors), tmp_path / "m.onnx"),
+        tmp_path / "m.press",
+    )
+    assert call("pack", path, "-o", press)[0] == 0
+    assert call("unpack", press, "-o", tmp_path / "m.npz")[0] == 0
+    arrays = np.load(tmp_path / "m.npz")
+    assert {unquote(member): arrays[member].shape for member in arrays.files} == {
+        name: array.shape for name, array in tensors.items()
+    }
+    assert "plain/name" in arrays.files
+    for member in arrays.files:
+        steps = member.split("/")
+        assert not {"", ".", ".."} & set(steps)
+        assert "\\" not in member
 
 
 def test_contradicting_shapes_are_a_note(call, tmp_path):

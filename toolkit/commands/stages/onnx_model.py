@@ -13,7 +13,7 @@ from modelpress.toolkit.commands.flavour_options import (
     ReduceRange,
     flavour_request,
 )
-from modelpress.toolkit.commands.options import AsJson, Overwrite, PressFile, output_file
+from modelpress.toolkit.commands.options import AsJson, MaxDecoded, Overwrite, PressFile, output_file
 
 EXAMPLE = """
 modelpress onnx model.press -o model.onnx
@@ -30,7 +30,10 @@ def command(
     calibration_method: CalibrationRule = DEFAULTS.method,
     percentile: Percentile = DEFAULTS.percentile,
     reduce_range: ReduceRange = DEFAULTS.reduce_range,
-    output: Path = output_file("ONNX file.", "model.onnx"),
+    max_decoded: MaxDecoded = 2,
+    output: Path = output_file(
+        "ONNX file; beyond 2 GiB with its weights in NAME.onnx.data beside it.", "model.onnx"
+    ),
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
@@ -49,7 +52,7 @@ def command(
         reduce_range=reduce_range,
     )
     check_output_file(output, overwrite=overwrite)
-    with open_artifact(file) as artifact:
+    with open_artifact(file, max_decoded_bytes=max_decoded << 30) as artifact:
         facts = write_flavour(output, artifact.lazy_model(), request)
 
     for note in facts["notes"]:
