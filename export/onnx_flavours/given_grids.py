@@ -14,7 +14,7 @@ from onnx import helper
 
 from modelpress.export.graphs.index import GraphIndex
 from modelpress.export.graphs.initializers import constants
-from modelpress.export.graphs.operators import attribute_of, is_standard
+from modelpress.export.graphs.operators import is_standard
 from modelpress.export.grids import along_axis
 from modelpress.export.onnx_flavours.constant_nodes import unused_names
 from modelpress.export.onnx_flavours.int8_regions import MOVING
@@ -27,7 +27,6 @@ _WITHIN_BOUNDS = MOVING | {
     "GlobalAveragePool",
     "AveragePool",
 }  # the last with zeros around it, which all grids hold
-_OPTIONS = ("block_size", "output_dtype", "precision")  # of newer opsets: other than a byte for each entry
 
 
 def without_given_grids(model: QuantizedModel) -> QuantizedModel:
@@ -80,7 +79,7 @@ class _Work:
         maker = self.index.producer(codes)
         stored = self._constant(codes)
         if stored is not None and not isinstance(stored, QuantizedTensor):
-            grid = self._grid(node, stored.ndim, stored.dtype)
+            grid = self._grid(node, stored.ndim)
             made = None if grid is None else _dequantized(stored, grid)
         elif maker is None or maker.op_type != "QuantizeLinear" or not is_standard(maker):
             return [node]
@@ -96,14 +95,14 @@ class _Work:
 
     def _rounded_weight(self, maker: onnx.NodeProto, node: onnx.NodeProto) -> Tensor | None:
         weight = dense_array(self.tensors[maker.input[0]])
-        grid, rounding = (self._grid(part, weight.ndim, None) for part in (node, maker))
+        grid, rounding = (self._grid(part, weight.ndim) for part in (node, maker))
         if grid is None or rounding is None or weight.dtype != np.float32:
             return None
         return _dequantized(rounding.codes_of(weight), grid, less_zero=True)
 
     def _clipped(self, maker: onnx.NodeProto, node: onnx.NodeProto) -> list[onnx.NodeProto]:
         """A pair on an activation: a Clip to the range of its codes, where that is not known to hold already."""
-        grid = self._grid(maker, 1, None)
+        grid = self._grid(maker, 1)
         is_pair = list(maker.input[1:]) == list(node.input[1:]) and maker.output[0] not in self.index.kept
         if not is_pair or grid is None or grid.scale.ndim or grid.zero_point.dtype not in _BYTES:
             return [node]
@@ -128,21 +127,14 @@ class _Work:
     def _constant(self, name: str) -> Tensor | None:
         return self.tensors.get(name, self.small.get(name))
 
-    def _grid(self, node: onnx.NodeProto, n_axes: int, dtype: np.dtype[np.generic] | None) -> Rounding | None:
+    def _grid(self, node: onnx.NodeProto, n_axes: int) -> Rounding | None:
         """Scale and zero point of a node; None where they are no constants, or there are other options."""
-        if any(attribute_of(node, option, 0) for option in _OPTIONS):
-            return None
+        scale, zero = (self._array(name) for name in (*node.input[1:3], "")[:2])
+        return Rounding.of(node, scale, zero, n_axes=n_axes)
 
-        scale = self._constant(node.input[1])
-        has_zero = len(node.input) > 2 and bool(node.input[2])
-        zero = self._constant(node.input[2]) if has_zero else np.zeros(np.shape(scale), dtype or np.uint8)
-        if not isinstance(scale, np.ndarray) or not isinstance(zero, np.ndarray) or scale.dtype != np.float32:
-            return None
-        if scale.size == 1:
-            return Rounding(scale.reshape(()), zero.reshape(()), 0)
-        if scale.ndim != 1 or zero.shape != scale.shape:
-            return None
-        return Rounding(scale, zero, attribute_of(node, "axis", 1) % n_axes)
+    def _array(self, name: str) -> Array | None:
+        value = self._constant(name)
+        return None if isinstance(value, QuantizedTensor) else value
 
     def finished(self, graph: onnx.ModelProto, kept: list[onnx.NodeProto]) -> QuantizedModel:
         """The graph of the nodes that are left, without those whose results nothing reads any more."""

@@ -5,11 +5,14 @@ the graph round (QuantizeLinear, then DequantizeLinear), as training with fake q
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 
 from modelpress.export.errors import ModelError
+from modelpress.export.graphs.operators import attribute_of
 from modelpress.export.grids import MAX_BITS, MIN_BITS, along_axis, code_range
 from modelpress.export.quantized import QuantizedTensor
 
@@ -17,6 +20,7 @@ Array = npt.NDArray[np.generic]
 Floats = npt.NDArray[np.floating]
 _LOOKED_AT = 4096  # elements that tell most weights that lie on no grid
 _MOST_VALUES = 1 << MAX_BITS
+_OTHER_OPTIONS = ("block_size", "output_dtype", "precision")  # of newer opsets
 _GAPS = (1, 2, 3, 4)  # steps that the smallest distance of two values may be
 
 
@@ -30,18 +34,40 @@ class Rounding:
         axis: Of the channels.
     """
 
-    scale: npt.NDArray[np.float32]
-    zero_point: npt.NDArray[np.integer]
+    scale: npt.NDArray[Any]
+    zero_point: npt.NDArray[Any]
     axis: int
 
-    def codes_of(self, weight: Floats) -> npt.NDArray[np.int16]:
+    @classmethod
+    def of(
+        cls, node: onnx.NodeProto, scale: Array | None, zero_point: Array | None, *, n_axes: int
+    ) -> "Rounding | None":
+        """The grid of a QuantizeLinear or DequantizeLinear on a tensor of so many axes.
+
+        Returns:
+            None where a parameter is not known or of another type, scales lie in blocks, or there are other options.
+        """
+        if any(attribute_of(node, option, 0) for option in _OTHER_OPTIONS):
+            return None
+        if scale is not None and not "".join(node.input[2:]):
+            zero_point = np.zeros(scale.shape, np.uint8)  # as the operator has it where none is given
+        if scale is None or zero_point is None or scale.dtype != np.float32 or scale.size != zero_point.size:
+            return None
+        if scale.size == 1:
+            return cls(scale.reshape(()), zero_point.reshape(()), 0)
+        if scale.ndim != 1:
+            return None
+        return cls(scale, zero_point, attribute_of(node, "axis", 1) % n_axes)
+
+    def codes_of(self, weight: npt.NDArray[Any]) -> npt.NDArray[np.int16]:
         """What QuantizeLinear gives, less the zero point."""
         n_axes = weight.ndim
         zero = along_axis(self.zero_point, self.axis, n_axes).astype(np.int16)
         limits = np.iinfo(self.zero_point.dtype)
         steps = np.rint(weight.astype(np.float32) / along_axis(self.scale, self.axis, n_axes))
         # bounds in float first: far values would wrap
-        return np.clip(steps, limits.min - zero, limits.max - zero).astype(np.int16)
+        codes: npt.NDArray[np.int16] = np.clip(steps, limits.min - zero, limits.max - zero).astype(np.int16)
+        return codes
 
 
 def rounded_weight(weight: Floats, rounding: Rounding) -> QuantizedTensor | None:
@@ -56,7 +82,7 @@ def rounded_weight(weight: Floats, rounding: Rounding) -> QuantizedTensor | None
         array([[ 1, -2]], dtype=int8)
     """
     codes = rounding.codes_of(weight)
-    made = tensor_of_codes(codes, rounding.scale, rounding.axis, weight.dtype)
+    made = tensor_of_codes(codes, rounding.scale, rounding.axis, weight.dtype.newbyteorder("="))
     if made is None or not np.array_equal(rounding.codes_of(made.dequantize()), codes):
         return None
     return made
@@ -80,16 +106,15 @@ def tensor_of_codes(
         dtype: Of the weight.
     """
     least, most = int(codes.min(initial=0)), int(codes.max(initial=0))
-    native = np.dtype(dtype).newbyteorder("=")
     try:
         if max(most, -least) <= code_range(bits=MAX_BITS, signed=True)[1]:
-            return _symmetric(codes, scale, axis, native)
+            return _symmetric(codes, scale, axis, dtype)
         if most - least >= _MOST_VALUES:
             return None
 
         counted = (codes - np.int16(least)).astype(np.uint8)
         offset = np.asarray(np.float32(least) * scale, np.float32)
-        return QuantizedTensor(counted, MAX_BITS, scale, offset, channel_axis=axis, dtype=native)
+        return QuantizedTensor(counted, MAX_BITS, scale, offset, channel_axis=axis, dtype=dtype)
     except ModelError:  # a scale that is zero or not finite
         return None
 
@@ -247,7 +272,7 @@ def _step(values: Floats, start: np.float32, most: int) -> np.float32 | None:
 
 
 def _symmetric(
-    codes: npt.NDArray[np.int16], scale: npt.NDArray[np.float32], axis: int, dtype: np.dtype[np.floating]
+    codes: npt.NDArray[np.int16], scale: npt.NDArray[np.float32], axis: int, dtype: npt.DTypeLike
 ) -> QuantizedTensor:
     """Codes in the narrowest width that holds them.
 
@@ -257,7 +282,7 @@ def _symmetric(
     largest = int(np.abs(codes).max(initial=0))
     bits = max(largest.bit_length() + 1, MIN_BITS)
     return QuantizedTensor(
-        codes.astype(np.int8), bits, scale, channel_axis=axis, dtype=dtype.newbyteorder("=")
+        codes.astype(np.int8), bits, scale, channel_axis=axis, dtype=np.dtype(dtype).newbyteorder("=")
     )
 
 

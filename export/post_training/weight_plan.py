@@ -14,7 +14,6 @@ from modelpress.export.errors import ModelError
 from modelpress.export.graphs.entering.not_finite import is_finite, spelt_out
 from modelpress.export.graphs.index import GraphIndex
 from modelpress.export.graphs.initializers import constants
-from modelpress.export.graphs.operators import attribute_of
 from modelpress.export.graphs.parts import names_in
 from modelpress.export.graphs.weights.finding import FLOAT_TYPES, Findings, find_weights
 from modelpress.export.lazy_tensors import LazyTensors
@@ -214,27 +213,14 @@ class _Decision:
         ):
             return None
 
-        values = [self._constant(part) for part in first.input[1:]]
+        values = [self._constant(part) for part in first.input[1:] if part]
         scale = values[0] if values else None
-        zero = values[1] if len(values) > 1 else np.zeros_like(scale, np.uint8)
-        return _grid_of(scale, zero, first, len(self.tensors.spec(name).shape))
+        zero = values[1] if len(values) > 1 else None
+        grid = Rounding.of(first, scale, zero, n_axes=len(self.tensors.spec(name).shape))
+        return None if grid is None or grid.zero_point.dtype not in (np.int8, np.uint8) else grid
 
     def _constant(self, name: str) -> Array | None:
         return np.asarray(self.tensors[name]) if name in self.tensors else self.small.get(name)
-
-
-def _grid_of(scale: Array | None, zero: Array | None, node: onnx.NodeProto, n_axes: int) -> Rounding | None:
-    """None where the codes would not be bytes, or scales lie in blocks."""
-    if scale is None or zero is None or scale.dtype != np.float32 or zero.dtype not in (np.int8, np.uint8):
-        return None
-    if any(attribute_of(node, option, 0) for option in ("block_size", "output_dtype", "precision")):
-        return None
-    if scale.size == 1:
-        return Rounding(scale.reshape(()), zero.reshape(()).astype(zero.dtype), 0)
-
-    axis = attribute_of(node, "axis", 1) % n_axes
-    ranks = scale.ndim, zero.ndim
-    return Rounding(scale, zero.astype(zero.dtype), axis) if ranks == (1, 1) else None
 
 
 def _spelt_out(

@@ -1,7 +1,7 @@
 """Nodes in an order in which they can be computed: runtimes sort them, and some tools therefore do not."""
 
-from collections.abc import Iterable
 from heapq import heapify, heappop, heappush
+from typing import Any
 
 import onnx
 
@@ -20,8 +20,9 @@ def sort_nodes(model: onnx.ModelProto) -> bool:
     return any(changed)
 
 
-def _sort(nodes: "Iterable[onnx.NodeProto] | onnx.GraphProto") -> bool:
-    listed = list(nodes)
+def _sort(nodes: Any) -> bool:
+    """Sort a repeated field of nodes in place."""
+    listed: list[onnx.NodeProto] = list(nodes)
     makers = {name: k for k, node in enumerate(listed) for name in node.output if name}
     needs = [{makers[name] for name in reads_of(node) if name in makers} for node in listed]
     if all(maker < k for k, wanted in enumerate(needs) for maker in wanted):
@@ -47,6 +48,6 @@ def _sort(nodes: "Iterable[onnx.NodeProto] | onnx.GraphProto") -> bool:
 
     order += sorted(set(range(len(listed))) - set(order))
     copies = [onnx.NodeProto.FromString(listed[k].SerializeToString()) for k in order]
-    del nodes[:]  # type: ignore[attr-defined]
-    nodes.extend(copies)  # type: ignore[attr-defined]
+    del nodes[:]
+    nodes.extend(copies)
     return True

@@ -1,0 +1,89 @@
+"""Small models of the kinds that people have: all are packed, come back and compute the same."""
+
+import runpy
+import sys
+
+import numpy as np
+import pytest
+
+from modelpress.export.post_training.packing import WeightOptions
+from modelpress.export.press.reading import read_artifact
+from modelpress.export.quantized import QuantizedTensor
+from modelpress.toolkit.model_files.packing import pack_onnx
+from modelpress.toolkit.progress import Silent
+from tests.helpers.cases import MIN_ELEMENTS, row_of, table
+from tests.helpers.paths import SHARED
+
+WRITER = SHARED / "cases" / "make_cases.py"
+OTHER_TYPES = {"type_bfloat16", "type_float8", "type_int4"}  # no tensors of an artifact
+IN_INTEGERS = {"int8_qdq"}  # its codes are what comes in
+EXACT = {"on_a_grid", "qat_export_qdq", *IN_INTEGERS}
+AXES = {
+    "weight_behind_identity": {"w": 1},
+    "weight_behind_transpose": {"w": 0},
+    "weight_behind_cast_half": {"w": 1},
+    "weight_behind_reshape": {"w": 1},
+    "weight_of_einsum": {"w": 1},
+    "weight_in_constant_ir3": {"w": 0},
+    "weight_float64": {"w.float32": 1},
+    "contrib_op": {"w": 1},
+    "local_function": {"w": 1},
+    "loop_reads_outer_weight": {"w": 1},
+    "if_weights_in_branches": {"w1": 0, "w2": 0},
+    "lstm": {"W": 1, "R": 1},
+    "gru": {"W": 1, "R": 1},
+}
+
+pytestmark = pytest.mark.skipif(not WRITER.is_file(), reason=f"needs {WRITER}")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    made = tmp_path_factory.mktemp("cases")
+    arguments, sys.argv = sys.argv, [str(WRITER), str(made)]
+    try:
+        runpy.run_path(str(WRITER))
+    finally:
+        sys.argv = arguments
+    return made
+
+
+def test_every_kind_is_packed_and_computes_the_same(folder, tmp_path):
+    paths = [
+        path
+        for path in sorted(folder.glob("*.onnx"))
+        if path.stem not in OTHER_TYPES and not path.stem.startswith("bad_")
+    ]
+    rows = [row_of(path, tmp_path) for path in paths]
+    print(table(rows))
+    assert len(rows) >= 32
+
+    for row in rows:
+        assert not row.wrong, row
+        assert row.restored and row.equal, row
+        assert row.spread > 0.5, row  # the outputs depend on the inputs
+        assert row.error < (1e-6 if row.case in EXACT else 0.02), row
+        assert row.lossless < row.original, row
+        assert row.coded or row.case in IN_INTEGERS, row
+        # one byte for a weight of four, or of two; what remains is the graph
+        assert row.packed < 0.6 * row.original or row.case in IN_INTEGERS, row
+
+
+@pytest.mark.parametrize("case", AXES)
+def test_hidden_weights_are_quantized_along_their_true_output_axis(case, folder, tmp_path):
+    artifact = tmp_path / "m.press"
+    pack_onnx(
+        folder / f"{case}.onnx",
+        artifact,
+        WeightOptions(min_elements=MIN_ELEMENTS),
+        allow_external_data=False,
+        effort="fast",
+        progress=Silent(),
+    )
+    coded = read_artifact(artifact).tensors
+    axes = {
+        name: tensor.channel_axis if np.ndim(tensor.scale) else None
+        for name, tensor in coded.items()
+        if isinstance(tensor, QuantizedTensor)
+    }
+    assert axes == AXES[case]
