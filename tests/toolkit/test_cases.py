@@ -60,7 +60,8 @@ def test_every_kind_is_packed_and_computes_the_same(folder, tmp_path):
 
     for row in rows:
         assert not row.wrong, row
-        assert row.restored and row.equal, row
+        assert row.restored, row
+        assert row.equal, row
         assert row.spread > 0.5, row  # the outputs depend on the inputs
         assert row.error < (1e-6 if row.case in EXACT else 0.02), row
         assert row.lossless < row.original, row
