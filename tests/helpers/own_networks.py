@@ -7,7 +7,7 @@ from tests.helpers.foreign_onnx import INFO, NODE, foreign
 
 
 def lstm_with_ctc_head(seed=0):
-    """Features ``(n, 40, t)`` to log-probabilities ``(t, n, 29)``: convolution, LSTM in both directions, linear layer."""
+    """Features ``(n, 40, t)`` to log-probabilities ``(t, n, 29)``: convolution, two-way LSTM, linear layer."""
     draw = _draws(seed)
     nodes = [
         NODE("Conv", ["x", "conv.w", "conv.b"], ["a"], pads=[1, 1]),

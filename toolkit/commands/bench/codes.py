@@ -14,7 +14,7 @@ from modelpress.export.choices import EFFORTS, Effort
 from modelpress.export.coding.symbol_runs import compiled_runs
 from modelpress.export.errors import InputError
 from modelpress.export.files.atomic import write_atomically
-from modelpress.export.press.reading import open_artifact, read_artifact
+from modelpress.export.press.reading import DEFAULT_MAX_DECODED_BYTES, open_artifact, read_artifact
 from modelpress.export.quantized import QuantizedTensor
 from modelpress.toolkit.commands.console import answer_line, print_table
 from modelpress.toolkit.progress import Progress
@@ -24,13 +24,15 @@ _COLUMNS = 3  # of the table: so many tensors, the largest
 _LOAD_ROUNDS = 30
 
 
-def ladder_of(path: Path, progress: Progress) -> dict[str, Any]:
+def ladder_of(
+    path: Path, progress: Progress, *, max_decoded_bytes: int = DEFAULT_MAX_DECODED_BYTES
+) -> dict[str, Any]:
     """Every form of the quantized tensors of an artifact, in bytes.
 
     Raises:
         InputError: It holds none.
     """
-    with open_artifact(path) as artifact:
+    with open_artifact(path, max_decoded_bytes=max_decoded_bytes) as artifact:
         stored = {record.name: record.n_bytes for record in artifact.records}
         progress.start("size ladder", len(artifact.records))
         tensors = []
@@ -104,13 +106,20 @@ def draw_ladder(path: Path, facts: dict[str, Any]) -> None:
     write_atomically(path, draw(rungs).encode())
 
 
-def measure_coding(path: Path, *, n_symbols: int, rounds: int, progress: Progress) -> dict[str, Any]:
+def measure_coding(
+    path: Path,
+    *,
+    n_symbols: int,
+    rounds: int,
+    progress: Progress,
+    max_decoded_bytes: int = DEFAULT_MAX_DECODED_BYTES,
+) -> dict[str, Any]:
     """Streams, mixed contexts and loading, of one artifact.
 
     Raises:
         InputError: It holds nothing quantized.
     """
-    model = read_artifact(path)
+    model = read_artifact(path, max_decoded_bytes=max_decoded_bytes)
     symbols = drawn_symbols(model, n_symbols)
 
     n_ways = 2 + (compiled_runs() is not None)

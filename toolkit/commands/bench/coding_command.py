@@ -9,6 +9,7 @@ from modelpress.toolkit.commands.options import (
     MEASUREMENT,
     AsJson,
     JsonFile,
+    MaxDecoded,
     Overwrite,
     PressFile,
     Rounds,
@@ -26,6 +27,7 @@ def command(
         typer.Option(min=1000, help="Symbols in the stream that is timed.", rich_help_panel=MEASUREMENT),
     ] = 25_000_000,
     rounds: Rounds = 5,
+    max_decoded: MaxDecoded = 2,
     output: JsonFile = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
@@ -41,7 +43,13 @@ def command(
     if output is not None:
         check_output_file(output, overwrite=overwrite)
 
-    facts = measure_coding(path, n_symbols=symbols, rounds=rounds, progress=TerminalProgress())
+    facts = measure_coding(
+        path,
+        n_symbols=symbols,
+        rounds=rounds,
+        progress=TerminalProgress(),
+        max_decoded_bytes=max_decoded << 30,
+    )
     answer(facts, lambda: show_coding(facts), as_json=as_json)
     if output is not None:
         write_json(output, facts)

@@ -7,7 +7,7 @@ import typer
 
 from modelpress.export.errors import CommandLineError
 from modelpress.toolkit.commands.answers import answer
-from modelpress.toolkit.commands.options import OUTPUT, AsJson, Overwrite, Wide
+from modelpress.toolkit.commands.options import OUTPUT, AsJson, MaxDecoded, Overwrite, Wide
 
 EXAMPLE = """
 modelpress bench size model.press
@@ -23,6 +23,7 @@ def command(
             help="Draw the ladder of the first file here (.svg).", show_default=False, rich_help_panel=OUTPUT
         ),
     ] = None,
+    max_decoded: MaxDecoded = 2,
     overwrite: Overwrite = False,
     wide: Wide = False,
     as_json: AsJson = False,
@@ -37,7 +38,7 @@ def command(
         if plot.suffix != ".svg":
             raise CommandLineError(f"{plot}: expected a name that ends in .svg")
 
-    ladders = [ladder_of(path, TerminalProgress()) for path in paths]
+    ladders = [ladder_of(path, TerminalProgress(), max_decoded_bytes=max_decoded << 30) for path in paths]
 
     def show() -> None:
         for ladder in ladders:
