@@ -102,7 +102,7 @@ class GraphIndex:
         shapes: set[str] = set()
         found: set[int] = set()
         for k, node in enumerate(self.nodes):
-            needs = _needs(node)
+            needs = reads_of(node)
             derived = any(n in shapes for n in needs) and all(n in known or n in shapes for n in needs)
             if node.op_type in _OF_SHAPES or derived:
                 found.add(k)

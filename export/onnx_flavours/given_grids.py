@@ -119,9 +119,8 @@ class _Work:
             return []
 
         names = [next(self.unused) for _ in range(2)]
-        self.made |= {
-            name: np.float32(bound).reshape(()) for name, bound in zip(names, (low, high), strict=True)
-        }
+        for name, bound in zip(names, (low, high), strict=True):
+            self.made[name] = np.array(bound, np.float32)
         return [helper.make_node("Clip", [source, *names], [node.output[0]])]
 
     def _constant(self, name: str) -> Tensor | None:
