@@ -21,7 +21,7 @@ Floats = npt.NDArray[np.floating]
 _LOOKED_AT = 4096  # elements that tell most weights that lie on no grid
 _MOST_VALUES = 1 << MAX_BITS
 _OTHER_OPTIONS = ("block_size", "output_dtype", "precision")  # of newer opsets
-_GAPS = (1, 2, 3, 4)  # steps that the smallest distance of two values may be
+_GAPS = range(1, 9)  # steps that the smallest distance of two values may be
 
 
 @dataclass(frozen=True)
@@ -260,14 +260,13 @@ def _step(values: Floats, start: np.float32, most: int) -> np.float32 | None:
 
         # the quotients are the step, each but for the rounding of its value
         quotients = distances[-8:] / codes[-8:]
-        near = np.float32(quotients.mean())
-        around = (np.nextafter(near, np.float32(0)), np.nextafter(near, np.float32(np.inf)))
-        first = np.float32(distances[0] / codes[0])
-        for step in dict.fromkeys([*quotients.astype(np.float32), first, near, *around]):
-            with np.errstate(over="ignore", under="ignore"):
+        near, first = np.float32(quotients.mean()), np.float32(distances[0] / codes[0])
+        with np.errstate(over="ignore", under="ignore"):
+            around = [np.nextafter(near, bound) for bound in (np.float32(0), np.float32(np.inf))]
+            for step in dict.fromkeys([*quotients.astype(np.float32), first, near, *around]):
                 decoded = codes.astype(np.float32) * step + start
-            if np.array_equal(decoded.astype(values.dtype), wanted):
-                return np.float32(step)
+                if np.array_equal(decoded.astype(values.dtype), wanted):
+                    return np.float32(step)
     return None
 
 

@@ -174,6 +174,34 @@ def test_names_that_would_leave_the_folder_can_be_read_back_from_npz(call, tmp_p
         assert "\\" not in member
 
 
+def test_what_is_left_alone_is_named_where_it_is_much(call, tmp_path):
+    rng = np.random.default_rng(0)
+    tensors = {
+        "w": rng.standard_normal((40, 40)).astype(np.float32),
+        "shift": rng.standard_normal((40, 40)).astype(np.float32),
+        "codes": rng.integers(0, 9, (40, 40)).astype(np.uint8),
+    }
+    nodes = [
+        NODE("MatMul", ["x", "w"], ["a"]),
+        NODE("Add", ["a", "shift"], ["b"]),
+        NODE("Cast", ["codes"], ["c"], to=TensorProto.FLOAT),
+        NODE("Add", ["b", "c"], ["y"]),
+    ]
+    path = saved(foreign(nodes, tensors, x=(40, 40), y=(40, 40)), tmp_path / "m.onnx")
+    code, out, err = call("pack", path, "-o", tmp_path / "m.press", "--json")
+    assert code == 0
+    first, second = json.loads(out)["kept"]
+    assert (first["operator"], first["reason"]) == (
+        "Add",
+        "this operator is not known to have a weight there",
+    )
+    assert (second["operator"], second["reason"]) == ("Add, Cast", "integers stay what they are")
+    share = (first["n_bytes"] + second["n_bytes"]) / json.loads(out)["size_bytes"]
+    assert f"{share:.0%}".replace("%", " %") + " of the file" in " ".join(err.split())
+
+    assert "kept as it is" not in call("pack", path, "-o", tmp_path / "l.press", "--lossless")[2]
+
+
 def test_contradicting_shapes_are_a_note(call, tmp_path):
     model = foreign([NODE("MatMul", ["x", "w"], ["y"])], {"w": np.eye(5, dtype=np.float32)})
     code, _, err = call("pack", saved(model, tmp_path / "m.onnx"), "-o", tmp_path / "m.press")
