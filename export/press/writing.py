@@ -16,7 +16,6 @@ from modelpress.export.files.atomic import atomic_writer
 from modelpress.export.files.blocks import blocks
 from modelpress.export.graphs.parts import check_self_contained
 from modelpress.export.press.directory import (
-    MAX_TENSORS,
     TensorRecord,
     check_names,
     pack_directory,
@@ -38,7 +37,7 @@ from modelpress.export.press.frame import (
 from modelpress.export.press.plan import Plan, plan_file
 from modelpress.export.press.reading import Artifact
 from modelpress.export.quantized import QuantizedModel, QuantizedTensor, Tensor, tensors_equal
-from modelpress.export.tensor_spec import MAX_DIMENSIONS, MAX_ELEMENTS, ONNX_TYPES, TensorSpec
+from modelpress.export.tensor_spec import MAX_DIMENSIONS, MAX_ELEMENTS, MAX_TENSORS, ONNX_TYPES, TensorSpec
 
 PASSES = 3  # how often `write_artifact` reports each tensor: counted, written, compared
 OnTensor = Callable[[str], None]

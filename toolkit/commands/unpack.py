@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
+from modelpress.export.choices import DEFAULT_TIMEOUT_S
 from modelpress.toolkit.commands.answers import answer_line
-from modelpress.toolkit.commands.options import OUTPUT, AsJson, MaxDecoded, Overwrite, PressFile
+from modelpress.toolkit.commands.options import OUTPUT, AsJson, MaxDecoded, Overwrite, PressFile, Timeout
 
 EXAMPLE = """
 modelpress unpack model.press -o model.onnx
@@ -35,6 +36,7 @@ def command(
         ),
     ] = False,
     max_decoded: MaxDecoded = 2,
+    timeout: Timeout = DEFAULT_TIMEOUT_S,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:

@@ -5,9 +5,10 @@ from typing import Annotated
 
 import typer
 
+from modelpress.export.choices import DEFAULT_TIMEOUT_S
 from modelpress.export.errors import CommandLineError
 from modelpress.toolkit.commands.answers import answer
-from modelpress.toolkit.commands.options import AsJson, MaxDecoded
+from modelpress.toolkit.commands.options import AsJson, MaxDecoded, Timeout
 
 EXAMPLE = """
 modelpress verify model.press
@@ -32,6 +33,7 @@ def command(
         ),
     ] = None,
     max_decoded: MaxDecoded = 2,
+    timeout: Timeout = DEFAULT_TIMEOUT_S,
     as_json: AsJson = False,
 ) -> None:
     """Check an artifact: checksums, full decode, re-encoding, ONNX checker, ONNX Runtime. Needs no torch.

@@ -13,7 +13,7 @@ import onnxruntime as ort
 
 from modelpress.benchmarks.environment import describe_environment
 from modelpress.benchmarks.subjects.model_file import open_model
-from modelpress.export.errors import InputError, ModelError
+from modelpress.export.errors import InputError
 from modelpress.export.files.atomic import atomic_writer
 from modelpress.export.handoff import bundle_files
 from modelpress.export.handoff.bundle import (
@@ -24,11 +24,12 @@ from modelpress.export.handoff.bundle import (
     staged_folder,
     write_archive,
 )
-from modelpress.export.handoff.bundle_files import verify
 from modelpress.export.handoff.manifest import AccuracyClaim, Claims, Manifest
+from modelpress.export.isolation.foreign import foreign_work
 from modelpress.export.press.reading import open_artifact
 from modelpress.export.quantized import QuantizedModel
 from modelpress.export.runtime import open_session
+from modelpress.toolkit.commands.bundle.checking import checked
 from modelpress.toolkit.commands.bundle.claims import (
     accuracy_claim,
     choose_samples,
@@ -93,6 +94,7 @@ def make_bundle(artifact: Path, target: Path, request: BundleRequest, progress: 
     if request.license == UNSPECIFIED:
         progress.note("the licence is recorded as unspecified (--license SPDX)")
     with ExitStack() as stack:
+        stack.enter_context(foreign_work())
         file = stack.enter_context(atomic_writer(archive)) if request.archive else None
         folder = stack.enter_context(staged_folder(target, overwrite=request.overwrite))
         try:
@@ -137,29 +139,14 @@ def verify_bundle(path: Path) -> dict[str, str]:
         ArtifactError: Its artifact is damaged.
         ModelError: A check fails.
     """
-    with open_bundle(path) as bundle, tempfile.TemporaryDirectory() as temporary:
+    with foreign_work(), open_bundle(path) as bundle, tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         bundle.copy_to(folder)
         open_model(folder / ONNX)  # refuses a model that would read other files
         same_weights = folder / ONNX if bundle.manifest.flavour == _DECODED else None
         steps = verification(folder / PRESS, against=same_weights, exact=True)
         found = {f"{PRESS}, {step}": text.replace(str(folder / ONNX), ONNX) for step, text in steps.items()}
-        return _checked(folder, str(path)) | found
-
-
-def _checked(folder: Path, shown_as: str) -> dict[str, str]:
-    """What `verify.py` finds, without what it does not judge; nothing is timed.
-
-    Raises:
-        ModelError: A check fails.
-    """
-    steps = {}
-    for finding in verify.findings(folder, None, timed=False):
-        if finding.holds is False:
-            raise ModelError(f"{shown_as}: {finding.check}: {finding.detail}")
-        if finding.holds:
-            steps[finding.check] = finding.detail
-    return steps
+        return checked(folder, str(path)) | found
 
 
 def _fill(folder: Path, artifact: Path, name: str, request: BundleRequest, progress: Progress) -> Manifest:
@@ -188,7 +175,7 @@ def _fill(folder: Path, artifact: Path, name: str, request: BundleRequest, progr
         samples = write_samples(folder, contract, images.test, logits, chosen)
 
     environment = describe_environment()
-    latency = latency_claim(folder / ONNX, environment, progress)
+    latency = latency_claim(folder / ONNX, session, environment, progress)
     for script in SCRIPTS:
         shutil.copyfile(Path(bundle_files.__path__[0], script), folder / script)
     (folder / REQUIREMENTS).write_text(_requirements(serialised), encoding="utf-8")
@@ -209,7 +196,7 @@ def _fill(folder: Path, artifact: Path, name: str, request: BundleRequest, progr
     (folder / CARD).write_text(card, encoding="utf-8")
     manifest = Manifest(**facts, files=facts_of_files(folder))
     seal_folder(folder, manifest)
-    _checked(folder, "the new bundle")
+    checked(folder, "the new bundle")
 
     return manifest
 

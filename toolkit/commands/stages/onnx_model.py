@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from modelpress.export.choices import DEFAULT_TIMEOUT_S
 from modelpress.toolkit.commands.answers import answer_line
 from modelpress.toolkit.commands.flavour_options import (
     DEFAULTS,
@@ -13,7 +14,7 @@ from modelpress.toolkit.commands.flavour_options import (
     ReduceRange,
     flavour_request,
 )
-from modelpress.toolkit.commands.options import AsJson, Overwrite, PressFile, output_file
+from modelpress.toolkit.commands.options import AsJson, Overwrite, PressFile, Timeout, output_file
 
 EXAMPLE = """
 modelpress onnx model.press -o model.onnx
@@ -30,6 +31,7 @@ def command(
     calibration_method: CalibrationRule = DEFAULTS.method,
     percentile: Percentile = DEFAULTS.percentile,
     reduce_range: ReduceRange = DEFAULTS.reduce_range,
+    timeout: Timeout = DEFAULT_TIMEOUT_S,
     output: Path = output_file("ONNX file.", "model.onnx"),
     overwrite: Overwrite = False,
     as_json: AsJson = False,

@@ -6,10 +6,10 @@ from typing import Annotated, Any
 
 import typer
 
-from modelpress.export.choices import Effort
+from modelpress.export.choices import DEFAULT_TIMEOUT_S, Effort
 from modelpress.export.post_training.packing import WeightOptions
 from modelpress.toolkit.commands.answers import answer, answer_line
-from modelpress.toolkit.commands.options import AsJson, Overwrite, output_file
+from modelpress.toolkit.commands.options import AsJson, Overwrite, Timeout, output_file
 from modelpress.toolkit.commands.recipe_options import (
     Config,
     MapNames,
@@ -100,6 +100,7 @@ def command(
         ),
     ] = None,
     effort: PackEffort = None,
+    timeout: Timeout = DEFAULT_TIMEOUT_S,
     output: Path = output_file("Artifact.", "model.press"),
     overwrite: Overwrite = False,
     as_json: AsJson = False,
