@@ -4,17 +4,19 @@ import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import count
-from typing import NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
 import onnx
-import onnxruntime as ort
 
 from modelpress.export.errors import InputError, ModelpressError
 from modelpress.export.isolation.foreign import ForeignProcess, foreign_process
 from modelpress.export.isolation.messages import Array, Facts
 from modelpress.export.quantized import QuantizedModel, dense_array
+
+if TYPE_CHECKING:
+    import onnxruntime as ort
 
 PROVIDER = "CPUExecutionProvider"
 _HANDED_OVER_FROM = 1024  # bytes; smaller tensors travel inside the graph
@@ -45,7 +47,7 @@ def open_session(
     threads: int | None = None,
     spinning: bool = True,
     settings: SessionSettings | None = None,
-) -> ort.InferenceSession:
+) -> "ort.InferenceSession":
     """Load a serialised ONNX model on the CPU provider; inside `foreign_work`, in its process.
 
     Args:
@@ -62,7 +64,7 @@ def open_session(
 
 def open_decoded(
     model: QuantizedModel, *, threads: int | None = None, spinning: bool = True
-) -> ort.InferenceSession:
+) -> "ort.InferenceSession":
     """Load a decoded artifact without writing or serialising its weights: they are handed over where they lie.
 
     Args:
@@ -106,7 +108,7 @@ def _little_endian(array: npt.NDArray[np.generic]) -> bytes:
 
 def _session(
     model: bytes, settings: SessionSettings, weights: Mapping[str, npt.NDArray[np.generic]]
-) -> ort.InferenceSession:
+) -> "ort.InferenceSession":
     """A session of the runtime; inside `foreign_work` one that stands for it.
 
     Raises:
@@ -120,7 +122,9 @@ def _session(
 
 def _loaded(
     model: bytes, settings: SessionSettings, weights: Mapping[str, npt.NDArray[np.generic]]
-) -> ort.InferenceSession:
+) -> "ort.InferenceSession":
+    import onnxruntime as ort  # who asks another process need not load it
+
     options = _options(settings)
     values = [ort.OrtValue.ortvalue_from_numpy(array) for array in weights.values()]
     if values:
@@ -138,7 +142,9 @@ def _loaded(
     return session
 
 
-def _options(settings: SessionSettings) -> ort.SessionOptions:
+def _options(settings: SessionSettings) -> "ort.SessionOptions":
+    import onnxruntime as ort
+
     options = ort.SessionOptions()
     options.log_severity_level = 3 if settings.optimised else 4
     options.inter_op_num_threads = 1
@@ -212,7 +218,7 @@ class ForeignSession:
         return self._process.run(_run_job, facts, list(feeds.values()))[1]
 
 
-_SESSIONS: dict[int, ort.InferenceSession] = {}  # in the process of `foreign_work`
+_SESSIONS: dict[int, "ort.InferenceSession"] = {}  # in the process of `foreign_work`
 _NUMBERS = count()
 
 
@@ -245,7 +251,7 @@ def _close_job(facts: Facts, arrays: list[Array]) -> tuple[Facts, list[Array]]:
     return {}, []
 
 
-def single_input(session: ort.InferenceSession) -> ort.NodeArg:
+def single_input(session: "ort.InferenceSession") -> "ort.NodeArg":
     """The only input.
 
     Raises:
@@ -259,7 +265,7 @@ def single_input(session: ort.InferenceSession) -> ort.NodeArg:
 
 
 def run_batched(
-    session: ort.InferenceSession, images: npt.NDArray[np.float32], *, batch: int = 256
+    session: "ort.InferenceSession", images: npt.NDArray[np.float32], *, batch: int = 256
 ) -> npt.NDArray[np.float32]:
     """Logits of all images, shape ``(n, classes)``.
 
@@ -275,7 +281,7 @@ def run_batched(
 
 
 def _run_one(
-    session: ort.InferenceSession, node: ort.NodeArg, images: npt.NDArray[np.float32]
+    session: "ort.InferenceSession", node: "ort.NodeArg", images: npt.NDArray[np.float32]
 ) -> npt.NDArray[np.float32]:
     try:
         logits = session.run(None, {node.name: images})[0]
@@ -298,7 +304,7 @@ def _run_one(
 
 
 def run_named(
-    session: ort.InferenceSession, images: npt.NDArray[np.float32]
+    session: "ort.InferenceSession", images: npt.NDArray[np.float32]
 ) -> dict[str, npt.NDArray[np.generic]]:
     """All outputs of one batch by name.
 

@@ -3,9 +3,9 @@
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import onnx
-import onnxruntime as ort
 from google.protobuf.message import DecodeError
 
 from modelpress.export.errors import InputError, ModelError
@@ -20,6 +20,9 @@ from modelpress.export.press.reading import Artifact, TensorUsage, open_artifact
 from modelpress.export.quantized import QuantizedModel
 from modelpress.export.runtime import open_decoded, open_session
 from modelpress.export.shown import Facts, Shown
+
+if TYPE_CHECKING:
+    import onnxruntime as ort
 
 
 @dataclass(frozen=True, repr=False)
@@ -67,14 +70,14 @@ class ModelFile(Shown):
         """The ONNX bytes that a runtime loads."""
         return bytes(self.onnx_model.SerializeToString())
 
-    def session(self, *, threads: int | None = None) -> ort.InferenceSession:
+    def session(self, *, threads: int | None = None) -> "ort.InferenceSession":
         """A session of what is decoded here, as `load_session` makes it of the file."""
         if self.artifact is None:
             return open_session(self.serialised(), threads=threads)
         return open_decoded(self.quantized_model(), threads=threads)
 
 
-def load_session(path: Path, *, threads: int | None = None, spinning: bool = True) -> ort.InferenceSession:
+def load_session(path: Path, *, threads: int | None = None, spinning: bool = True) -> "ort.InferenceSession":
     """From a file to a session that is ready to run, the way users of each format would take.
 
     An ONNX file is read and handed to the runtime; an artifact is decoded and its weights are handed over where they

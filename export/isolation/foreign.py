@@ -134,6 +134,13 @@ def foreign_work(timeout_s: float | None = None) -> Iterator[ForeignProcess]:
         process.close()
 
 
+def start_early(*modules: str) -> None:
+    """Start the process of the innermost `foreign_work`, if any; it loads these modules while we load ours."""
+    process = _CURRENT.get()
+    if process is not None:
+        process.start(*modules)
+
+
 def foreign_process() -> ForeignProcess | None:
     """The process of the innermost `foreign_work`; None outside."""
     return _CURRENT.get()

@@ -40,6 +40,9 @@ def command(
 
     A bundle: SHA-256 of every file, input and output, sample images; nothing in it is executed or unpacked in place.
     """
+    from modelpress.export.isolation.foreign import start_early
+
+    start_early("modelpress.export.graphs.check", "modelpress.export.runtime")
     from modelpress.toolkit.commands.bundle.making import is_bundle, verify_bundle
     from modelpress.toolkit.model_files.verifying import verification
 

@@ -37,6 +37,9 @@ def command(
     as_json: AsJson = False,
 ) -> None:
     """Write a checked ONNX model from an artifact. Needs no torch."""
+    from modelpress.export.isolation.foreign import start_early
+
+    start_early("modelpress.export.graphs.check")
     from modelpress.export.press.reading import open_artifact
     from modelpress.toolkit.commands.console import NOTES
     from modelpress.toolkit.model_files.onnx_writing import write_flavour

@@ -158,6 +158,9 @@ def command(
 def _pack_onnx(
     file: Path, output: Path, options: WeightOptions, external: bool, effort: Effort, *, as_json: bool
 ) -> None:
+    from modelpress.export.isolation.foreign import start_early
+
+    start_early("modelpress.export.graphs.check")
     from modelpress.toolkit.commands.console import TerminalProgress
     from modelpress.toolkit.commands.stages.packing import show_packing
     from modelpress.toolkit.model_files.packing import pack_onnx
