@@ -14,6 +14,7 @@ from modelpress.export.quantized import QuantizedModel, dense_array
 
 _MAX_ELEMENTS_IN_FULL = 1024  # shapes, axes and the like, whose values shape inference reads
 _SEPARATE_WEIGHTS_IR = 4
+_MEMORY_BYTES = 512 << 20  # of checker and shape inference; a graph of thousands of nodes takes some 10 MB
 
 
 def check_graph(model: QuantizedModel) -> str | None:
@@ -32,7 +33,7 @@ def check_graph(model: QuantizedModel) -> str | None:
     """
     check_bounds(model.graph)
     stand_in = np.frombuffer(_stand_in(model).SerializeToString(), np.uint8)
-    found, _ = run_foreign(_check_job, {}, [stand_in])
+    found, _ = run_foreign(_check_job, {}, [stand_in], memory_bytes=_MEMORY_BYTES)
     objection: str | None = found["objection"]
     return objection
 

@@ -47,7 +47,9 @@ class ForeignProcess:
             )
         return self
 
-    def run(self, job: Job, facts: Facts, arrays: Sequence[Array]) -> tuple[Facts, list[Array]]:
+    def run(
+        self, job: Job, facts: Facts, arrays: Sequence[Array], *, memory_bytes: int | None = None
+    ) -> tuple[Facts, list[Array]]:
         """One job, see `run_foreign`."""
         with self._lock:
             process = self.start()._process
@@ -62,7 +64,12 @@ class ForeignProcess:
 
             timer = threading.Timer(self.timeout_s, end)
             timer.start()
-            told = {"job": f"{job.__module__}:{job.__qualname__}", "facts": facts, "limit_s": self.timeout_s}
+            told = {
+                "job": f"{job.__module__}:{job.__qualname__}",
+                "facts": facts,
+                "limit_s": self.timeout_s,
+                "memory_bytes": memory_bytes,
+            }
             try:
                 send(process.stdin, told, arrays)
                 found, made = receive(process.stdout)
@@ -146,13 +153,16 @@ def foreign_process() -> ForeignProcess | None:
     return _CURRENT.get()
 
 
-def run_foreign(job: Job, facts: Facts, arrays: Sequence[Array] = ()) -> tuple[Facts, list[Array]]:
+def run_foreign(
+    job: Job, facts: Facts, arrays: Sequence[Array] = (), *, memory_bytes: int | None = None
+) -> tuple[Facts, list[Array]]:
     """What a job returns, done in the process of `foreign_work`, or here where there is none.
 
     Args:
         job: A function of a module.
         facts: Whatever JSON can say.
         arrays: Of numbers.
+        memory_bytes: What the job may take beyond what its process has, where the system can hold it to that.
 
     Raises:
         ModelError: It took too long, or the process died.
@@ -161,7 +171,7 @@ def run_foreign(job: Job, facts: Facts, arrays: Sequence[Array] = ()) -> tuple[F
     """
     process = foreign_process()
     if process is not None:
-        return process.run(job, facts, arrays)
+        return process.run(job, facts, arrays, memory_bytes=memory_bytes)
     try:
         return job(facts, list(arrays))
     except ModelpressError:

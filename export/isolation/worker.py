@@ -10,12 +10,15 @@ import faulthandler
 import importlib
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import IO
 
 from modelpress.export.errors import ModelpressError
 from modelpress.export.isolation.messages import Array, Facts, receive, send
 
-_GRACE_S = 5.0  # whoever asked ends this process; it ends itself only where that one is gone
+_GRACE_S = 2.0  # whoever asked ends this process; it ends itself only where that one is gone
 
 
 def main() -> None:
@@ -39,15 +42,38 @@ def _answer(answers: IO[bytes], facts: Facts, arrays: list[Array]) -> None:
     with open(os.devnull, "w") as nowhere:  # noqa: PTH123 - no path of the file system
         faulthandler.dump_traceback_later(facts["limit_s"] + _GRACE_S, exit=True, file=nowhere)
         try:
-            found, made = _done(facts["job"], facts["facts"], arrays)
+            with _limited_memory(facts["memory_bytes"]):
+                found, made = _done(facts["job"], facts["facts"], arrays)
             send(answers, {"found": found}, made)
         except BrokenPipeError:
             raise
         except Exception as error:
             kind = type(error).__name__ if isinstance(error, ModelpressError) else ""
-            send(answers, {"error": str(error), "kind": kind})
+            send(answers, {"error": str(error) or type(error).__name__, "kind": kind})
         finally:
             faulthandler.cancel_dump_traceback_later()
+
+
+@contextmanager
+def _limited_memory(more_bytes: int | None) -> Iterator[None]:
+    """Let this process grow by so many bytes and no further: what asks for more gets a MemoryError."""
+    pages = Path("/proc/self/statm")
+    if more_bytes is None or not pages.exists():  # other systems have no way to tell what is taken already
+        yield
+        return
+
+    import resource
+
+    taken = int(pages.read_text().split()[0]) * resource.getpagesize()
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    most = taken + more_bytes
+    if before[0] != resource.RLIM_INFINITY:
+        most = min(most, before[0])
+    resource.setrlimit(resource.RLIMIT_AS, (most, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 def _done(job: str, facts: Facts, arrays: list[Array]) -> tuple[Facts, list[Array]]:

@@ -51,7 +51,7 @@ def command(
             raise CommandLineError(
                 "--against is for a .press file; a bundle is checked against its own manifest"
             )
-        steps = verify_bundle(file)
+        steps = verify_bundle(file, max_decoded_bytes=max_decoded << 30)
     else:
         steps = verification(file, against=against, max_decoded_bytes=max_decoded << 30)
 

@@ -26,10 +26,10 @@ from modelpress.export.handoff.bundle import (
 )
 from modelpress.export.handoff.manifest import AccuracyClaim, Claims, Manifest
 from modelpress.export.isolation.foreign import foreign_work
-from modelpress.export.press.reading import open_artifact
+from modelpress.export.press.reading import DEFAULT_MAX_DECODED_BYTES, open_artifact
 from modelpress.export.quantized import QuantizedModel
 from modelpress.export.runtime import open_session
-from modelpress.toolkit.commands.bundle.checking import checked
+from modelpress.toolkit.commands.bundle.checking import ONNX, PRESS, check_sizes, checked
 from modelpress.toolkit.commands.bundle.claims import (
     accuracy_claim,
     choose_samples,
@@ -45,7 +45,7 @@ from modelpress.toolkit.model_files.verifying import verification
 from modelpress.toolkit.output_folder import check_output_file, file_facts, read_manifest
 from modelpress.toolkit.progress import Progress
 
-PRESS, ONNX, CARD, REQUIREMENTS = "model.press", "model.onnx", "MODEL_CARD.md", "requirements.txt"
+CARD, REQUIREMENTS = "MODEL_CARD.md", "requirements.txt"
 SCRIPTS = ("run.py", "verify.py")
 UNSPECIFIED = "unspecified"
 _DECODED = "float"  # the flavour whose weights are those of the artifact, one by one
@@ -129,7 +129,7 @@ def is_bundle(path: Path) -> bool:
     return path.suffix.lower() == ".zip" or (_exists(path) and path.is_dir())
 
 
-def verify_bundle(path: Path) -> dict[str, str]:
+def verify_bundle(path: Path, *, max_decoded_bytes: int = DEFAULT_MAX_DECODED_BYTES) -> dict[str, str]:
     """Check a bundle from anywhere, its artifact included; each step says what it found.
 
     Nothing in it is executed: the checks are those of this project's own copy of `verify.py`.
@@ -140,11 +140,14 @@ def verify_bundle(path: Path) -> dict[str, str]:
         ModelError: A check fails.
     """
     with foreign_work(), open_bundle(path) as bundle, tempfile.TemporaryDirectory() as temporary:
+        check_sizes(bundle, Path(temporary, PRESS), max_decoded_bytes=max_decoded_bytes)
         folder = Path(temporary)
         bundle.copy_to(folder)
         open_model(folder / ONNX)  # refuses a model that would read other files
         same_weights = folder / ONNX if bundle.manifest.flavour == _DECODED else None
-        steps = verification(folder / PRESS, against=same_weights, exact=True)
+        steps = verification(
+            folder / PRESS, against=same_weights, exact=True, max_decoded_bytes=max_decoded_bytes
+        )
         found = {f"{PRESS}, {step}": text.replace(str(folder / ONNX), ONNX) for step, text in steps.items()}
         return checked(folder, str(path)) | found
 
