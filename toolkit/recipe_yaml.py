@@ -5,7 +5,7 @@ from typing import Any
 import yaml
 
 MAX_NODES = 10_000  # a recipe has some hundred
-MAX_BYTES = 1 << 20
+MAX_BYTES = 1 << 17
 
 
 def load_yaml(text: str) -> Any:

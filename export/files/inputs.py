@@ -87,7 +87,7 @@ def _check_mode(path: Path, mode: int) -> None:
     if stat.S_ISREG(mode):
         return
     if stat.S_ISDIR(mode):
-        raise InputError(f"{path}: is a folder, expected a file")
+        raise InputError(f"{path}: cannot be read: is a folder, expected a file")
     what = "a pipe" if stat.S_ISFIFO(mode) else "a socket" if stat.S_ISSOCK(mode) else "a device"
     raise InputError(f"{path}: is no regular file ({what}); copy its content into one")
 

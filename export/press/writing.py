@@ -14,6 +14,7 @@ from modelpress.export.choices import Effort
 from modelpress.export.errors import ModelError
 from modelpress.export.files.atomic import atomic_writer
 from modelpress.export.files.blocks import blocks
+from modelpress.export.graphs.bounds import check_bounds
 from modelpress.export.graphs.parts import check_self_contained
 from modelpress.export.press.directory import (
     TensorRecord,
@@ -88,6 +89,7 @@ def encode_artifact(model: QuantizedModel, *, effort: Effort = "default") -> byt
 def _write(file: IO[bytes], model: QuantizedModel, effort: Effort, on_tensor: OnTensor | None) -> int:
     """Data first: the other chunks are known when all tensors are written."""
     check_names(model.tensors)
+    check_bounds(model.graph)
     check_self_contained(model.graph)
     if len(model.tensors) > MAX_TENSORS:
         raise ModelError(f"{len(model.tensors):,} tensors; the limit is {MAX_TENSORS:,}")
