@@ -257,8 +257,8 @@ def find_recipe(path: Path) -> Path:
     Raises:
         InputError: There is neither, or it is a folder.
     """
-    if path.is_file():
-        return path
+    if path.exists() and not path.is_dir():
+        return path  # a pipe too: reading it says what it is
     shipped = shipped_recipes()
     name = path.stem if path.suffix in (".yaml", ".yml") else path.name
     if str(path) == path.name and name in shipped:
