@@ -30,8 +30,9 @@ def check_bounds(model: onnx.ModelProto) -> None:
     """
     functions = {(f.domain, f.name, f.overload): f for f in model.functions}
     written_out: dict[_Key, int] = {}
+    deepest: dict[_Key, int] = {}  # functions inside each other, this one included
     for key in functions:
-        _count_function(key, functions, written_out)
+        _count_function(key, functions, written_out, deepest)
 
     graphs = [
         model.graph,
@@ -46,7 +47,10 @@ def check_bounds(model: onnx.ModelProto) -> None:
 
 
 def _count_function(
-    start: _Key, functions: Mapping[_Key, onnx.FunctionProto], written_out: dict[_Key, int]
+    start: _Key,
+    functions: Mapping[_Key, onnx.FunctionProto],
+    written_out: dict[_Key, int],
+    deepest: dict[_Key, int],
 ) -> None:
     """Fill in how many nodes a function comes to, and every function that it calls, callees first.
 
@@ -54,12 +58,13 @@ def _count_function(
         ModelError: Calls go in a circle, or too deep.
     """
     open_calls: list[tuple[_Key, Iterator[_Key]]] = []
+    too_deep = ModelError(f"functions of the model call each other more than {MAX_CALLS_DEEP} deep")
 
     def enter(key: _Key) -> None:
         if any(key == caller for caller, _ in open_calls):
             raise ModelError(f"function {key[1]!r} of the model calls itself")
         if len(open_calls) >= MAX_CALLS_DEEP:
-            raise ModelError(f"functions of the model call each other more than {MAX_CALLS_DEEP} deep")
+            raise too_deep
         open_calls.append((key, _callees(functions[key].node, functions)))
 
     if start not in written_out:
@@ -71,6 +76,11 @@ def _count_function(
         if pending is not None:
             enter(pending)
             continue
+        deepest[key] = 1 + max(
+            (deepest[callee] for callee in _callees(functions[key].node, functions)), default=0
+        )
+        if deepest[key] > MAX_CALLS_DEEP:
+            raise too_deep
         written_out[key] = _count(functions[key].node, functions, written_out, most=MAX_NODES)
         open_calls.pop()
 

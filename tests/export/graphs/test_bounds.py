@@ -99,3 +99,13 @@ def test_an_artifact_with_such_a_graph_is_refused(tmp_path):
 def test_a_session_is_not_opened_of_such_a_model(tmp_path):
     with pytest.raises(ModelError, match="131,072 nodes"):
         open_session(saved(nested_calls(40, times=2), tmp_path / "m.onnx"))
+
+
+def test_the_depth_of_calls_does_not_depend_on_the_order_of_functions():
+    model = nested_calls(MAX_CALLS_DEEP, times=1)
+    backwards = list(reversed(model.functions))
+    for functions in (list(model.functions), backwards):
+        del model.functions[:]
+        model.functions.extend(functions)
+        with pytest.raises(ModelError, match="more than 64 deep"):
+            check_bounds(model)
