@@ -20,7 +20,7 @@ def check_bounds(model: onnx.ModelProto) -> None:
     """Refuse a graph that comes to too many nodes, those of nested graphs and of each call of a function counted.
 
     Raises:
-        ModelError: It does, or its functions call each other in a circle or too deeply.
+        ModelError: It does, or its functions call each other in a circle or too deeply, or two are called the same.
 
     Example:
         >>> nodes = [onnx.NodeProto(op_type="Relu")] * (MAX_NODES + 1)
@@ -29,6 +29,9 @@ def check_bounds(model: onnx.ModelProto) -> None:
         modelpress.export.errors.ModelError: the graph has more than 131,072 nodes
     """
     functions = {(f.domain, f.name, f.overload): f for f in model.functions}
+    if len(functions) < len(model.functions):
+        raise ModelError("two functions of the model have the same domain, name and overload")
+
     written_out: dict[_Key, int] = {}
     deepest: dict[_Key, int] = {}  # functions inside each other, this one included
     for key in functions:

@@ -159,6 +159,7 @@ MAX_NODES, MAX_DEPTH = 1 << 17, 64
 def check_work(model):
     """Functions are written out, so to speak: node by node, until there are too many."""
     functions = {(f.domain, f.name, f.overload): f for f in model.functions}
+    require(len(functions) == len(model.functions), "two functions are called the same")
     for function in model.functions:
         check_depth(function, functions, ())
     trainings = [graph for info in model.training_info for graph in (info.initialization, info.algorithm)]

@@ -52,6 +52,10 @@ def test_calls_in_a_circle_or_too_deep_are_refused():
         check_bounds(circle)
     with pytest.raises(ModelError, match="more than 64 deep"):
         check_bounds(nested_calls(5000, times=1))
+    twice = nested_calls(2, times=1)
+    twice.functions.append(twice.functions[0])
+    with pytest.raises(ModelError, match="two functions of the model"):
+        check_bounds(twice)
 
 
 def test_nodes_of_graphs_inside_nodes_and_of_functions_called_there_count():
