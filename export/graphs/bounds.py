@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import onnx
 
 from modelpress.export.errors import ModelError
+from modelpress.export.tensor_spec import MAX_TENSORS
 
 MAX_NODES = 1 << 17  # more than any exporter writes; a checker takes about a second for them
 MAX_CALLS_DEEP = 64  # functions inside each other, which checkers and runtimes follow by recursion
@@ -17,7 +18,7 @@ _Key = tuple[str, str, str]  # a function: domain, name, overload
 
 
 def check_bounds(model: onnx.ModelProto) -> None:
-    """Refuse a graph that comes to too many nodes, those of nested graphs and of each call of a function counted.
+    """Refuse a graph of too many tensors or nodes, those of nested graphs and of each call of a function counted.
 
     Raises:
         ModelError: It does, or its functions call each other in a circle or too deeply, or two are called the same.
@@ -28,6 +29,9 @@ def check_bounds(model: onnx.ModelProto) -> None:
         Traceback (most recent call last):
         modelpress.export.errors.ModelError: the graph has more than 131,072 nodes
     """
+    if len(model.graph.initializer) > MAX_TENSORS:
+        raise ModelError(f"the graph has more than {MAX_TENSORS:,} tensors")
+
     functions = {(f.domain, f.name, f.overload): f for f in model.functions}
     if len(functions) < len(model.functions):
         raise ModelError("two functions of the model have the same domain, name and overload")

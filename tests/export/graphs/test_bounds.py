@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
-from onnx import helper
+from onnx import TensorProto, helper
 
+from modelpress.benchmarks.subjects.model_file import open_model
 from modelpress.export.errors import ArtifactError, InputError, ModelError
 from modelpress.export.graphs import source
 from modelpress.export.graphs.bounds import MAX_CALLS_DEEP, MAX_NODES, check_bounds
@@ -9,6 +10,7 @@ from modelpress.export.graphs.source import open_onnx
 from modelpress.export.press.reading import decode_artifact, open_artifact
 from modelpress.export.press.writing import encode_artifact
 from modelpress.export.quantized import QuantizedModel
+from modelpress.export.tensor_spec import MAX_TENSORS
 from modelpress.toolkit.api import open_session
 from tests.helpers.artifact_chunks import deflated, with_chunks
 from tests.helpers.foreign_onnx import INFO, NODE, foreign, saved
@@ -43,6 +45,14 @@ def test_as_many_nodes_as_are_allowed_pass():
     check_bounds(nested_calls(14, times=2))
     check_bounds(nested_calls(MAX_CALLS_DEEP - 1, times=1))
     check_bounds(foreign([NODE("Relu", ["x"], ["y"])] * MAX_NODES, {}))
+
+
+def test_more_tensors_than_an_artifact_holds_are_refused(tmp_path):
+    model = foreign([NODE("Relu", ["x"], ["y"])], [TensorProto()] * (MAX_TENSORS + 1))
+    with pytest.raises(ModelError, match="more than 65,536 tensors"):
+        check_bounds(model)
+    with pytest.raises(InputError, match=r"m\.onnx: the graph has more than 65,536 tensors"):
+        open_model(saved(model, tmp_path / "m.onnx"))
 
 
 def test_calls_in_a_circle_or_too_deep_are_refused():
