@@ -43,7 +43,7 @@ def command(
     from modelpress.export.isolation.foreign import start_early
 
     start_early("modelpress.export.graphs.check", "modelpress.export.runtime")
-    from modelpress.toolkit.commands.bundle.making import is_bundle, verify_bundle
+    from modelpress.toolkit.commands.bundle.recognising import is_bundle
     from modelpress.toolkit.model_files.verifying import verification
 
     if is_bundle(file):
@@ -51,6 +51,8 @@ def command(
             raise CommandLineError(
                 "--against is for a .press file; a bundle is checked against its own manifest"
             )
+        from modelpress.toolkit.commands.bundle.making import verify_bundle
+
         steps = verify_bundle(file, max_decoded_bytes=max_decoded << 30)
     else:
         steps = verification(file, against=against, max_decoded_bytes=max_decoded << 30)

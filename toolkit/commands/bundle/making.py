@@ -40,6 +40,7 @@ from modelpress.toolkit.commands.bundle.claims import (
     write_samples,
 )
 from modelpress.toolkit.commands.bundle.model_card import model_card
+from modelpress.toolkit.commands.bundle.recognising import exists
 from modelpress.toolkit.data.measured_set import MeasuredSet
 from modelpress.toolkit.model_files.verifying import verification
 from modelpress.toolkit.output_folder import check_output_file, file_facts, read_manifest
@@ -88,7 +89,7 @@ def make_bundle(artifact: Path, target: Path, request: BundleRequest, progress: 
     archive = archive_path(target)
     if request.archive:
         check_output_file(archive, overwrite=request.overwrite)
-    elif _exists(archive):
+    elif exists(archive):
         progress.note(f"{archive} is there already and stays as it is: it belongs to another bundle")
 
     if request.license == UNSPECIFIED:
@@ -115,18 +116,6 @@ def archive_path(target: Path) -> Path:
         'out/handoff.zip'
     """
     return target.with_name(f"{target.name}.zip")
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except OSError:  # too long a name, for one
-        return False
-
-
-def is_bundle(path: Path) -> bool:
-    """Whether a path given to `verify` means a bundle: a folder or a `.zip`."""
-    return path.suffix.lower() == ".zip" or (_exists(path) and path.is_dir())
 
 
 def verify_bundle(path: Path, *, max_decoded_bytes: int = DEFAULT_MAX_DECODED_BYTES) -> dict[str, str]:
