@@ -155,7 +155,7 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
         return None
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} is damaged: {error}; pass --overwrite to start again") from error
     if not isinstance(manifest, dict):
         raise InputError(f"{path} is damaged: no manifest; pass --overwrite to start again")

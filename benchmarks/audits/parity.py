@@ -23,7 +23,7 @@ from modelpress.benchmarks.audits.weight_parity import compare_codes, compare_we
 from modelpress.benchmarks.records import ParityStep
 from modelpress.benchmarks.subjects.inputs import InputSpec, check_takes_images, input_specs
 from modelpress.benchmarks.subjects.model_file import ModelFile
-from modelpress.export.errors import InputError, ModelError
+from modelpress.export.errors import InputError, ModelError, ModelpressError
 from modelpress.export.quantized import QuantizedModel
 
 FloatArray = npt.NDArray[np.float32]
@@ -183,6 +183,8 @@ def run_images(session: ort.InferenceSession, images: FloatArray, *, batch: int)
         part = images[np.arange(start, start + batch) % len(images)]
         try:
             outputs = session.run(None, {feed: part})
+        except ModelpressError:
+            raise
         except Exception as error:  # onnxruntime's exception classes share no public base
             raise InputError(f"ONNX Runtime rejects images of shape {part.shape}: {error}") from error
 

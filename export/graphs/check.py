@@ -1,15 +1,20 @@
 """ONNX's own checker on a model whose weights are not loaded."""
 
+import numpy as np
 import onnx
 from onnx import helper
 
 from modelpress.export.errors import ModelError
+from modelpress.export.graphs.bounds import check_bounds
 from modelpress.export.graphs.initializers import with_initializers
+from modelpress.export.isolation.foreign import run_foreign
+from modelpress.export.isolation.messages import Array, Facts
 from modelpress.export.lazy_tensors import spec_of
 from modelpress.export.quantized import QuantizedModel, dense_array
 
 _MAX_ELEMENTS_IN_FULL = 1024  # shapes, axes and the like, whose values shape inference reads
 _SEPARATE_WEIGHTS_IR = 4
+_MEMORY_BYTES = 512 << 20  # of checker and shape inference; a graph of thousands of nodes takes some 10 MB
 
 
 def check_graph(model: QuantizedModel) -> str | None:
@@ -21,22 +26,37 @@ def check_graph(model: QuantizedModel) -> str | None:
         What strict shape inference objects to, if anything: declared shapes that contradict each other are
         common in models that run, so that is for the caller to judge.
 
+    Inside `foreign_work` its process does this.
+
     Raises:
         ModelError: The graph is no valid ONNX model.
     """
-    stand_in = _stand_in(model)
+    check_bounds(model.graph)
+    stand_in = np.frombuffer(_stand_in(model).SerializeToString(), np.uint8)
+    found, _ = run_foreign(_check_job, {}, [stand_in], memory_bytes=_MEMORY_BYTES)
+    objection: str | None = found["objection"]
+    return objection
+
+
+def _check_job(facts: Facts, arrays: list[Array]) -> tuple[Facts, list[Array]]:
+    """Check a serialised model.
+
+    Raises:
+        ModelError: It is no valid one.
+    """
+    model = onnx.load_from_string(arrays[0].tobytes())
     try:
-        onnx.checker.check_model(stand_in)
+        onnx.checker.check_model(model)
     except Exception as error:  # checker and protobuf raise their own kinds
         raise ModelError(f"the graph is no valid ONNX model: {error}") from error
 
     # a second opinion only: models that run often declare shapes that contradict each other
     try:
-        onnx.shape_inference.infer_shapes(stand_in, check_type=True, strict_mode=True)
+        onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
     except Exception as error:  # as above
-        return str(error)
+        return {"objection": str(error)}, []
 
-    return None
+    return {"objection": None}, []
 
 
 def _stand_in(model: QuantizedModel) -> onnx.ModelProto:

@@ -203,7 +203,7 @@ def parse_manifest(data: bytes, where: str) -> Manifest:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"])) or "the document"
         raise InputError(f"{wrong}: {field}: {first['msg']}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{wrong}: {error}") from error
 
     return manifest

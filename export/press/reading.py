@@ -24,7 +24,9 @@ from modelpress.export.errors import (
     ModelError,
     NotAnArtifact,
 )
+from modelpress.export.files.inputs import is_folder, open_input
 from modelpress.export.files.kinds import Wanted, wrong_kind
+from modelpress.export.graphs.bounds import check_bounds
 from modelpress.export.graphs.parts import check_self_contained
 from modelpress.export.lazy_tensors import LazyTensors
 from modelpress.export.press.directory import (
@@ -252,13 +254,9 @@ def open_artifact(path: Path | str, *, max_decoded_bytes: int = DEFAULT_MAX_DECO
         ArtifactError: It cannot be trusted.
     """
     path = Path(path)
-    try:
-        file = path.open("rb")
-    except IsADirectoryError as error:
-        raise InputError(wrong_kind(path, Wanted.PRESS)) from error
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-
+    if is_folder(path):
+        raise InputError(wrong_kind(path, Wanted.PRESS))
+    file = open_input(path)
     try:
         return Artifact(file, max_decoded_bytes=max_decoded_bytes)
     except NotAnArtifact as error:
@@ -326,6 +324,7 @@ def _read_graph(payload: bytes) -> onnx.ModelProto:
     graph = onnx.ModelProto()
     try:
         graph.ParseFromString(inflate(payload, limit=MAX_GRAPH_BYTES, what="graph"))
+        check_bounds(graph)
         check_self_contained(graph)
     except (DecodeError, ModelError) as error:
         raise DamagedArtifact(f"the graph cannot be used: {error}") from error

@@ -14,9 +14,9 @@ from modelpress.export.choices import Effort
 from modelpress.export.errors import ModelError
 from modelpress.export.files.atomic import atomic_writer
 from modelpress.export.files.blocks import blocks
+from modelpress.export.graphs.bounds import check_bounds
 from modelpress.export.graphs.parts import check_self_contained
 from modelpress.export.press.directory import (
-    MAX_TENSORS,
     TensorRecord,
     check_names,
     pack_directory,
@@ -38,7 +38,7 @@ from modelpress.export.press.frame import (
 from modelpress.export.press.plan import Plan, plan_file
 from modelpress.export.press.reading import Artifact
 from modelpress.export.quantized import QuantizedModel, QuantizedTensor, Tensor, tensors_equal
-from modelpress.export.tensor_spec import MAX_DIMENSIONS, MAX_ELEMENTS, ONNX_TYPES, TensorSpec
+from modelpress.export.tensor_spec import MAX_DIMENSIONS, MAX_ELEMENTS, MAX_TENSORS, ONNX_TYPES, TensorSpec
 
 PASSES = 3  # how often `write_artifact` reports each tensor: counted, written, compared
 OnTensor = Callable[[str], None]
@@ -89,6 +89,7 @@ def encode_artifact(model: QuantizedModel, *, effort: Effort = "default") -> byt
 def _write(file: IO[bytes], model: QuantizedModel, effort: Effort, on_tensor: OnTensor | None) -> int:
     """Data first: the other chunks are known when all tensors are written."""
     check_names(model.tensors)
+    check_bounds(model.graph)
     check_self_contained(model.graph)
     if len(model.tensors) > MAX_TENSORS:
         raise ModelError(f"{len(model.tensors):,} tensors; the limit is {MAX_TENSORS:,}")

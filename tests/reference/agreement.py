@@ -21,6 +21,11 @@ SPARE_BYTES = 32 << 20  # the model of mixed contexts takes 24 MB where it is no
 
 def disagreement(data, *, max_decoded_bytes, measure_memory=False):
     """What is wrong about how the product reads these bytes; None if nothing is."""
+    return judged(data, max_decoded_bytes=max_decoded_bytes, measure_memory=measure_memory)[1]
+
+
+def judged(data, *, max_decoded_bytes, measure_memory=False):
+    """(what the product did, what is wrong about it): ``read``, or the name of the error; None if nothing is wrong."""
     expected = reference_reading(data, max_decoded_bytes)
     if measure_memory:
         tracemalloc.start()
@@ -29,17 +34,18 @@ def disagreement(data, *, max_decoded_bytes, measure_memory=False):
     try:
         actual = product_reading(data, max_decoded_bytes)
     except Exception as error:
-        return f"the product raised {type(error).__name__}: {error}"
+        return type(error).__name__, f"the product raised {type(error).__name__}: {error}"
     finally:
         seconds = process_time() - began
         peak = tracemalloc.get_traced_memory()[1] if measure_memory else 0
         tracemalloc.stop()
 
+    outcome = type(actual).__name__ if isinstance(actual, ArtifactError) else "read"
     if seconds > SECONDS + SECONDS_PER_BYTE * max_decoded_bytes:
-        return f"the product took {seconds:.1f} s of processor time"
+        return outcome, f"the product took {seconds:.1f} s of processor time"
     if peak > 2 * max_decoded_bytes + SPARE_BYTES:
-        return f"the product took {peak:,} bytes"
-    return compare(actual, expected)
+        return outcome, f"the product took {peak:,} bytes"
+    return outcome, compare(actual, expected)
 
 
 def reference_reading(data, max_decoded_bytes):

@@ -3,7 +3,7 @@
 import functools
 import inspect
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,7 +26,14 @@ def prepared(function: Callable[..., None]) -> Callable[..., None]:
     def call(*, quiet: bool, verbose: bool, **options: Any) -> None:
         VERBOSITY.ask(quiet=quiet, verbose=verbose)
         output = options.get("output")
-        with leaving_no_folder(output) if isinstance(output, Path) else nullcontext():
+        with ExitStack() as around:
+            if isinstance(output, Path):
+                around.enter_context(leaving_no_folder(output))
+            if "timeout" in options:
+                # loaded here: most commands have no use for it
+                from modelpress.export.isolation.foreign import foreign_work
+
+                around.enter_context(foreign_work(options["timeout"]))
             function(**options)
 
     own = inspect.signature(function, eval_str=True)

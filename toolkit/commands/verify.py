@@ -5,9 +5,10 @@ from typing import Annotated
 
 import typer
 
+from modelpress.export.choices import DEFAULT_TIMEOUT_S
 from modelpress.export.errors import CommandLineError
 from modelpress.toolkit.commands.answers import answer
-from modelpress.toolkit.commands.options import AsJson, MaxDecoded
+from modelpress.toolkit.commands.options import AsJson, MaxDecoded, Timeout
 
 EXAMPLE = """
 modelpress verify model.press
@@ -32,13 +33,17 @@ def command(
         ),
     ] = None,
     max_decoded: MaxDecoded = 2,
+    timeout: Timeout = DEFAULT_TIMEOUT_S,
     as_json: AsJson = False,
 ) -> None:
     """Check an artifact: checksums, full decode, re-encoding, ONNX checker, ONNX Runtime. Needs no torch.
 
     A bundle: SHA-256 of every file, input and output, sample images; nothing in it is executed or unpacked in place.
     """
-    from modelpress.toolkit.commands.bundle.making import is_bundle, verify_bundle
+    from modelpress.export.isolation.foreign import start_early
+
+    start_early("modelpress.export.graphs.check", "modelpress.export.runtime")
+    from modelpress.toolkit.commands.bundle.recognising import is_bundle
     from modelpress.toolkit.model_files.verifying import verification
 
     if is_bundle(file):
@@ -46,7 +51,9 @@ def command(
             raise CommandLineError(
                 "--against is for a .press file; a bundle is checked against its own manifest"
             )
-        steps = verify_bundle(file)
+        from modelpress.toolkit.commands.bundle.making import verify_bundle
+
+        steps = verify_bundle(file, max_decoded_bytes=max_decoded << 30)
     else:
         steps = verification(file, against=against, max_decoded_bytes=max_decoded << 30)
 

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from modelpress.export.choices import DEFAULT_TIMEOUT_S
 from modelpress.toolkit.commands.answers import answer
 from modelpress.toolkit.commands.flavour_options import (
     DEFAULTS,
@@ -25,6 +26,7 @@ from modelpress.toolkit.commands.options import (
     DataSet,
     Overwrite,
     PressFile,
+    Timeout,
 )
 
 EXAMPLE = """
@@ -49,6 +51,7 @@ def command(
     license_: Annotated[
         str, typer.Option("--license", metavar="SPDX", help="Licence of the model, for the manifest.")
     ] = "unspecified",
+    timeout: Timeout = DEFAULT_TIMEOUT_S,
     output: Annotated[
         Path, typer.Option("-o", "--output", help="Folder to write.", rich_help_panel=OUTPUT)
     ] = Path("handoff"),

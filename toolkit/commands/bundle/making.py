@@ -13,7 +13,7 @@ import onnxruntime as ort
 
 from modelpress.benchmarks.environment import describe_environment
 from modelpress.benchmarks.subjects.model_file import open_model
-from modelpress.export.errors import InputError, ModelError
+from modelpress.export.errors import InputError
 from modelpress.export.files.atomic import atomic_writer
 from modelpress.export.handoff import bundle_files
 from modelpress.export.handoff.bundle import (
@@ -24,11 +24,12 @@ from modelpress.export.handoff.bundle import (
     staged_folder,
     write_archive,
 )
-from modelpress.export.handoff.bundle_files import verify
 from modelpress.export.handoff.manifest import AccuracyClaim, Claims, Manifest
-from modelpress.export.press.reading import open_artifact
+from modelpress.export.isolation.foreign import foreign_work
+from modelpress.export.press.reading import DEFAULT_MAX_DECODED_BYTES, open_artifact
 from modelpress.export.quantized import QuantizedModel
 from modelpress.export.runtime import open_session
+from modelpress.toolkit.commands.bundle.checking import ONNX, PRESS, check_sizes, checked
 from modelpress.toolkit.commands.bundle.claims import (
     accuracy_claim,
     choose_samples,
@@ -39,12 +40,13 @@ from modelpress.toolkit.commands.bundle.claims import (
     write_samples,
 )
 from modelpress.toolkit.commands.bundle.model_card import model_card
+from modelpress.toolkit.commands.bundle.recognising import exists
 from modelpress.toolkit.data.measured_set import MeasuredSet
 from modelpress.toolkit.model_files.verifying import verification
 from modelpress.toolkit.output_folder import check_output_file, file_facts, read_manifest
 from modelpress.toolkit.progress import Progress
 
-PRESS, ONNX, CARD, REQUIREMENTS = "model.press", "model.onnx", "MODEL_CARD.md", "requirements.txt"
+CARD, REQUIREMENTS = "MODEL_CARD.md", "requirements.txt"
 SCRIPTS = ("run.py", "verify.py")
 UNSPECIFIED = "unspecified"
 _DECODED = "float"  # the flavour whose weights are those of the artifact, one by one
@@ -87,12 +89,13 @@ def make_bundle(artifact: Path, target: Path, request: BundleRequest, progress: 
     archive = archive_path(target)
     if request.archive:
         check_output_file(archive, overwrite=request.overwrite)
-    elif _exists(archive):
+    elif exists(archive):
         progress.note(f"{archive} is there already and stays as it is: it belongs to another bundle")
 
     if request.license == UNSPECIFIED:
         progress.note("the licence is recorded as unspecified (--license SPDX)")
     with ExitStack() as stack:
+        stack.enter_context(foreign_work())
         file = stack.enter_context(atomic_writer(archive)) if request.archive else None
         folder = stack.enter_context(staged_folder(target, overwrite=request.overwrite))
         try:
@@ -115,19 +118,7 @@ def archive_path(target: Path) -> Path:
     return target.with_name(f"{target.name}.zip")
 
 
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except OSError:  # too long a name, for one
-        return False
-
-
-def is_bundle(path: Path) -> bool:
-    """Whether a path given to `verify` means a bundle: a folder or a `.zip`."""
-    return path.suffix.lower() == ".zip" or (_exists(path) and path.is_dir())
-
-
-def verify_bundle(path: Path) -> dict[str, str]:
+def verify_bundle(path: Path, *, max_decoded_bytes: int = DEFAULT_MAX_DECODED_BYTES) -> dict[str, str]:
     """Check a bundle from anywhere, its artifact included; each step says what it found.
 
     Nothing in it is executed: the checks are those of this project's own copy of `verify.py`.
@@ -137,29 +128,17 @@ def verify_bundle(path: Path) -> dict[str, str]:
         ArtifactError: Its artifact is damaged.
         ModelError: A check fails.
     """
-    with open_bundle(path) as bundle, tempfile.TemporaryDirectory() as temporary:
+    with foreign_work(), open_bundle(path) as bundle, tempfile.TemporaryDirectory() as temporary:
+        check_sizes(bundle, Path(temporary, PRESS), max_decoded_bytes=max_decoded_bytes)
         folder = Path(temporary)
         bundle.copy_to(folder)
         open_model(folder / ONNX)  # refuses a model that would read other files
         same_weights = folder / ONNX if bundle.manifest.flavour == _DECODED else None
-        steps = verification(folder / PRESS, against=same_weights, exact=True)
+        steps = verification(
+            folder / PRESS, against=same_weights, exact=True, max_decoded_bytes=max_decoded_bytes
+        )
         found = {f"{PRESS}, {step}": text.replace(str(folder / ONNX), ONNX) for step, text in steps.items()}
-        return _checked(folder, str(path)) | found
-
-
-def _checked(folder: Path, shown_as: str) -> dict[str, str]:
-    """What `verify.py` finds, without what it does not judge; nothing is timed.
-
-    Raises:
-        ModelError: A check fails.
-    """
-    steps = {}
-    for finding in verify.findings(folder, None, timed=False):
-        if finding.holds is False:
-            raise ModelError(f"{shown_as}: {finding.check}: {finding.detail}")
-        if finding.holds:
-            steps[finding.check] = finding.detail
-    return steps
+        return checked(folder, str(path)) | found
 
 
 def _fill(folder: Path, artifact: Path, name: str, request: BundleRequest, progress: Progress) -> Manifest:
@@ -188,7 +167,7 @@ def _fill(folder: Path, artifact: Path, name: str, request: BundleRequest, progr
         samples = write_samples(folder, contract, images.test, logits, chosen)
 
     environment = describe_environment()
-    latency = latency_claim(folder / ONNX, environment, progress)
+    latency = latency_claim(folder / ONNX, session, environment, progress)
     for script in SCRIPTS:
         shutil.copyfile(Path(bundle_files.__path__[0], script), folder / script)
     (folder / REQUIREMENTS).write_text(_requirements(serialised), encoding="utf-8")
@@ -209,7 +188,7 @@ def _fill(folder: Path, artifact: Path, name: str, request: BundleRequest, progr
     (folder / CARD).write_text(card, encoding="utf-8")
     manifest = Manifest(**facts, files=facts_of_files(folder))
     seal_folder(folder, manifest)
-    _checked(folder, "the new bundle")
+    checked(folder, "the new bundle")
 
     return manifest
 
