@@ -2,14 +2,15 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from modelpress.export.errors import CommandLineError, InputError
-from modelpress.export.files.atomic import write_atomically
+from modelpress.export.files.atomic import check_writable, write_atomically
+from modelpress.export.files.places import check_place
+from modelpress.export.files.temporaries import sweep_inside
 
 MANIFEST = "manifest.json"
 
@@ -27,6 +28,7 @@ def prepare_output_folder(folder: Path, *, overwrite: bool, resume: bool | None)
     _check_one_intention(overwrite=overwrite, resume=bool(resume))
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        sweep_inside(folder)  # what a killed run left is nobody's file
         occupied = any(folder.iterdir())
     except OSError as error:
         raise InputError(f"output folder {folder} cannot be created: {error.strerror}") from error
@@ -38,7 +40,7 @@ def prepare_output_folder(folder: Path, *, overwrite: bool, resume: bool | None)
         )
     if occupied and resume and not (folder / MANIFEST).is_file():
         raise InputError(f"{folder}/ holds no run to resume (no {MANIFEST}); choose another --output-dir")
-    _check_writable(folder)
+    check_writable(folder / MANIFEST)
 
 
 @contextmanager
@@ -76,7 +78,7 @@ def _looking_at(path: Path) -> Iterator[None]:
 
 
 def check_no_folder(path: Path) -> None:
-    """Refuse the path of a folder where a file will be written.
+    """Refuse the path of a folder, device, pipe or socket where a file will be written.
 
     Raises:
         InputError: It is one, or no file can have this name.
@@ -85,6 +87,7 @@ def check_no_folder(path: Path) -> None:
         is_folder = path.is_dir()
     if is_folder or not path.name:
         raise InputError(f"{path} is a folder; --output names a file")
+    check_place(path)
 
 
 def check_output_file(path: Path, *, overwrite: bool) -> None:
@@ -102,7 +105,7 @@ def check_output_file(path: Path, *, overwrite: bool) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"output folder {path.parent} cannot be created: {error.strerror}") from error
-    _check_writable(path.parent)
+    check_writable(path)
 
 
 def check_network_output(path: Path, *, overwrite: bool, resume: bool) -> None:
@@ -126,12 +129,6 @@ def check_network_output(path: Path, *, overwrite: bool, resume: bool) -> None:
 def _check_one_intention(*, overwrite: bool, resume: bool) -> None:
     if overwrite and resume:
         raise CommandLineError("--overwrite starts again and --resume goes on: give one of them")
-
-
-def _check_writable(folder: Path) -> None:
-    probe = folder / f".write-test-{os.getpid()}"
-    write_atomically(probe, b"")
-    probe.unlink()
 
 
 def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from modelpress.benchmarks.environment import describe_environment
 from modelpress.export.errors import InputError
+from modelpress.export.files.places import check_not_read
 from modelpress.toolkit.compression.state import NetworkState
 from modelpress.toolkit.compression.work import NETWORK_FILES, Work
 from modelpress.toolkit.data.image_set import ImageSet
@@ -45,6 +46,11 @@ def onnx_name(flavour: str) -> str:
 def model_files(recipe: Recipe) -> list[str]:
     """The files that hold the compressed model."""
     return [PRESS, *map(onnx_name, recipe.onnx)]
+
+
+def files_read(recipe: Recipe) -> list[Path]:
+    """The networks that a recipe starts from or learns from."""
+    return [Path(path) for path in (recipe.model.checkpoint, recipe.model.teacher) if path is not None]
 
 
 def is_complete(recipe: Recipe, path: Path) -> bool:
@@ -112,6 +118,7 @@ class RunFolder:
         names = (*NETWORK_FILES.values(), *model_files(self.recipe), DENSE, RESULTS, REPORT, MANIFEST)
         for name in names:
             check_no_folder(self.path / name)
+            check_not_read(self.path / name, files_read(self.recipe))
 
     def begin(self, device: Device, *, resume: bool) -> None:
         """Leave a manifest that names the run, once its inputs are known to be good."""

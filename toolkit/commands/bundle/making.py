@@ -15,6 +15,7 @@ from modelpress.benchmarks.environment import describe_environment
 from modelpress.benchmarks.subjects.model_file import open_model
 from modelpress.export.errors import InputError, ModelError
 from modelpress.export.files.atomic import atomic_writer
+from modelpress.export.files.places import check_not_around, check_not_read
 from modelpress.export.handoff import bundle_files
 from modelpress.export.handoff.bundle import (
     check_target,
@@ -85,7 +86,9 @@ def make_bundle(artifact: Path, target: Path, request: BundleRequest, progress: 
     """
     check_target(target, overwrite=request.overwrite)
     archive = archive_path(target)
+    check_not_around(target, artifact)
     if request.archive:
+        check_not_read(archive, [artifact])
         check_output_file(archive, overwrite=request.overwrite)
     elif _exists(archive):
         progress.note(f"{archive} is there already and stays as it is: it belongs to another bundle")
@@ -95,10 +98,7 @@ def make_bundle(artifact: Path, target: Path, request: BundleRequest, progress: 
     with ExitStack() as stack:
         file = stack.enter_context(atomic_writer(archive)) if request.archive else None
         folder = stack.enter_context(staged_folder(target, overwrite=request.overwrite))
-        try:
-            manifest = _fill(folder, artifact, target.name, request, progress)
-        except OSError as error:  # or it would count as one of the archive
-            raise InputError(f"{target}: cannot be written: {error.strerror or error}") from error
+        manifest = _fill(folder, artifact, target.name, request, progress)
         if file is not None:
             write_archive(file, folder, name=target.name)
 
