@@ -60,7 +60,8 @@ app = typer.Typer(
     epilog=example(
         "modelpress run -o runs/digits\nmodelpress pack model.onnx -o model.press\nmodelpress COMMAND --help"
     )
-    + "\n\n[b]Exit codes[/]\n\n0 nothing failed, 1 something failed, 2 the command line is wrong, 130 stopped",
+    + "\n\n[b]Exit codes[/]\n\n0 nothing failed, 1 something failed, 2 the command line is wrong, "
+    "3 not all was checked (--strict), 130 stopped",
 )
 
 
@@ -90,7 +91,8 @@ _FAILED, _USAGE, _INTERRUPTED = 1, 2, 130  # exit codes; the last as of shells: 
 def main() -> None:
     """Run the command line; errors that a user can mend are one line on stderr.
 
-    Exit codes: 0 nothing failed, 1 something failed, 2 the command line is wrong, 130 stopped.
+    Exit codes: 0 nothing failed, 1 something failed, 2 the command line is wrong, 3 not all was checked
+    (`--strict`), 130 stopped.
     """
     VERBOSITY.reset()
     try:

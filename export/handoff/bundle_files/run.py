@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.json:
             print(json.dumps(found, indent=2))
     except Problem as problem:
-        print(f"run.py: error: {' '.join(str(problem).split())}", file=sys.stderr)
+        print(f"run.py: error: {printable(' '.join(str(problem).split()))}", file=sys.stderr)
         return 1
 
     return 0
@@ -61,9 +61,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 def show(found: dict[str, Any]) -> None:
     """One image and its classes."""
-    print(found["image"])
+    print(printable(found["image"]))
     for entry in found["top"]:
-        print(f"  {100 * entry['probability']:6.2f} %  {entry['label']}")
+        print(f"  {100 * entry['probability']:6.2f} %  {printable(entry['label'])}")
+
+
+def printable(text: str) -> str:
+    """A text that cannot steer a terminal: labels may come from anywhere."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class Model:

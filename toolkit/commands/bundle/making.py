@@ -1,7 +1,6 @@
 """What `modelpress bundle` does: write the model, measure it, collect and check; nothing here needs torch."""
 
 import shutil
-import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -12,7 +11,6 @@ import onnx
 import onnxruntime as ort
 
 from modelpress.benchmarks.environment import describe_environment
-from modelpress.benchmarks.subjects.model_file import open_model
 from modelpress.export.errors import InputError, ModelError
 from modelpress.export.files.atomic import atomic_writer
 from modelpress.export.files.places import check_not_around, check_not_read
@@ -20,7 +18,6 @@ from modelpress.export.handoff import bundle_files
 from modelpress.export.handoff.bundle import (
     check_target,
     facts_of_files,
-    open_bundle,
     seal_folder,
     staged_folder,
     write_archive,
@@ -41,14 +38,12 @@ from modelpress.toolkit.commands.bundle.claims import (
 )
 from modelpress.toolkit.commands.bundle.model_card import model_card
 from modelpress.toolkit.data.measured_set import MeasuredSet
-from modelpress.toolkit.model_files.verifying import verification
 from modelpress.toolkit.output_folder import check_output_file, file_facts, read_manifest
 from modelpress.toolkit.progress import Progress
 
 PRESS, ONNX, CARD, REQUIREMENTS = "model.press", "model.onnx", "MODEL_CARD.md", "requirements.txt"
 SCRIPTS = ("run.py", "verify.py")
 UNSPECIFIED = "unspecified"
-_DECODED = "float"  # the flavour whose weights are those of the artifact, one by one
 _OLD_OPSET, _OLD_RUNTIME = 17, "1.15"  # the oldest ONNX Runtime known to run models up to this opset right
 _PATHS = (("data", "dir"), ("model", "checkpoint"), ("model", "teacher"))  # of a recipe
 
@@ -125,26 +120,6 @@ def _exists(path: Path) -> bool:
 def is_bundle(path: Path) -> bool:
     """Whether a path given to `verify` means a bundle: a folder or a `.zip`."""
     return path.suffix.lower() == ".zip" or (_exists(path) and path.is_dir())
-
-
-def verify_bundle(path: Path) -> dict[str, str]:
-    """Check a bundle from anywhere, its artifact included; each step says what it found.
-
-    Nothing in it is executed: the checks are those of this project's own copy of `verify.py`.
-
-    Raises:
-        InputError: It cannot be read, or is no bundle.
-        ArtifactError: Its artifact is damaged.
-        ModelError: A check fails.
-    """
-    with open_bundle(path) as bundle, tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        bundle.copy_to(folder)
-        open_model(folder / ONNX)  # refuses a model that would read other files
-        same_weights = folder / ONNX if bundle.manifest.flavour == _DECODED else None
-        steps = verification(folder / PRESS, against=same_weights, exact=True)
-        found = {f"{PRESS}, {step}": text.replace(str(folder / ONNX), ONNX) for step, text in steps.items()}
-        return _checked(folder, str(path)) | found
 
 
 def _checked(folder: Path, shown_as: str) -> dict[str, str]:
