@@ -15,6 +15,7 @@ from modelpress.benchmarks.records import (
     SizeRecord,
     VerdictRecord,
 )
+from modelpress.export.safe_text import for_markdown
 
 Row = dict[str, str]
 NONE = "–"
@@ -34,12 +35,7 @@ def markdown_table(rows: Iterable[Row], headings: dict[str, str]) -> str:
     # numbers align right, names left
     lines = [list(headings.values()), ["---", *["---:"] * (len(headings) - 1)]]
     lines += [[row[key] for key in headings] for row in rows]
-    return "\n".join(f"| {' | '.join(map(_markdown_cell, line))} |" for line in lines)
-
-
-def _markdown_cell(text: str) -> str:
-    """No text ends its cell, its line, or begins a tag."""
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+    return "\n".join(f"| {' | '.join(map(for_markdown, line))} |" for line in lines)
 
 
 def thread_count(threads: int) -> str:

@@ -8,6 +8,7 @@ import typer
 
 from modelpress.export.errors import CommandLineError, ModelpressError
 from modelpress.toolkit.commands.lazy import MARKUP, Entry, example, lazy_group
+from modelpress.toolkit.commands.saying import say, say_line
 from modelpress.toolkit.commands.verbosity import VERBOSITY
 from modelpress.toolkit.training.interrupt import Interrupted
 
@@ -81,7 +82,7 @@ def _root(
     if version:
         from importlib.metadata import version as installed
 
-        typer.echo(f"modelpress {installed('modelpress')}")
+        say(f"modelpress {installed('modelpress')}")
         raise typer.Exit
 
 
@@ -101,21 +102,21 @@ def main() -> None:
         if VERBOSITY.verbose:
             import traceback
 
-            traceback.print_exc()  # with the notes
+            say(traceback.format_exc(), err=True, end="")  # with the notes
         else:
             for note in getattr(error, "__notes__", ()):  # what does not go into one line
-                typer.echo(note, err=True)
+                say(note, err=True)
 
-        typer.echo(f"modelpress: error: {' '.join(str(error).split())}", err=True)
+        say_line(f"modelpress: error: {' '.join(str(error).split())}", err=True)
         sys.exit(_USAGE if isinstance(error, CommandLineError) else _FAILED)
     except SystemExit as stop:
         if stop.code == _INTERRUPTED:  # typer has turned the interrupt into this
-            typer.echo("modelpress: stopped", err=True)
+            say("modelpress: stopped", err=True)
         raise
     except Interrupted as error:
         # -q or -v may come first
         how = "with the same command" if "study" in sys.argv[1:3] else "with --resume"
-        typer.echo(f"modelpress: {error}; continue {how}", err=True)
+        say_line(f"modelpress: {error}; continue {how}", err=True)
         sys.exit(_INTERRUPTED)
 
 

@@ -8,6 +8,7 @@ import typer
 from modelpress.export.errors import CommandLineError, ModelError
 from modelpress.toolkit.commands.answers import answer
 from modelpress.toolkit.commands.options import AsJson, MaxDecoded
+from modelpress.toolkit.commands.saying import say
 
 if TYPE_CHECKING:
     from modelpress.export.handoff.bundle_files.verify import Finding
@@ -82,7 +83,7 @@ def command(
         steps = verification(file, against=against, max_decoded_bytes=max_decoded << 30)
         found = [Finding(step, True, text) for step, text in steps.items()]
 
-    _answer(file, found, as_json=as_json)
+    _answer(file, found, claims=is_bundle(file), as_json=as_json)
     failed = [finding for finding in found if finding.holds is False]
     if failed:
         more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
@@ -91,9 +92,10 @@ def command(
         raise typer.Exit(NOT_CHECKED)
 
 
-def _answer(file: Path, found: "list[Finding]", *, as_json: bool) -> None:
-    """A line for every claim."""
+def _answer(file: Path, found: "list[Finding]", *, claims: bool, as_json: bool) -> None:
+    """A line for every step, or claim of a bundle."""
     from modelpress.export.handoff.bundle_files.verify import WORDS, summary
+    from modelpress.export.safe_text import for_terminal
 
     facts = {
         "file": str(file),
@@ -104,4 +106,5 @@ def _answer(file: Path, found: "list[Finding]", *, as_json: bool) -> None:
             for finding in found
         ],
     }
-    answer(facts, lambda: typer.echo("\n".join([*map(str, found), summary(found)])), as_json=as_json)
+    lines = [*map(str, found), summary(found)] if claims else [f"ok  {f.check}: {f.detail}" for f in found]
+    answer(facts, lambda: say("\n".join(map(for_terminal, lines))), as_json=as_json)
