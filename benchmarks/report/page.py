@@ -40,7 +40,7 @@ from modelpress.benchmarks.report.tables import (
 )
 from modelpress.export.files.atomic import write_atomically
 from modelpress.export.files.kinds import check_ending
-from modelpress.export.safe_text import for_html, for_markdown
+from modelpress.export.safe_text import for_html, for_markdown, for_terminal
 
 __all__ = [
     "file_rows",
@@ -117,7 +117,19 @@ def render_report(results: Sequence[Results], names: Sequence[str] = ()) -> str:
 
 def _runs(results: Sequence[Results], names: Sequence[str]) -> list[Run]:
     chosen = names or [f"run {k}" for k in range(1, len(results) + 1)]
-    return [Run(name, result) for name, result in zip(chosen, results, strict=True)]
+    return [
+        Run(for_terminal(name), Results.model_validate(_printable(result.model_dump())))
+        for name, result in zip(chosen, results, strict=True)
+    ]
+
+
+def _printable(value: Any) -> Any:
+    """A part of a results file without letters that no page and no figure can show."""
+    if isinstance(value, str):
+        return for_terminal(value, lines=True)
+    if isinstance(value, dict):
+        return {_printable(key): _printable(item) for key, item in value.items()}
+    return [_printable(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _comparison_view(runs: Sequence[Run]) -> dict[str, Any]:

@@ -14,23 +14,28 @@ EVIL = "\x1b[31m\r\n# <script>alert(1)</script> [x](javascript:y) `$\\frac"
 WEIGHT = "w\x1b[31m"
 
 
-@pytest.fixture
-def hostile(tmp_path, monkeypatch):
-    """An ONNX model that is hostile in all its words."""
-    monkeypatch.setattr(bundle_claims, "ROUNDS", 1)
+def model_of(weight_name):
+    """A model with hostile metadata."""
     weight = np.random.default_rng(0).standard_normal((128, 16)).astype(np.float32)
     value = helper.make_tensor_value_info
     graph = helper.make_graph(
-        [helper.make_node("MatMul", ["x", WEIGHT], ["y"])],
+        [helper.make_node("MatMul", ["x", weight_name], ["y"])],
         "g\x1b[31m",
         [value("x", 1, ["n", 128])],
         [value("y", 1, ["n", 16])],
-        [numpy_helper.from_array(weight, WEIGHT)],
+        [numpy_helper.from_array(weight, weight_name)],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     for key in ("modelpress.arch", "modelpress.prune", EVIL):
         model.metadata_props.add(key=key, value=EVIL)
-    onnx.save(model, tmp_path / "evil.onnx")
+    return model
+
+
+@pytest.fixture
+def hostile(tmp_path, monkeypatch):
+    """An ONNX file with hostile metadata."""
+    monkeypatch.setattr(bundle_claims, "ROUNDS", 1)
+    onnx.save(model_of("w"), tmp_path / "evil.onnx")
     return tmp_path / "evil.onnx"
 
 
@@ -41,38 +46,39 @@ def obeyed(text):
 
 def test_nothing_hostile_reaches_the_terminal(hostile, call):
     press = hostile.with_suffix(".press")
-    for arguments in (
-        ("pack", hostile, "-o", press),
-        ("inspect", press),
-        ("inspect", press, "--wide"),
-        ("verify", press, "--against", hostile),
-        ("bench", "size", press),
-        ("onnx", press, "-o", hostile.with_name("x.onnx")),
-        ("unpack", press, "-o", hostile.with_name("x.npz")),
-        ("bundle", press, "-o", hostile.with_name("handoff"), "--no-zip"),
-        ("verify", hostile.with_name("handoff")),
-        ("pack", hostile.with_name("no\x1b[31m.onnx")),
-        ("-v", "pack", hostile.with_name("no\x1b[31m.onnx")),
+    onnx.save(model_of(WEIGHT), hostile.with_name("named.onnx"))
+    for expected, *arguments in (
+        (0, "pack", hostile, "-o", press),
+        (0, "inspect", press),
+        (0, "inspect", press, "--wide"),
+        (0, "verify", press, "--against", hostile),
+        (0, "bench", "size", press),
+        (0, "onnx", press, "-o", hostile.with_name("x.onnx")),
+        (0, "unpack", press, "-o", hostile.with_name("x.npz")),
+        (0, "bundle", press, "-o", hostile.with_name("handoff"), "--no-zip"),
+        (0, "verify", hostile.with_name("handoff")),
+        (1, "pack", hostile.with_name("named.onnx"), "-o", press, "--overwrite"),
+        (1, "pack", hostile.with_name("no\x1b[31m.onnx")),
+        (1, "-v", "pack", hostile.with_name("no\x1b[31m.onnx")),
     ):
-        _, out, err = call(*arguments)
-        assert out + err
+        code, out, err = call(*arguments)
+        assert code == expected, arguments
         assert not obeyed(out + err), arguments
 
 
 def test_nothing_hostile_is_markup_in_the_model_card(hostile, call):
     press, target = hostile.with_suffix(".press"), hostile.with_name("handoff")
     assert call("pack", hostile, "-o", press)[0] == 0
-    assert call("bundle", press, "-o", target, "--no-zip", "--license", EVIL)[0] == 0
+    code, _, err = call("bundle", press, "-o", target, "--no-zip", "--license", EVIL)
+    assert code == 0, err
     card = (target / "MODEL_CARD.md").read_text()
     assert not obeyed(card)
     outside_code = re.sub(r"(`+) .*? \1", "", card)
     assert "<script" not in outside_code
     assert "](" not in outside_code.replace("\\](", "")
     headings = [line for line in card.splitlines() if line.startswith("#")]
-    assert headings[1:] == [
-        "## Run it",
-        *[f"## {t}" for t in ("How it was compressed", "Input and output", "What was measured", "Limits")],
-    ]
+    assert len(headings) == 6
+    assert all(re.fullmatch(r"#+ [A-Za-z ]+", line) for line in headings)
 
 
 def test_nothing_hostile_is_markup_in_reports(hostile, call, tmp_path):
@@ -94,8 +100,8 @@ def test_nothing_hostile_is_markup_in_reports(hostile, call, tmp_path):
         text = (tmp_path / name).read_text()
         assert not obeyed(text)
         assert "<script>alert" not in text
-        assert not re.search(r"^# ", text, re.MULTILINE)
-        assert "](javascript" not in text.replace("\\](", "")
+        assert name.endswith("html") or not re.search(r"^# ", text, re.MULTILINE)
+        assert name.endswith("html") or "](javascript" not in text.replace("\\](", "")
 
 
 def test_labels_from_a_bundle_steer_no_terminal(capsys):
