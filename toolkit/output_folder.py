@@ -13,6 +13,7 @@ from modelpress.export.files.places import check_place
 from modelpress.export.files.temporaries import sweep_inside
 
 MANIFEST = "manifest.json"
+_RECIPE_PATHS = (("data", "dir"), ("model", "checkpoint"), ("model", "teacher"))
 
 
 def prepare_output_folder(folder: Path, *, overwrite: bool, resume: bool | None) -> None:
@@ -129,6 +130,33 @@ def check_network_output(path: Path, *, overwrite: bool, resume: bool) -> None:
 def _check_one_intention(*, overwrite: bool, resume: bool) -> None:
     if overwrite and resume:
         raise CommandLineError("--overwrite starts again and --resume goes on: give one of them")
+
+
+def without_local_paths(recipe: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """A recipe as it is recorded: what is handed over says nothing of the folders of the machine it was made on.
+
+    Args:
+        recipe: As JSON holds it.
+        folder: That of the record; a path inside it is given relative to it, any other absolute one by its last part.
+
+    Example:
+        >>> without_local_paths({"data": {"dir": "/home/me/cifar10"}}, Path("runs/a"))
+        {'data': {'dir': 'cifar10'}}
+    """
+    recorded = {key: dict(value) if isinstance(value, dict) else value for key, value in recipe.items()}
+    for section, key in _RECIPE_PATHS:
+        held = recorded.get(section)
+        if isinstance(held, dict) and isinstance(held.get(key), str):
+            held[key] = recorded_path(Path(held[key]), folder)
+    return recorded
+
+
+def recorded_path(path: Path, folder: Path) -> str:
+    """A path for a file that is handed over; see `without_local_paths`."""
+    if not path.is_absolute():
+        return str(path)
+    whole = folder.absolute()
+    return path.relative_to(whole).as_posix() if path.is_relative_to(whole) else path.name
 
 
 def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """The hand-off folder: written whole or not at all; a folder or `.zip` from anywhere is read without trust.
 
-    model.press  model.onnx  manifest.json  SHA256SUMS  MODEL_CARD.md  run.py  verify.py  requirements.txt  samples/
+    model.press  model.onnx  manifest.json  SHA256SUMS  MODEL_CARD.md  run.py  verify.py  requirements.txt
+    sbom.cdx.json  samples/
 
 Reading writes nothing. Names that would lead out of the bundle, links, special files, names that one file system
 takes for the same, and archives that unpack to more than a limit are refused before anything is read.

@@ -124,7 +124,7 @@ def test_a_bundle_holds_what_it_promises(original, inputs):
     names = {path.relative_to(original).as_posix() for path in original.rglob("*") if path.is_file()}
     assert names == {*manifest.files, "manifest.json", "SHA256SUMS"}
     samples = {sample.file for sample in manifest.claims.samples.images}
-    scripts = {"run.py", "verify.py", "requirements.txt", "MODEL_CARD.md"}
+    scripts = {"run.py", "verify.py", "requirements.txt", "MODEL_CARD.md", "sbom.cdx.json"}
     assert names - samples - scripts == {"model.press", "model.onnx", "manifest.json", "SHA256SUMS"}
     assert (original / "model.press").read_bytes() == (inputs / "model.press").read_bytes()
     assert manifest.license == "Apache-2.0"
@@ -473,6 +473,7 @@ def test_bad_input_to_the_runner_is_one_line(handoff, tmp_path, capsys):
         header = {"descr": "|u1", "fortran_order": False, "shape": (10**15, 3)}
         np.lib.format.write_array_header_1_0(file, header)
     Image.fromarray(np.zeros((32, 32), np.uint16)).save(tmp_path / "deep.png")
+    Image.new("RGB", (32, 32)).save(tmp_path / "rare.ico")
     good = (handoff / manifest_of(handoff)["claims"]["samples"]["images"][0]["file"]).read_bytes()
     (tmp_path / "cut.png").write_bytes(good[:600])
     for name, message in {
@@ -480,6 +481,7 @@ def test_bad_input_to_the_runner_is_one_line(handoff, tmp_path, capsys):
         ".": "is no file",
         "text.png": "cannot be read as an image",
         "cut.png": "cannot be read as an image",
+        "rare.ico": "cannot be read as an image",
         "deep.png": "expected 8 bits per colour",
         "doubles.npy": "expected pixels (uint8",
         "shape.npy": "float32 of shape (3, 32, 32) or (N, 3, 32, 32)",

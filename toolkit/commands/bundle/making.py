@@ -15,6 +15,7 @@ from modelpress.export.errors import InputError, ModelError
 from modelpress.export.files.atomic import atomic_writer
 from modelpress.export.files.places import check_not_around, check_not_read
 from modelpress.export.handoff import bundle_files
+from modelpress.export.handoff.bill_of_materials import BILL, bill_of_materials
 from modelpress.export.handoff.bundle import (
     check_target,
     facts_of_files,
@@ -38,14 +39,15 @@ from modelpress.toolkit.commands.bundle.claims import (
 )
 from modelpress.toolkit.commands.bundle.model_card import model_card
 from modelpress.toolkit.data.measured_set import MeasuredSet
-from modelpress.toolkit.output_folder import check_output_file, file_facts, read_manifest
+from modelpress.toolkit.output_folder import check_output_file, file_facts, read_manifest, without_local_paths
 from modelpress.toolkit.progress import Progress
 
 PRESS, ONNX, CARD, REQUIREMENTS = "model.press", "model.onnx", "MODEL_CARD.md", "requirements.txt"
 SCRIPTS = ("run.py", "verify.py")
 UNSPECIFIED = "unspecified"
 _OLD_OPSET, _OLD_RUNTIME = 17, "1.15"  # the oldest ONNX Runtime known to run models up to this opset right
-_PATHS = (("data", "dir"), ("model", "checkpoint"), ("model", "teacher"))  # of a recipe
+# for image files; the last one for Python 3.9 mishandles a format that run.py does not open
+_PILLOW = 'pillow>=12.1.1; python_version >= "3.10"\npillow>=11.3; python_version < "3.10"\n'
 
 WriteModel = Callable[[Path, QuantizedModel], object]
 
@@ -166,7 +168,16 @@ def _fill(folder: Path, artifact: Path, name: str, request: BundleRequest, progr
     latency = latency_claim(folder / ONNX, environment, progress)
     for script in SCRIPTS:
         shutil.copyfile(Path(bundle_files.__path__[0], script), folder / script)
-    (folder / REQUIREMENTS).write_text(_requirements(serialised), encoding="utf-8")
+    (folder / REQUIREMENTS).write_text(requirements(serialised), encoding="utf-8")
+    bill = bill_of_materials(
+        name=name,
+        license_=request.license,
+        versions=environment["versions"],
+        requirements=(folder / REQUIREMENTS).read_text(encoding="utf-8"),
+        files=facts_of_files(folder),
+    )
+    (folder / BILL).write_bytes(bill)
+
     run = run_beside(artifact)
     facts: dict[str, Any] = {
         "name": name,
@@ -198,10 +209,8 @@ def run_beside(artifact: Path) -> dict[str, Any]:
         manifest = read_manifest(artifact.parent) or {}
         if manifest["files"][artifact.name] != file_facts(artifact):
             return {}
-        recipe, dataset = dict(manifest["recipe"]), dict(manifest["dataset"])
-        for section, key in _PATHS:
-            if recipe.get(section, {}).get(key):
-                recipe[section][key] = Path(recipe[section][key]).name
+        recipe = without_local_paths(dict(manifest["recipe"]), artifact.parent)
+        dataset = dict(manifest["dataset"])
     except (InputError, KeyError, TypeError, ValueError, AttributeError):
         return {}  # somebody else's manifest.json
     return {"recipe": recipe, "dataset": dataset}
@@ -215,8 +224,8 @@ def _dataset(metadata: dict[str, str], run: dict[str, Any], accuracy: AccuracyCl
     return {key: known[key] for key in ("name", "fingerprint") if known.get(key)}
 
 
-def _requirements(model: bytes) -> str:
-    """What the scripts need; for a model of a newer opset, the ONNX Runtime that it was measured in."""
+def requirements(model: bytes) -> str:
+    """What the scripts of a bundle need; for a model of a newer opset, the ONNX Runtime that it was measured in."""
     opsets = [opset.version for opset in onnx.load_from_string(model).opset_import if not opset.domain]
     runtime = _OLD_RUNTIME if max(opsets, default=0) <= _OLD_OPSET else ort.__version__
-    return f"numpy>=1.21\nonnxruntime>={runtime}\npillow>=9.0  # for image files\n"
+    return f"numpy>=1.22\nonnxruntime>={runtime}\n{_PILLOW}"
