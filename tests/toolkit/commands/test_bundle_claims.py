@@ -31,6 +31,12 @@ def bundles(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setattr(bundle_claims, "ROUNDS", 1)
+    monkeypatch.setattr(verify, "_MAX_SECONDS", 0)
+
+
 @pytest.fixture
 def handoff(bundles, tmp_path, request):
     return shutil.copytree(bundles / getattr(request, "param", "float"), tmp_path / "handoff")

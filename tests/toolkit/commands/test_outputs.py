@@ -8,13 +8,15 @@ import pytest
 from modelpress.export.files.atomic import atomic_writer
 from modelpress.export.onnx_flavours import write_onnx
 from modelpress.export.press.writing import write_artifact
+from modelpress.toolkit.commands.bundle import claims as bundle_claims
 from modelpress.toolkit.model_files import onnx_writing
 from tests.helpers.command_line import one_line
 from tests.helpers.models import small_model
 
 
 @pytest.fixture
-def press(tmp_path):
+def press(tmp_path, monkeypatch):
+    monkeypatch.setattr(bundle_claims, "ROUNDS", 1)
     write_artifact(tmp_path / "model.press", small_model())
     return tmp_path / "model.press"
 
