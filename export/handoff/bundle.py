@@ -1,13 +1,13 @@
 """The hand-off folder: written whole or not at all; a folder or `.zip` from anywhere is read without trust.
 
-    model.press  model.onnx  manifest.json  SHA256SUMS  MODEL_CARD.md  run.py  verify.py  requirements.txt  samples/
+    model.press  model.onnx  manifest.json  SHA256SUMS  MODEL_CARD.md  run.py  verify.py  requirements.txt
+    sbom.cdx.json  samples/
 
 Reading writes nothing. Names that would lead out of the bundle, links, special files, names that one file system
 takes for the same, and archives that unpack to more than a limit are refused before anything is read.
 """
 
 import hashlib
-import secrets
 import shutil
 import stat
 import zipfile
@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import IO
 
 from modelpress.export.errors import InputError
+from modelpress.export.files.atomic_folder import atomic_folder
 from modelpress.export.files.inputs import open_input
 from modelpress.export.handoff.manifest import MANIFEST, SUMS, FileFacts, Manifest, parse_manifest
 
@@ -292,7 +293,7 @@ def _check_names(path: Path, found: set[str], listed: set[str]) -> None:
 
 @contextmanager
 def staged_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
-    """An empty folder to fill, which becomes `target` when the block ends well.
+    """An empty folder to fill, which becomes `target` when the block ends well; see `atomic_folder`.
 
     Only a bundle is replaced. Whatever ends the block early removes the new folder and leaves the old one.
 
@@ -302,16 +303,11 @@ def staged_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
     check_target(target, overwrite=overwrite)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        staged = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
-        staged.mkdir()
     except OSError as error:
         raise InputError(f"{target}: cannot write in {target.parent}: {error.strerror}") from error
 
-    try:
+    with atomic_folder(target) as staged:
         yield staged
-        _replace_folder(staged, target)
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
 
 
 def check_target(target: Path, *, overwrite: bool) -> None:
@@ -356,26 +352,6 @@ def _strangers(folder: Path) -> list[str]:
 
     found = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
     return sorted({path.relative_to(folder).as_posix() for path in found} - listed)
-
-
-def _replace_folder(staged: Path, target: Path) -> None:
-    """Two renames; the old folder is put back if the second fails."""
-    old = Path(f"{staged}.old")
-    try:
-        had_one = target.is_dir()
-        if had_one:
-            target.rename(old)
-
-        try:
-            staged.rename(target)
-        except OSError:
-            if had_one:
-                old.rename(target)
-            raise
-    except OSError as error:
-        raise InputError(f"{target}: cannot be written: {error.strerror}") from error
-
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def facts_of_files(folder: Path) -> dict[str, FileFacts]:

@@ -41,11 +41,13 @@ def command(
     as_json: AsJson = False,
 ) -> None:
     """Decode an artifact into an ONNX model or NumPy arrays. Needs no torch."""
+    from modelpress.export.files.places import check_not_read
     from modelpress.export.isolation.foreign import start_early
     from modelpress.toolkit.model_files.unpacking import unpack_file
     from modelpress.toolkit.output_folder import check_output_file
 
     target = output or Path(f"{file}.onnx" if not file.suffix else file).with_suffix(".onnx")
+    check_not_read(target, [file])
     check_output_file(target, overwrite=overwrite)
     if target.suffix == ".onnx":
         start_early("modelpress.export.graphs.check")

@@ -34,6 +34,7 @@ from modelpress.benchmarks.suite import (
     plan_all,
 )
 from modelpress.export.errors import InputError
+from modelpress.export.files.names import distinct_names
 from modelpress.export.isolation.foreign import foreign_work
 from modelpress.toolkit.data.image_set import ImageSet
 from modelpress.toolkit.data.measured_set import MeasuredSet
@@ -144,8 +145,15 @@ class _Bench:
     def note(self, text: str) -> None:
         """Tell and record, if there is anything."""
         if text:
-            self.notes.append(text)
+            self.notes.append(self._without_folders(text))
             self.progress.note(text)
+
+    def _without_folders(self, text: str) -> str:
+        """A note as it is recorded: with the last parts of the paths that were given."""
+        given = [*self.paths, *([Path(self.plan.data.data_dir)] if self.plan.data.data_dir else [])]
+        for path in sorted((path for path in given if path.is_absolute()), key=lambda path: -len(str(path))):
+            text = text.replace(str(path), path.name)
+        return text
 
     def test_images(self, *, classes: bool = False) -> ImageSet | None:
         """The data set asked for; else the one that the first file names, where it can be had and fits all files.
@@ -294,14 +302,3 @@ class _Bench:
             profile=profile,
             notes=self.notes,
         )
-
-
-def distinct_names(paths: list[Path]) -> list[str]:
-    """File names, or whole paths where names repeat.
-
-    Example:
-        >>> distinct_names([Path("a/m.press"), Path("b/m.press")])
-        ['a/m.press', 'b/m.press']
-    """
-    names = [path.name for path in paths]
-    return names if len(set(names)) == len(names) else [str(path) for path in paths]

@@ -28,6 +28,7 @@ from modelpress.toolkit.commands.options import (
     PressFile,
     Timeout,
 )
+from modelpress.toolkit.commands.saying import say_line
 
 EXAMPLE = """
 modelpress bundle model.press -o handoff
@@ -97,9 +98,9 @@ def command(
     }
 
     def show() -> None:
-        typer.echo(f"{output}/: {len(manifest.files) + 2} files, checked")
+        say_line(f"{output}/: {len(manifest.files) + 2} files, checked")
         if archive:
             zipped = archive_path(output)
-            typer.echo(f"{zipped}: {zipped.stat().st_size:,} bytes")
+            say_line(f"{zipped}: {zipped.stat().st_size:,} bytes")
 
     answer(facts, show, as_json=as_json)

@@ -1,13 +1,17 @@
 """The checks of a bundle's `verify.py`, by this project's own copy of it; nothing of the bundle is executed."""
 
 from pathlib import Path
+from typing import Any
 
 from modelpress.export.errors import InputError, ModelError
 from modelpress.export.handoff.bundle import Bundle
 from modelpress.export.handoff.bundle_files import verify
+from modelpress.export.handoff.bundle_files.verify import Finding
 from modelpress.export.isolation.foreign import run_foreign
 from modelpress.export.isolation.messages import Array, Facts
 from modelpress.export.press.reading import open_artifact
+from modelpress.toolkit.data.names import DATA_SETS
+from modelpress.toolkit.data.registry import load_image_set
 
 PRESS, ONNX = "model.press", "model.onnx"
 MAX_OTHER_BYTES = (
@@ -54,23 +58,63 @@ def check_sizes(bundle: Bundle, scratch: Path, *, max_decoded_bytes: int) -> Non
         )
 
 
-def checked(folder: Path, shown_as: str) -> dict[str, str]:
-    """What `verify.py` finds, without what it does not judge; nothing is timed.
+def checked(folder: Path, shown_as: str) -> None:
+    """Hold a new bundle against its own claims; nothing is timed.
 
     Raises:
         ModelError: A check fails, or takes too long.
     """
-    found, _ = run_foreign(_findings_job, {"folder": str(folder.resolve())})
-    steps = {}
-    for check, holds, detail in found["findings"]:
-        if holds is False:
-            raise ModelError(f"{shown_as}: {check}: {detail}")
-        if holds:
-            steps[check] = detail
-    return steps
+    for finding in findings_of(folder):
+        if finding.holds is False:
+            raise ModelError(f"{shown_as}: {finding.check}: {finding.detail}")
+
+
+def findings_of(
+    folder: Path, *, data_dir: Path | None = None, factor: float | None = None, read_images: bool = False
+) -> list[Finding]:
+    """What `verify.py` finds, in the process for foreign models.
+
+    Args:
+        folder: Of the bundle, unpacked.
+        data_dir: Where the data set is that the accuracy was measured on.
+        factor: Time the model, and judge the claimed latency within this factor.
+        read_images: Read any data set that this project knows.
+
+    Raises:
+        ModelError: It takes too long.
+    """
+    asked = {
+        "folder": str(folder.resolve()),
+        "data_dir": None if data_dir is None else str(data_dir.absolute()),
+        "factor": factor,
+        "read_images": read_images,
+    }
+    found, _ = run_foreign(_findings_job, asked)
+    return [Finding(*finding) for finding in found["findings"]]
 
 
 def _findings_job(facts: Facts, arrays: list[Array]) -> tuple[Facts, list[Array]]:
-    return {
-        "findings": [list(finding) for finding in verify.findings(Path(facts["folder"]), None, timed=False)]
-    }, []
+    data_dir = None if facts["data_dir"] is None else Path(facts["data_dir"])
+    factor = facts["factor"]
+    read = {"read": images_of} if facts["read_images"] else {}
+    found = verify.findings(Path(facts["folder"]), data_dir, factor=factor, timed=factor is not None, **read)
+    return {"findings": [list(finding) for finding in found]}, []
+
+
+def images_of(name: str, data_dir: Path | None) -> tuple[Any, Any]:
+    """Test images and labels of any data set that this project reads, for `verify.findings`.
+
+    Raises:
+        NotChecked: It is unknown, or its files are not at hand.
+        Failed: They are not what they should be.
+    """
+    if name not in DATA_SETS:
+        raise verify.NotChecked(f"this data set cannot be read here; known are {', '.join(DATA_SETS)}")
+    try:
+        folder = None if data_dir is None else str(data_dir)
+        images = load_image_set(name, folder=folder, test_only=True).test
+    except InputError as error:
+        if data_dir is not None:
+            raise verify.Failed(str(error)) from error
+        raise verify.NotChecked(f"not measured: {error}; give --data-dir DIR") from error
+    return images.images, images.labels

@@ -1,7 +1,6 @@
 """What `modelpress bundle` does: write the model, measure it, collect and check; nothing here needs torch."""
 
 import shutil
-import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -12,24 +11,24 @@ import onnx
 import onnxruntime as ort
 
 from modelpress.benchmarks.environment import describe_environment
-from modelpress.benchmarks.subjects.model_file import open_model
 from modelpress.export.errors import InputError
 from modelpress.export.files.atomic import atomic_writer
+from modelpress.export.files.places import check_not_around, check_not_read
 from modelpress.export.handoff import bundle_files
+from modelpress.export.handoff.bill_of_materials import BILL, bill_of_materials
 from modelpress.export.handoff.bundle import (
     check_target,
     facts_of_files,
-    open_bundle,
     seal_folder,
     staged_folder,
     write_archive,
 )
 from modelpress.export.handoff.manifest import AccuracyClaim, Claims, Manifest
 from modelpress.export.isolation.foreign import foreign_work
-from modelpress.export.press.reading import DEFAULT_MAX_DECODED_BYTES, open_artifact
+from modelpress.export.press.reading import open_artifact
 from modelpress.export.quantized import QuantizedModel
 from modelpress.export.runtime import open_session
-from modelpress.toolkit.commands.bundle.checking import ONNX, PRESS, check_sizes, checked
+from modelpress.toolkit.commands.bundle.checking import ONNX, PRESS, checked
 from modelpress.toolkit.commands.bundle.claims import (
     accuracy_claim,
     choose_samples,
@@ -42,16 +41,15 @@ from modelpress.toolkit.commands.bundle.claims import (
 from modelpress.toolkit.commands.bundle.model_card import model_card
 from modelpress.toolkit.commands.bundle.recognising import exists
 from modelpress.toolkit.data.measured_set import MeasuredSet
-from modelpress.toolkit.model_files.verifying import verification
-from modelpress.toolkit.output_folder import check_output_file, file_facts, read_manifest
+from modelpress.toolkit.output_folder import check_output_file, file_facts, read_manifest, without_local_paths
 from modelpress.toolkit.progress import Progress
 
 CARD, REQUIREMENTS = "MODEL_CARD.md", "requirements.txt"
 SCRIPTS = ("run.py", "verify.py")
 UNSPECIFIED = "unspecified"
-_DECODED = "float"  # the flavour whose weights are those of the artifact, one by one
 _OLD_OPSET, _OLD_RUNTIME = 17, "1.15"  # the oldest ONNX Runtime known to run models up to this opset right
-_PATHS = (("data", "dir"), ("model", "checkpoint"), ("model", "teacher"))  # of a recipe
+# for image files; the last one for Python 3.9 mishandles a format that run.py does not open
+_PILLOW = 'pillow>=12.1.1; python_version >= "3.10"\npillow>=11.3; python_version < "3.10"\n'
 
 WriteModel = Callable[[Path, QuantizedModel], object]
 
@@ -87,7 +85,9 @@ def make_bundle(artifact: Path, target: Path, request: BundleRequest, progress: 
     """
     check_target(target, overwrite=request.overwrite)
     archive = archive_path(target)
+    check_not_around(target, artifact)
     if request.archive:
+        check_not_read(archive, [artifact])
         check_output_file(archive, overwrite=request.overwrite)
     elif exists(archive):
         progress.note(f"{archive} is there already and stays as it is: it belongs to another bundle")
@@ -98,10 +98,7 @@ def make_bundle(artifact: Path, target: Path, request: BundleRequest, progress: 
         stack.enter_context(foreign_work())
         file = stack.enter_context(atomic_writer(archive)) if request.archive else None
         folder = stack.enter_context(staged_folder(target, overwrite=request.overwrite))
-        try:
-            manifest = _fill(folder, artifact, target.name, request, progress)
-        except OSError as error:  # or it would count as one of the archive
-            raise InputError(f"{target}: cannot be written: {error.strerror or error}") from error
+        manifest = _fill(folder, artifact, target.name, request, progress)
         if file is not None:
             write_archive(file, folder, name=target.name)
 
@@ -116,29 +113,6 @@ def archive_path(target: Path) -> Path:
         'out/handoff.zip'
     """
     return target.with_name(f"{target.name}.zip")
-
-
-def verify_bundle(path: Path, *, max_decoded_bytes: int = DEFAULT_MAX_DECODED_BYTES) -> dict[str, str]:
-    """Check a bundle from anywhere, its artifact included; each step says what it found.
-
-    Nothing in it is executed: the checks are those of this project's own copy of `verify.py`.
-
-    Raises:
-        InputError: It cannot be read, or is no bundle.
-        ArtifactError: Its artifact is damaged.
-        ModelError: A check fails.
-    """
-    with foreign_work(), open_bundle(path) as bundle, tempfile.TemporaryDirectory() as temporary:
-        check_sizes(bundle, Path(temporary, PRESS), max_decoded_bytes=max_decoded_bytes)
-        folder = Path(temporary)
-        bundle.copy_to(folder)
-        open_model(folder / ONNX)  # refuses a model that would read other files
-        same_weights = folder / ONNX if bundle.manifest.flavour == _DECODED else None
-        steps = verification(
-            folder / PRESS, against=same_weights, exact=True, max_decoded_bytes=max_decoded_bytes
-        )
-        found = {f"{PRESS}, {step}": text.replace(str(folder / ONNX), ONNX) for step, text in steps.items()}
-        return checked(folder, str(path)) | found
 
 
 def _fill(folder: Path, artifact: Path, name: str, request: BundleRequest, progress: Progress) -> Manifest:
@@ -170,7 +144,16 @@ def _fill(folder: Path, artifact: Path, name: str, request: BundleRequest, progr
     latency = latency_claim(folder / ONNX, session, environment, progress)
     for script in SCRIPTS:
         shutil.copyfile(Path(bundle_files.__path__[0], script), folder / script)
-    (folder / REQUIREMENTS).write_text(_requirements(serialised), encoding="utf-8")
+    (folder / REQUIREMENTS).write_text(requirements(serialised), encoding="utf-8")
+    bill = bill_of_materials(
+        name=name,
+        license_=request.license,
+        versions=environment["versions"],
+        requirements=(folder / REQUIREMENTS).read_text(encoding="utf-8"),
+        files=facts_of_files(folder),
+    )
+    (folder / BILL).write_bytes(bill)
+
     run = run_beside(artifact)
     facts: dict[str, Any] = {
         "name": name,
@@ -202,10 +185,8 @@ def run_beside(artifact: Path) -> dict[str, Any]:
         manifest = read_manifest(artifact.parent) or {}
         if manifest["files"][artifact.name] != file_facts(artifact):
             return {}
-        recipe, dataset = dict(manifest["recipe"]), dict(manifest["dataset"])
-        for section, key in _PATHS:
-            if recipe.get(section, {}).get(key):
-                recipe[section][key] = Path(recipe[section][key]).name
+        recipe = without_local_paths(dict(manifest["recipe"]), artifact.parent)
+        dataset = dict(manifest["dataset"])
     except (InputError, KeyError, TypeError, ValueError, AttributeError):
         return {}  # somebody else's manifest.json
     return {"recipe": recipe, "dataset": dataset}
@@ -219,8 +200,8 @@ def _dataset(metadata: dict[str, str], run: dict[str, Any], accuracy: AccuracyCl
     return {key: known[key] for key in ("name", "fingerprint") if known.get(key)}
 
 
-def _requirements(model: bytes) -> str:
-    """What the scripts need; for a model of a newer opset, the ONNX Runtime that it was measured in."""
+def requirements(model: bytes) -> str:
+    """What the scripts of a bundle need; for a model of a newer opset, the ONNX Runtime that it was measured in."""
     opsets = [opset.version for opset in onnx.load_from_string(model).opset_import if not opset.domain]
     runtime = _OLD_RUNTIME if max(opsets, default=0) <= _OLD_OPSET else ort.__version__
-    return f"numpy>=1.21\nonnxruntime>={runtime}\npillow>=9.0  # for image files\n"
+    return f"numpy>=1.22\nonnxruntime>={runtime}\n{_PILLOW}"
