@@ -26,6 +26,7 @@ MAX_LENGTH = 12  # bits of a codeword that this writer uses: the look-up tables 
 MAX_ALPHABET = 1 << 10
 
 _MULTI_SYMBOLS = 4  # of 8 bits each in one entry of the multi-symbol table
+_MULTI_BITS = 8  # of its windows, or more where codewords are longer: short ones come several at once
 
 
 @dataclass(frozen=True)
@@ -170,20 +171,21 @@ class CodeTable:
 
     @cached_property
     def multi(self) -> npt.NDArray[np.uint64]:
-        """For every window: up to four whole symbols of 8 bits, then 8 bits total length, then their number.
+        """For every window of at least `width` bits: up to four whole symbols of 8 bits, then 8 bits total length, then their number.
 
         Empty for alphabets of more than 256 symbols.
         """
         if self.lengths.size > 256:
             return np.zeros(0, np.uint64)
 
-        window = np.arange(1 << self.width, dtype=np.int64)
+        width = max(self.width, _MULTI_BITS)
+        window = np.arange(1 << width, dtype=np.int64)
         bits, number = np.zeros_like(window), np.zeros_like(window)
 
         symbols, more = np.zeros(window.size, np.uint64), np.ones(window.size, np.bool_)
         for k in range(_MULTI_SYMBOLS):
-            entry = self.single[window >> bits].astype(np.int64)
-            more &= bits + (entry >> 16) <= self.width
+            entry = self.single[window >> bits & (1 << self.width) - 1].astype(np.int64)
+            more &= bits + (entry >> 16) <= width
             symbols[more] |= (entry[more] & 255).astype(np.uint64) << np.uint64(8 * k)
             bits[more] += entry[more] >> 16
             number += more

@@ -131,7 +131,7 @@ static press_status take_parameters(press_cursor *cursor, unsigned encoding, huf
         }
         all->n_first = 1;
         all->n_tables = 1u + p[2];
-        all->per_slab = ((size_t)1 << 22) / p[0] * p[0];
+        all->per_slab = PRESS_KERNEL_SLAB / p[0] * p[0];
     }
     return PRESS_OK;
 }
@@ -226,6 +226,15 @@ static int16_t *place_of_levels(const press_sink *sink, size_t start, size_t cou
     return (int16_t *)(void *)(sink->values + width * start + (width - 2) * count);
 }
 
+/* Where the gaps of a slab are kept: a byte each, in the memory of their codes or values, which come last. */
+static uint8_t *place_of_gaps(const press_sink *sink, size_t start, uint8_t *scratch)
+{
+    if (sink->values) {
+        return sink->grid->type == PRESS_FLOAT ? sink->values + 4 * start : scratch;
+    }
+    return sink->codes + start;
+}
+
 /* The lengths of several slabs; the bytes of a single one are all that are left. */
 static press_status take_slab(press_cursor *cursor, const uint8_t *lengths, size_t n_slabs, size_t slab,
                               press_stream *stream)
@@ -268,6 +277,9 @@ static press_status decode_huffman(press_cursor *cursor, const press_tensor *ten
         uint8_t *rest = sink->values ? scratch : scratch + (2 * n + 7) / 8 * 8;
         press_stream stream;
 
+        if (tensor->encoding == PRESS_CSR) {
+            rest = place_of_gaps(sink, start, scratch);
+        }
         status = take_slab(cursor, lengths, n_slabs, slab, &stream);
         if (status == PRESS_OK) {
             status = press_decode_slab(&stream, tensor->encoding, all.parameters, lookups, n, rest, levels);
@@ -296,7 +308,7 @@ static press_status mixed_geometry(const press_tensor *tensor, size_t *rows, siz
 #ifndef PRESS_NO_MIXED
 static size_t mixed_slab_rows(size_t inputs, size_t taps)
 {
-    const size_t row = inputs * taps, rows = row ? ((size_t)1 << 20) / row : 1;
+    const size_t row = inputs * taps, rows = row ? PRESS_MIXED_SLAB / row : 1;
 
     return rows ? rows : 1;
 }
@@ -364,7 +376,6 @@ static press_status huffman_scratch(const press_tensor *tensor, const press_grid
         *size += all.n_tables * PRESS_LOOKUP_BYTES + 9 * ((n + all.parameters[0] - 1) / all.parameters[0]);
     } else {
         *size += all.n_tables * (PRESS_LOOKUP_BYTES + PRESS_MANY_BYTES);
-        *size += tensor->encoding == PRESS_CSR ? n : 0;
     }
     return PRESS_OK;
 }

@@ -69,7 +69,9 @@ const char *press_message(press_status status);
 /* ---- A tensor ---------------------------------------------------------------------------------------------- */
 
 #define PRESS_MAX_DIMENSIONS 8
+#ifndef PRESS_SLAB_ELEMENTS /* tests make slabs short */
 #define PRESS_SLAB_ELEMENTS ((size_t)1 << 24)
+#endif
 #define PRESS_LANE_SYMBOLS ((size_t)1 << 14)
 #define PRESS_MAX_ALPHABET 1024
 

@@ -110,7 +110,7 @@ static size_t count_bytes(const uint8_t *bytes, size_t count, unsigned byte)
     return n;
 }
 
-/* Scratch: a byte for each gap. */
+/* Scratch: a byte for each gap, at most one for each element. */
 static press_status take_gaps(press_stream *stream, unsigned gap_bits, const press_lookup *lookups, size_t count,
                               void *scratch, int16_t *levels)
 {

@@ -31,6 +31,7 @@ SymbolArray = npt.NDArray[np.unsignedinteger]
 UInt8Array = npt.NDArray[np.uint8]
 
 _IN_STEP_FROM = 32  # lanes; fewer are decoded one after the other
+_IN_STEP_MOST = 512  # lanes; more take more memory, and hardly less time
 _OUT_OF_BYTES = "bit stream ends before its last symbol"
 _BAD_LANE = "a lane does not end with its last symbol"
 _BAD_PADDING = "padding bits are not zero"
@@ -206,18 +207,13 @@ class RunReader:
             raise DamagedArtifact(_OUT_OF_BYTES)
 
         out = np.empty(count, table.symbol_dtype)
-        n_full = count // LANE_SYMBOLS
-        if n_full >= _IN_STEP_FROM and table.multi.size:
-            done = n_full
-            ends = decode_lanes_in_step(
-                self.padded,
-                bounds[:n_full],
-                table,
-                out[: n_full * LANE_SYMBOLS].reshape(n_full, LANE_SYMBOLS),
-            )
-            self._check_lane_ends(ends, bounds[1 : n_full + 1])
-        else:
-            done = 0
+        done, n_full = 0, count // LANE_SYMBOLS
+        while table.multi.size and n_full - done >= _IN_STEP_FROM:
+            end = min(done + _IN_STEP_MOST, n_full)
+            part = out[done * LANE_SYMBOLS : end * LANE_SYMBOLS].reshape(end - done, LANE_SYMBOLS)
+            ends = decode_lanes_in_step(self.padded, bounds[done:end], table, part)
+            self._check_lane_ends(ends, bounds[done + 1 : end + 1])
+            done = end
 
         for lane in range(done, n_lanes):
             part = out[lane * LANE_SYMBOLS : (lane + 1) * LANE_SYMBOLS]

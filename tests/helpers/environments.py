@@ -14,7 +14,17 @@ from packaging.requirements import Requirement
 
 from tests.helpers.paths import ROOT
 
-SOURCES = ("pyproject.toml", "setup.py", "README.md", "LICENSE", "src", "toolkit", "export", "benchmarks", "recipes")
+SOURCES = (
+    "pyproject.toml",
+    "setup.py",
+    "README.md",
+    "LICENSE",
+    "src",
+    "toolkit",
+    "export",
+    "benchmarks",
+    "recipes",
+)
 NAMESAKES = ("benchmarks", "export", "toolkit", "recipes")
 
 
