@@ -6,7 +6,8 @@ import onnx
 import onnxruntime as ort
 
 from modelpress.export.errors import InputError
-from modelpress.export.quantized import QuantizedModel, dense_array
+from modelpress.export.lazy_tensors import dense_of
+from modelpress.export.quantized import QuantizedModel
 
 PROVIDER = "CPUExecutionProvider"
 _HANDED_OVER_FROM = 1024  # bytes; smaller tensors travel inside the graph
@@ -44,8 +45,9 @@ def open_decoded(
     skeleton.CopyFrom(model.graph)
 
     names, values = [], []
-    for name, tensor in model.tensors.items():
-        array = np.ascontiguousarray(dense_array(tensor)).reshape(tensor.shape)
+    for name in model.tensors:
+        dense = dense_of(model.tensors, name)
+        array = np.ascontiguousarray(dense).reshape(dense.shape)
         if array.nbytes < _HANDED_OVER_FROM or array.dtype.kind != "f":
             # shapes and the like, whose values the runtime reads while it builds the graph
             _describe(skeleton.graph.initializer.add(), name, array).raw_data = _little_endian(array)

@@ -171,7 +171,9 @@ class CodeTable:
 
     @cached_property
     def multi(self) -> npt.NDArray[np.uint64]:
-        """For every window of at least `width` bits: up to four whole symbols of 8 bits, then 8 bits total length, then their number.
+        """For every window: up to four whole symbols of 8 bits, then 8 bits total length, then their number.
+
+        A window has `width` bits, or more where that is short.
 
         Empty for alphabets of more than 256 symbols.
         """

@@ -346,6 +346,78 @@ static void values_of(const press_grid *grid, size_t channel, const uint8_t *cod
     }
 }
 
+/* ---- Elements of many channels: where few lie between one channel and the next ---- */
+
+#define FEW 16 /* elements of one channel; from here on, channels are taken one by one */
+
+/* The channel of an element, moved on from element to element. */
+typedef struct place {
+    size_t channel, since; /* elements since its first */
+} place;
+
+static place place_at(const press_grid *grid, size_t at)
+{
+    place here;
+
+    here.channel = at / grid->inner % grid->channels;
+    here.since = at % grid->inner;
+    return here;
+}
+
+static inline void move_on(const press_grid *grid, place *here)
+{
+    if (++here->since == grid->inner) {
+        here->since = 0;
+        if (++here->channel == grid->channels) {
+            here->channel = 0;
+        }
+    }
+}
+
+static int has_many_channels(const press_grid *grid)
+{
+    return (grid->n_scales > 1 || grid->channel_scale) && grid->inner < FEW;
+}
+
+static int codes_of_many(const press_grid *grid, size_t at, const int16_t *levels, size_t count, uint8_t *codes,
+                         uint8_t *support)
+{
+    place here = place_at(grid, at);
+    int good = 1;
+    size_t i;
+
+    for (i = 0; i < count; i++, move_on(grid, &here)) {
+        good &= codes_of(grid, press_centre(grid, here.channel), levels + i, 1, codes + i, support + i);
+    }
+    return good;
+}
+
+static void values_of_many(const press_grid *grid, size_t at, const uint8_t *codes, const uint8_t *support,
+                           size_t count, float *values)
+{
+    const int is_half = grid->flags & PRESS_SHORT_SCALE, is_half_offset = grid->flags & PRESS_SHORT_OFFSET;
+    const int is_half_factor = grid->flags & PRESS_SHORT_CHANNEL_SCALE, has_support = grid->flags & PRESS_SUPPORT;
+    place here = place_at(grid, at);
+    size_t i;
+
+    for (i = 0; i < count; i++, move_on(grid, &here)) {
+        size_t k = grid->n_scales > 1 ? here.channel : 0;
+        int code = grid->offset ? codes[i] : (int8_t)codes[i];
+        float value = (float)code * press_parameter(grid->scale, k, is_half);
+
+        if (grid->offset) {
+            value = value + press_parameter(grid->offset, k, is_half_offset);
+        }
+        if (grid->channel_scale) {
+            value = value * press_parameter(grid->channel_scale, here.channel, is_half_factor);
+        }
+        if (has_support ? !support[i] : !grid->offset && !code) {
+            value = 0.0f; /* exact zeros last, as above */
+        }
+        values[i] = value;
+    }
+}
+
 static void store_values(const press_grid *grid, const float *some, size_t count, uint8_t *values)
 {
     size_t i;
@@ -379,7 +451,9 @@ press_status press_put_levels(const press_sink *sink, size_t start, size_t count
 {
     const press_grid *grid = sink->grid;
     const size_t width = grid->type == PRESS_FLOAT ? 4 : 2;
+    const int many = has_many_channels(grid);
     size_t done = 0, n, channel;
+    int good;
 
     while (done < count) {
         size_t left = count - done;
@@ -389,19 +463,34 @@ press_status press_put_levels(const press_sink *sink, size_t start, size_t count
             uint8_t codes[AT_ONCE], support[AT_ONCE];
             float values[AT_ONCE];
 
-            n = of_one_channel(grid, start + done, left < AT_ONCE ? left : AT_ONCE, &channel);
-            memcpy(some, levels + done, sizeof some[0] * n);
-            if (!codes_of(grid, press_centre(grid, channel), some, n, codes, support)) {
-                return PRESS_BAD_CODE;
+            n = left < AT_ONCE ? left : AT_ONCE;
+            if (many) {
+                memcpy(some, levels + done, sizeof some[0] * n);
+                if (!codes_of_many(grid, start + done, some, n, codes, support)) {
+                    return PRESS_BAD_CODE;
+                }
+                values_of_many(grid, start + done, codes, support, n, values);
+            } else {
+                n = of_one_channel(grid, start + done, n, &channel);
+                memcpy(some, levels + done, sizeof some[0] * n);
+                if (!codes_of(grid, press_centre(grid, channel), some, n, codes, support)) {
+                    return PRESS_BAD_CODE;
+                }
+                values_of(grid, channel, codes, support, n, values);
             }
-            values_of(grid, channel, codes, support, n, values);
             store_values(grid, values, n, sink->values + width * (start + done));
         } else {
-            uint8_t unasked[AT_ONCE];
+            uint8_t unasked[AT_ONCE], *codes = sink->codes + start + done;
+            uint8_t *support = sink->support ? sink->support + start + done : unasked;
 
-            n = of_one_channel(grid, start + done, sink->support || left < AT_ONCE ? left : AT_ONCE, &channel);
-            if (!codes_of(grid, press_centre(grid, channel), levels + done, n, sink->codes + start + done,
-                          sink->support ? sink->support + start + done : unasked)) {
+            n = left < AT_ONCE ? left : AT_ONCE;
+            if (many) {
+                good = codes_of_many(grid, start + done, levels + done, n, codes, support);
+            } else {
+                n = of_one_channel(grid, start + done, n, &channel);
+                good = codes_of(grid, press_centre(grid, channel), levels + done, n, codes, support);
+            }
+            if (!good) {
                 return PRESS_BAD_CODE;
             }
         }
@@ -419,9 +508,15 @@ void press_dequantize(const press_grid *grid, size_t start, size_t count, const 
     while (done < count) {
         float some[AT_ONCE];
         size_t left = count - done;
-        size_t n = of_one_channel(grid, start + done, left < AT_ONCE ? left : AT_ONCE, &channel);
+        size_t n = left < AT_ONCE ? left : AT_ONCE;
+        const uint8_t *kept = support ? support + done : NULL;
 
-        values_of(grid, channel, codes + done, support ? support + done : NULL, n, some);
+        if (has_many_channels(grid)) {
+            values_of_many(grid, start + done, codes + done, kept, n, some);
+        } else {
+            n = of_one_channel(grid, start + done, n, &channel);
+            values_of(grid, channel, codes + done, kept, n, some);
+        }
         store_values(grid, some, n, (uint8_t *)values + width * done);
         done += n;
     }

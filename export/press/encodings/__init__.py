@@ -5,10 +5,14 @@ their meaning.
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
 
 from modelpress.export.coding.byte_parts import PartReader
 from modelpress.export.errors import DamagedArtifact, UnsupportedVersion
@@ -30,7 +34,7 @@ from modelpress.export.press.encodings.gaps import GapCoder
 from modelpress.export.press.encodings.grid import read_grid, read_grid_1_0
 from modelpress.export.press.encodings.kernel_mask import KernelMaskCoder
 from modelpress.export.press.encodings.slab_coder import SlabCoder
-from modelpress.export.quantized import Tensor
+from modelpress.export.quantized import Tensor, dense_array
 from modelpress.export.tensor_spec import TensorSpec
 
 _T = TypeVar("_T")
@@ -120,14 +124,35 @@ def decode_blob(number: int, blob: bytes, spec: TensorSpec, state: FileState) ->
     """
     encoding = encoding_by_id(number)
     if state.functions is not None and number != BYTE_PLANES:
-        try:
+        with _more_said(encoding, blob, spec, state):
             return compiled.decode(state.functions, number, blob, spec, state)
-        except DamagedArtifact:
-            if encoding.front is not None:  # says more, where it is the front that is damaged
-                encoding.front(PartReader(blob), spec, state)
-            raise
 
     reader = PartReader(blob)
     tensor = encoding.decode(reader, spec, state)
     reader.finish()
     return tensor, reader.sizes
+
+
+def decode_dense(number: int, blob: bytes, spec: TensorSpec, state: FileState) -> npt.NDArray[np.generic]:
+    """Read the values of a tensor, in one pass where the codes are compiled.
+
+    Raises:
+        DamagedArtifact: As for `decode_blob`.
+        UnsupportedVersion: As for `decode_blob`.
+    """
+    encoding = encoding_by_id(number)
+    if state.functions is None or number == BYTE_PLANES:
+        return dense_array(decode_blob(number, blob, spec, state)[0])
+    with _more_said(encoding, blob, spec, state):
+        return compiled.decode_dense(state.functions, number, blob, spec, state)
+
+
+@contextmanager
+def _more_said(encoding: Encoding, blob: bytes, spec: TensorSpec, state: FileState) -> Iterator[None]:
+    """Where it is the front of a blob that is damaged, the plain reader of the front says what it found."""
+    try:
+        yield
+    except DamagedArtifact:
+        if encoding.front is not None:
+            encoding.front(PartReader(blob), spec, state)
+        raise

@@ -12,6 +12,7 @@ from functools import cached_property
 from modelpress.export.coding.byte_parts import PartReader, PartWriter
 from modelpress.export.coding.code_table import CodeTable, Counts
 from modelpress.export.coding.core import core
+from modelpress.export.coding.slabs import read_slabs, slab_bounds, write_slabs
 from modelpress.export.coding.symbol_runs import LANE_SYMBOLS, RunReader, RunWriter
 from modelpress.export.errors import DamagedArtifact
 from modelpress.export.press.encodings.grid import (
@@ -23,7 +24,6 @@ from modelpress.export.press.encodings.grid import (
 )
 from modelpress.export.press.encodings.levels import Levels, LevelSink, levels_of
 from modelpress.export.press.encodings.slab_coder import Slab, SlabCoder, Survey
-from modelpress.export.press.encodings.slabs import read_slabs, slab_bounds, write_slabs
 from modelpress.export.quantized import QuantizedTensor
 from modelpress.export.tensor_spec import TensorSpec
 

@@ -10,8 +10,8 @@ import onnx
 import pytest
 from onnx import TensorProto
 
-from modelpress.export.coding import core
-from modelpress.export.press.encodings import ENCODINGS, kernel_mask, mixed_contexts, slabs
+from modelpress.export.coding import core, slabs
+from modelpress.export.press.encodings import ENCODINGS, kernel_mask, mixed_contexts
 from modelpress.export.press.writing import encode_artifact
 from tests.helpers.compiled_core import built_core
 from tests.helpers.models import small_model, sparse_model

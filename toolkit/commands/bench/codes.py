@@ -164,10 +164,17 @@ def show_coding(facts: dict[str, Any]) -> None:
             "size": f"{load['size_bytes']:,}",
             "ms": f"{load['milliseconds']:.2f}",
             "ratio": f"{load['ratio']:.2f}x",
+            "cpu": f"{load['cpu_ratio']:.2f}x",
         }
         for load in facts["loading"]
     ]
-    headings = {"name": "", "size": "bytes", "ms": "ms to a ready session", "ratio": "of ONNX"}
+    headings = {
+        "name": "",
+        "size": "bytes",
+        "ms": "ms to a ready session",
+        "ratio": "of ONNX",
+        "cpu": "processor",
+    }
     print_table("Loading into ONNX Runtime, one thread, median", rows, headings)
 
 
