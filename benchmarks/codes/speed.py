@@ -29,7 +29,7 @@ from modelpress.export.press.encodings.levels import levels_of
 from modelpress.export.press.encodings.slab_coder import count_levels
 from modelpress.export.press.reading import open_artifact
 from modelpress.export.press.writing import write_artifact
-from modelpress.export.quantized import QuantizedModel, QuantizedTensor
+from modelpress.export.quantized import QuantizedModel, QuantizedTensor, Tensor, tensors_equal
 from modelpress.export.runtime import open_decoded, open_session
 
 _SEED = 0
@@ -152,7 +152,7 @@ def mixed_context_speed(model: QuantizedModel, *, rounds: int) -> tuple[float, f
 
         seconds, restored = _timed(partial(_decode_mixed, tensors, blobs))
         best[1] = min(best[1], seconds)
-        if not all(t.equals(r) for t, r in zip(tensors, restored, strict=True)):
+        if not all(map(tensors_equal, tensors, restored)):
             raise ModelError("mixed contexts do not decode to the tensors")
 
     return n_weights / best[0] / 1e6, n_weights / best[1] / 1e6
@@ -212,7 +212,7 @@ def _encode_mixed(tensors: list[QuantizedTensor]) -> list[bytes]:
     return [mixed_contexts.encode(tensor, state).data() for tensor in tensors]
 
 
-def _decode_mixed(tensors: list[QuantizedTensor], blobs: list[bytes]) -> list[QuantizedTensor]:
+def _decode_mixed(tensors: list[QuantizedTensor], blobs: list[bytes]) -> list[Tensor]:
     state = FileState()
     return [
         decode_blob(MIXED, blob, tensor.spec, state)[0] for tensor, blob in zip(tensors, blobs, strict=True)
