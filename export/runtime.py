@@ -13,7 +13,8 @@ import onnx
 from modelpress.export.errors import InputError, ModelpressError
 from modelpress.export.isolation.foreign import ForeignProcess, foreign_process
 from modelpress.export.isolation.messages import Array, Facts
-from modelpress.export.quantized import QuantizedModel, dense_array
+from modelpress.export.lazy_tensors import dense_of
+from modelpress.export.quantized import QuantizedModel
 
 if TYPE_CHECKING:
     import onnxruntime as ort
@@ -79,8 +80,9 @@ def open_decoded(
     skeleton.CopyFrom(model.graph)
 
     weights = {}
-    for name, tensor in model.tensors.items():
-        array = np.ascontiguousarray(dense_array(tensor)).reshape(tensor.shape)
+    for name in model.tensors:
+        dense = dense_of(model.tensors, name)
+        array = np.ascontiguousarray(dense).reshape(dense.shape)
         if array.nbytes < _HANDED_OVER_FROM or array.dtype.kind != "f":
             # shapes and the like, whose values the runtime reads while it builds the graph
             _describe(skeleton.graph.initializer.add(), name, array).raw_data = _little_endian(array)

@@ -16,7 +16,7 @@ from modelpress.export.graphs.parts import has_external_data, metadata
 from modelpress.export.graphs.stream import MAX_ONNX_BYTES
 from modelpress.export.onnx_flavours import emit
 from modelpress.export.press.frame import MAGIC
-from modelpress.export.press.reading import Artifact, TensorUsage, open_artifact, read_artifact
+from modelpress.export.press.reading import Artifact, TensorUsage, open_artifact
 from modelpress.export.quantized import QuantizedModel
 from modelpress.export.runtime import open_decoded, open_session
 from modelpress.export.shown import Facts, Shown
@@ -88,7 +88,8 @@ def load_session(path: Path, *, threads: int | None = None, spinning: bool = Tru
         ArtifactError: It is a damaged artifact.
     """
     if is_artifact(path):
-        return open_decoded(read_artifact(path), threads=threads, spinning=spinning)
+        with open_artifact(path) as artifact:
+            return open_decoded(artifact.model_once(), threads=threads, spinning=spinning)
     return open_session(read_input(path), threads=threads, spinning=spinning)
 
 
