@@ -6,7 +6,9 @@
 
 void press_file_mixing(press_file *file, press_mixing *mixing)
 {
+#ifndef PRESS_NO_MIXED
     press_mixing_start(mixing);
+#endif
     file->mixing = mixing;
     file->mixed_until = 0;
 }
