@@ -133,14 +133,15 @@ press_status press_shared_open(press_shared *shared, const uint8_t *data, size_t
  * What mixed contexts have learned from the tensors of a file so far, in file order: one for each file that holds such
  * tensors, in memory of the caller. About 1 MB. Copy it by assignment.
  */
-#define PRESS_CONTEXTS 113534
+#define PRESS_CONTEXTS 113634
 #define PRESS_WEIGHT_SETS 183
 #define PRESS_MIXED_INPUTS 11
 typedef struct press_mixing {
     uint64_t counters[PRESS_CONTEXTS];   /* slow: 22 bits, fast: 22 bits, visits: 10 bits */
     int64_t weights[PRESS_WEIGHT_SETS][PRESS_MIXED_INPUTS];
-    int16_t stretch[4096];
+    int16_t stretch[4096];               /* tables; the core has no memory of its own */
     uint16_t squash[4095];
+    uint16_t rates[1001];
 } press_mixing;
 
 /* As a file begins. */
@@ -184,7 +185,7 @@ int press_is_quantized(unsigned encoding);
 
 /*
  * Bytes of scratch memory, aligned as for uint64_t, that decoding this tensor needs, into *size. It looks at the front
- * of the blob. At most 4 bytes for each of min(elements, 2^24), and 1 MB.
+ * of the blob. At most 4 bytes for each of min(elements, 2^24) and half a MB; mixed contexts with few rows take more.
  */
 press_status press_scratch_size(const press_tensor *tensor, size_t *size);
 
@@ -261,7 +262,7 @@ press_status press_decode_run(const uint8_t *stream, size_t size, uint64_t *posi
 
 /* ---- Writing ---------------------------------------------------------------------------------------------------- */
 
-/* Where a stream is written: bits from `position` on; everything before it is there, everything after is zero. */
+/* Where a stream is written: bits from `position` on; the bits before it are there, what comes after is overwritten. */
 typedef struct press_writer {
     uint8_t *data;
     size_t capacity;    /* bytes */
@@ -313,14 +314,18 @@ press_status press_write_run(press_writer *writer, const press_codewords *code, 
 press_status press_write_symbols(press_writer *writer, const press_codewords *code, const uint8_t *symbols,
                                  size_t count);
 
-/* Append one slab of PRESS_BITMAP, of PRESS_CSR with gaps of gap_bits, of PRESS_KERNEL_MASKS. */
+/*
+ * Append one slab of PRESS_BITMAP, of PRESS_CSR with gaps of gap_bits, of PRESS_KERNEL_MASKS. A slab of PRESS_HUFFMAN is
+ * one run. Scratch: PRESS_SLAB_SCRATCH(count) bytes, aligned as for int16_t.
+ */
+#define PRESS_SLAB_SCRATCH(count) (6 * (size_t)(count))
 press_status press_write_bitmap(press_writer *writer, const press_codewords *code, const int16_t *levels,
-                                size_t count);
+                                size_t count, void *scratch);
 press_status press_write_gaps(press_writer *writer, unsigned gap_bits, const press_codewords *gaps,
-                              const press_codewords *code, const int16_t *levels, size_t count);
+                              const press_codewords *code, const int16_t *levels, size_t count, void *scratch);
 press_status press_write_kernels(press_writer *writer, unsigned taps, unsigned width, unsigned contexts,
                                  const press_codewords *masks, const press_codewords *codes, const int16_t *levels,
-                                 size_t count);
+                                 size_t count, void *scratch);
 
 /* Append `count` levels, less `lowest`, in `bits` bits each. */
 press_status press_write_packed(press_writer *writer, int lowest, unsigned bits, const int16_t *levels, size_t count);
@@ -329,6 +334,9 @@ press_status press_write_packed(press_writer *writer, int lowest, unsigned bits,
 
 /* Bytes of working memory, aligned as for uint64_t, for streams of rows x inputs x taps levels. */
 size_t press_mixed_work(size_t rows, size_t inputs, size_t taps);
+
+/* More levels in one stream are PRESS_BAD_ARGUMENT: the format has at most 2^20 in one. */
+#define PRESS_MIXED_LEVELS ((size_t)1 << 22)
 
 /* Upper bound of the bytes of a stream. */
 #define PRESS_MIXED_BYTES(count) (24 * (size_t)(count) + 8)
