@@ -37,6 +37,17 @@ const char *press_message(press_status status)
         "this build leaves an encoding out",
         "a buffer is too small",
         "arguments that make no sense",
+        "not a .press file",
+        "the file is shorter or longer than it declares; copy it again",
+        "bytes changed since the file was written",
+        "chunks are missing, occur twice or go beyond the end",
+        "a zlib stream cannot be inflated to the size declared",
+        "a field of the tensor directory is out of range",
+        "a tensor name is empty, too long, not printable text, or used twice",
+        "the graph is no ONNX model, or is not complete in itself",
+        "a newer modelpress wrote this file",
+        "the tensors are larger in memory than the limit",
+        "tensors of mixed contexts are read in the order of the file",
     };
 
     return (unsigned)status < PRESS_STATUSES ? messages[status] : "an unknown status";

@@ -71,6 +71,7 @@ static int check_slab(int kind, const field *fields, unsigned n_fields)
     const uint8_t *numbers = fields[1].bytes;
     size_t count = fields[0].size / 2, capacity = PRESS_SLAB_BYTES(count);
     press_writer writer = {room(capacity), capacity, 0};
+    void *scratch = room(PRESS_SLAB_SCRATCH(count));
     press_status status = PRESS_BAD_ARGUMENT;
     unsigned n_tables = n_fields - 3, k;
     int good;
@@ -93,11 +94,12 @@ static int check_slab(int kind, const field *fields, unsigned n_fields)
     if (kind == 'r') {
         status = press_write_run(&writer, &codes[0], levels, count);
     } else if (kind == 'b') {
-        status = press_write_bitmap(&writer, &codes[0], levels, count);
+        status = press_write_bitmap(&writer, &codes[0], levels, count, scratch);
     } else if (kind == 'g') {
-        status = press_write_gaps(&writer, numbers[0], &codes[0], &codes[1], levels, count);
+        status = press_write_gaps(&writer, numbers[0], &codes[0], &codes[1], levels, count, scratch);
     } else if (kind == 'k') {
-        status = press_write_kernels(&writer, numbers[0], numbers[1], numbers[2], &codes[0], codes + 1, levels, count);
+        status = press_write_kernels(&writer, numbers[0], numbers[1], numbers[2], &codes[0], codes + 1, levels, count,
+                                     scratch);
     } else if (kind == 'p') {
         status = press_write_packed(&writer, (int16_t)(numbers[1] | numbers[2] << 8), numbers[0], levels, count);
     }
@@ -106,6 +108,7 @@ static int check_slab(int kind, const field *fields, unsigned n_fields)
     for (k = 0; k < n_tables; k++) {
         free(words[k]);
     }
+    free(scratch);
     free(writer.data);
     free(levels);
     return good;

@@ -55,8 +55,10 @@ static press_status put_tensor(press_file *file, const press_entry *entry, int i
     } else if (is_codes) {
         uint8_t *support = values + entry->elements;
 
-        memset(support, 2, entry->elements); /* which must not stay */
         status = press_file_codes(file, entry, scratch, scratch_size, values, support, &grid);
+        if (status == PRESS_OK && !(grid.flags & PRESS_SUPPORT)) {
+            memset(support, 1, entry->elements);
+        }
         memcpy(at, values, size);
     } else {
         status = press_file_values(file, entry, scratch, scratch_size, values, size);

@@ -8,7 +8,7 @@
 
 #include "press_reader.h"
 
-enum { MAX_DECODED = 1 << 18 };
+enum { MAX_DECODED = 1 << 17 };
 
 static void *room(size_t size)
 {
@@ -72,18 +72,30 @@ static press_status read_tensor(press_file *file, const press_entry *entry)
     return status;
 }
 
+/* The model of mixed contexts, as press_file_mixing makes it; copied, as starting takes as long as a thousand files. */
+static void give_mixing(press_file *file)
+{
+    static press_mixing fresh, mixing;
+    static int is_made;
+
+    if (!is_made) {
+        press_file_mixing(file, &fresh);
+        is_made = 1;
+    }
+    mixing = fresh;
+    file->mixing = &mixing;
+}
+
 static void read_tensors(press_file *file)
 {
-    static press_mixing mixing;
     uint32_t k;
 
     for (k = 0; k < file->n_tensors; k++) {
         press_entry entry;
 
         must(press_file_entry(file, k, &entry) == PRESS_OK);
-        /* starting takes as long as a thousand small files: only where it is needed */
         if (entry.tensor.encoding == PRESS_MIXED && !file->mixing) {
-            press_file_mixing(file, &mixing);
+            give_mixing(file);
         }
         if (read_tensor(file, &entry) != PRESS_OK) {
             return;

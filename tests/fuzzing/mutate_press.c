@@ -239,7 +239,7 @@ static void swap_lengths(part *tables)
 
 static void change_shape(press_tensor *spec)
 {
-    static const uint32_t lengths[] = {0, 1, 2, 3, 9, 64, 1000, 16385, 65536, 1 << 20, UINT32_MAX};
+    static const uint32_t lengths[] = {0, 1, 2, 3, 4, 7, 8, 9, 17, 64, 300, 1000, 16385, UINT32_MAX};
     unsigned k = pick(spec->n_dims), choice = pick(5);
 
     if (choice == 0 && spec->n_dims < PRESS_MAX_DIMENSIONS) {

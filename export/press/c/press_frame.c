@@ -39,11 +39,23 @@ static int are_same(const uint8_t *one, const uint8_t *two, size_t n)
     return n == 0;
 }
 
+/* SHA-256 of the whole file without the 32 bytes that hold it. */
+static press_status check_digest(const uint8_t *bytes, size_t n_bytes)
+{
+    press_sha256 hash;
+    uint8_t digest[32];
+
+    press_sha256_start(&hash);
+    press_sha256_add(&hash, bytes, DIGEST_AT);
+    press_sha256_add(&hash, bytes + HEADER_BYTES, n_bytes - HEADER_BYTES);
+    press_sha256_finish(&hash, digest);
+
+    return are_same(digest, bytes + DIGEST_AT, sizeof digest) ? PRESS_OK : PRESS_CHANGED;
+}
+
 static press_status check_header(const uint8_t *bytes, size_t n_bytes)
 {
     static const uint8_t magic[8] = {0x89, 'P', 'R', 'E', 'S', 'S', '\r', '\n'};
-    press_sha256 hash;
-    uint8_t digest[32];
 
     if (n_bytes < sizeof magic || !are_same(bytes, magic, sizeof magic)) {
         return PRESS_NO_PRESS_FILE;
@@ -58,15 +70,7 @@ static press_status check_header(const uint8_t *bytes, size_t n_bytes)
         return PRESS_WRONG_SIZE;
     }
 
-    press_sha256_start(&hash);
-    press_sha256_add(&hash, bytes, DIGEST_AT);
-    press_sha256_add(&hash, bytes + HEADER_BYTES, n_bytes - HEADER_BYTES);
-    press_sha256_finish(&hash, digest);
-    if (PRESS_CHECKS_SUMS && !are_same(digest, bytes + DIGEST_AT, sizeof digest)) {
-        return PRESS_CHANGED;
-    }
-
-    return PRESS_OK;
+    return PRESS_CHECKS_SUMS ? check_digest(bytes, n_bytes) : PRESS_OK;
 }
 
 /* Which of the known kinds a chunk is, or N_KINDS for one to skip. */

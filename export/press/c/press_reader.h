@@ -125,7 +125,8 @@ press_status press_file_floats(press_file *file, const press_entry *entry, void 
 
 /*
  * Read a quantized tensor (press_is_quantized) as it is stored: entry->elements codes, a byte each; the support, 1 or
- * 0 for each element (may be NULL); and the grid that says what they stand for. See press_decode_codes and
+ * 0 for each element (may be NULL; left alone where grid->flags lack PRESS_SUPPORT); and the grid that says what they
+ * stand for. See press_decode_codes and
  * press_dequantize.
  */
 press_status press_file_codes(press_file *file, const press_entry *entry, void *scratch, size_t scratch_size,
