@@ -27,7 +27,8 @@ const char *press_message(press_status status)
         "a code is outside its range",
         "gaps lead beyond the tensor, or the last gap is a filler",
         "kernel masks are not defined, or have taps beyond the end of the tensor",
-        "a context-mixing stream is not the one of its levels",
+        "a context-mixing stream holds a magnitude beyond its tensor, or ends early",
+        "a context-mixing stream does not end as its levels do",
         "a row has more elements than mixed contexts allow",
         "this encoding does not hold tensors of this type or shape",
         "holds NaN or infinity, or a boolean that is neither 0 nor 1",
@@ -346,7 +347,7 @@ static press_status decode_mixed(press_cursor *cursor, const press_tensor *tenso
         status = take_slab(cursor, lengths, n_slabs, slab, &stream);
         if (status == PRESS_OK) {
             status = press_mixed_decode(mixing, stream.data, stream.size, n_rows, inputs, taps, width,
-                                        high < 256 ? high : 256, work, levels);
+                                        high < 256 ? high : 256, work, levels, NULL);
         }
         if (status == PRESS_OK) {
             status = press_put_levels(sink, row * row_size, n_rows * row_size, levels);

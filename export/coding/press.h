@@ -49,7 +49,8 @@ typedef enum press_status {
     PRESS_BAD_CODE,          /* a level stands for no code */
     PRESS_BAD_GAPS,          /* more gaps than elements, a last gap that is a filler, a position beyond the end */
     PRESS_BAD_KERNELS,       /* parameters of kernel masks that are not defined, or a mask beyond the end */
-    PRESS_BAD_MIXED,         /* a stream of mixed contexts that no writer writes */
+    PRESS_BAD_MIXED,         /* a stream of mixed contexts holds a magnitude beyond its tensor's, or ends early */
+    PRESS_MIXED_END,         /* a stream of mixed contexts does not end where, or as, its levels end */
     PRESS_BAD_ROWS,          /* rows too long for mixed contexts */
     PRESS_BAD_TYPE,          /* this encoding does not hold tensors of this type or shape */
     PRESS_BAD_VALUE,         /* a float that is not finite, a bool that is neither 0 nor 1 */
@@ -343,10 +344,12 @@ size_t press_mixed_work(size_t rows, size_t inputs, size_t taps);
 
 /*
  * Undo press_mixed_encode: levels of a stream of rows x inputs x taps. kernel_width is at least 1; magnitudes over
- * max_level (at most 256) are refused.
+ * max_level (at most 256) are refused. *end, if asked for: the byte where the levels end, less those that the decoder
+ * holds.
  */
 press_status press_mixed_decode(press_mixing *mixing, const uint8_t *stream, size_t size, size_t rows, size_t inputs,
-                                size_t taps, size_t kernel_width, int max_level, void *work, int16_t *levels);
+                                size_t taps, size_t kernel_width, int max_level, void *work, int16_t *levels,
+                                size_t *end);
 
 /* Write a stream; *size: how many bytes it has. */
 press_status press_mixed_encode(press_mixing *mixing, const int16_t *levels, size_t rows, size_t inputs, size_t taps,

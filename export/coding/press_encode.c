@@ -5,6 +5,7 @@
 #ifndef PRESS_NO_ENCODER
 
 #define LEVELS 513 /* -256 .. 256 */
+#define AT_ONCE 256
 
 void press_levels(const uint8_t *codes, const uint8_t *support, int is_signed, const int16_t *centres,
                   size_t n_centres, size_t inner, size_t start, size_t count, int16_t *levels)
@@ -75,20 +76,27 @@ static void add_gap(uint64_t gap, uint64_t times, uint64_t *counts)
 
 void press_count_gaps(const int16_t *levels, size_t count, uint64_t *counts)
 {
-    uint64_t gaps[SHORT_GAPS];
-    size_t i, since = 0; /* since the last nonzero level */
+    uint32_t gaps[SHORT_GAPS];
+    size_t start, i, next = 0; /* behind the last nonzero level */
 
     memset(gaps, 0, sizeof gaps);
-    for (i = 0; i < count; i++) {
-        if (levels[i]) {
-            size_t gap = i - since;
+    for (start = 0; start < count; start += AT_ONCE) {
+        size_t found[AT_ONCE], n = 0, n_here = count - start < AT_ONCE ? count - start : AT_ONCE;
 
-            if (gap < SHORT_GAPS) {
+        /* without a branch: which levels are zero is a coin toss */
+        for (i = 0; i < n_here; i++) {
+            found[n] = start + i;
+            n += levels[start + i] != 0;
+        }
+        for (i = 0; i < n; i++) {
+            size_t gap = found[i] - next;
+
+            if (gap < SHORT_GAPS && gaps[gap] < 0xFFFFFFFFu) {
                 gaps[gap]++;
             } else {
                 add_gap(gap, 1, counts);
             }
-            since = i + 1;
+            next = found[i] + 1;
         }
     }
     for (i = 0; i < SHORT_GAPS; i++) {
@@ -122,26 +130,46 @@ static const int16_t *kernel_at(const int16_t *levels, size_t count, size_t k, u
     return filled;
 }
 
+static unsigned lowest_bit(unsigned value)
+{
+#if defined(__GNUC__)
+    return (unsigned)__builtin_ctz(value);
+#else
+    unsigned bit = 0;
+
+    while (!(value >> bit & 1)) {
+        bit++;
+    }
+    return bit;
+#endif
+}
+
 void press_count_kernels(const int16_t *levels, size_t count, unsigned taps, unsigned width, unsigned contexts,
                          uint64_t *masks, uint64_t *counts)
 {
     size_t n = (count + taps - 1) / taps, k;
+    uint8_t columns[9];
     int16_t filled[9];
+    unsigned tap;
 
+    for (tap = 0; tap < taps; tap++) {
+        columns[tap] = (uint8_t)(tap % width);
+    }
     for (k = 0; k < n; k++) {
         const int16_t *kernel = kernel_at(levels, count, k, taps, filled);
-        unsigned mask = 0, tap, column = 0;
+        unsigned mask = 0, left;
 
         for (tap = 0; tap < taps; tap++) {
-            if (kernel[tap]) {
-                unsigned context = contexts > 1 ? context_of(kernel, tap, width, column) : 0;
-
-                mask |= 1u << tap;
-                counts[context * LEVELS + (unsigned)(kernel[tap] + 256)]++;
-            }
-            column = column + 1 < width ? column + 1 : 0;
+            mask |= (unsigned)(kernel[tap] != 0) << tap;
         }
         masks[mask]++;
+        for (left = mask; left; left &= left - 1) {
+            unsigned context;
+
+            tap = lowest_bit(left);
+            context = contexts > 1 ? context_of(kernel, tap, width, columns[tap]) : 0;
+            counts[context * LEVELS + (unsigned)(kernel[tap] + 256)]++;
+        }
     }
 }
 

@@ -569,7 +569,8 @@ static size_t last_bytes(uint32_t low, uint32_t high, uint8_t *bytes)
 }
 
 press_status press_mixed_decode(press_mixing *mixing, const uint8_t *stream, size_t size, size_t rows, size_t inputs,
-                                size_t taps, size_t kernel_width, int max_level, void *memory, int16_t *levels)
+                                size_t taps, size_t kernel_width, int max_level, void *memory, int16_t *levels,
+                                size_t *end)
 {
     coder c = {0, 0xFFFFFFFFu, 0, 4, 0, NULL, NULL, NULL};
     layout shape;
@@ -599,13 +600,16 @@ press_status press_mixed_decode(press_mixing *mixing, const uint8_t *stream, siz
 
     /* the stream is the only one of its levels: the decoder holds four bytes from here on */
     held = c.position - 4;
+    if (end) {
+        *end = held;
+    }
     n = last_bytes(c.low, c.high, last);
     if (held + n != size) {
-        return PRESS_BAD_MIXED;
+        return PRESS_MIXED_END;
     }
     for (k = 0; k < n; k++) {
         if (stream[held + k] != last[k]) {
-            return PRESS_BAD_MIXED;
+            return PRESS_MIXED_END;
         }
     }
     return PRESS_OK;
