@@ -17,7 +17,12 @@ class BuildCodes(build_ext):
     def build_extensions(self) -> None:
         if self.compiler.compiler_type != "msvc":
             for extension in self.extensions:
-                extension.extra_compile_args += ["-std=c99", "-O3", "-ffp-contract=off", "-fvisibility=hidden"]
+                extension.extra_compile_args += [
+                    "-std=c99",
+                    "-O3",
+                    "-ffp-contract=off",
+                    "-fvisibility=hidden",
+                ]
                 if sys.platform.startswith("linux"):
                     extension.extra_link_args += ["-s"]  # no symbols: a tenth of the size
         super().build_extensions()

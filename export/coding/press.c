@@ -142,7 +142,7 @@ static press_status take_parameters(press_cursor *cursor, unsigned encoding, huf
         }
         all->n_first = 1;
         all->n_tables = 1u + p[2];
-        all->per_slab = ((size_t)1 << 22) / p[0] * p[0];
+        all->per_slab = PRESS_KERNEL_SLAB_ELEMENTS / p[0] * p[0];
     }
     return PRESS_OK;
 }
@@ -307,7 +307,7 @@ static press_status mixed_geometry(const press_tensor *tensor, size_t *rows, siz
 #ifndef PRESS_NO_MIXED
 static size_t mixed_slab_rows(size_t inputs, size_t taps)
 {
-    const size_t row = inputs * taps, rows = row ? ((size_t)1 << 20) / row : 1;
+    const size_t row = inputs * taps, rows = row ? PRESS_MIXED_SLAB_ELEMENTS / row : 1;
 
     return rows ? rows : 1;
 }

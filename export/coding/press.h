@@ -81,8 +81,14 @@ const char *press_message(press_status status);
 /* ---- A tensor ---------------------------------------------------------------------------------------------- */
 
 #define PRESS_MAX_DIMENSIONS 8
+
+/* FORMAT.md, "Huffman encodings", "Runs", "Mixed contexts"; only tests and fuzzers set others, to reach what is behind. */
+#ifndef PRESS_SLAB_ELEMENTS
 #define PRESS_SLAB_ELEMENTS ((size_t)1 << 24)
+#define PRESS_KERNEL_SLAB_ELEMENTS ((size_t)1 << 22)
+#define PRESS_MIXED_SLAB_ELEMENTS ((size_t)1 << 20)
 #define PRESS_LANE_SYMBOLS ((size_t)1 << 14)
+#endif
 #define PRESS_MAX_ALPHABET 1024
 
 /* ONNX TensorProto.DataType, as the tensor directory has it. */

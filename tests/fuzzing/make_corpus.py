@@ -6,8 +6,7 @@ python -m tests.fuzzing.make_corpus
 from dataclasses import replace
 from pathlib import Path
 
-from tests.helpers.samples import encoded, quantized, samples, shared_samples
-from tests.helpers.samples import in_every_encoding
+from tests.helpers.samples import encoded, samples, shared_samples
 from tests.reference.press_writer import Parts, assemble
 
 CORPUS = Path(__file__).with_name("corpus")
@@ -22,7 +21,9 @@ def files():
             found[f"{line.encoding:02d}-{len(line.blob):03d}-{line.element_type:02d}"] = (line,)
     pairs = [lines[0] for lines in found.values()]
     for k in range(0, len(pairs) - 2, 9):
-        found[f"three-{k:03d}"] = tuple(replace(line, name=f"w{j}") for j, line in enumerate(pairs[k : k + 3]))
+        found[f"three-{k:03d}"] = tuple(
+            replace(line, name=f"w{j}") for j, line in enumerate(pairs[k : k + 3])
+        )
     made = {name: assemble(Parts(lines)) for name, lines in found.items()}
     made |= {f"shared-{k:02d}": assemble(parts) for k, parts in enumerate(shared_samples().values())}
     return {name: data for name, data in made.items() if len(data) <= MOST_BYTES}

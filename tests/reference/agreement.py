@@ -19,8 +19,11 @@ SECONDS, SECONDS_PER_BYTE = 20.0, 1e-4
 SPARE_BYTES = 32 << 20  # the model of mixed contexts takes 24 MB where it is not compiled
 
 
-def disagreement(data, *, max_decoded_bytes, measure_memory=False):
-    """What is wrong about how the product reads these bytes; None if nothing is."""
+def disagreement(data, *, max_decoded_bytes, measure_memory=False, also=None):
+    """What is wrong about how the product reads these bytes; None if nothing is.
+
+    `also` says the same of another reader, given the bytes, what the reference makes of them, and the limit.
+    """
     expected = reference_reading(data, max_decoded_bytes)
     if measure_memory:
         tracemalloc.start()
@@ -39,7 +42,8 @@ def disagreement(data, *, max_decoded_bytes, measure_memory=False):
         return f"the product took {seconds:.1f} s of processor time"
     if peak > 2 * max_decoded_bytes + SPARE_BYTES:
         return f"the product took {peak:,} bytes"
-    return compare(actual, expected)
+    wrong = compare(actual, expected)
+    return also(data, expected, max_decoded_bytes) if also and not wrong else wrong
 
 
 def reference_reading(data, max_decoded_bytes):
