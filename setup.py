@@ -1,4 +1,7 @@
-"""The one part of the build that pyproject.toml cannot say: the compiled codes, under Python's stable ABI, if there is a compiler."""
+"""What pyproject.toml cannot say of the build: the compiled codes, if there is a compiler.
+
+They use Python's stable ABI, so one wheel serves every Python from 3.11 on.
+"""
 
 import sys
 
@@ -17,7 +20,12 @@ class BuildCodes(build_ext):
     def build_extensions(self) -> None:
         if self.compiler.compiler_type != "msvc":
             for extension in self.extensions:
-                extension.extra_compile_args += ["-std=c99", "-O3", "-ffp-contract=off", "-fvisibility=hidden"]
+                extension.extra_compile_args += [
+                    "-std=c99",
+                    "-O3",
+                    "-ffp-contract=off",
+                    "-fvisibility=hidden",
+                ]
                 if sys.platform.startswith("linux"):
                     extension.extra_link_args += ["-s"]  # no symbols: a tenth of the size
         super().build_extensions()
