@@ -1,4 +1,7 @@
-"""The one part of the build that pyproject.toml cannot say: the compiled codes, under Python's stable ABI, if there is a compiler."""
+"""What pyproject.toml cannot say of the build: the compiled codes, if there is a compiler.
+
+They use Python's stable ABI, so one wheel serves every Python from 3.11 on.
+"""
 
 import sys
 

@@ -17,9 +17,9 @@ import numpy.typing as npt
 
 from modelpress.benchmarks.codes.optional import optional_module
 from modelpress.export.choices import EFFORTS
-from modelpress.export.coding import symbol_runs
 from modelpress.export.coding.byte_parts import PartReader
 from modelpress.export.coding.code_table import CodeTable, Counts
+from modelpress.export.coding.core import core, numpy_alone
 from modelpress.export.coding.symbol_runs import RunReader, RunWriter
 from modelpress.export.errors import InputError, ModelError
 from modelpress.export.onnx_flavours import write_onnx
@@ -101,7 +101,7 @@ def stream_speeds(
     table = CodeTable.for_counts(Counts(0, np.bincount(symbols)))
     encode, decode = _huffman(symbols, table)
     contestants: dict[str, tuple[Callable[[], bytes], Callable[[bytes], Any]]] = {}
-    if symbol_runs.compiled_runs() is not None:
+    if core() is not None:
         contestants["Huffman, compiled"] = encode, decode
 
     contestants["Huffman, NumPy"] = _with_numpy_alone(encode), _with_numpy_alone(decode)
@@ -231,7 +231,7 @@ def _load_artifact(path: Path) -> Any:
 
 def _with_numpy_alone(function: Callable[..., _T]) -> Callable[..., _T]:
     def run(*arguments: Any) -> _T:
-        with symbol_runs.numpy_alone():
+        with numpy_alone():
             return function(*arguments)
 
     return run

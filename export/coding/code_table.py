@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from modelpress.export.coding.byte_parts import PartReader
+from modelpress.export.coding.core import core
 from modelpress.export.coding.huffman import (
     LengthArray,
     canonical_codewords,
@@ -140,6 +141,19 @@ class CodeTable:
         return canonical_codewords(self.lengths)
 
     @cached_property
+    def packed(self) -> bytes:
+        """Codeword lengths as they are stored."""
+        return pack_code_lengths(self.lengths)
+
+    @cached_property
+    def words(self) -> npt.NDArray[np.uint32]:
+        """Codewords, and their lengths in the high 16 bits: what the compiled writers take."""
+        functions = core()
+        if functions is None:
+            return self.codewords | self.lengths.astype(np.uint32) << np.uint32(16)
+        return np.frombuffer(functions.table_words(self.lengths), np.uint32)
+
+    @cached_property
     def single(self) -> npt.NDArray[np.uint32]:
         """For every window of `width` bits: the symbol it starts with in the low 16 bits, its length above."""
         order = np.argsort(self.lengths, kind="stable")
@@ -179,11 +193,7 @@ class CodeTable:
 
     def pack(self) -> bytes:
         """The table as stored."""
-        return (
-            pack_varint(zigzag(self.lowest))
-            + pack_varint(self.lengths.size)
-            + pack_code_lengths(self.lengths)
-        )
+        return pack_varint(zigzag(self.lowest)) + pack_varint(self.lengths.size) + self.packed
 
     @classmethod
     def read(cls, reader: PartReader) -> "CodeTable":

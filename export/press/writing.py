@@ -22,7 +22,7 @@ from modelpress.export.press.directory import (
     pack_directory,
 )
 from modelpress.export.press.encodings.file_state import FileState
-from modelpress.export.press.encodings.huffman_blob import Group
+from modelpress.export.press.encodings.huffman_blob import pack_groups
 from modelpress.export.press.frame import (
     CHUNK,
     DATA,
@@ -107,7 +107,7 @@ def _write(file: IO[bytes], model: QuantizedModel, effort: Effort, on_tensor: On
     n_data = file.tell() - HEADER.size - CHUNK.size
     chunks = [(GRAPH, graph), (DIRECTORY, deflate(pack_directory(records), limit=MAX_DIRECTORY_BYTES))]
     if plan.choice.groups:
-        chunks.insert(0, (TABLES, _pack_shared(plan.choice.groups)))
+        chunks.insert(0, (TABLES, pack_groups(plan.choice.groups)))
 
     for kind, payload in chunks:
         file.write(CHUNK.pack(kind, len(payload)) + payload)
@@ -152,9 +152,3 @@ def _check_array(name: str, array: npt.NDArray[np.generic]) -> None:
         )
     if array.dtype.kind == "f" and not all(np.isfinite(block).all() for block in blocks(array)):
         raise ModelError(f"{name}: holds NaN or infinity")
-
-
-def _pack_shared(groups: list[Group]) -> bytes:
-    return bytes([len(groups)]) + b"".join(
-        bytes([len(tables)]) + b"".join(table.pack() for table in tables) for tables in groups
-    )

@@ -1,4 +1,4 @@
-/* Written by make_printable.py from Unicode 14.0.0: lengths of runs of characters, varints;
+/* Written by tests/c/make_printable.py from Unicode 14.0.0: lengths of runs of characters, varints;
    not printable, printable, and so on, from U+0000. */
 
 static const uint8_t press_printable[1487] = {

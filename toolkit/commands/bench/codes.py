@@ -11,7 +11,7 @@ from modelpress.benchmarks.codes.speed import drawn_symbols, load_times, mixed_c
 from modelpress.benchmarks.environment import describe_environment
 from modelpress.benchmarks.report.plots import size_ladder as draw
 from modelpress.export.choices import EFFORTS, Effort
-from modelpress.export.coding.symbol_runs import compiled_runs
+from modelpress.export.coding.core import core
 from modelpress.export.errors import InputError
 from modelpress.export.files.atomic import write_atomically
 from modelpress.export.press.reading import open_artifact, read_artifact
@@ -113,7 +113,7 @@ def measure_coding(path: Path, *, n_symbols: int, rounds: int, progress: Progres
     model = read_artifact(path)
     symbols = drawn_symbols(model, n_symbols)
 
-    n_ways = 2 + (compiled_runs() is not None)
+    n_ways = 2 + (core() is not None)
     progress.start("streams", rounds * n_ways)
     streams = stream_speeds(symbols, rounds=rounds, on_round=progress.advance)
     progress.finish()

@@ -1,9 +1,12 @@
-"""Writes `press_printable.h`, which characters are printable, from Python's own tables."""
+"""Writes which characters are printable, for the C reader, from Python's own tables.
+
+python -m tests.c.make_printable
+"""
 
 import unicodedata
-from pathlib import Path
 
 from modelpress.export.coding.varint import pack_varint
+from tests.helpers.paths import ROOT
 
 N_CHARACTERS = 0x110000
 
@@ -21,9 +24,9 @@ def main() -> None:
     data = b"".join(map(pack_varint, runs()))
     lines = [", ".join(map(str, data[start : start + 24])) for start in range(0, len(data), 24)]
     body = ",\n    ".join(lines)
-    Path(__file__).with_name("press_printable.h").write_text(
-        f"/* Written by make_printable.py from Unicode {unicodedata.unidata_version}: lengths of runs of characters, varints;\n"
-        "   not printable, printable, and so on, from U+0000. */\n\n"
+    (ROOT / "export" / "press" / "c" / "press_printable.h").write_text(
+        f"/* Written by tests/c/make_printable.py from Unicode {unicodedata.unidata_version}: lengths of runs of"
+        " characters, varints;\n   not printable, printable, and so on, from U+0000. */\n\n"
         f"static const uint8_t press_printable[{len(data)}] = {{\n    {body},\n}};\n"
     )
 
