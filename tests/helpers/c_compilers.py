@@ -12,7 +12,7 @@ from tests.helpers.paths import ROOT
 
 CORE, READER, TESTS = ROOT / "export" / "coding", ROOT / "export" / "press" / "c", ROOT / "tests" / "c"
 SOURCES = (*sorted(CORE.glob("press*.c")), *sorted(READER.glob("*.c")))
-STRICT = ("-std=c99", "-pedantic", "-Wall", "-Wextra", "-Wconversion", "-Werror")
+STRICT = ("-std=c99", "-ffp-contract=off", "-pedantic", "-Wall", "-Wextra", "-Wconversion", "-Werror")
 INCLUDES = tuple(f"-I{folder}" for folder in (CORE, READER, TESTS))
 
 

@@ -27,7 +27,8 @@
  * normalisation and case folding. Here they must differ whatever the case of their ASCII letters. Who makes names of
  * files of them should bear this in mind.
  *
- * Build: the .c files beside this one and press.c, with the folder of press.h on the include path. PRESS_NO_MIXED
+ * Build: the .c files beside this one and press*.c beside press.h, with both folders on the include path, and
+ * -ffp-contract=off where the compiler would fuse multiplications and additions by itself. PRESS_NO_MIXED
  * leaves out mixed contexts (encoding 10), which effort `max` writes and which need 1 MB of memory. The graph's check
  * needs about 1.5 kB of stack, inflating about 1.2 kB.
  */

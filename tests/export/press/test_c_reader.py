@@ -119,6 +119,16 @@ def test_cortex_m4_has_room_for_it(tmp_path):
     assert whole <= 24_000
 
 
+def test_fuzzer_runs_on_its_corpus(tmp_path):
+    fuzzing = ROOT / "tests" / "fuzzing"
+    sources = [fuzzing / name for name in ("fuzz_press.c", "mutate_press.c", "without_libfuzzer.c")]
+    program = build(HOST, tmp_path / "fuzz", sources, "-DFUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION")
+    corpus = sorted((fuzzing / "corpus").glob("*.press"))
+    done = run(program, 40, *corpus)
+    assert done.stdout == f"{len(corpus)} files, 40 changes of each\n".encode(), done.stderr
+    assert len(corpus) > 100
+
+
 # --- Against the reference; mutants are in test_mutants.py
 
 
