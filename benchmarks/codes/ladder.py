@@ -75,7 +75,7 @@ def size_ladder(
 
     Args:
         tensors: In file order: mixed contexts learn from one to the next.
-        mixed: Whether to include them; without numba they take long.
+        mixed: Whether to include them; where nothing is compiled they take long.
         on_tensor: Called with the name of every tensor done.
 
     Raises:

@@ -66,7 +66,7 @@ app = typer.Typer(
 
 @app.callback(invoke_without_command=True)
 def _root(
-    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Show the version, and whether the codes are compiled, and exit.")] = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Tell errors only, and the answer.")] = False,
     verbose: Annotated[
         bool, typer.Option("-v", "--verbose", help="Tell the seconds of each step, and where an error arose.")
@@ -80,7 +80,9 @@ def _root(
     if version:
         from importlib.metadata import version as installed
 
-        typer.echo(f"modelpress {installed('modelpress')}")
+        from modelpress.export.coding.core import way_in_use
+
+        typer.echo(f"modelpress {installed('modelpress')}, {way_in_use()}")
         raise typer.Exit
 
 

@@ -722,7 +722,7 @@ def test_bundling_needs_no_torch(inputs, tmp_path):
         "import sys\n"
         "class Blocker:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name.split('.')[0] in ('torch', 'torchvision', 'sklearn', 'numba', 'PIL'):\n"
+        "        if name.split('.')[0] in ('torch', 'torchvision', 'sklearn', 'PIL'):\n"
         "            raise ImportError(name)\n"
         "sys.meta_path.insert(0, Blocker())\n"
         f"sys.argv[1:] = {list(map(str, arguments))!r}\n"
