@@ -3,11 +3,12 @@
 python -m tests.fuzzing.make_corpus
 """
 
+import struct
 from dataclasses import replace
 from pathlib import Path
 
 from tests.helpers.samples import encoded, samples, shared_samples
-from tests.reference.press_writer import Parts, assemble
+from tests.reference.press_writer import Line, Parts, assemble
 
 CORPUS = Path(__file__).with_name("corpus")
 MOST_BYTES = 700
@@ -24,6 +25,8 @@ def files():
         found[f"three-{k:03d}"] = tuple(
             replace(line, name=f"w{j}") for j, line in enumerate(pairs[k : k + 3])
         )
+    # no elements, but many inputs: working memory must not follow them
+    found["no-taps"] = (Line("w", 1, (2, 1 << 25, 0), 10, bytes([3, 0]) + struct.pack("<f", 0.5)),)
     made = {name: assemble(Parts(lines)) for name, lines in found.items()}
     made |= {f"shared-{k:02d}": assemble(parts) for k, parts in enumerate(shared_samples().values())}
     return {name: data for name, data in made.items() if len(data) <= MOST_BYTES}
