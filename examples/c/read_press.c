@@ -90,9 +90,10 @@ static void print_line(const press_entry *entry, const uint8_t *values)
 {
     static const char *const types[] = {"?",     "float32", "uint8", "int8",    "uint16",  "int16",  "int32",
                                         "int64", "?",       "bool",  "float16", "float64", "uint32", "uint64"};
-    static const char *const encodings[] = {
-        "raw",     "packed 1.0",     "huffman 1.0",          "csr+huffman 1.0", "byte planes", "packed",   "huffman",
-        "csr+huffman", "bitmap+huffman", "kernel masks+huffman", "mixed contexts",  "float16",     "bfloat16", "coded planes"};
+    static const char *const encodings[] = {"raw",           "packed 1.0",     "huffman 1.0", "csr+huffman 1.0",
+                                            "byte planes",   "packed",         "huffman",     "csr+huffman",
+                                            "bitmap+huffman", "kernel masks+huffman", "mixed contexts", "float16",
+                                            "bfloat16",      "coded planes"};
     unsigned k;
 
     printf("%.*s  %s (", (int)entry->name_size, entry->name, types[entry->tensor.type]);
@@ -146,7 +147,10 @@ static int show_tensors(press_file *file, const char *path, const char *wanted)
     }
     free(mixing);
 
-    return wanted && !is_found ? fail(path, wanted, "there is no tensor of this name; without --tensor all are listed") : 0;
+    if (wanted && !is_found) {
+        return fail(path, wanted, "there is no tensor of this name; without --tensor all are listed");
+    }
+    return 0;
 }
 
 static int show_graph(const press_file *file, const char *path, int quiet)

@@ -28,7 +28,8 @@ static void must(int holds)
 }
 
 /* Codes, dequantized, are the values. */
-static void check_codes(press_file *file, const press_entry *entry, void *scratch, size_t scratch_size, const void *values)
+static void check_codes(press_file *file, const press_entry *entry, void *scratch, size_t scratch_size,
+                        const void *values)
 {
     uint8_t *codes = room(entry->elements), *support = room(entry->elements);
     void *again = room(entry->values_size);

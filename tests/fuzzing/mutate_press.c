@@ -217,6 +217,11 @@ static void change_front(part *blob)
     }
 }
 
+static void put_length(uint8_t *at, size_t is_high, unsigned length)
+{
+    *at = (uint8_t)((*at & (is_high ? 15u : 240u)) | length << (is_high * 4));
+}
+
 /* Two codeword lengths of one table, if there is one: Kraft's equality still holds. */
 static void swap_lengths(part *tables)
 {
@@ -233,8 +238,8 @@ static void swap_lengths(part *tables)
     }
     a = tables->bytes[first / 2] >> (first % 2 * 4) & 15u;
     b = tables->bytes[second / 2] >> (second % 2 * 4) & 15u;
-    tables->bytes[first / 2] = (uint8_t)((tables->bytes[first / 2] & (first % 2 ? 15u : 240u)) | b << (first % 2 * 4));
-    tables->bytes[second / 2] = (uint8_t)((tables->bytes[second / 2] & (second % 2 ? 15u : 240u)) | a << (second % 2 * 4));
+    put_length(&tables->bytes[first / 2], first % 2, b);
+    put_length(&tables->bytes[second / 2], second % 2, a);
 }
 
 static void change_shape(press_tensor *spec)

@@ -1,4 +1,4 @@
-/* The fuzzer's subject and mutator where there is no libFuzzer: files, and some changes to each. No search, no sanitizer.
+/* The fuzzer's subject and mutator without libFuzzer: files, and some changes to each. No search, no sanitizer.
 
        without_libfuzzer CHANGES FILE ... */
 

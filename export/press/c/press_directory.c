@@ -64,7 +64,10 @@ static size_t split(const uint8_t *bytes, size_t n_bytes, size_t at, press_entry
 
 static const uint8_t *index_of(const press_file *file) { return file->directory + file->directory_size; }
 
-static size_t record_at(const press_file *file, uint32_t k) { return (size_t)press_integer(index_of(file) + 4 * (size_t)k, 4); }
+static size_t record_at(const press_file *file, uint32_t k)
+{
+    return (size_t)press_integer(index_of(file) + 4 * (size_t)k, 4);
+}
 
 /* -1, 0 or 1: how the names of two records, given by where these start, compare. */
 static int compare(const press_file *file, size_t one, size_t two)
@@ -126,10 +129,12 @@ static int names_differ(press_file *file, uint8_t *index)
 /* Elements and bytes of a tensor whose record was split; fails where the type or the shape is none. */
 static int measure(press_entry *entry)
 {
-    if (press_type_size(entry->tensor.type) == 0 || press_count_elements(&entry->tensor, &entry->elements) != PRESS_OK) {
+    size_t item_size = press_type_size(entry->tensor.type);
+
+    if (item_size == 0 || press_count_elements(&entry->tensor, &entry->elements) != PRESS_OK) {
         return 0;
     }
-    entry->values_size = entry->elements * press_type_size(entry->tensor.type);
+    entry->values_size = entry->elements * item_size;
     return 1;
 }
 

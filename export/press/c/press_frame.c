@@ -128,7 +128,10 @@ static press_status find_chunks(const uint8_t *bytes, size_t n_bytes, chunk *chu
         at += (size_t)size;
     }
 
-    return at == n_bytes && chunks[GRPH].bytes && chunks[TDIR].bytes && chunks[DATA].bytes ? PRESS_OK : PRESS_BAD_CHUNKS;
+    if (at != n_bytes || !chunks[GRPH].bytes || !chunks[TDIR].bytes || !chunks[DATA].bytes) {
+        return PRESS_BAD_CHUNKS;
+    }
+    return PRESS_OK;
 }
 
 /* The inflated size that a compressed chunk declares; the stream behind it. */

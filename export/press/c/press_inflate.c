@@ -144,7 +144,7 @@ static int32_t take_symbol(inflater *self, const code *from)
     return -1;
 }
 
-/* The length codes and the distance codes of RFC 1951, section 3.2.5, follow a rule: so many extra bits, from so far on. */
+/* Length and distance codes of RFC 1951, section 3.2.5, follow a rule: so many extra bits, from so far on. */
 static int32_t with_extra_bits(inflater *self, unsigned symbol, unsigned per_step, int32_t lowest)
 {
     unsigned extra = symbol < 2 * per_step ? 0 : symbol / per_step - 1;

@@ -69,7 +69,8 @@ press_status press_file_values(press_file *file, const press_entry *entry, void 
         return PRESS_SMALL_BUFFER;
     }
     if (tensor->encoding != PRESS_BYTE_PLANES) {
-        status = press_decode_values(tensor, &file->shared, file->mixing, scratch, scratch_size, values, values_size, NULL);
+        status = press_decode_values(tensor, &file->shared, file->mixing, scratch, scratch_size, values,
+                                     values_size, NULL);
         return end(file, entry, status);
     }
 
@@ -125,7 +126,7 @@ press_status press_file_codes(press_file *file, const press_entry *entry, void *
     if (status != PRESS_OK) {
         return status;
     }
-    status = press_decode_codes(&entry->tensor, &file->shared, file->mixing, scratch, scratch_size, codes, support, grid,
-                                NULL);
+    status = press_decode_codes(&entry->tensor, &file->shared, file->mixing, scratch, scratch_size, codes, support,
+                                grid, NULL);
     return end(file, entry, status);
 }
