@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import warnings
 
 import pytest
 
@@ -44,3 +45,14 @@ def test_compressing_a_network_from_python(tmp_path):
     assert "| model.press |" in shown
     assert "4 bits" in shown
     assert (tmp_path / "digits" / "report.html").is_file()
+
+
+@pytest.mark.timeout(600)
+def test_a_loop_of_lightning(tmp_path):
+    pytest.importorskip("pytorch_lightning", reason="pytorch-lightning is not installed")
+    from examples.lightning_loop import main
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Lightning's own
+        assert main(str(tmp_path / "own.press")) > 0.93
+    assert (tmp_path / "own.press").stat().st_size < 2000

@@ -1,5 +1,6 @@
 """What long work tells while it runs; the command line draws it, tests ignore it."""
 
+import sys
 from typing import Protocol
 
 
@@ -39,3 +40,11 @@ class Silent:
 
     def finish(self) -> None:
         """Ignored."""
+
+
+class Notes(Silent):
+    """Findings as lines on stderr, such as one an epoch; for scripts and notebooks."""
+
+    def note(self, text: str) -> None:
+        """A line."""
+        print(text, file=sys.stderr, flush=True)

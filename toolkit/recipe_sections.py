@@ -163,7 +163,7 @@ class PruneOptions(Options):
     sparsity: Fraction = 0.7
     """Fraction of weights removed; a penalty ends when it is reached."""
     exclude: tuple[str, ...] = (f"{ROLE}shortcut",)
-    """Layers that stay dense: name patterns, or role:first, role:last, role:shortcut (projections of shortcuts)."""
+    """Layers that stay dense: name patterns, or role:first, :last, :depthwise, :shortcut (projections of shortcuts)."""
     granularity: Annotated[str, Field(pattern=r"^(weight|channel|[1-9]\d?:[1-9]\d?)$")] = "weight"
     """weight, channel (whole output channels), or N:M as in 2:4."""
     schedule: Literal["one-shot", "linear", "cubic"] = "one-shot"

@@ -1,41 +1,43 @@
-"""What part a weight plays in its graph: the first, the last, or the projection of a shortcut."""
+"""What part a weight plays in its graph: the first, the last, the projection of a shortcut, or a depthwise kernel."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import onnx
 
 from modelpress.export.graphs.layout import MOVES
 
-Role = Literal["first", "last", "shortcut"]
-ROLES: tuple[Role, ...] = ("first", "last", "shortcut")
+Role = Literal["first", "last", "shortcut", "depthwise"]
+ROLES: tuple[Role, ...] = ("first", "last", "shortcut", "depthwise")
 _JOINS = ("Add", "Sum", "Concat")
 
 
-def roles_of_weights(graph: onnx.GraphProto, weights: Iterable[str]) -> dict[Role, list[str]]:
+def roles_of_weights(graph: onnx.GraphProto, weights: Mapping[str, Sequence[int]]) -> dict[Role, list[str]]:
     """Weights of the main graph by the part they play, in the order of the graph.
 
     ``first`` are those that read an input of the graph through no other weight, ``last`` those whose result reaches an
     output through no other. A ``shortcut`` is a weight that stands alone on its way to an addition or concatenation
-    whose other side, from the same tensor on, goes through more weights: the projection of a residual block.
+    whose other side, from the same tensor on, goes through more weights: the projection of a residual block. A
+    ``depthwise`` weight is that of a convolution whose every group reads one channel.
 
     Args:
         graph: Nodes in topological order; nested graphs are not looked into.
-        weights: Names of tensors; those that the main graph does not read play no part.
+        weights: Shapes of tensors by name; those that the main graph does not read play no part.
     """
-    walk = _Walk(graph, set(weights))
+    walk = _Walk(graph, weights)
     return {
         "first": [w for w in walk.order if not walk.before[w] and walk.reads_input[w]],
         "last": [w for w in walk.order if w in walk.last()],
         "shortcut": [w for w in walk.order if w in walk.shortcuts()],
+        "depthwise": [w for w in walk.order if w in walk.depthwise],
     }
 
 
 class _Walk:
     """Follows every activation through the graph once."""
 
-    def __init__(self, graph: onnx.GraphProto, weights: set[str]) -> None:
+    def __init__(self, graph: onnx.GraphProto, weights: Mapping[str, Sequence[int]]) -> None:
         self.graph = graph
         self.order: list[str] = []
         self.before: dict[str, set[str]] = {}  # weights read by anything that the weight's node reads
@@ -43,10 +45,12 @@ class _Walk:
         self.nearest: defaultdict[str, set[str]] = defaultdict(
             set
         )  # activation -> weights made by, none between
+        self.depthwise: set[str] = set()
+        self._shapes = weights
         self._behind: defaultdict[str, set[str]] = defaultdict(set)  # activation -> all weights before it
         self._starts: dict[str, str] = {}  # weight -> the activation that its node reads
         self._from_input = {value.name for value in graph.input}
-        self._sources = _sources_of(graph, weights)
+        self._sources = _sources_of(graph, set(weights))
         for node in graph.node:
             self._visit(node)
 
@@ -58,6 +62,8 @@ class _Walk:
         behind = {w for name in activations for w in self._behind[name]}
         nearest = {w for name in activations for w in self.nearest[name]}
         reads_input = any(name in self._from_input for name in activations)
+        if _groups(node) > 1:
+            self.depthwise.update(weight for weight in own if tuple(self._shapes[weight][1:2]) == (1,))
         for weight in own:
             if weight not in self.before:
                 self.order.append(weight)
@@ -89,6 +95,12 @@ class _Walk:
                     if alone and len(longer) > 1 and same_start:
                         found.add(weight)
         return found
+
+
+def _groups(node: onnx.NodeProto) -> int:
+    if node.op_type not in ("Conv", "ConvTranspose"):
+        return 1
+    return next((attribute.i for attribute in node.attribute if attribute.name == "group"), 1)
 
 
 def _sources_of(graph: onnx.GraphProto, weights: set[str]) -> dict[str, tuple[str, ...]]:

@@ -1,6 +1,7 @@
 """Trains a tiny network and saves it; started alone or by torchrun."""
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -12,6 +13,8 @@ from modelpress.toolkit.data.batches import DeviceSplit
 from modelpress.toolkit.progress import Silent
 from modelpress.toolkit.recipe import TrainingOptions
 from modelpress.toolkit.training.device import choose_device
+from modelpress.toolkit.training.evaluate import top1
+from modelpress.toolkit.training.feeds import ImageFeed
 from modelpress.toolkit.training.loop import train
 from modelpress.toolkit.training.team import join_team
 
@@ -51,12 +54,10 @@ def main(output: Path) -> None:
         trained = network()
         history = train(
             trained,
-            split(64),
-            split(20),
+            ImageFeed(split(64), options.batch, device, seed=3, mirror=True),
             options,
             device,
-            seed=3,
-            mirror=True,
+            score=partial(top1, split=split(20)),
             progress=Silent(),
             title="test",
             undecayed=trained.grid_parameters(),

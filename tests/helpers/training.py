@@ -2,6 +2,7 @@
 
 import os
 import signal
+from functools import partial
 
 import numpy as np
 import torch
@@ -16,6 +17,8 @@ from modelpress.toolkit.networks.layers import weight_layers
 from modelpress.toolkit.progress import Silent
 from modelpress.toolkit.recipe import TrainingOptions
 from modelpress.toolkit.training.device import choose_device
+from modelpress.toolkit.training.evaluate import top1
+from modelpress.toolkit.training.feeds import ImageFeed
 from modelpress.toolkit.training.loop import train
 
 CPU = choose_device("cpu", bf16=False)
@@ -42,12 +45,10 @@ def tiny_network() -> CompressedNetwork:
 def fit(network, options=OPTIONS, *, progress=None, **arguments):
     return train(
         network,
-        TRAIN,
-        VALIDATION,
+        ImageFeed(TRAIN, options.batch, CPU, seed=1, mirror=False),
         options,
         CPU,
-        seed=1,
-        mirror=False,
+        score=partial(top1, split=VALIDATION),
         progress=progress or Silent(),
         title="train",
         **arguments,

@@ -17,18 +17,20 @@ V = TypeVar("V")
 
 
 def layers_in_role(network: nn.Module, inputs: Inputs) -> dict[Role, list[str]]:
-    """Names of the first layers, the last ones, and those that project a shortcut; the graph tells them.
+    """Names of the first layers, the last ones, those that project a shortcut, and the depthwise ones, by the graph.
 
     Raises:
         ModelError: The network cannot be exported.
     """
     drawing = draw(network, inputs)
-    name_at = {
-        drawing.places[layer.parameter]: name
-        for name, layer in layers_with_weights(network).items()
-        if layer.parameter in drawing.places
-    }
-    found = roles_of_weights(drawing.graph.graph, name_at)
+    parameters = dict(network.named_parameters())
+    name_at, shape_at = {}, {}
+    for name, layer in layers_with_weights(network).items():
+        if layer.parameter in drawing.places:
+            place = drawing.places[layer.parameter]
+            name_at[place], shape_at[place] = name, parameters[layer.parameter].shape
+
+    found = roles_of_weights(drawing.graph.graph, shape_at)
     return {role: [name_at[place] for place in places] for role, places in found.items()}
 
 
@@ -37,7 +39,8 @@ def layers_chosen(state: NetworkState, pattern: str, among: Iterable[str] | None
 
     Args:
         state: Whose layers.
-        pattern: Shell-style, of names; or ``role:first``, ``role:last``, ``role:shortcut``, which may mean none.
+        pattern: Shell-style, of names; or ``role:first``, ``role:last``, ``role:shortcut``, ``role:depthwise``, which
+            may mean none.
         among: Names to choose from; None: all layers.
 
     Raises:

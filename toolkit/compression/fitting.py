@@ -3,15 +3,18 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from functools import partial
 
 from torch import nn
 
 from modelpress.toolkit.compression.network import CompressedNetwork
 from modelpress.toolkit.compression.state import NetworkState
 from modelpress.toolkit.compression.work import TrainingSection, Work
-from modelpress.toolkit.data.batches import to_device
+from modelpress.toolkit.data.batches import DeviceSplit, to_device
 from modelpress.toolkit.recipe import TrainingOptions
-from modelpress.toolkit.training.loop import train
+from modelpress.toolkit.training.evaluate import top1
+from modelpress.toolkit.training.feeds import ImageFeed
+from modelpress.toolkit.training.loop import Score, train
 from modelpress.toolkit.training.rules import TrainingRule
 
 
@@ -43,15 +46,19 @@ def fit(
 
     epochs = train(
         network,
-        to_device(images.train, images, device, padding=options.padding),
-        to_device(images.validation, images, device),
+        ImageFeed(
+            to_device(images.train, images, device, padding=options.padding),
+            options.batch,
+            work.device,
+            recipe.seed,
+            images.mirrored,
+        ),
         options,
         work.device,
-        seed=recipe.seed,
-        mirror=images.mirrored,
         progress=work.progress,
         title=section,
         identity=_identity(state, work, options, has_rules=bool(rules)),
+        score=_score_on(to_device(images.validation, images, device)),
         rules=rules,
         teacher=work.teacher,
         undecayed=network.grid_parameters(),
@@ -61,6 +68,10 @@ def fit(
     network.settle()
     history = {**state.history, section: [asdict(epoch) for epoch in epochs]}
     return replace(state, grids=network.kept_grids(), history=history)
+
+
+def _score_on(validation: DeviceSplit) -> Score | None:
+    return partial(top1, split=validation) if len(validation) else None
 
 
 def _identity(state: NetworkState, work: Work, options: TrainingOptions, *, has_rules: bool) -> str:

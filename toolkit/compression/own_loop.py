@@ -12,7 +12,7 @@
 The graph is drawn at the start: a network that cannot be handed over is refused before it is trained.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from modelpress.export.runtime import open_session
 from modelpress.toolkit.compression.choosing import layers_in_role
 from modelpress.toolkit.compression.drawing import draw, flat_outputs
 from modelpress.toolkit.compression.freeze import freeze_state
+from modelpress.toolkit.compression.given_data import teacher_of, train_on
 from modelpress.toolkit.compression.network import CompressedNetwork
 from modelpress.toolkit.compression.passes.finetune import rules_of, with_room_for_masks
 from modelpress.toolkit.compression.passes.prune import pruned_by_magnitude
@@ -38,32 +39,51 @@ from modelpress.toolkit.compression.report import CompressionReport, report_of
 from modelpress.toolkit.compression.state import NetworkState
 from modelpress.toolkit.networks.inputs import Inputs
 from modelpress.toolkit.networks.layers import layers_with_weights
+from modelpress.toolkit.progress import Progress
 from modelpress.toolkit.recipe import Recipe, load_recipe
+from modelpress.toolkit.training.loop import EpochRecord
+from modelpress.toolkit.training.losses import Loss
 from modelpress.toolkit.training.rules import Moment, TrainingRule
 
 LARGEST_DIFFERENCE = 1e-4  # of outputs in ONNX Runtime to those of PyTorch, as a share of their range
 
 
 def compress(
-    model: nn.Module, example_input: Any, recipe: Recipe | Path | str | Mapping[str, Any] | None = None
+    model: nn.Module,
+    example_input: Any,
+    recipe: Recipe | Path | str | Mapping[str, Any] | None = None,
+    *,
+    data: Iterable[Any] | None = None,
+    loss: Loss | None = None,
+    unfinished: Path | str | None = None,
+    progress: Progress | None = None,
 ) -> "Compression":
-    """Prepare any PyTorch network for compression while you train it.
+    """Prepare any PyTorch network for compression while you train it, or have it trained on your data.
 
     What the recipe says at once is done at once (one-shot pruning, grids); what it says of a training is done by
-    `Compression.rules` (schedules, penalties, the start of quantization).
+    `Compression.rules` (schedules, penalties, the start of quantization). With `data` there is no loop to write: the
+    section ``finetune`` says how the network is trained.
 
     Args:
         model: Its parameters are trained in place; its forward pass, mode and hooks stay as they are.
         example_input: A tensor, or a tuple or dict of tensors: one call. Their first axis is the batch, two examples
             or more.
         recipe: A `Recipe`, a YAML file, the name of a shipped recipe, or its keys as a dict; sections ``prune``,
-            ``quantize``, ``finetune.epochs`` and ``pack.effort`` count.
+            ``quantize``, ``finetune.epochs`` and ``pack.effort`` count; with `data` all of ``finetune``, ``seed`` and
+            ``run`` as well.
+        data: Gone through once an epoch, as a `torch.utils.data.DataLoader` or a list: pairs of inputs (as
+            `example_input`) and targets. Training runs where `model` is.
+        loss: Of outputs and targets, a scalar; None: cross-entropy of logits and labels.
+        unfinished: File that keeps a training that was stopped; the same call goes on from it. It is removed at the
+            end.
+        progress: Told how the training goes; None: a line an epoch on stderr.
 
     Returns:
-        The network to train, and what leads from it to a file.
+        The network to train, or trained, and what leads from it to a file.
 
     Raises:
-        InputError: The recipe is not usable, a pattern of it fits no layer, or there is no weight to compress.
+        InputError: The recipe or the data are not usable, a pattern fits no layer, or there is no weight to compress.
+        Interrupted: Stopped by Ctrl-C or SIGTERM during the training on `data`.
         ModelError: The network cannot be called with the example, or cannot be exported; with the reason.
 
     Example:
@@ -73,6 +93,7 @@ def compress(
         torch.Size([2, 4])
     """
     chosen = _recipe(recipe)
+    teacher = None if data is None else teacher_of(model, chosen)
     inputs = Inputs.of(example_input)
     state = NetworkState(model, None, inputs=inputs)
     drawing = draw(model, inputs)
@@ -84,7 +105,17 @@ def compress(
     elif chosen.prune.scheduled:
         state = with_room_for_masks(state, chosen.prune)
     state = with_quantizers(state, chosen.quantize)
-    return Compression(state, chosen)
+
+    compression = Compression(state, chosen)
+    if data is not None:
+        compression.train(
+            data,
+            teacher=teacher,
+            loss=loss,
+            unfinished=None if unfinished is None else Path(unfinished),
+            progress=progress,
+        )
+    return compression
 
 
 class Compression:
@@ -121,10 +152,41 @@ class Compression:
         """
         if steps_per_epoch < 1 or done < 0:
             raise InputError(f"steps_per_epoch is {steps_per_epoch}, done {done}; expected at least 1 and 0")
+        return LoopRules(self._rules(), steps_per_epoch, self.recipe.finetune.epochs, done)
+
+    def train(
+        self,
+        data: Iterable[Any],
+        *,
+        teacher: nn.Module | None = None,
+        loss: Loss | None = None,
+        unfinished: Path | None = None,
+        progress: Progress | None = None,
+    ) -> list[EpochRecord]:
+        """Train as the recipe's section ``finetune`` says; see `compress` for the arguments and errors.
+
+        Args:
+            teacher: To distil from, in evaluation mode, where ``finetune.distill_weight`` is not 0.
+
+        Returns:
+            What each epoch did.
+        """
+        return train_on(
+            self.network,
+            data,
+            self.recipe,
+            rules=self._rules(),
+            teacher=teacher,
+            loss=loss,
+            progress=progress,
+            unfinished=unfinished,
+        )
+
+    def _rules(self) -> list[TrainingRule]:
         rules = rules_of(self._state, self.network, self.recipe)
         if self.recipe.prune.by_penalty and self.recipe.prune.sparsity:
             rules.append(ProximalStep(prunable_layers(self._state, self.recipe.prune), self.recipe.prune))
-        return LoopRules(rules, steps_per_epoch, self.recipe.finetune.epochs, done)
+        return rules
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that training changes: parameters, masks, learned grids."""

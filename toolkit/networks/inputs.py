@@ -1,11 +1,11 @@
 """What a network is called with."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from modelpress.export.errors import ModelError
 from modelpress.export.graphs.building import INPUT
@@ -50,6 +50,12 @@ class Inputs:
         """All tensors, positional ones first."""
         return [value for value in (*self.arguments, *self.named.values()) if isinstance(value, Tensor)]
 
+    @property
+    def n_examples(self) -> int:
+        """Length of the batch: the first axis of the first tensor."""
+        first = self.tensors()[0]
+        return first.shape[0] if first.ndim else 1
+
     def names(self) -> list[str]:
         """What they are called in the graph."""
         named = [key for key, value in self.named.items() if isinstance(value, Tensor)]
@@ -58,7 +64,7 @@ class Inputs:
             return [INPUT if _is_image(self.tensors()[0]) else "input"]
         return [f"input{k}" if n_positional > 1 else "input" for k in range(n_positional)] + named
 
-    def call(self, network: nn.Module) -> Any:
+    def call(self, network: Callable[..., Any]) -> Any:
         """The network's output."""
         return network(*self.arguments, **self.named)
 

@@ -41,6 +41,13 @@ class Checkpoint:
 def save_state(path: Path, tensors: State, metadata: dict[str, Any]) -> None:
     """Write tensors and JSON metadata as one safetensors file, whole or not at all."""
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+
+    # the format knows no shared memory: tied weights are written under each of their names
+    seen: set[int] = set()
+    for name, tensor in contiguous.items():
+        if tensor.untyped_storage().data_ptr() in seen:
+            contiguous[name] = tensor.clone()
+        seen.add(tensor.untyped_storage().data_ptr())
     data = safetensors.torch.save(contiguous, {_KEY: json.dumps(metadata, sort_keys=True)})
     write_atomically(path, data)
 
@@ -69,7 +76,7 @@ def load_checkpoint(path: Path, *, key: str | None = None) -> Checkpoint:
         raise InputError(f"checkpoint {path} {what}")
     check_kind(path, Wanted.NETWORK)
 
-    is_safetensors = path.suffix == ".safetensors"
+    is_safetensors = path.suffix == ".safetensors" or _begins_as_safetensors(path)
     try:
         if is_safetensors:
             tensors, metadata = _load_safetensors(path)
@@ -127,6 +134,13 @@ def _listed(kind: str, names: list[str]) -> list[str]:
         return []
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return [f"{len(names)} {kind} ({', '.join(names[:_SHOWN])}{more})"]
+
+
+def _begins_as_safetensors(path: Path) -> bool:
+    """By its first bytes: the length of a header, and the header's brace."""
+    with path.open("rb") as file:
+        start = file.read(9)
+    return start[8:] == b"{" and int.from_bytes(start[:8], "little") < path.stat().st_size
 
 
 def _load_safetensors(path: Path) -> tuple[State, dict[str, Any]]:

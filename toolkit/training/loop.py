@@ -1,33 +1,35 @@
-"""The training loop: SGD over device-resident data, resumable to the same weights.
+"""The training loop: SGD over any feed of batches, resumable to the same weights.
 
-Everything random of an epoch is drawn from (seed, epoch) before it starts, so a stopped run continues in the
-middle of an epoch as if nothing had happened.
+Everything random of an epoch follows from (seed, epoch), so a stopped run continues in the middle of an epoch as if
+nothing had happened.
 """
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from math import cos, isfinite, pi
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from modelpress.export.errors import InputError, ModelpressError
-from modelpress.toolkit.data.batches import DeviceSplit, EpochPlan, n_batches
 from modelpress.toolkit.networks.foreign.nested import State
+from modelpress.toolkit.networks.inputs import Inputs
 from modelpress.toolkit.progress import Progress
 from modelpress.toolkit.recipe import TrainingOptions
 from modelpress.toolkit.training.averaging import WeightAverage
 from modelpress.toolkit.training.checkpoint import load_state, save_state
 from modelpress.toolkit.training.device import Device
-from modelpress.toolkit.training.evaluate import top1
+from modelpress.toolkit.training.feeds import Batch, Feed
 from modelpress.toolkit.training.interrupt import Interrupted, StopRequest, stop_on_signal
-from modelpress.toolkit.training.losses import training_loss
+from modelpress.toolkit.training.losses import Loss, training_loss
 from modelpress.toolkit.training.memory import keep_freed_memory
 from modelpress.toolkit.training.rules import Moment, TrainingRule
+
+Score = Callable[[nn.Module], float | None]  # of the held-out examples
 
 _STEPS_BETWEEN_QUESTIONS = 8  # of processes that train together, whether one was asked to stop
 
@@ -61,6 +63,7 @@ class _Position:
     step: int = 0
     loss_sum: float = 0.0
     seconds: float = 0.0
+    examples: int = 0  # of this process
     history: list[EpochRecord] = field(default_factory=list)
 
 
@@ -79,16 +82,15 @@ def learning_rate_at(options: TrainingOptions, progress: float) -> float:
 
 def train(
     network: nn.Module,
-    train_split: DeviceSplit,
-    validation_split: DeviceSplit,
+    feed: Feed,
     options: TrainingOptions,
     device: Device,
     *,
-    seed: int,
-    mirror: bool,
     progress: Progress,
     title: str,
     identity: str = "",
+    loss: Loss | None = None,
+    score: Score | None = None,
     rules: Sequence[TrainingRule] = (),
     teacher: nn.Module | None = None,
     undecayed: Sequence[nn.Parameter] = (),
@@ -99,7 +101,10 @@ def train(
 
     Args:
         network: On the device already.
+        feed: Batches; `options.batch` and the augmentation are its own affair.
         identity: Names what is trained; a state of another identity is not resumed.
+        loss: Of outputs and targets, in place of cross-entropy.
+        score: Fraction right on held-out examples, asked after every epoch.
         rules: Act between the steps, in this order.
         teacher: In evaluation mode on the device; needed if ``options.distill_weight`` is not 0.
         undecayed: Parameters of the network without weight decay.
@@ -118,18 +123,9 @@ def train(
 
     optimiser = _optimiser(network, options, undecayed)
     average = WeightAverage(network, options.average) if options.average else None
-    run = _Training(
-        network, optimiser, train_split, options, device, seed, mirror, progress, rules, teacher, average
-    )
-    device.team.part(min(options.batch, len(train_split)))  # refuses an uneven share before any work
+    run = _Training(network, optimiser, feed, options, device, progress, rules, teacher, average, loss)
 
-    fingerprint = {
-        "identity": identity,
-        "options": options.model_dump(),
-        "seed": seed,
-        "images": len(train_split),
-        "mirror": mirror,
-    }
+    fingerprint = {"identity": identity, "options": options.model_dump(), **feed.identity()}
     position = _Position()
     if resume and state_path is not None and state_path.is_file():
         position = _restore(state_path, run, fingerprint)
@@ -145,7 +141,7 @@ def train(
         while position.epoch < options.epochs:
             finished = run.epoch(position, stop)
             if finished:
-                _close_epoch(position, run, validation_split)
+                _close_epoch(position, run, score)
             if state_path is not None and device.team.first:
                 _store(state_path, run, position, fingerprint)
             if not finished or (run.must_stop(stop, position) and position.epoch < options.epochs):
@@ -185,15 +181,14 @@ class _Training:
 
     network: nn.Module
     optimiser: torch.optim.SGD
-    split: DeviceSplit
+    feed: Feed
     options: TrainingOptions
     device: Device
-    seed: int
-    mirror: bool
     progress: Progress
     rules: Sequence[TrainingRule]
     teacher: nn.Module | None
     average: WeightAverage | None
+    loss: Loss | None
 
     def __post_init__(self) -> None:
         self.forward = torch.compile(self.network) if self.device.compile else self.network
@@ -209,7 +204,7 @@ class _Training:
 
     @property
     def steps_per_epoch(self) -> int:
-        return n_batches(self.split, self.options.batch)
+        return len(self.feed)
 
     def moment(self, position: _Position) -> Moment:
         return Moment(position.epoch, position.step, self.steps_per_epoch)
@@ -221,12 +216,17 @@ class _Training:
     def epoch(self, position: _Position, stop: StopRequest) -> bool:
         """Train to the end of the epoch (true) or to a requested stop (false)."""
         self.network.train()
-        plan = EpochPlan.draw(self.split, seed=self.seed, epoch=position.epoch, mirror=self.mirror)
-
         losses, began = [], time.perf_counter()
+        batches = self.feed.batches(position.epoch, position.step)
         while position.step < self.steps_per_epoch and not self.must_stop(stop, position):
-            losses.append(self._step(plan, position))
+            batch = next(batches, None)
+            if batch is None:
+                raise InputError(
+                    f"data ended after {position.step} batches; its length says {self.steps_per_epoch}"
+                )
+            losses.append(self._step(batch, position))
             position.step += 1
+            position.examples += batch[0].n_examples
             # a loss read back every step would stall a GPU, so it is shown now and then
             shown = f"loss {float(losses[-1]):.3f}" if position.step % 20 == 0 else ""
             self.progress.advance(shown)
@@ -244,7 +244,7 @@ class _Training:
             )
         return position.step == self.steps_per_epoch
 
-    def _step(self, plan: EpochPlan, position: _Position) -> torch.Tensor:
+    def _step(self, batch: Batch, position: _Position) -> torch.Tensor:
         done = position.epoch * self.steps_per_epoch + position.step
         total = self.options.epochs * self.steps_per_epoch
         progress = (done + 0.5) / total  # the middle of the step: never rate 0
@@ -256,16 +256,10 @@ class _Training:
         if self.average is not None and any(restarts):
             self.average.restart()
 
-        size = self.options.batch
-        part = self.device.team.part(min(size, len(self.split)))
-        images, labels = plan.batch(self.split, position.step, size=size, part=part)
-        if self.device.channels_last:
-            images = images.contiguous(memory_format=torch.channels_last)
-
+        inputs, targets = batch
         with self.device.autocast():
-            logits = self._logits(images)
-        # the loss in float32: bfloat16 has too few digits for the sum over classes
-        loss = training_loss(logits.float(), labels, self._teacher_logits(images), self.options)
+            outputs = self._outputs(inputs)
+        loss = training_loss(outputs, targets, self._teacher_outputs(inputs), self.options, self.loss)
 
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -278,41 +272,39 @@ class _Training:
             self.average.update(done)
         return loss.detach()
 
-    def _logits(self, images: Tensor) -> Tensor:
+    def _outputs(self, inputs: Inputs) -> Any:
         """Of the compiled network where the device has one; of the network itself if it does not compile."""
         try:
-            return self.forward(images)
+            return inputs.call(self.forward)
         except Exception as error:  # compilers raise errors of many kinds
             if self.forward is self.network:
                 raise
             self.progress.note(f"trains without compiling: {type(error).__name__}")
             self.forward = self.network
-            return self.network(images)
+            return inputs.call(self.network)
 
     @torch.no_grad()
-    def _teacher_logits(self, images: Tensor) -> Tensor | None:
+    def _teacher_outputs(self, inputs: Inputs) -> Any:
         if self.teacher is None or not self.options.distill_weight:
             return None
         with self.device.autocast():
-            return self.teacher(images).float()
+            return inputs.call(self.teacher)
 
 
-def _close_epoch(position: _Position, run: _Training, validation: DeviceSplit) -> None:
-    steps, images = run.steps_per_epoch, run.steps_per_epoch * min(run.options.batch, len(run.split))
-
+def _close_epoch(position: _Position, run: _Training, score: Score | None) -> None:
     if run.average is not None:
         run.average.swap()  # what the training would end with
-    validation_top1 = top1(run.network, validation) if len(validation) else None
+    validation_top1 = None if score is None else score(run.network)
     if run.average is not None:
         run.average.swap()
 
     record = EpochRecord(
         epoch=position.epoch + 1,
-        loss=position.loss_sum / steps,
+        loss=position.loss_sum / run.steps_per_epoch,
         learning_rate=run.optimiser.param_groups[0]["lr"],
         validation_top1=validation_top1,
         seconds=position.seconds,
-        images_per_second=images / position.seconds,
+        images_per_second=position.examples * run.device.team.size / position.seconds,
         sparsity=run.sparsity(),
     )
 
@@ -324,7 +316,8 @@ def _close_epoch(position: _Position, run: _Training, validation: DeviceSplit) -
     )
 
     position.history.append(record)
-    position.epoch, position.step, position.loss_sum, position.seconds = position.epoch + 1, 0, 0.0, 0.0
+    position.epoch, position.step = position.epoch + 1, 0
+    position.loss_sum, position.seconds, position.examples = 0.0, 0.0, 0
 
 
 def _store(path: Path, run: _Training, position: _Position, fingerprint: dict[str, Any]) -> None:

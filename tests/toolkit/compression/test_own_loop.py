@@ -147,6 +147,16 @@ def test_the_report_names_what_is_left_and_why():
     assert plans["8"].pruned == "pruned at once (70% of all)"
 
 
+@pytest.mark.parametrize(("name", "found"), [("inverted_residuals", 2), ("ds_cnn", 2), ("mlp", 0)])
+def test_depthwise_kernels_are_found_by_the_graph(name, found):
+    network, x = NETWORKS[name]()
+    recipe = {"quantize": {"bits": 4, "layers": {"role:depthwise": 8}}}
+    plans = compress(network, x, recipe).report().layers
+    wide = [plan for plan in plans if plan.bits == 8]
+    assert len(wide) == found
+    assert all(plan.shape[1] == 1 for plan in wide)
+
+
 @pytest.mark.parametrize(
     ("example", "message"),
     [
