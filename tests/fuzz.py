@@ -16,6 +16,7 @@ from pathlib import Path
 from rich.progress import Progress
 
 from modelpress.export.coding.core import numpy_alone
+from tests.helpers import c_reader
 from tests.helpers.samples import encoded, in_every_encoding, quantized, samples, shared_samples
 from tests.reference.agreement import disagreement
 from tests.reference.press_writer import HEADER_BYTES, Parts, assemble, deflated, sealed
@@ -280,8 +281,13 @@ def mutants(seed, n, start=0):
 
 
 def judge(data, k=1):
-    """What is wrong about how the product reads a mutant, or None."""
-    return disagreement(data, max_decoded_bytes=MAX_DECODED_BYTES, measure_memory=k % MEMORY_EVERY == 0)
+    """What is wrong about how the product or its reader in C reads a mutant, or None."""
+    return disagreement(
+        data,
+        max_decoded_bytes=MAX_DECODED_BYTES,
+        measure_memory=k % MEMORY_EVERY == 0,
+        also=c_reader.disagreement if c_reader.is_there() else None,
+    )
 
 
 def compiled():

@@ -38,6 +38,17 @@ const char *press_message(press_status status)
         "this build leaves an encoding out",
         "a buffer is too small",
         "arguments that make no sense",
+        "not a .press file",
+        "the file is shorter or longer than it declares; copy it again",
+        "bytes changed since the file was written",
+        "chunks are missing, occur twice or go beyond the end",
+        "a zlib stream cannot be inflated to the size declared",
+        "a field of the tensor directory is out of range",
+        "a tensor name is empty, too long, not printable text, or used twice",
+        "the graph is no ONNX model, or is not complete in itself",
+        "a newer modelpress wrote this file",
+        "the tensors are larger in memory than the limit",
+        "tensors of mixed contexts are read in the order of the file",
     };
 
     return (unsigned)status < PRESS_STATUSES ? messages[status] : "an unknown status";
@@ -380,17 +391,18 @@ static press_status huffman_scratch(const press_tensor *tensor, const press_grid
     return PRESS_OK;
 }
 
-static press_status mixed_scratch(const press_tensor *tensor, size_t *size)
+static press_status mixed_scratch(const press_tensor *tensor, size_t count, size_t *size)
 {
     size_t rows, inputs, taps;
     press_status status = mixed_geometry(tensor, &rows, &inputs, &taps);
 
 #ifdef PRESS_NO_MIXED
     (void)status;
+    (void)count;
     (void)size;
     return PRESS_LEFT_OUT;
 #else
-    if (status == PRESS_OK) {
+    if (status == PRESS_OK && count) { /* without elements nothing bounds the number of inputs or taps */
         rows = least(rows, mixed_slab_rows(inputs, taps));
         *size = (2 * rows * inputs * taps + 7) / 8 * 8 + press_mixed_work(rows, inputs, taps);
     }
@@ -420,7 +432,7 @@ press_status press_scratch_size(const press_tensor *tensor, size_t *size)
         return huffman_scratch(tensor, &grid, &cursor, size);
     }
     if (tensor->encoding == PRESS_MIXED) {
-        return mixed_scratch(tensor, size);
+        return mixed_scratch(tensor, count, size);
     }
     *size = 2 * PRESS_LOOKUP_BYTES + 2 * 256;
     return PRESS_OK;

@@ -60,6 +60,18 @@ typedef enum press_status {
     PRESS_LEFT_OUT,          /* not damaged: this build leaves the encoding out */
     PRESS_SMALL_BUFFER,      /* not damaged: a buffer of the caller is smaller than was asked for */
     PRESS_BAD_ARGUMENT,      /* not damaged: the call makes no sense */
+    /* of whole files: ../press/c/press_reader.h */
+    PRESS_NO_PRESS_FILE,     /* the magic number is missing */
+    PRESS_WRONG_SIZE,        /* more or fewer bytes than the header declares */
+    PRESS_CHANGED,           /* a checksum differs: bytes changed since they were written */
+    PRESS_BAD_CHUNKS,        /* chunks that are missing, occur twice, are too large or go beyond the end */
+    PRESS_BAD_ZLIB,          /* a zlib stream that is damaged, or inflates to another size */
+    PRESS_BAD_DIRECTORY,     /* a field of the tensor directory is out of range, or lengths do not add up */
+    PRESS_BAD_NAME,          /* a name that is empty, too long, no UTF-8, not printable, or used twice */
+    PRESS_BAD_GRAPH,         /* no ModelProto, or one with initializers or external data */
+    PRESS_NEWER,             /* not damaged: another major version, or a critical chunk that is unknown */
+    PRESS_TOO_LARGE,         /* not damaged: the tensors are larger than the limit given */
+    PRESS_OUT_OF_ORDER,      /* not damaged: tensors of mixed contexts are read in the order of the file */
     PRESS_STATUSES           /* how many there are */
 } press_status;
 
@@ -69,10 +81,20 @@ const char *press_message(press_status status);
 /* ---- A tensor ---------------------------------------------------------------------------------------------- */
 
 #define PRESS_MAX_DIMENSIONS 8
-#ifndef PRESS_SLAB_ELEMENTS /* tests make slabs short */
+
+/* FORMAT.md, "Huffman encodings", "Runs", "Mixed contexts"; only tests and fuzzers set others, to reach what is behind. */
+#ifndef PRESS_SLAB_ELEMENTS
 #define PRESS_SLAB_ELEMENTS ((size_t)1 << 24)
 #endif
+#ifndef PRESS_KERNEL_SLAB
+#define PRESS_KERNEL_SLAB ((size_t)1 << 22)
+#endif
+#ifndef PRESS_MIXED_SLAB
+#define PRESS_MIXED_SLAB ((size_t)1 << 20)
+#endif
+#ifndef PRESS_LANE_SYMBOLS
 #define PRESS_LANE_SYMBOLS ((size_t)1 << 14)
+#endif
 #define PRESS_MAX_ALPHABET 1024
 
 /* ONNX TensorProto.DataType, as the tensor directory has it. */

@@ -19,14 +19,6 @@
 #define PRESS_MANY_BITS_LEAST 11
 #define PRESS_MANY_BITS_MOST 12
 
-/* Elements of a slab, nearly: of kernel masks (whole kernels), of mixed contexts (whole rows). Tests make them short. */
-#ifndef PRESS_KERNEL_SLAB
-#define PRESS_KERNEL_SLAB ((size_t)1 << 22)
-#endif
-#ifndef PRESS_MIXED_SLAB
-#define PRESS_MIXED_SLAB ((size_t)1 << 20)
-#endif
-
 /* ---- Numbers in bytes ---- */
 
 static inline uint16_t press_load16(const uint8_t *at)

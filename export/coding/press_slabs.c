@@ -13,7 +13,7 @@ static press_status take_packed(press_stream *stream, unsigned bits, int lowest,
     const unsigned mask = (1u << bits) - 1;
     size_t i;
 
-    if (bits && count > (8 * (uint64_t)stream->size - position) / bits) {
+    if ((uint64_t)bits * count > 8 * (uint64_t)stream->size - position) {
         return PRESS_ENDS_EARLY;
     }
     for (i = 0; i < count; i++, position += bits) {
