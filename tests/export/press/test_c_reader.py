@@ -12,7 +12,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from modelpress.export.press.encodings import kernel_mask, mixed_contexts, slabs
+from modelpress.export.coding import slabs
+from modelpress.export.press.encodings import kernel_mask, mixed_contexts
 from modelpress.export.press.reading import open_artifact
 from modelpress.export.press.writing import encode_artifact
 from modelpress.export.quantized import QuantizedTensor
