@@ -111,8 +111,8 @@ def command(
         )
     plan = BenchPlan(
         data=MeasuredSet(dataset, None if data_dir is None else str(data_dir)),
-        batches=numbers("--batch", " ".join(batch) or _BATCHES),
-        threads=numbers("--threads", " ".join(threads) or _THREADS),
+        batches=numbers("--batch", " ".join(batch) if batch else _BATCHES),
+        threads=numbers("--threads", " ".join(threads) if threads else _THREADS),
         rounds=rounds,
         inputs=parse_inputs(inputs),
     )
