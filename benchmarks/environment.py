@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-_PACKAGES = ("modelpress", "numpy", "scipy", "scikit-learn", "onnx", "onnxruntime", "torch", "numba")
+_PACKAGES = ("modelpress", "numpy", "scipy", "scikit-learn", "onnx", "onnxruntime", "torch")
 _INSTRUCTION_SETS = (
     "avx2",
     "fma",

@@ -13,6 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from modelpress.export.errors import InputError
 from modelpress.export.files.atomic import write_atomically
+from modelpress.export.files.inputs import read_input
 from modelpress.export.files.kinds import Wanted, check_kind
 from modelpress.export.shown import Facts, Shown
 
@@ -366,9 +367,9 @@ def read_results(path: Path) -> Results:
     """
     check_kind(Path(path), Wanted.RESULTS)
     try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read: {getattr(error, 'strerror', error)}") from error
+        text = read_input(Path(path)).decode()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: cannot be read: {error}") from error
     try:
         return Results.model_validate_json(text)
     except ValidationError as error:

@@ -27,7 +27,7 @@ from modelpress.benchmarks.records import ModelRecord, SizeRecord, VerdictRecord
 from modelpress.benchmarks.subjects.inputs import InputPlan, check_names, input_specs, plan_inputs
 from modelpress.benchmarks.subjects.model_file import ModelFile
 from modelpress.benchmarks.subjects.running_weights import running_weights
-from modelpress.export.errors import InputError
+from modelpress.export.errors import InputError, ModelError
 from modelpress.export.onnx_flavours import FLAVOUR_METADATA
 
 
@@ -207,5 +207,5 @@ def named(path: Path) -> Iterator[None]:
     """Put a file's name before what is wrong with it."""
     try:
         yield
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
+    except (InputError, ModelError) as error:
+        raise type(error)(f"{path}: {error}") from error

@@ -11,6 +11,7 @@ FlavourName = Literal["float", "weight-only", "sparse", "int8", "int8-sparse"]
 """ONNX models that can be written; see `modelpress.export.onnx_flavours`."""
 
 
+DEFAULT_TIMEOUT_S = 60  # of one check or run of a model from anywhere
 CALIBRATION_INPUTS = 512
 """How many inputs calibrate, unless asked otherwise: 128 do about as well as 1,000."""
 CALIBRATION_PERCENTILE = 99.99

@@ -9,7 +9,7 @@ def how_to_install(extra: str) -> str:
     """The command that adds an optional part, right for a checkout and for an installed package.
 
     Args:
-        extra: ``train``, ``fast``, ``compare`` or ``all``.
+        extra: ``train``, ``compare`` or ``all``.
 
     Example:
         >>> how_to_install("train") in ("pip install 'modelpress[train]'", "pip install -e '.[train]' in the checkout")
@@ -18,6 +18,13 @@ def how_to_install(extra: str) -> str:
     if in_checkout(Path(errors.__file__)):
         return f"pip install -e '.[{extra}]' in the checkout"
     return f"pip install 'modelpress[{extra}]'"
+
+
+def how_to_compile() -> str:
+    """The command that builds the compiled codes, where the installation had no compiler."""
+    if in_checkout(Path(errors.__file__)):
+        return "with a C compiler, pip install -e . in the checkout compiles them"
+    return "with a C compiler, pip install --force-reinstall --no-binary modelpress modelpress compiles them"
 
 
 def in_checkout(module: Path) -> bool:

@@ -4,9 +4,10 @@ from abc import abstractmethod
 from collections.abc import Mapping
 
 import numpy as np
+import numpy.typing as npt
 
 from modelpress.export.errors import ModelError, NoSuchTensor
-from modelpress.export.quantized import Tensor
+from modelpress.export.quantized import Tensor, dense_array
 from modelpress.export.shown import some_names
 from modelpress.export.tensor_spec import ONNX_TYPES, TensorSpec
 
@@ -48,9 +49,22 @@ class LazyTensors(Mapping[str, Tensor]):
             raise NoSuchTensor(name, self)
         return self._spec(name)
 
+    def dense(self, name: str) -> npt.NDArray[np.generic]:
+        """The array an unaware runtime needs, without the codes where that is quicker.
+
+        Raises:
+            NoSuchTensor: There is none of this name.
+        """
+        return dense_array(self[name])
+
     @abstractmethod
     def _spec(self, name: str) -> TensorSpec:
         """Shape and type of one of the tensors."""
+
+
+def dense_of(tensors: Mapping[str, Tensor], name: str) -> npt.NDArray[np.generic]:
+    """The dense array of a tensor; see `LazyTensors.dense`."""
+    return tensors.dense(name) if isinstance(tensors, LazyTensors) else dense_array(tensors[name])
 
 
 def spec_of(tensors: Mapping[str, Tensor], name: str) -> TensorSpec:

@@ -3,12 +3,15 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 
+from modelpress.export.coding.core import core
+from modelpress.export.coding.core_functions import CoreFunctions
 from modelpress.export.errors import ModelError, NoSuchTensor
 from modelpress.export.files.blocks import blocks
 from modelpress.export.grids import along_axis, code_range, decoded
@@ -72,9 +75,15 @@ class QuantizedTensor(Shown):
         Raises:
             ModelError: The largest value overflows.
         """
+        tensor = cls.of_decoded(**fields)
+        _check_magnitude(tensor)
+        return tensor
+
+    @classmethod
+    def of_decoded(cls, **fields: Any) -> "QuantizedTensor":
+        """A tensor of which all has been checked."""
         tensor = object.__new__(cls)
         tensor.__dict__.update(fields)
-        _check_magnitude(tensor)
         return tensor
 
     def summary(self) -> Facts:
@@ -119,6 +128,10 @@ class QuantizedTensor(Shown):
 
     def dequantize(self) -> npt.NDArray[np.floating]:
         """The weight as `dtype`, same shape: what every runtime computes with."""
+        functions = core()
+        if functions is not None:
+            return _dequantized(functions, self)
+
         scale = np.asarray(self.scale, np.float32)
         offset = None if self.offset is None else np.asarray(self.offset, np.float32)
         values: npt.NDArray[np.floating] = decoded(self.codes, scale, offset, axis=self.channel_axis)
@@ -215,6 +228,31 @@ def widths_of(tensors: Iterable[Tensor]) -> str:
     """
     counts = Counter(tensor.bits for tensor in tensors if isinstance(tensor, QuantizedTensor))
     return ", ".join(f"{n} in {bits} bits" for bits, n in sorted(counts.items())) or "none"
+
+
+_SUPPORT = 2  # of the flags of a grid, the only one that arrays do not tell; FORMAT.md, "Grid"
+
+
+def _dequantized(functions: CoreFunctions, tensor: QuantizedTensor) -> npt.NDArray[np.floating]:
+    values: npt.NDArray[np.floating] = np.empty(tensor.shape, tensor.dtype)
+    functions.dequantize(
+        ONNX_TYPES[np.dtype(tensor.dtype).newbyteorder("<")],
+        0 if tensor.support is None else _SUPPORT,
+        tensor.channels,
+        prod(tensor.shape[tensor.channel_axis + 1 :]),
+        np.ascontiguousarray(tensor.codes),
+        None if tensor.support is None else np.ascontiguousarray(tensor.support),
+        _stored(tensor.scale),
+        _stored(tensor.offset),
+        _stored(tensor.channel_scale),
+        values,
+    )
+    return values
+
+
+def _stored(parameter: FloatArray | np.float32 | None) -> FloatArray | None:
+    """As it lies in a file."""
+    return None if parameter is None else np.ascontiguousarray(parameter, "<f4")
 
 
 def dense_array(tensor: Tensor) -> npt.NDArray[np.generic]:

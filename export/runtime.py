@@ -1,34 +1,71 @@
 """Run a model in ONNX Runtime; the only file of `export` that imports it."""
 
+import weakref
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import count
+from typing import TYPE_CHECKING, NamedTuple, cast
+
 import numpy as np
 import numpy.typing as npt
 import onnx
-import onnxruntime as ort
 
-from modelpress.export.errors import InputError
-from modelpress.export.quantized import QuantizedModel, dense_array
+from modelpress.export.errors import InputError, ModelpressError
+from modelpress.export.isolation.foreign import ForeignProcess, foreign_process
+from modelpress.export.isolation.messages import Array, Facts
+from modelpress.export.lazy_tensors import dense_of
+from modelpress.export.quantized import QuantizedModel
+
+if TYPE_CHECKING:
+    import onnxruntime as ort
 
 PROVIDER = "CPUExecutionProvider"
 _HANDED_OVER_FROM = 1024  # bytes; smaller tensors travel inside the graph
 
 
-def open_session(model: bytes, *, threads: int | None = None, spinning: bool = True) -> ort.InferenceSession:
-    """Load a serialised ONNX model on the CPU provider with all graph optimisations.
+@dataclass(frozen=True)
+class SessionSettings:
+    """How a model is loaded.
+
+    Attributes:
+        threads: Intra-operator threads; None leaves the choice to the runtime.
+        spinning: Whether idle threads wait in a loop for the next call, which keeps a core busy.
+        optimised: With all graph optimisations, or as the graph stands.
+        arena: Keep freed memory for the next call.
+        save_as: Write the optimised graph to this path.
+    """
+
+    threads: int | None = None
+    spinning: bool = True
+    optimised: bool = True
+    arena: bool = True
+    save_as: str | None = None
+
+
+def open_session(
+    model: bytes,
+    *,
+    threads: int | None = None,
+    spinning: bool = True,
+    settings: SessionSettings | None = None,
+) -> "ort.InferenceSession":
+    """Load a serialised ONNX model on the CPU provider; inside `foreign_work`, in its process.
 
     Args:
         model: The bytes of an ONNX file.
         threads: Intra-operator threads; None leaves the choice to the runtime.
         spinning: Whether idle threads wait in a loop for the next call, which keeps a core busy.
+        settings: Takes the place of both.
 
     Raises:
         InputError: ONNX Runtime does not accept the model.
     """
-    return _session(model, _options(threads, spinning=spinning))
+    return _session(model, settings or SessionSettings(threads, spinning), {})
 
 
 def open_decoded(
     model: QuantizedModel, *, threads: int | None = None, spinning: bool = True
-) -> ort.InferenceSession:
+) -> "ort.InferenceSession":
     """Load a decoded artifact without writing or serialising its weights: they are handed over where they lie.
 
     Args:
@@ -39,13 +76,13 @@ def open_decoded(
     Raises:
         InputError: ONNX Runtime does not accept the model.
     """
-    options = _options(threads, spinning=spinning)
     skeleton = onnx.ModelProto()
     skeleton.CopyFrom(model.graph)
 
-    names, values = [], []
-    for name, tensor in model.tensors.items():
-        array = np.ascontiguousarray(dense_array(tensor)).reshape(tensor.shape)
+    weights = {}
+    for name in model.tensors:
+        dense = dense_of(model.tensors, name)
+        array = np.ascontiguousarray(dense).reshape(dense.shape)
         if array.nbytes < _HANDED_OVER_FROM or array.dtype.kind != "f":
             # shapes and the like, whose values the runtime reads while it builds the graph
             _describe(skeleton.graph.initializer.add(), name, array).raw_data = _little_endian(array)
@@ -54,15 +91,9 @@ def open_decoded(
         place = _describe(skeleton.graph.initializer.add(), name, array)
         place.data_location = onnx.TensorProto.EXTERNAL
         place.external_data.add(key="location", value="in memory")
-        names.append(name)
-        values.append(ort.OrtValue.ortvalue_from_numpy(array))
+        weights[name] = array
 
-    if names:
-        options.add_external_initializers(names, values)
-
-    session = _session(bytes(skeleton.SerializeToString()), options)
-    session._modelpress_weights = values  # the runtime refers to their memory
-    return session
+    return _session(bytes(skeleton.SerializeToString()), SessionSettings(threads, spinning), weights)
 
 
 def _describe(tensor: onnx.TensorProto, name: str, array: npt.NDArray[np.generic]) -> onnx.TensorProto:
@@ -77,20 +108,30 @@ def _little_endian(array: npt.NDArray[np.generic]) -> bytes:
     return array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
 
 
-def _options(threads: int | None, *, spinning: bool) -> ort.SessionOptions:
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    options.inter_op_num_threads = 1
-    if threads is not None:
-        options.intra_op_num_threads = threads
+def _session(
+    model: bytes, settings: SessionSettings, weights: Mapping[str, npt.NDArray[np.generic]]
+) -> "ort.InferenceSession":
+    """A session of the runtime; inside `foreign_work` one that stands for it.
 
-    if not spinning:
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    Raises:
+        InputError: ONNX Runtime does not accept the model.
+    """
+    process = foreign_process()
+    if process is not None:
+        return cast("ort.InferenceSession", ForeignSession(process, model, settings, weights))
+    return _loaded(model, settings, weights)
 
-    return options
 
+def _loaded(
+    model: bytes, settings: SessionSettings, weights: Mapping[str, npt.NDArray[np.generic]]
+) -> "ort.InferenceSession":
+    import onnxruntime as ort  # who asks another process need not load it
 
-def _session(model: bytes, options: ort.SessionOptions) -> ort.InferenceSession:
+    options = _options(settings)
+    values = [ort.OrtValue.ortvalue_from_numpy(array) for array in weights.values()]
+    if values:
+        options.add_external_initializers(list(weights), values)
+
     try:
         session = ort.InferenceSession(model, options, providers=[PROVIDER])
     except Exception as error:  # onnxruntime's exception classes share no public base
@@ -98,10 +139,121 @@ def _session(model: bytes, options: ort.SessionOptions) -> ort.InferenceSession:
 
     if session.get_providers() != [PROVIDER]:
         raise InputError(f"ONNX Runtime runs on {session.get_providers()}, expected {PROVIDER}")
+
+    session._modelpress_weights = values  # the runtime refers to their memory
     return session
 
 
-def single_input(session: ort.InferenceSession) -> ort.NodeArg:
+def _options(settings: SessionSettings) -> "ort.SessionOptions":
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.log_severity_level = 3 if settings.optimised else 4
+    options.inter_op_num_threads = 1
+    options.enable_cpu_mem_arena = settings.arena
+    if settings.threads is not None:
+        options.intra_op_num_threads = settings.threads
+
+    if not settings.spinning:
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if not settings.optimised:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    if settings.save_as is not None:
+        options.optimized_model_filepath = settings.save_as
+
+    return options
+
+
+class _Node(NamedTuple):
+    """An input or output, as the runtime describes it."""
+
+    name: str
+    shape: list[int | str | None]
+    type: str
+
+
+class _ModelMeta(NamedTuple):
+    custom_metadata_map: dict[str, str]
+
+
+class ForeignSession:
+    """What a session offers, answered by the session in another process; dropped there when it is dropped here."""
+
+    def __init__(
+        self,
+        process: ForeignProcess,
+        model: bytes,
+        settings: SessionSettings,
+        weights: Mapping[str, npt.NDArray[np.generic]],
+    ) -> None:
+        self._process = process
+        facts = {"settings": asdict(settings), "names": list(weights)}
+        self._facts, _ = process.run(_open_job, facts, [np.frombuffer(model, np.uint8), *weights.values()])
+        weakref.finalize(self, process.forget, _close_job, {"session": self._facts["session"]})
+
+    def get_inputs(self) -> list[_Node]:
+        """Name, shape and type of every input."""
+        return [_Node(*node) for node in self._facts["inputs"]]
+
+    def get_outputs(self) -> list[_Node]:
+        """Name, shape and type of every output."""
+        return [_Node(*node) for node in self._facts["outputs"]]
+
+    def get_modelmeta(self) -> _ModelMeta:
+        """The model's ``metadata_props``."""
+        return _ModelMeta(self._facts["metadata"])
+
+    def run(
+        self, names: Sequence[str] | None, feeds: Mapping[str, npt.NDArray[np.generic]]
+    ) -> list[npt.NDArray[np.generic]]:
+        """The outputs of these names, or all, for one set of inputs.
+
+        Raises:
+            ModelError: It took too long, or the process died.
+            JobFailed: The runtime refuses.
+        """
+        facts = {
+            "session": self._facts["session"],
+            "wanted": None if names is None else list(names),
+            "names": list(feeds),
+        }
+        return self._process.run(_run_job, facts, list(feeds.values()))[1]
+
+
+_SESSIONS: dict[int, "ort.InferenceSession"] = {}  # in the process of `foreign_work`
+_NUMBERS = count()
+
+
+def _open_job(facts: Facts, arrays: list[Array]) -> tuple[Facts, list[Array]]:
+    session = _loaded(
+        arrays[0].tobytes(),
+        SessionSettings(**facts["settings"]),
+        dict(zip(facts["names"], arrays[1:], strict=True)),
+    )
+    number = next(_NUMBERS)
+    _SESSIONS[number] = session
+    described = {
+        end: [[node.name, node.shape, node.type] for node in nodes]
+        for end, nodes in (("inputs", session.get_inputs()), ("outputs", session.get_outputs()))
+    }
+    metadata = session.get_modelmeta().custom_metadata_map
+    return {"session": number, "metadata": metadata, **described}, []
+
+
+def _run_job(facts: Facts, arrays: list[Array]) -> tuple[Facts, list[Array]]:
+    feeds = dict(zip(facts["names"], arrays, strict=True))
+    values = _SESSIONS[facts["session"]].run(facts["wanted"], feeds)
+    if not all(isinstance(value, np.ndarray | np.generic) for value in values):
+        raise InputError("the model gives something else than tensors")
+    return {}, [np.asarray(value) for value in values]
+
+
+def _close_job(facts: Facts, arrays: list[Array]) -> tuple[Facts, list[Array]]:
+    _SESSIONS.pop(facts["session"], None)
+    return {}, []
+
+
+def single_input(session: "ort.InferenceSession") -> "ort.NodeArg":
     """The only input.
 
     Raises:
@@ -115,7 +267,7 @@ def single_input(session: ort.InferenceSession) -> ort.NodeArg:
 
 
 def run_batched(
-    session: ort.InferenceSession, images: npt.NDArray[np.float32], *, batch: int = 256
+    session: "ort.InferenceSession", images: npt.NDArray[np.float32], *, batch: int = 256
 ) -> npt.NDArray[np.float32]:
     """Logits of all images, shape ``(n, classes)``.
 
@@ -131,10 +283,12 @@ def run_batched(
 
 
 def _run_one(
-    session: ort.InferenceSession, node: ort.NodeArg, images: npt.NDArray[np.float32]
+    session: "ort.InferenceSession", node: "ort.NodeArg", images: npt.NDArray[np.float32]
 ) -> npt.NDArray[np.float32]:
     try:
         logits = session.run(None, {node.name: images})[0]
+    except ModelpressError:
+        raise
     except Exception as error:  # as above
         raise InputError(
             f"ONNX Runtime rejects images of shape {images.shape}; the model expects {node.shape}: {error}"
@@ -152,7 +306,7 @@ def _run_one(
 
 
 def run_named(
-    session: ort.InferenceSession, images: npt.NDArray[np.generic]
+    session: "ort.InferenceSession", images: npt.NDArray[np.generic]
 ) -> dict[str, npt.NDArray[np.generic]]:
     """All outputs of one batch by name.
 
@@ -162,6 +316,8 @@ def run_named(
     node = single_input(session)
     try:
         values = session.run(None, {node.name: images})
+    except ModelpressError:
+        raise
     except Exception as error:  # onnxruntime's exception classes share no public base
         raise InputError(
             f"ONNX Runtime rejects images of shape {images.shape}; the model expects {node.shape}: {error}"

@@ -24,6 +24,7 @@ DTYPES: dict[int, np.dtype[np.generic]] = {
 
 ONNX_TYPES = {dtype: onnx_type for onnx_type, dtype in DTYPES.items()}  # the other way round
 
+MAX_TENSORS = 1 << 16  # of one model
 MAX_DIMENSIONS = 8
 MAX_ELEMENTS = (1 << 32) - 1
 

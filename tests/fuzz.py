@@ -8,15 +8,15 @@ Mutant *k* of a seed depends on these two numbers alone, so a run is continued w
 import argparse
 import random
 import struct
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from unittest import mock
 
 from rich.progress import Progress
 
-from modelpress.export.coding import context_mixing, symbol_runs
+from modelpress.export.coding.core import numpy_alone
+from tests.helpers import c_reader
 from tests.helpers.samples import encoded, in_every_encoding, quantized, samples, shared_samples
 from tests.reference.agreement import disagreement
 from tests.reference.press_writer import HEADER_BYTES, Parts, assemble, deflated, sealed
@@ -281,23 +281,23 @@ def mutants(seed, n, start=0):
 
 
 def judge(data, k=1):
-    """What is wrong about how the product reads a mutant, or None."""
-    return disagreement(data, max_decoded_bytes=MAX_DECODED_BYTES, measure_memory=k % MEMORY_EVERY == 0)
+    """What is wrong about how the product or its reader in C reads a mutant, or None."""
+    return disagreement(
+        data,
+        max_decoded_bytes=MAX_DECODED_BYTES,
+        measure_memory=k % MEMORY_EVERY == 0,
+        also=c_reader.disagreement if c_reader.is_there() else None,
+    )
 
 
 def compiled():
-    """The product's compiled functions, loaded now: they serve small tensors too once they are."""
-    symbol_runs.compiled_runs()
-    context_mixing._compiled()
+    """The product's compiled functions, which are in use where they are built."""
     return nullcontext()
 
 
-@contextmanager
 def not_compiled():
-    """As where the extra `fast` is not installed."""
-    absent = cache(lambda: None)
-    with symbol_runs.numpy_alone(), mock.patch.object(context_mixing, "_compiled", absent):
-        yield
+    """As where nothing is compiled."""
+    return numpy_alone()
 
 
 def main():

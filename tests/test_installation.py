@@ -43,7 +43,7 @@ def metadata_of(wheel):
 
 
 def base_install(where, wheel):
-    """The wheel and what it needs: no extra, so neither torch nor scikit-learn nor numba."""
+    """The wheel and what it needs: no extra, so neither torch nor scikit-learn."""
     environment = Environment(where, wheel)
     for installed in needed(without_extras(metadata_of(wheel).get_all("Requires-Dist"))).values():
         link(installed, environment.site)
@@ -211,7 +211,7 @@ def test_what_bench_measured_is_reported_without_extras(from_wheel, folder):
     assert page.read_text().startswith("<!")
 
 
-@pytest.mark.parametrize("package", ["torch", "sklearn", "numba"])
+@pytest.mark.parametrize("package", ["torch", "sklearn"])
 def test_the_base_installation_is_without_the_training_stack(from_wheel, package):
     done = from_wheel.run("-c", f"import {package}")
     assert "ModuleNotFoundError" in done.stderr

@@ -28,10 +28,12 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from modelpress.benchmarks.records import Results
-from modelpress.benchmarks.subjects.model_file import load_session
-from modelpress.export.choices import Effort
+from modelpress.benchmarks.subjects.model_file import is_artifact, load_session
+from modelpress.export.choices import DEFAULT_TIMEOUT_S, Effort
 from modelpress.export.errors import InputError
 from modelpress.export.files.kinds import Wanted, check_kind
+from modelpress.export.graphs.source import check_size_of_graph
+from modelpress.export.isolation.foreign import foreign_work
 from modelpress.export.onnx_flavours import prepare, write_emission
 from modelpress.export.post_training.calibration import CalibrationOptions
 from modelpress.export.post_training.packing import WeightOptions
@@ -65,6 +67,7 @@ def pack(
     effort: Effort = "default",
     allow_external_data: bool = False,
     progress: Progress | None = None,
+    timeout_s: float = DEFAULT_TIMEOUT_S,
 ) -> PackReport:
     """Pack an ONNX model from anywhere: its weights are quantized, all else is stored as it is.
 
@@ -80,6 +83,7 @@ def pack(
         effort: ``fast``, ``default`` or ``max``: how hard to look for the smallest file.
         allow_external_data: Follow tensors into other files of the model's folder.
         progress: Told how far the work is.
+        timeout_s: Seconds for each check or run of the model, in a process of its own.
 
     Raises:
         InputError: A file cannot be read or written, or is of another kind.
@@ -98,14 +102,15 @@ def pack(
         per_channel=per_channel,
         min_elements=min_elements,
     )
-    return pack_onnx(
-        path,
-        Path(output),
-        options,
-        allow_external_data=allow_external_data,
-        effort=effort,
-        progress=progress or Silent(),
-    )
+    with foreign_work(timeout_s):
+        return pack_onnx(
+            path,
+            Path(output),
+            options,
+            allow_external_data=allow_external_data,
+            effort=effort,
+            progress=progress or Silent(),
+        )
 
 
 def write_onnx(
@@ -167,6 +172,8 @@ def open_session(model: File | QuantizedModel, *, threads: int | None = None) ->
         return open_decoded(model, threads=threads)
     path = Path(model)
     check_kind(path, Wanted.MODEL)
+    if not is_artifact(path):
+        check_size_of_graph(path)
     return load_session(path, threads=threads)
 
 
@@ -179,6 +186,7 @@ def bench(
     rounds: int = BenchPlan.rounds,
     inputs: Mapping[str, File] | None = None,
     progress: Progress | None = None,
+    timeout_s: float = DEFAULT_TIMEOUT_S,
 ) -> Results:
     """Measure ``.press`` and ``.onnx`` files against the first of them: size, sparsity, accuracy, latency.
 
@@ -193,6 +201,7 @@ def bench(
         rounds: How often the files take turns; a verdict needs three.
         inputs: ``.npy`` files by input name, where random numbers do not suit.
         progress: Told how far the work is.
+        timeout_s: Seconds for each check or run of the model, in a process of its own.
 
     Raises:
         InputError: A file is no model, the data set is missing or does not fit, or inputs must be given.
@@ -212,7 +221,8 @@ def bench(
         rounds=rounds,
         inputs={name: Path(file) for name, file in (inputs or {}).items()},
     )
-    return bench_files([Path(file) for file in files], plan, progress or Silent())
+    with foreign_work(timeout_s):
+        return bench_files([Path(file) for file in files], plan, progress or Silent())
 
 
 def inspect(file: File) -> dict[str, Any]:
@@ -230,7 +240,13 @@ def inspect(file: File) -> dict[str, Any]:
     return inspection(Path(file))
 
 
-def verify(file: File, *, against: File | None = None, exact: bool = False) -> dict[str, str]:
+def verify(
+    file: File,
+    *,
+    against: File | None = None,
+    exact: bool = False,
+    timeout_s: float = DEFAULT_TIMEOUT_S,
+) -> dict[str, str]:
     """Check an artifact in every way that is known here; what each step found, by its name.
 
     Args:
@@ -238,6 +254,7 @@ def verify(file: File, *, against: File | None = None, exact: bool = False) -> d
         against: A model whose weights are compared with the decoded ones. Quantized tensors may differ from it, which
             is told, with how much; all others must be equal bit for bit.
         exact: Quantized tensors must be equal as well.
+        timeout_s: Seconds for each check or run of the model, in a process of its own.
 
     Raises:
         InputError: A file cannot be opened.
@@ -249,7 +266,8 @@ def verify(file: File, *, against: File | None = None, exact: bool = False) -> d
         Traceback (most recent call last):
         modelpress.export.errors.InputError: /: is a folder, expected a .press artifact
     """
-    return verification(Path(file), against=None if against is None else Path(against), exact=exact)
+    with foreign_work(timeout_s):
+        return verification(Path(file), against=None if against is None else Path(against), exact=exact)
 
 
 def unpack(file: File, output: File) -> int:

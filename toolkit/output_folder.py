@@ -2,16 +2,18 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from modelpress.export.errors import CommandLineError, InputError
-from modelpress.export.files.atomic import write_atomically
+from modelpress.export.files.atomic import check_writable, write_atomically
+from modelpress.export.files.places import check_place
+from modelpress.export.files.temporaries import sweep_inside
 
 MANIFEST = "manifest.json"
+_RECIPE_PATHS = (("data", "dir"), ("model", "checkpoint"), ("model", "teacher"))
 
 
 def prepare_output_folder(folder: Path, *, overwrite: bool, resume: bool | None) -> None:
@@ -27,6 +29,7 @@ def prepare_output_folder(folder: Path, *, overwrite: bool, resume: bool | None)
     _check_one_intention(overwrite=overwrite, resume=bool(resume))
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        sweep_inside(folder)  # what a killed run left is nobody's file
         occupied = any(folder.iterdir())
     except OSError as error:
         raise InputError(f"output folder {folder} cannot be created: {error.strerror}") from error
@@ -38,7 +41,7 @@ def prepare_output_folder(folder: Path, *, overwrite: bool, resume: bool | None)
         )
     if occupied and resume and not (folder / MANIFEST).is_file():
         raise InputError(f"{folder}/ holds no run to resume (no {MANIFEST}); choose another --output-dir")
-    _check_writable(folder)
+    check_writable(folder / MANIFEST)
 
 
 @contextmanager
@@ -76,7 +79,7 @@ def _looking_at(path: Path) -> Iterator[None]:
 
 
 def check_no_folder(path: Path) -> None:
-    """Refuse the path of a folder where a file will be written.
+    """Refuse the path of a folder, device, pipe or socket where a file will be written.
 
     Raises:
         InputError: It is one, or no file can have this name.
@@ -85,6 +88,7 @@ def check_no_folder(path: Path) -> None:
         is_folder = path.is_dir()
     if is_folder or not path.name:
         raise InputError(f"{path} is a folder; --output names a file")
+    check_place(path)
 
 
 def check_output_file(path: Path, *, overwrite: bool) -> None:
@@ -102,7 +106,7 @@ def check_output_file(path: Path, *, overwrite: bool) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"output folder {path.parent} cannot be created: {error.strerror}") from error
-    _check_writable(path.parent)
+    check_writable(path)
 
 
 def check_network_output(path: Path, *, overwrite: bool, resume: bool) -> None:
@@ -128,10 +132,31 @@ def _check_one_intention(*, overwrite: bool, resume: bool) -> None:
         raise CommandLineError("--overwrite starts again and --resume goes on: give one of them")
 
 
-def _check_writable(folder: Path) -> None:
-    probe = folder / f".write-test-{os.getpid()}"
-    write_atomically(probe, b"")
-    probe.unlink()
+def without_local_paths(recipe: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """A recipe as it is recorded: what is handed over says nothing of the folders of the machine it was made on.
+
+    Args:
+        recipe: As JSON holds it.
+        folder: That of the record; a path inside it is given relative to it, any other absolute one by its last part.
+
+    Example:
+        >>> without_local_paths({"data": {"dir": "/home/me/cifar10"}}, Path("runs/a"))
+        {'data': {'dir': 'cifar10'}}
+    """
+    recorded = {key: dict(value) if isinstance(value, dict) else value for key, value in recipe.items()}
+    for section, key in _RECIPE_PATHS:
+        held = recorded.get(section)
+        if isinstance(held, dict) and isinstance(held.get(key), str):
+            held[key] = recorded_path(Path(held[key]), folder)
+    return recorded
+
+
+def recorded_path(path: Path, folder: Path) -> str:
+    """A path for a file that is handed over; see `without_local_paths`."""
+    if not path.is_absolute():
+        return str(path)
+    whole = folder.absolute()
+    return path.relative_to(whole).as_posix() if path.is_relative_to(whole) else path.name
 
 
 def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
@@ -155,7 +180,7 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
         return None
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} is damaged: {error}; pass --overwrite to start again") from error
     if not isinstance(manifest, dict):
         raise InputError(f"{path} is damaged: no manifest; pass --overwrite to start again")

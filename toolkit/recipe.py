@@ -18,6 +18,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from modelpress.export.choices import FlavourName
 from modelpress.export.errors import CommandLineError, InputError
+from modelpress.export.files.inputs import read_input
 from modelpress.export.files.kinds import Wanted, check_kind, meant_in
 from modelpress.toolkit.recipe_sections import (
     BenchOptions,
@@ -34,6 +35,7 @@ from modelpress.toolkit.recipe_sections import (
     RunOptions,
     TrainingOptions,
 )
+from modelpress.toolkit.recipe_yaml import MAX_BYTES, load_yaml
 
 __all__ = [
     "BenchOptions",
@@ -255,8 +257,8 @@ def find_recipe(path: Path) -> Path:
     Raises:
         InputError: There is neither, or it is a folder.
     """
-    if path.is_file():
-        return path
+    if path.exists() and not path.is_dir():
+        return path  # a pipe too: reading it says what it is
     shipped = shipped_recipes()
     name = path.stem if path.suffix in (".yaml", ".yml") else path.name
     if str(path) == path.name and name in shipped:
@@ -326,7 +328,7 @@ def parse_setting(text: str) -> tuple[str, Any]:
     if not equals or not key:
         raise CommandLineError(f"--set {text!r}: expected key=value, as in quantize.bits=4")
     try:
-        return key.strip(), yaml.safe_load(value)
+        return key.strip(), load_yaml(value)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise CommandLineError(f"--set {text[:80]!r}: the value is no YAML") from error
 
@@ -371,9 +373,9 @@ def _is_valid(document: dict[str, Any]) -> bool:
 def _read_yaml(path: Path) -> dict[str, Any]:
     check_kind(path, Wanted.RECIPE)
     try:
-        document = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"recipe {path}: cannot be read: {error.strerror}") from error
+        document = load_yaml(read_input(Path(path), most=MAX_BYTES).decode())
+    except InputError as error:
+        raise InputError(f"recipe {error}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InputError(f"recipe {path}: is no YAML: {' '.join(str(error).split())}") from error
     if document is None:

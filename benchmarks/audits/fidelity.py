@@ -5,9 +5,10 @@ import numpy.typing as npt
 import onnx
 
 from modelpress.benchmarks.records import FidelityRecord
-from modelpress.benchmarks.subjects.running_weights import Array, constant_tensors
+from modelpress.benchmarks.subjects.running_weights import constant_tensors
 from modelpress.export.errors import ModelError
 from modelpress.export.graphs.index import GraphIndex
+from modelpress.export.isolation.messages import Array
 from modelpress.export.quantized import QuantizedModel, dense_array
 
 TIE = 1e-4  # logits closer than this are a tie: either label is right

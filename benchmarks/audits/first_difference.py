@@ -5,10 +5,10 @@ import numpy.typing as npt
 import onnx
 import onnxruntime as ort
 
-from modelpress.export.errors import InputError
+from modelpress.export.errors import InputError, ModelpressError
 from modelpress.export.graphs.index import GraphIndex
 from modelpress.export.graphs.operators import layer_weights
-from modelpress.export.runtime import PROVIDER
+from modelpress.export.runtime import SessionSettings, open_session
 
 TOLERANCE = 1e-3  # of a layer's largest activation
 # what a quantized form of a graph has besides, or may leave out: rectifiers vanish where quantizing clips as much
@@ -23,15 +23,7 @@ def unoptimised_session(model: onnx.ModelProto) -> ort.InferenceSession:
     Raises:
         InputError: ONNX Runtime does not accept the model.
     """
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 4
-    options.inter_op_num_threads = 1
-
-    try:
-        return ort.InferenceSession(bytes(model.SerializeToString()), options, providers=[PROVIDER])
-    except Exception as error:  # onnxruntime's exception classes share no public base
-        raise InputError(f"ONNX Runtime cannot load the model without optimisations: {error}") from error
+    return open_session(bytes(model.SerializeToString()), settings=SessionSettings(optimised=False))
 
 
 def first_differing_layer(
@@ -96,6 +88,8 @@ def _activations(
     session = unoptimised_session(exposed)
     try:
         values = session.run(names, {session.get_inputs()[0].name: images})
+    except ModelpressError:
+        raise
     except Exception as error:  # as above
         raise InputError(f"ONNX Runtime rejects images of shape {images.shape}: {error}") from error
 

@@ -8,11 +8,12 @@ import numpy.typing as npt
 import onnx
 
 from modelpress.benchmarks.audits.fidelity import same_values, tensors_held
-from modelpress.benchmarks.subjects.running_weights import Array, constant_tensors
+from modelpress.benchmarks.subjects.running_weights import constant_tensors
 from modelpress.export.graphs.entering.nested import with_lifted_constants
 from modelpress.export.graphs.index import GraphIndex
 from modelpress.export.graphs.initializers import initializers, with_initializers
 from modelpress.export.graphs.source import MAX_CONSTANT_ELEMENTS
+from modelpress.export.isolation.messages import Array
 from modelpress.export.quantized import QuantizedModel, QuantizedTensor, dense_array
 
 

@@ -9,12 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import onnx
-import onnxruntime as ort
 from google.protobuf.message import DecodeError
 
 from modelpress.export.errors import InputError
 from modelpress.export.graphs.index import GraphIndex
-from modelpress.export.runtime import PROVIDER
+from modelpress.export.runtime import SessionSettings, open_session
 
 FOLDED, REMOVED = "folded", "removed"
 
@@ -185,17 +184,12 @@ def optimised_graph(serialised: bytes, *, name: str) -> OptimisedGraph:
 
 
 def _optimise(serialised: bytes, *, name: str) -> onnx.ModelProto:
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "optimised.onnx"
-        options.optimized_model_filepath = str(path)
         try:
-            ort.InferenceSession(serialised, options, providers=[PROVIDER])
-        except Exception as error:  # onnxruntime's exception classes share no public base
-            raise InputError(f"{name}: ONNX Runtime cannot load the model: {error}{_hint(error)}") from error
+            open_session(serialised, settings=SessionSettings(threads=1, save_as=str(path)))
+        except InputError as error:
+            raise InputError(f"{name}: {error}{_hint(error)}") from error
         return onnx.load(path)
 
 

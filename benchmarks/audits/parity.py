@@ -4,7 +4,6 @@ PyTorch's fake-quantized network = integer codes = decoded file = ONNX Runtime w
 and every further file against the first. A link that does not hold is reported, with the first layer that differs.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -23,7 +22,8 @@ from modelpress.benchmarks.audits.weight_parity import compare_codes, compare_we
 from modelpress.benchmarks.records import ParityStep
 from modelpress.benchmarks.subjects.inputs import InputSpec, check_takes_images, input_specs
 from modelpress.benchmarks.subjects.model_file import ModelFile
-from modelpress.export.errors import InputError, ModelError
+from modelpress.export.errors import InputError, ModelError, ModelpressError
+from modelpress.export.files.names import distinct_names
 from modelpress.export.quantized import QuantizedModel
 
 FloatArray = npt.NDArray[np.float32]
@@ -82,8 +82,8 @@ def parity_chain(
 
 def _runs(models: Sequence[ModelFile], images: FloatArray | None) -> list["_Run"]:
     """Files by their names, or by their paths where names repeat."""
-    names = Counter(model.path.name for model in models)
-    return [_Run(m, m.path.name if names[m.path.name] == 1 else str(m.path), images) for m in models]
+    names = distinct_names([model.path for model in models])
+    return [_Run(model, name, images) for model, name in zip(models, names, strict=True)]
 
 
 def _weights_against_first(first: "_Run", other: "_Run") -> ParityStep:
@@ -183,6 +183,8 @@ def run_images(session: ort.InferenceSession, images: FloatArray, *, batch: int)
         part = images[np.arange(start, start + batch) % len(images)]
         try:
             outputs = session.run(None, {feed: part})
+        except ModelpressError:
+            raise
         except Exception as error:  # onnxruntime's exception classes share no public base
             raise InputError(f"ONNX Runtime rejects images of shape {part.shape}: {error}") from error
 

@@ -8,9 +8,10 @@ import onnx
 
 from modelpress.benchmarks.audits.fidelity import same_values
 from modelpress.benchmarks.records import ParityStep
-from modelpress.benchmarks.subjects.running_weights import Array, running_weights, weight_steps
+from modelpress.benchmarks.subjects.running_weights import running_weights, weight_steps
 from modelpress.export.graphs.index import GraphIndex
 from modelpress.export.graphs.operators import weight_inputs
+from modelpress.export.isolation.messages import Array
 from modelpress.export.quantized import QuantizedModel, QuantizedTensor
 
 

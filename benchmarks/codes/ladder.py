@@ -14,8 +14,8 @@ import numpy.typing as npt
 from modelpress.benchmarks.codes.optional import optional_module
 from modelpress.export.coding.byte_parts import PartReader, PartWriter
 from modelpress.export.coding.code_table import Counts
+from modelpress.export.coding.core import core
 from modelpress.export.coding.csr import Csr, csr_from_dense, csr_to_dense
-from modelpress.export.coding.symbol_runs import compiled_runs
 from modelpress.export.errors import ModelError
 from modelpress.export.press.encodings import (
     HUFFMAN_IDS,
@@ -75,7 +75,7 @@ def size_ladder(
 
     Args:
         tensors: In file order: mixed contexts learn from one to the next.
-        mixed: Whether to include them; without numba they take long.
+        mixed: Whether to include them; where nothing is compiled they take long.
         on_tensor: Called with the name of every tensor done.
 
     Raises:
@@ -120,7 +120,7 @@ def stored_ladder(stored: Sequence[TensorUsage]) -> dict[str, int]:
     if not tensors:
         return {}
 
-    total = total_ladder(size_ladder(tensors, mixed=compiled_runs() is not None))
+    total = total_ladder(size_ladder(tensors, mixed=core() is not None))
     as_stored = sum(t.record.n_bytes for t in stored if isinstance(t.tensor, QuantizedTensor))
     return {**total.rungs, "as stored": as_stored}
 

@@ -20,9 +20,9 @@ import numpy.typing as npt
 import onnx
 
 from modelpress.benchmarks.measures.memory import highest_memory
-from modelpress.benchmarks.measures.worker import fresh_process
 from modelpress.export.choices import EFFORTS, Effort
 from modelpress.export.errors import ModelError
+from modelpress.export.isolation.fresh import fresh_process
 from modelpress.export.press.reading import open_artifact
 from modelpress.export.press.writing import write_artifact
 from modelpress.export.quantized import QuantizedModel, QuantizedTensor

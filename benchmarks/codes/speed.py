@@ -17,20 +17,19 @@ import numpy.typing as npt
 
 from modelpress.benchmarks.codes.optional import optional_module
 from modelpress.export.choices import EFFORTS
-from modelpress.export.coding import symbol_runs
-from modelpress.export.coding.byte_parts import PartReader
 from modelpress.export.coding.code_table import CodeTable, Counts
+from modelpress.export.coding.core import core, numpy_alone
 from modelpress.export.coding.symbol_runs import RunReader, RunWriter
 from modelpress.export.errors import InputError, ModelError
 from modelpress.export.onnx_flavours import write_onnx
-from modelpress.export.press.encodings import mixed_contexts
+from modelpress.export.press.encodings import MIXED, decode_blob, mixed_contexts
 from modelpress.export.press.encodings.file_state import FileState
 from modelpress.export.press.encodings.grid import grid_of
 from modelpress.export.press.encodings.levels import levels_of
 from modelpress.export.press.encodings.slab_coder import count_levels
-from modelpress.export.press.reading import read_artifact
+from modelpress.export.press.reading import open_artifact
 from modelpress.export.press.writing import write_artifact
-from modelpress.export.quantized import QuantizedModel, QuantizedTensor
+from modelpress.export.quantized import QuantizedModel, QuantizedTensor, Tensor, tensors_equal
 from modelpress.export.runtime import open_decoded, open_session
 
 _SEED = 0
@@ -62,12 +61,14 @@ class LoadTime:
         size_bytes: Of the file.
         milliseconds: Median of all rounds.
         ratio: To the float32 ONNX file.
+        cpu_ratio: The same of the processor's time, which other work on the machine disturbs less.
     """
 
     name: str
     size_bytes: int
     milliseconds: float
     ratio: float
+    cpu_ratio: float
 
 
 def drawn_symbols(model: QuantizedModel, n_symbols: int) -> Symbols:
@@ -101,7 +102,7 @@ def stream_speeds(
     table = CodeTable.for_counts(Counts(0, np.bincount(symbols)))
     encode, decode = _huffman(symbols, table)
     contestants: dict[str, tuple[Callable[[], bytes], Callable[[bytes], Any]]] = {}
-    if symbol_runs.compiled_runs() is not None:
+    if core() is not None:
         contestants["Huffman, compiled"] = encode, decode
 
     contestants["Huffman, NumPy"] = _with_numpy_alone(encode), _with_numpy_alone(decode)
@@ -151,7 +152,7 @@ def mixed_context_speed(model: QuantizedModel, *, rounds: int) -> tuple[float, f
 
         seconds, restored = _timed(partial(_decode_mixed, tensors, blobs))
         best[1] = min(best[1], seconds)
-        if not all(t.equals(r) for t, r in zip(tensors, restored, strict=True)):
+        if not all(map(tensors_equal, tensors, restored)):
             raise ModelError("mixed contexts do not decode to the tensors")
 
     return n_weights / best[0] / 1e6, n_weights / best[1] / 1e6
@@ -180,17 +181,28 @@ def load_times(
         ways[f"artifact, effort {effort}"] = path, _load_artifact
 
     seconds: dict[str, list[float]] = {name: [] for name in ways}
+    cpu_seconds: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(rounds + 1):
         for name, (path, load) in ways.items():
+            began = time.process_time()
             elapsed, _ = _timed(partial(load, path))
-            if turn:  # the first one compiles and warms up
+            if turn:  # the first one warms up
                 seconds[name].append(elapsed)
+                cpu_seconds[name].append(time.process_time() - began)
             if on_round is not None:
                 on_round(name)
 
-    reference = median(next(iter(seconds.values())))
+    wall = {name: median(times) for name, times in seconds.items()}
+    cpu = {name: median(times) for name, times in cpu_seconds.items()}
+    first = next(iter(ways))
     return [
-        LoadTime(name, path.stat().st_size, 1e3 * median(seconds[name]), median(seconds[name]) / reference)
+        LoadTime(
+            name,
+            path.stat().st_size,
+            milliseconds=1e3 * wall[name],
+            ratio=wall[name] / wall[first],
+            cpu_ratio=cpu[name] / cpu[first],
+        )
         for name, (path, _) in ways.items()
     ]
 
@@ -200,11 +212,10 @@ def _encode_mixed(tensors: list[QuantizedTensor]) -> list[bytes]:
     return [mixed_contexts.encode(tensor, state).data() for tensor in tensors]
 
 
-def _decode_mixed(tensors: list[QuantizedTensor], blobs: list[bytes]) -> list[QuantizedTensor]:
+def _decode_mixed(tensors: list[QuantizedTensor], blobs: list[bytes]) -> list[Tensor]:
     state = FileState()
     return [
-        mixed_contexts.decode(PartReader(blob), tensor.spec, state)
-        for tensor, blob in zip(tensors, blobs, strict=True)
+        decode_blob(MIXED, blob, tensor.spec, state)[0] for tensor, blob in zip(tensors, blobs, strict=True)
     ]
 
 
@@ -226,12 +237,13 @@ def _huffman(symbols: Symbols, table: CodeTable) -> tuple[Callable[[], bytes], C
 
 
 def _load_artifact(path: Path) -> Any:
-    return open_decoded(read_artifact(path), threads=1)
+    with open_artifact(path) as artifact:
+        return open_decoded(artifact.model_once(), threads=1)
 
 
 def _with_numpy_alone(function: Callable[..., _T]) -> Callable[..., _T]:
     def run(*arguments: Any) -> _T:
-        with symbol_runs.numpy_alone():
+        with numpy_alone():
             return function(*arguments)
 
     return run

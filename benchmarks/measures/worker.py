@@ -8,25 +8,13 @@ and an exit code.
 import json
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 from modelpress.export.errors import ModelpressError
+from modelpress.export.isolation.fresh import fresh_process
 
 TIMEOUT_S = 600
-
-
-def fresh_process(*arguments: str) -> list[str]:
-    """The command that starts this interpreter without the working directory on its path.
-
-    A user's folder may hold a ``random.py`` or a package named as one of ours: none of it is measured.
-
-    Example:
-        >>> fresh_process("-m", "modelpress", "--help")[1:]
-        ['-P', '-m', 'modelpress', '--help']
-    """
-    return [sys.executable, "-P", *arguments]
 
 
 def run_worker(module: str, path: Path, job: dict[str, Any], *, timeout_s: float = TIMEOUT_S) -> Any:

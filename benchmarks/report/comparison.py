@@ -19,6 +19,7 @@ from modelpress.benchmarks.report.tables import (
     with_interval,
 )
 from modelpress.export.errors import InputError
+from modelpress.export.files.names import distinct_names
 
 HEADINGS = {
     "path": "run / file",
@@ -55,7 +56,7 @@ def headline_model(results: Results) -> ModelRecord:
 
 
 def run_names(paths: Sequence[Path]) -> list[str]:
-    """Short names for results files, all different: their folders', else their own, else whole paths.
+    """Short names for results files, all different: their folders', else their own, else the ends of their paths.
 
     Raises:
         InputError: A file is given twice.
@@ -75,7 +76,7 @@ def run_names(paths: Sequence[Path]) -> list[str]:
 
     choices = ([path.parent.name for path in resolved], [path.stem for path in paths])
     return next(
-        (names for names in choices if len(set(names)) == len(names) and all(names)), list(map(str, paths))
+        (names for names in choices if len(set(names)) == len(names) and all(names)), distinct_names(paths)
     )
 
 

@@ -40,6 +40,7 @@ from modelpress.benchmarks.report.tables import (
 )
 from modelpress.export.files.atomic import write_atomically
 from modelpress.export.files.kinds import check_ending
+from modelpress.export.safe_text import for_html, for_markdown, for_terminal
 
 __all__ = [
     "file_rows",
@@ -75,9 +76,9 @@ def render_markdown(results: Sequence[Results], names: Sequence[str] = ()) -> st
     runs = _runs(results, names)
     parts = [_markdown_run(run, named=len(runs) > 1) for run in runs]
     if len(runs) > 1:
-        warnings = "".join(f"\n{warning}\n" for warning in comparison.warnings(runs))
+        warnings = "".join(f"\n{for_markdown(warning)}\n" for warning in comparison.warnings(runs))
         table = markdown_table(comparison.comparison_rows(runs), comparison.HEADINGS)
-        parts.insert(0, f"{len(runs)} runs beside {runs[0].name}:\n\n{table}\n{warnings}")
+        parts.insert(0, f"{len(runs)} runs beside {for_markdown(runs[0].name)}:\n\n{table}\n{warnings}")
     return "\n".join(parts)
 
 
@@ -85,7 +86,8 @@ def _markdown_run(run: Run, *, named: bool) -> str:
     table = markdown_table(file_rows(run.results), table_headings(run.results))
     versions = mapping(run.results.environment.get("versions"))
     where = f"{run.results.environment.get('cpu', '')}, onnxruntime {versions.get('onnxruntime', '')}"
-    return f"{f'{run.name}: ' * named}{_title(run.results)} ({where}):\n\n{table}\n"
+    title = f"{f'{run.name}: ' * named}{_title(run.results)} ({where}):"
+    return f"{for_markdown(title)}\n\n{table}\n"
 
 
 def render_report(results: Sequence[Results], names: Sequence[str] = ()) -> str:
@@ -93,6 +95,7 @@ def render_report(results: Sequence[Results], names: Sequence[str] = ()) -> str:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("modelpress.benchmarks", "report"),
         autoescape=True,
+        finalize=for_html,
         # a misspelt name in the template is an error, no gap in the page
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -114,7 +117,19 @@ def render_report(results: Sequence[Results], names: Sequence[str] = ()) -> str:
 
 def _runs(results: Sequence[Results], names: Sequence[str]) -> list[Run]:
     chosen = names or [f"run {k}" for k in range(1, len(results) + 1)]
-    return [Run(name, result) for name, result in zip(chosen, results, strict=True)]
+    return [
+        Run(for_terminal(name), Results.model_validate(_printable(result.model_dump())))
+        for name, result in zip(chosen, results, strict=True)
+    ]
+
+
+def _printable(value: Any) -> Any:
+    """A part of a results file without letters that no page and no figure can show."""
+    if isinstance(value, str):
+        return for_terminal(value, lines=True)
+    if isinstance(value, dict):
+        return {_printable(key): _printable(item) for key, item in value.items()}
+    return [_printable(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _comparison_view(runs: Sequence[Run]) -> dict[str, Any]:

@@ -25,6 +25,7 @@ Interval = tuple[float, float]
 STYLE: Any = {
     "font.family": ["DejaVu Sans"],
     "font.size": 10,
+    "text.parse_math": False,  # names may hold dollar signs
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.edgecolor": "#9AA0A8",

@@ -15,6 +15,7 @@ from modelpress.benchmarks.records import (
     SizeRecord,
     VerdictRecord,
 )
+from modelpress.export.safe_text import for_markdown
 
 Row = dict[str, str]
 NONE = "–"
@@ -32,14 +33,10 @@ def markdown_table(rows: Iterable[Row], headings: dict[str, str]) -> str:
         | x\\|y | 1 |
     """
     # numbers align right, names left
-    lines = [list(headings.values()), ["---", *["---:"] * (len(headings) - 1)]]
-    lines += [[row[key] for key in headings] for row in rows]
-    return "\n".join(f"| {' | '.join(map(_markdown_cell, line))} |" for line in lines)
-
-
-def _markdown_cell(text: str) -> str:
-    """No text ends its cell, its line, or begins a tag."""
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+    rule = ["---", *["---:"] * (len(headings) - 1)]
+    cells = [[row[key] for key in headings] for row in rows]
+    title, *lines = (map(for_markdown, line) for line in (headings.values(), *cells))
+    return "\n".join(f"| {' | '.join(line)} |" for line in (title, rule, *lines))
 
 
 def thread_count(threads: int) -> str:

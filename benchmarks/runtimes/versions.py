@@ -12,9 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from modelpress.benchmarks.audits.fidelity import compare_logits
-from modelpress.benchmarks.measures.worker import fresh_process
 from modelpress.benchmarks.subjects.model_file import is_artifact
 from modelpress.export.errors import InputError, ModelError
+from modelpress.export.files.inputs import read_input
+from modelpress.export.isolation.fresh import fresh_process
 from modelpress.export.runtime import open_session, run_batched
 
 _NUMPY_2_SINCE = (1, 19)  # earlier wheels were built for NumPy 1
@@ -123,10 +124,7 @@ def onnx_bytes(path: Path) -> bytes:
     """
     if is_artifact(path):
         raise InputError(f"{path}: is an artifact; expected an ONNX file, as modelpress onnx writes it")
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    return read_input(path)
 
 
 def _environment(folder: Path, version: str, release: tuple[int, int]) -> Path:

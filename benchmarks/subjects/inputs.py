@@ -15,6 +15,7 @@ import numpy.typing as npt
 import onnx
 
 from modelpress.export.errors import InputError
+from modelpress.export.files.inputs import open_input
 
 UNNAMED = "?"  # a dynamic axis without a name
 _SEED = 0
@@ -273,7 +274,7 @@ def _fits(shape: tuple[int, ...], declared: tuple[int | str, ...]) -> bool:
 
 def _read_array(path: Path) -> Array:
     try:
-        with path.open("rb") as file:
+        with open_input(path) as file:
             array = np.load(file, allow_pickle=False)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error

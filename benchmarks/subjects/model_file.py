@@ -3,22 +3,28 @@
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import onnx
-import onnxruntime as ort
 from google.protobuf.message import DecodeError
 
 from modelpress.export.errors import InputError, ModelError
+from modelpress.export.files.inputs import is_folder, open_input, read_input
 from modelpress.export.files.kinds import Wanted, wrong_kind
+from modelpress.export.graphs.bounds import check_bounds
 from modelpress.export.graphs.check import check_as_runtimes_do
 from modelpress.export.graphs.entering.order import sort_nodes
 from modelpress.export.graphs.parts import has_external_data, metadata
+from modelpress.export.graphs.stream import MAX_ONNX_BYTES
 from modelpress.export.onnx_flavours import emit
 from modelpress.export.press.frame import MAGIC
-from modelpress.export.press.reading import Artifact, TensorUsage, open_artifact, read_artifact
+from modelpress.export.press.reading import Artifact, TensorUsage, open_artifact
 from modelpress.export.quantized import QuantizedModel
 from modelpress.export.runtime import open_decoded, open_session
 from modelpress.export.shown import Facts, Shown
+
+if TYPE_CHECKING:
+    import onnxruntime as ort
 
 
 @dataclass(frozen=True, repr=False)
@@ -66,14 +72,14 @@ class ModelFile(Shown):
         """The ONNX bytes that a runtime loads."""
         return bytes(self.onnx_model.SerializeToString())
 
-    def session(self, *, threads: int | None = None) -> ort.InferenceSession:
+    def session(self, *, threads: int | None = None) -> "ort.InferenceSession":
         """A session of what is decoded here, as `load_session` makes it of the file."""
         if self.artifact is None:
             return open_session(self.serialised(), threads=threads)
         return open_decoded(self.quantized_model(), threads=threads)
 
 
-def load_session(path: Path, *, threads: int | None = None, spinning: bool = True) -> ort.InferenceSession:
+def load_session(path: Path, *, threads: int | None = None, spinning: bool = True) -> "ort.InferenceSession":
     """From a file to a session that is ready to run, the way users of each format would take.
 
     An ONNX file is read and handed to the runtime; an artifact is decoded and its weights are handed over where they
@@ -84,8 +90,9 @@ def load_session(path: Path, *, threads: int | None = None, spinning: bool = Tru
         ArtifactError: It is a damaged artifact.
     """
     if is_artifact(path):
-        return open_decoded(read_artifact(path), threads=threads, spinning=spinning)
-    return open_session(path.read_bytes(), threads=threads, spinning=spinning)
+        with open_artifact(path) as artifact:
+            return open_decoded(artifact.model_once(), threads=threads, spinning=spinning)
+    return open_session(read_input(path), threads=threads, spinning=spinning)
 
 
 def open_model(path: Path) -> ModelFile:
@@ -102,7 +109,7 @@ def open_model(path: Path) -> ModelFile:
             path, artifact.size_bytes, emit(_model(artifact, stored), flavour="float"), artifact, stored
         )
 
-    data = path.read_bytes()
+    data = read_input(path, most=MAX_ONNX_BYTES)
     return ModelFile(path, len(data), _parse_onnx(path, data))
 
 
@@ -118,14 +125,11 @@ def is_artifact(path: Path) -> bool:
     """
     if path.suffix == ".press":
         return True
-    try:
-        with path.open("rb") as file:
-            # a file may have been renamed
-            return file.read(len(MAGIC)) == MAGIC
-    except IsADirectoryError as error:
-        raise InputError(wrong_kind(path, Wanted.MODEL)) from error
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    if is_folder(path):
+        raise InputError(wrong_kind(path, Wanted.MODEL))
+    with open_input(path) as file:
+        # a file may have been renamed
+        return file.read(len(MAGIC)) == MAGIC
 
 
 def _parse_onnx(path: Path, data: bytes) -> onnx.ModelProto:
@@ -144,8 +148,9 @@ def _parse_onnx(path: Path, data: bytes) -> onnx.ModelProto:
             f"{path}: some of its tensors lie in another file; store the model in one file to measure it"
         )
 
-    sort_nodes(model)  # as runtimes do
     try:
+        check_bounds(model)
+        sort_nodes(model)  # as runtimes do
         check_as_runtimes_do(model)
     except ModelError as error:
         raise InputError(f"{path}: {error}") from error

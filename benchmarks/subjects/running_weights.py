@@ -4,9 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import onnx
-import onnxruntime as ort
 from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
@@ -14,8 +12,9 @@ from modelpress.export.errors import InputError
 from modelpress.export.graphs.index import GraphIndex
 from modelpress.export.graphs.initializers import constants, initializers
 from modelpress.export.graphs.operators import WeightInput, attribute_of, layer_weights, weight_inputs
-
-Array = npt.NDArray[np.generic]
+from modelpress.export.isolation.foreign import run_foreign
+from modelpress.export.isolation.messages import Array, Facts
+from modelpress.export.runtime import SessionSettings, open_session
 
 _AT_ONCE = 1 << 28  # bytes of stored tensors evaluated in one session
 
@@ -186,20 +185,19 @@ def _part_of(model: onnx.ModelProto, index: GraphIndex, names: list[str]) -> onn
 
 def _evaluate(model: onnx.ModelProto, names: list[str]) -> dict[str, Array]:
     """Run a model without inputs: in ONNX Runtime as it stands, else by the definition of its operators."""
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.enable_cpu_mem_arena = False  # the memory goes back at once
-    options.log_severity_level = 4
+    serialised = np.frombuffer(model.SerializeToString(), np.uint8)
+    _, values = run_foreign(_evaluate_job, {"names": names}, [serialised])
+    return dict(zip(names, values, strict=True))
 
+
+def _evaluate_job(facts: Facts, arrays: list[Array]) -> tuple[Facts, list[Array]]:
+    names, serialised = facts["names"], arrays[0].tobytes()
+    settings = SessionSettings(optimised=False, arena=False)  # the memory goes back at once
     try:
-        session = ort.InferenceSession(
-            bytes(model.SerializeToString()), options, providers=["CPUExecutionProvider"]
-        )
-        values = session.run(names, {})
+        values = open_session(serialised, settings=settings).run(names, {})
     except Exception as error:  # onnxruntime's exception classes share no public base
-        values = _evaluate_by_definition(model, names, error)
-
-    return {name: np.asarray(value) for name, value in zip(names, values, strict=True)}
+        values = _evaluate_by_definition(onnx.load_from_string(serialised), names, error)
+    return {}, [np.asarray(value) for value in values]
 
 
 def _evaluate_by_definition(model: onnx.ModelProto, names: list[str], first: Exception) -> list[Array]:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from modelpress.export.coding.byte_parts import PartReader
+from modelpress.export.coding.core import core
 from modelpress.export.coding.huffman import (
     LengthArray,
     canonical_codewords,
@@ -25,6 +26,7 @@ MAX_LENGTH = 12  # bits of a codeword that this writer uses: the look-up tables 
 MAX_ALPHABET = 1 << 10
 
 _MULTI_SYMBOLS = 4  # of 8 bits each in one entry of the multi-symbol table
+_MULTI_BITS = 8  # of its windows, or more where codewords are longer: short ones come several at once
 
 
 @dataclass(frozen=True)
@@ -140,6 +142,19 @@ class CodeTable:
         return canonical_codewords(self.lengths)
 
     @cached_property
+    def packed(self) -> bytes:
+        """Codeword lengths as they are stored."""
+        return pack_code_lengths(self.lengths)
+
+    @cached_property
+    def words(self) -> npt.NDArray[np.uint32]:
+        """Codewords, and their lengths in the high 16 bits: what the compiled writers take."""
+        functions = core()
+        if functions is None:
+            return self.codewords | self.lengths.astype(np.uint32) << np.uint32(16)
+        return np.frombuffer(functions.table_words(self.lengths), np.uint32)
+
+    @cached_property
     def single(self) -> npt.NDArray[np.uint32]:
         """For every window of `width` bits: the symbol it starts with in the low 16 bits, its length above."""
         order = np.argsort(self.lengths, kind="stable")
@@ -158,18 +173,21 @@ class CodeTable:
     def multi(self) -> npt.NDArray[np.uint64]:
         """For every window: up to four whole symbols of 8 bits, then 8 bits total length, then their number.
 
+        A window has `width` bits, or more where that is short.
+
         Empty for alphabets of more than 256 symbols.
         """
         if self.lengths.size > 256:
             return np.zeros(0, np.uint64)
 
-        window = np.arange(1 << self.width, dtype=np.int64)
+        width = max(self.width, _MULTI_BITS)
+        window = np.arange(1 << width, dtype=np.int64)
         bits, number = np.zeros_like(window), np.zeros_like(window)
 
         symbols, more = np.zeros(window.size, np.uint64), np.ones(window.size, np.bool_)
         for k in range(_MULTI_SYMBOLS):
-            entry = self.single[window >> bits].astype(np.int64)
-            more &= bits + (entry >> 16) <= self.width
+            entry = self.single[window >> bits & (1 << self.width) - 1].astype(np.int64)
+            more &= bits + (entry >> 16) <= width
             symbols[more] |= (entry[more] & 255).astype(np.uint64) << np.uint64(8 * k)
             bits[more] += entry[more] >> 16
             number += more
@@ -179,11 +197,7 @@ class CodeTable:
 
     def pack(self) -> bytes:
         """The table as stored."""
-        return (
-            pack_varint(zigzag(self.lowest))
-            + pack_varint(self.lengths.size)
-            + pack_code_lengths(self.lengths)
-        )
+        return pack_varint(zigzag(self.lowest)) + pack_varint(self.lengths.size) + self.packed
 
     @classmethod
     def read(cls, reader: PartReader) -> "CodeTable":

@@ -15,6 +15,7 @@ Source: Mahoney 2005, "Adaptive weighing of context models for lossless data com
 counters and mixing; Witten, Neal and Cleary 1987, "Arithmetic coding for data compression".
 """
 
+from array import array
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
@@ -23,6 +24,8 @@ import numpy as np
 import numpy.typing as npt
 
 from modelpress.export.coding import context_mixing_kernels as kernels
+from modelpress.export.coding.core import core
+from modelpress.export.coding.core_functions import CoreFunctions
 from modelpress.export.errors import DamagedArtifact
 
 MAX_LEVEL = 256
@@ -32,8 +35,7 @@ Progress = Callable[[int], None]
 
 _E_TO_1_256TH = 16842880  # exp(1/256) in units of 2**-24
 _BYTES_PER_WEIGHT = 24  # 13 modelled decisions of at most 11.6 bits, and 5 bits as they are: 20 bytes
-_COMPILED_FROM = 1 << 13  # weights; below, loading the compiled loops takes longer than they save
-_BLOCK, _SLOW_BLOCK = 1 << 14, 1 << 10  # weights between two reports of progress
+_BLOCK = 1 << 10  # weights between two reports of progress
 
 
 class ContextModel:
@@ -47,29 +49,23 @@ class ContextModel:
     """
 
     def __init__(self) -> None:
-        self._counters: Any = np.zeros((kernels.N_CONTEXTS, 3), np.int32)  # slow, fast, visits
-        self._counters[:, :2] = 1 << 21
-        self._weights: Any = np.zeros((kernels.N_WEIGHT_SETS, kernels.MAX_INPUTS), np.int64)
-        self._weights[: kernels.NODE_BY_NODE] = 8750
-        self._weights[kernels.NODE_BY_NODE :] = 7000
+        functions = core()
+        self._way: _Compiled | _Plain = _Plain() if functions is None else _Compiled(functions)
 
     def copy(self) -> "ContextModel":
         """An independent model that has learned the same."""
         twin = ContextModel.__new__(ContextModel)
-        twin._counters, twin._weights = (
-            part.copy() if isinstance(part, np.ndarray) else [row[:] for row in part]
-            for part in (self._counters, self._weights)
-        )
+        twin._way = self._way.copy()
         return twin
 
-    def _learned(self, *, compiled: bool) -> tuple[Any, Any]:
-        """Counters and weights as arrays or, for loops in plain Python, as lists of lists."""
-        if compiled and isinstance(self._counters, list):
-            self._counters = np.array(self._counters, np.int32)
-            self._weights = np.array(self._weights, np.int64)
-        elif not compiled and isinstance(self._counters, np.ndarray):
-            self._counters, self._weights = self._counters.tolist(), self._weights.tolist()
-        return self._counters, self._weights
+    @property
+    def state(self) -> Any:
+        """Of a compiled model, what the compiled functions take; of a plain one, None."""
+        return self._way.state if isinstance(self._way, _Compiled) else None
+
+    def learned(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Counters (slow, fast, visits), one a row, and weight sets: alike however the model is coded."""
+        return self._way.learned()
 
     def encode(self, levels: LevelArray, *, kernel_width: int, progress: Progress | None = None) -> bytes:
         """Write the levels of one tensor, and learn from them.
@@ -77,7 +73,7 @@ class ContextModel:
         Args:
             levels: Shape ``(rows, inputs, taps)``; 0 where pruned, magnitudes up to 256.
             kernel_width: Taps in one line of a kernel; 1 where there are no kernels.
-            progress: Called now and then with the number of levels written.
+            progress: Called with the number of levels written: now and then in plain Python, at the end compiled.
 
         Raises:
             ValueError: The shape or the kernel width is no such, or a magnitude is over 256.
@@ -86,17 +82,7 @@ class ContextModel:
         if levels.size and not -MAX_LEVEL <= int(levels.min()) <= int(levels.max()) <= MAX_LEVEL:
             raise ValueError(f"levels must lie within -{MAX_LEVEL}..{MAX_LEVEL}")
 
-        run = _Run(self, levels, kernel_width=kernel_width)
-        written = bytearray()
-        for start, stop in run.blocks():
-            buffer = run.buffer(bytes(_BYTES_PER_WEIGHT * (stop - start) * run.taps + 8))
-            run.code(start, stop, buffer, limits=(MAX_LEVEL, len(buffer)), decoding=False)
-            n_bytes, run.registers[kernels.POSITION] = int(run.registers[kernels.POSITION]), 0
-            written += bytes(buffer[:n_bytes])
-            if progress:
-                progress(stop * run.taps)
-
-        return bytes(written + _last_bytes(run.low, run.high))
+        return self._way.encode(levels, kernel_width, progress or _ignored)
 
     def decode(
         self,
@@ -114,7 +100,7 @@ class ContextModel:
             shape: ``(rows, inputs, taps)``.
             kernel_width: As for `encode`.
             max_level: Largest magnitude to accept, at most 256.
-            progress: Called now and then with the number of levels read.
+            progress: As for `encode`.
 
         Returns:
             The levels, of this shape. Whatever the bytes, no magnitude is over `max_level`, and encoding
@@ -126,82 +112,185 @@ class ContextModel:
                 model is then of no further use.
         """
         _check_shape(shape, kernel_width)
+        max_level = min(max_level, MAX_LEVEL)
+        return self._way.decode(stream, shape, kernel_width, max_level, progress or _ignored)
+
+
+class _Compiled:
+    """A model in the memory of the compiled functions."""
+
+    def __init__(self, functions: CoreFunctions, state: npt.NDArray[np.uint64] | None = None) -> None:
+        self._functions = functions
+        if state is None:
+            state = np.empty(functions.MIXING_BYTES // 8 + 1, np.uint64)
+            functions.start_mixing(state)
+        self.state = state
+
+    def copy(self) -> "_Compiled":
+        return _Compiled(self._functions, self.state.copy())
+
+    def learned(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        packed = self.state[: kernels.N_CONTEXTS].astype(np.int64)
+        counters = np.stack([packed >> 32, packed >> 10 & 0x3FFFFF, packed & 1023], axis=1)
+        n_weights = kernels.N_WEIGHT_SETS * kernels.MAX_INPUTS
+        weights = self.state[kernels.N_CONTEXTS : kernels.N_CONTEXTS + n_weights].view(np.int64)
+        return counters, weights.reshape(-1, kernels.MAX_INPUTS).copy()
+
+    def encode(self, levels: LevelArray, kernel_width: int, progress: Progress) -> bytes:
+        levels = np.ascontiguousarray(levels, np.int16)
+        rows, inputs, taps = levels.shape
+        stream = self._functions.mixed_encode(self.state, levels, rows, inputs, taps, kernel_width)
+        progress(levels.size)
+        return stream
+
+    def decode(
+        self,
+        stream: bytes,
+        shape: tuple[int, int, int],
+        kernel_width: int,
+        max_level: int,
+        progress: Progress,
+    ) -> LevelArray:
+        levels = np.empty(shape, np.int16)
+        try:
+            end = self._functions.mixed_decode(self.state, stream, *shape, kernel_width, max_level, levels)
+        except self._functions.Damaged as error:
+            raise DamagedArtifact(_beyond(max_level)) from error
+        if end >= 0:
+            raise DamagedArtifact(_ends(stream, end))
+        progress(levels.size)
+        return levels
+
+
+class _Plain:
+    """A model in lists of integers, for loops in plain Python."""
+
+    def __init__(self) -> None:
+        self.counters = _Counters()
+        self.weights = [
+            [8750 if number < kernels.NODE_BY_NODE else 7000] * kernels.MAX_INPUTS
+            for number in range(kernels.N_WEIGHT_SETS)
+        ]
+
+    def copy(self) -> "_Plain":
+        twin = _Plain()
+        twin.counters.update((context, counter[:]) for context, counter in self.counters.items())
+        twin.weights = [row[:] for row in self.weights]
+        return twin
+
+    def learned(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        counters = np.full((kernels.N_CONTEXTS, 3), [1 << 21, 1 << 21, 0], np.int64)
+        for context, counter in self.counters.items():
+            counters[context] = counter
+        return counters, np.array(self.weights, np.int64)
+
+    def encode(self, levels: LevelArray, kernel_width: int, progress: Progress) -> bytes:
+        run = _Run(self, levels, kernel_width=kernel_width)
+        written = bytearray()
+        for start, stop in run.blocks():
+            buffer = bytearray(_BYTES_PER_WEIGHT * (stop - start) * run.taps + 8)
+            run.code(start, stop, buffer, limits=(MAX_LEVEL, len(buffer)), decoding=False)
+            n_bytes, run.registers[kernels.POSITION] = run.registers[kernels.POSITION], 0
+            written += buffer[:n_bytes]
+            progress(stop * run.taps)
+
+        return bytes(written + _last_bytes(run.low, run.high))
+
+    def decode(
+        self,
+        stream: bytes,
+        shape: tuple[int, int, int],
+        kernel_width: int,
+        max_level: int,
+        progress: Progress,
+    ) -> LevelArray:
         run = _Run(self, np.zeros(shape, np.int16), kernel_width=kernel_width)
-        buffer = run.buffer(stream)
         run.registers[kernels.CODE] = int.from_bytes(stream[:4].ljust(4, b"\0"), "big")
         run.registers[kernels.POSITION] = 4
-        limits = (min(max_level, MAX_LEVEL), len(stream) + 4)
+        buffer, limits = bytearray(stream), (max_level, len(stream) + 4)
 
         for start, stop in run.blocks():
             if run.code(start, stop, buffer, limits=limits, decoding=True) < stop - start:
-                raise DamagedArtifact(
-                    f"context-mixing stream holds a magnitude over {limits[0]}, or ends early"
-                )
-            if progress:
-                progress(stop * run.taps)
+                raise DamagedArtifact(_beyond(max_level))
+            progress(stop * run.taps)
 
-        position = int(run.registers[kernels.POSITION]) - 4  # the decoder holds four bytes from here on
+        position = run.registers[kernels.POSITION] - 4  # the decoder holds four bytes from here on
         if stream[position:] != _last_bytes(run.low, run.high):
-            raise DamagedArtifact(f"context-mixing stream of {len(stream):,} bytes ends at byte {position:,}")
+            raise DamagedArtifact(_ends(stream, position))
 
-        return np.array(run.levels, np.int16).reshape(shape)
+        return np.frombuffer(run.levels, np.int16).reshape(shape)
+
+
+class _Counters(dict[int, list[int]]):
+    """Counters (slow, fast, visits), made when a context first occurs: most never do."""
+
+    def __missing__(self, context: int) -> list[int]:
+        counter = self[context] = [1 << 21, 1 << 21, 0]
+        return counter
+
+
+def _ignored(_n_levels: int) -> None:
+    """Nobody asks for progress."""
+
+
+def _beyond(max_level: int) -> str:
+    return f"context-mixing stream holds a magnitude over {max_level}, or ends early"
+
+
+def _ends(stream: bytes, position: int) -> str:
+    return f"context-mixing stream of {len(stream):,} bytes ends at byte {position:,}"
 
 
 class _Run:
-    """One tensor on its way through the coder: arrays where compiled, lists where not."""
+    """One tensor on its way through the plain coder."""
 
-    def __init__(self, model: ContextModel, levels: LevelArray, *, kernel_width: int) -> None:
+    def __init__(self, model: _Plain, levels: LevelArray, *, kernel_width: int) -> None:
         rows, self.inputs, self.taps = levels.shape
         self.n_kernels = rows * self.inputs if self.taps else 0
         self.layout = (self.taps, kernel_width, self.inputs * self.taps)
-        self.code_kernels, self.compiled = _code_kernels(levels.size)
         n_slots = min(max(rows, 1), kernels.MAX_SLOTS)
-        self.levels = self._sequence(np.array(levels, np.int16).reshape(-1))
-        self.counters, self.weights = model._learned(compiled=self.compiled)
-        self.tables = _tables() if self.compiled else _table_list()
-        self.registers = self._zeros(kernels.N_REGISTERS)
+        # typed arrays where there is one number for each weight of a row: lists take many times as much
+        self.levels = array("h", levels.astype(np.int16).tobytes())
+        self.registers = [0] * kernels.N_REGISTERS
         self.registers[kernels.HIGH] = 0xFFFFFFFF
+        self._learned = (model.counters, model.weights, _tables(), self.registers)
         self.work = (
-            self._zeros(self.inputs),  # magnitudes by column
-            self._zeros(self.inputs * self.taps),  # magnitudes by column and tap
-            self._zeros(n_slots),  # correlations with previous rows
-            self._sequence(np.zeros((self.inputs * self.taps, n_slots), np.int16)),  # their residuals
-            self._zeros(4),  # sums
-            self._zeros(self.taps),  # predictions
-            self._zeros(n_slots),  # factors
+            _zeros("i", self.inputs),  # magnitudes by column
+            _zeros("i", self.inputs * self.taps),  # magnitudes by column and tap
+            [0] * n_slots,  # correlations with previous rows
+            _zeros("h", self.inputs * self.taps * n_slots),  # their residuals
+            [0] * 4,  # sums
+            _zeros("i", self.taps),  # predictions
+            [0] * n_slots,  # factors
         )
 
     @property
     def low(self) -> int:
-        return int(self.registers[kernels.LOW])
+        return self.registers[kernels.LOW]
 
     @property
     def high(self) -> int:
-        return int(self.registers[kernels.HIGH])
+        return self.registers[kernels.HIGH]
 
     def blocks(self) -> list[tuple[int, int]]:
         """First and last kernel, exclusive, of blocks of about equally many weights."""
-        step = max((_BLOCK if self.compiled else _SLOW_BLOCK) // max(self.taps, 1), 1)
+        step = max(_BLOCK // max(self.taps, 1), 1)
         return [(k, min(k + step, self.n_kernels)) for k in range(0, self.n_kernels, step)]
 
-    def buffer(self, data: bytes) -> Any:
-        """A writable copy of the bytes."""
-        return np.frombuffer(bytearray(data), np.uint8) if self.compiled else bytearray(data)
-
-    def code(self, start: int, stop: int, buffer: Any, *, limits: tuple[int, int], decoding: bool) -> int:
+    def code(
+        self, start: int, stop: int, buffer: bytearray, *, limits: tuple[int, int], decoding: bool
+    ) -> int:
         """Code the kernels from `start` to `stop`; returns how many were coded."""
         self.registers[kernels.DECODING] = int(decoding)
-        coder = (self.counters, self.weights, self.tables, self.registers, buffer)
-        done = self.code_kernels(
+        coder = (*self._learned, buffer)
+        done = kernels.code_kernels(  # type: ignore[no-untyped-call]
             self.levels, (start, stop), self.inputs, self.layout, limits, self.work, coder
         )
         return int(done)
 
-    def _sequence(self, array: npt.NDArray[Any]) -> Any:
-        return array if self.compiled else array.tolist()
 
-    def _zeros(self, n: int) -> Any:
-        return self._sequence(np.zeros(n, np.int64))
+def _zeros(kind: str, n: int) -> "array[int]":
+    return array(kind, bytes(array(kind).itemsize * n))
 
 
 def _check_shape(shape: Sequence[int], kernel_width: int) -> None:
@@ -221,26 +310,8 @@ def _last_bytes(low: int, high: int) -> bytes:
     return low.to_bytes(4, "big")
 
 
-def _code_kernels(n_levels: int) -> tuple[Callable[..., Any], bool]:
-    """The loops, and whether they are compiled: for many levels, or once they are loaded."""
-    if n_levels >= _COMPILED_FROM or _compiled.cache_info().currsize:
-        compiled = _compiled()
-        if compiled is not None:
-            return compiled, True
-    return kernels.code_kernels, False
-
-
 @cache
-def _compiled() -> Callable[..., Any] | None:
-    """None where the extra `fast` is missing, or has no place for its cache."""
-    try:
-        return kernels.compiled_code_kernels()
-    except (ImportError, RuntimeError):
-        return None
-
-
-@cache
-def _tables() -> npt.NDArray[np.int32]:
+def _tables() -> list[int]:
     """Tables ``stretch, squash, rates, log2``; FORMAT.md, "Context mixing", Tables."""
     odds = [1 << 24]
     for _ in range(2047):
@@ -248,16 +319,12 @@ def _tables() -> npt.NDArray[np.int32]:
 
     upper = [(ratio << 16) // (ratio + (1 << 24)) for ratio in odds]
     squash = [65536 - p for p in reversed(upper[1:])] + upper
-    stretch = [min(int(np.searchsorted(squash, 16 * i + 8)), 4094) - 2047 for i in range(4096)]
+    least = np.searchsorted(np.array(squash), 16 * np.arange(4096) + 8)
+    stretch = (np.minimum(least, 4094) - 2047).tolist()
     rates = [655360 // (10 * visits + 16) for visits in range(kernels.SLOW_LIMIT + 1)]
     log2 = [_log2(value + 8) for value in range(kernels.MAX_LOG + 1)]
 
-    return np.array(stretch + squash + rates + log2, np.int32)
-
-
-@cache
-def _table_list() -> list[int]:
-    return list(map(int, _tables()))
+    return [*stretch, *squash, *rates, *log2]
 
 
 def _log2(y: int) -> int:

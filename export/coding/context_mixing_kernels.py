@@ -1,7 +1,7 @@
-"""The loops of `modelpress.export.coding.context_mixing`, written so that they run as plain Python and compiled alike.
+"""The loops of `modelpress.export.coding.context_mixing` in plain Python, for where nothing is compiled.
 
-Every function takes sequences of integers (lists, or arrays where compiled) and works with integers alone,
-within 64 bits, so that all machines agree on every bit. FORMAT.md, "Context mixing", is their specification.
+Every function takes sequences of integers and works with integers alone, within 64 bits, so that all machines
+agree on every bit. FORMAT.md, "Mixed contexts", is their specification; `press_mixed.c` is the same in C.
 Both directions run the same model: only `code_bit` tells them apart.
 
 What goes through all of them is `coder`, the tuple ``(counters, weights, tables, registers, stream)``:
@@ -10,9 +10,6 @@ end; the state of the arithmetic coder and room for one decision; the bytes. Few
 """
 
 # mypy: disable-error-code="no-untyped-def,no-untyped-call"
-
-from collections.abc import Callable
-from typing import Any
 
 N_POSITIONS = 9  # taps from the ninth on share one position
 N_MAGNITUDE_PAIRS = 25
@@ -171,10 +168,10 @@ def predict_from_rows(first_tap, n_taps, row_weights, correlations, history, sum
         factors[slot] = min(max(correlations[slot] >> shift, -1048576), 1048576)
 
     for p in range(n_taps):
-        residuals = history[first_tap + p]
+        first = (first_tap + p) * n_slots
         total = 0
         for slot in range(n_slots):
-            total += factors[slot] * residuals[slot]
+            total += factors[slot] * history[first + slot]
         predictions[p] = min(max(4 * total // energy, -16384), 16384)
 
 
@@ -182,10 +179,10 @@ def remember_residual(residual, tap, row, correlations, history, sums):
     """Store a residual of this row and update the row's correlation with previous rows."""
     sums[SQUARES] += residual * residual
     n_slots = len(correlations)
-    residuals = history[tap]
+    first = tap * n_slots
     for slot in range(n_slots):
-        correlations[slot] += residual * residuals[slot]
-    residuals[row % n_slots] = residual
+        correlations[slot] += residual * history[first + slot]
+    history[first + row % n_slots] = residual
 
 
 def code_magnitude(magnitude, negative, position, neighbours, coder):
@@ -351,36 +348,3 @@ def code_kernels(levels, kernels, inputs, layout, limits, work, coder):
             return kernel - kernels[0]
 
     return kernels[1] - kernels[0]
-
-
-def compiled_code_kernels() -> Callable[..., Any]:
-    """`code_kernels` as machine code; imports the compiler.
-
-    Raises:
-        ImportError: The extra `fast` is not installed.
-        RuntimeError: The compiler finds no place for its cache.
-    """
-    from numba import njit
-    from numba.extending import register_jitable
-
-    for helper in (
-        code_bit,
-        code_mixed_bit,
-        magnitude_class,
-        level_class,
-        log_class,
-        signed_class,
-        predict_from_rows,
-        remember_residual,
-        code_magnitude,
-        code_node,
-        code_level,
-        code_kernel,
-    ):
-        register_jitable(
-            inline="always"
-            if helper in (predict_from_rows, remember_residual, code_bit, code_kernel, code_level)
-            else "never"
-        )(helper)
-    compiled: Callable[..., Any] = njit(nogil=True, cache=True, error_model="numpy")(code_kernels)
-    return compiled

@@ -5,17 +5,15 @@ the byte length of every **lane** (a stretch of that many symbols); lanes start 
 can be decoded in step or in parallel. See FORMAT.md, "Runs".
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache, lru_cache
-from types import ModuleType
 
 import numpy as np
 import numpy.typing as npt
 
 from modelpress.export.coding.byte_parts import PartReader
 from modelpress.export.coding.code_table import CodeTable
+from modelpress.export.coding.core import core
+from modelpress.export.coding.core_functions import CoreFunctions
 from modelpress.export.coding.symbol_runs_numpy import (
     SHORT_RUN,
     decode_lanes_in_step,
@@ -32,65 +30,11 @@ PADDING_BYTES = 1 << 15  # more than LANE_SYMBOLS codewords of 15 bits: no look-
 SymbolArray = npt.NDArray[np.unsignedinteger]
 UInt8Array = npt.NDArray[np.uint8]
 
-_COMPILED_FROM = 1 << 18  # symbols; below, importing the compiler costs more than it saves
 _IN_STEP_FROM = 32  # lanes; fewer are decoded one after the other
-_numpy_only: list[bool] = []  # not empty inside `numpy_alone`
-_NO_MULTI = np.zeros(0, np.uint64)
-_FAULTS = {
-    -1: "bit stream ends before its last symbol",
-    -2: "a lane does not end with its last symbol",
-    -3: "padding bits are not zero",
-    -4: "a code table has no symbol, but symbols follow",
-}
-
-
-@cache
-def compiled_runs() -> ModuleType | None:
-    """The compiled functions, or None where the extra `fast` is missing or has no place for its cache."""
-    try:
-        from modelpress.export.coding import symbol_runs_compiled
-    except (ImportError, RuntimeError):
-        return None
-    return symbol_runs_compiled
-
-
-def compiled_for(n_symbols: int) -> ModuleType | None:
-    """The compiled functions where they pay: for many symbols, or once they are loaded."""
-    if _numpy_only:
-        return None
-    if n_symbols >= _COMPILED_FROM or compiled_runs.cache_info().currsize:
-        return compiled_runs()
-    return None
-
-
-@contextmanager
-def numpy_alone() -> Iterator[None]:
-    """Code with NumPy alone, as where the extra `fast` is not installed: for measuring and testing."""
-    _numpy_only.append(True)
-    try:
-        yield
-    finally:
-        _numpy_only.pop()
-
-
-@lru_cache(maxsize=8)
-def _kernel_lookups(
-    tables: tuple[CodeTable, ...],
-) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]:
-    """For `take_kernels`: every `CodeTable.single`; and width, lowest level and the only symbol of each.
-
-    A width of 0 means that symbols take no bits; the only symbol is -1 where there is none at all.
-    """
-    compiled = compiled_runs()
-    assert compiled is not None  # the caller has asked
-    stored = [table.lengths.tobytes() for table in tables]
-    longest = max(map(len, stored)) + 1
-    lengths = np.frombuffer(b"".join(row.ljust(longest, b"\0") for row in stored), np.uint8)
-    entries = np.empty((len(tables), 1 << max(max(row, default=0) for row in stored)), np.uint32)
-    facts = np.array([[0] * len(tables), [table.lowest for table in tables], [-1] * len(tables)], np.int64)
-    compiled.fill_kernel_lookups(lengths.reshape(len(tables), longest), entries, facts)
-
-    return entries, facts
+_IN_STEP_MOST = 512  # lanes; more take more memory, and hardly less time
+_OUT_OF_BYTES = "bit stream ends before its last symbol"
+_BAD_LANE = "a lane does not end with its last symbol"
+_BAD_PADDING = "padding bits are not zero"
 
 
 @dataclass
@@ -113,12 +57,16 @@ class RunWriter:
         """Append a run; symbols count from ``table.lowest``."""
         if table.is_silent or symbols.size == 0:
             return
+        functions = core()
+        if functions is not None:
+            self._add_compiled(functions, symbols, table)
+            return
         if symbols.size <= LANE_SYMBOLS:
-            self._append(*_encode(symbols, table, self.position % 8))
+            self._append(*encode_lane(symbols, table.codewords, table.lengths, self.position % 8))
             return
 
         lanes = [
-            _encode(symbols[start : start + LANE_SYMBOLS], table, 0)
+            encode_lane(symbols[start : start + LANE_SYMBOLS], table.codewords, table.lengths, 0)
             for start in range(0, symbols.size, LANE_SYMBOLS)
         ]
         self.add_bytes(np.array([data.size for data, _ in lanes], "<u2").tobytes())
@@ -134,6 +82,16 @@ class RunWriter:
         """Everything added; the last byte is padded with zero bits."""
         return bytes(self.buffer)
 
+    def _add_compiled(self, functions: CoreFunctions, symbols: SymbolArray, table: CodeTable) -> None:
+        used = self.position % 8
+        begun = self.buffer.pop() if used else 0  # a short run goes on in the last byte
+        whole = len(self.buffer)
+        wide = symbols.dtype.itemsize > 1
+        symbols = np.ascontiguousarray(symbols, np.uint16 if wide else np.uint8)
+        data, end = functions.write_run(symbols, wide, (0, table.words), used, begun)
+        self.buffer += data
+        self.position = 8 * whole + end
+
     def _append(self, data: UInt8Array, n_bits: int) -> None:
         """Bytes whose first bits belong to the last byte so far."""
         if self.position % 8:
@@ -141,18 +99,6 @@ class RunWriter:
             data = data[1:]
         self.buffer += data.tobytes()
         self.position += n_bits
-
-
-def _encode(symbols: SymbolArray, table: CodeTable, shift: int) -> tuple[UInt8Array, int]:
-    """The codewords of at most one lane, behind `shift` zero bits, and how many bits they take."""
-    compiled = compiled_for(symbols.size)
-    if compiled is None:
-        return encode_lane(symbols, table.codewords, table.lengths, shift)
-
-    n_bits = int(compiled.count_bits(symbols, table.lengths))
-    out = np.empty((shift + n_bits + 7) // 8 + 4, np.uint8)
-    compiled.encode_lane(symbols, table.codewords, table.lengths, out, shift)
-    return out[: (shift + n_bits + 7) // 8], n_bits
 
 
 class RunReader:
@@ -187,19 +133,18 @@ class RunReader:
         if count > 8 * self.end - self.position:  # every codeword has a bit: bounds what is allocated
             raise DamagedArtifact(f"bit stream of {self.end:,} bytes cannot hold {count:,} symbols more")
 
-        compiled = compiled_for(count)
-        if compiled is None:
+        functions = core()
+        if functions is None:
             return self._take_numpy(table, count)
 
         symbols = np.empty(count, table.symbol_dtype)
-        multi = table.multi if count >= 4 * LANE_SYMBOLS else _NO_MULTI
-        self.advance(
-            int(
-                compiled.decode_run(
-                    self.padded, self.end, self.position, table.single, multi, table.width, symbols
-                )
+        wide = symbols.dtype.itemsize > 1
+        try:
+            self.position = functions.read_run(
+                self.padded, self.end, self.position, table.packed, table.lengths.size, wide, symbols
             )
-        )
+        except functions.Damaged as error:
+            raise DamagedArtifact(str(error)) from error
 
         return symbols
 
@@ -227,36 +172,6 @@ class RunReader:
         self.position = 8 * (start + reader.position)
         return value
 
-    def take_kernels(
-        self,
-        masks: npt.NDArray[np.int16],
-        kernels: npt.NDArray[np.int16],
-        width: int,
-        tables: Sequence[CodeTable],
-    ) -> None:
-        """All runs of `encodings.kernel_mask` in one compiled call; fills `kernels` where `masks` have bits.
-
-        Raises:
-            DamagedArtifact: The stream ends early, or a table has no codeword.
-        """
-        compiled = compiled_runs()
-        assert compiled is not None  # the caller has asked
-        entries, facts = _kernel_lookups(tuple(tables))
-        reached = compiled.decode_kernels(
-            self.padded, self.end, self.position, masks, kernels, width, entries, *facts
-        )
-        self.advance(int(reached))
-
-    def advance(self, position: int) -> None:
-        """Move to the bit that a compiled function reached.
-
-        Raises:
-            DamagedArtifact: It is an error code.
-        """
-        if position < 0:
-            raise DamagedArtifact(_FAULTS[position])
-        self.position = position
-
     def finish(self) -> None:
         """Refuse bytes that nothing has read, and padding that is not zero.
 
@@ -272,7 +187,7 @@ class RunReader:
         """The next byte that starts at or after the current bit."""
         used = self.position % 8
         if used and self.padded[self.position // 8] >> used:
-            raise DamagedArtifact(_FAULTS[-3])
+            raise DamagedArtifact(_BAD_PADDING)
         return (self.position + 7) // 8
 
     def _take_numpy(self, table: CodeTable, count: int) -> SymbolArray:
@@ -289,21 +204,16 @@ class RunReader:
 
         bounds = self.position // 8 + np.concatenate([[0], np.cumsum(sizes)])
         if bounds[-1] > self.end:
-            raise DamagedArtifact(_FAULTS[-1])
+            raise DamagedArtifact(_OUT_OF_BYTES)
 
         out = np.empty(count, table.symbol_dtype)
-        n_full = count // LANE_SYMBOLS
-        if n_full >= _IN_STEP_FROM and table.multi.size:
-            done = n_full
-            ends = decode_lanes_in_step(
-                self.padded,
-                bounds[:n_full],
-                table,
-                out[: n_full * LANE_SYMBOLS].reshape(n_full, LANE_SYMBOLS),
-            )
-            self._check_lane_ends(ends, bounds[1 : n_full + 1])
-        else:
-            done = 0
+        done, n_full = 0, count // LANE_SYMBOLS
+        while table.multi.size and n_full - done >= _IN_STEP_FROM:
+            end = min(done + _IN_STEP_MOST, n_full)
+            part = out[done * LANE_SYMBOLS : end * LANE_SYMBOLS].reshape(end - done, LANE_SYMBOLS)
+            ends = decode_lanes_in_step(self.padded, bounds[done:end], table, part)
+            self._check_lane_ends(ends, bounds[done + 1 : end + 1])
+            done = end
 
         for lane in range(done, n_lanes):
             part = out[lane * LANE_SYMBOLS : (lane + 1) * LANE_SYMBOLS]
@@ -316,6 +226,6 @@ class RunReader:
     def _check_lane_ends(self, bits: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]) -> None:
         """Every lane must end with its last symbol, padding zero."""
         if np.any((bits + 7) >> 3 != ends):
-            raise DamagedArtifact(_FAULTS[-2])
+            raise DamagedArtifact(_BAD_LANE)
         if np.any(np.where(bits & 7, self.padded[bits >> 3] >> (bits & 7).astype(np.uint8), 0)):
-            raise DamagedArtifact(_FAULTS[-3])
+            raise DamagedArtifact(_BAD_PADDING)

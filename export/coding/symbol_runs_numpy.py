@@ -129,6 +129,9 @@ def _symbol_starts(length_at: npt.NDArray[np.uint32], start: int) -> tuple[npt.N
     return starts, int(beyond[starts[-1]])
 
 
+_TOGETHER = 32  # lanes
+
+
 def decode_lanes_in_step(
     padded: UInt8Array, starts: npt.NDArray[np.int64], table: CodeTable, out: npt.NDArray[np.unsignedinteger]
 ) -> npt.NDArray[np.int64]:
@@ -150,7 +153,7 @@ def decode_lanes_in_step(
     symbols_of = (table.multi & np.uint64(0xFFFFFFFF)).astype("<u4")
     bits_of = (table.multi >> np.uint64(32) & np.uint64(255)).astype(np.int64)
     number_of = (table.multi >> np.uint64(40)).astype(np.uint8)
-    mask = np.uint32((1 << table.width) - 1)
+    mask = np.uint32(table.multi.size - 1)
     position, found = starts * 8, np.zeros(lanes, np.int64)
     symbols: list[npt.NDArray[np.uint32]] = []
 
@@ -163,10 +166,13 @@ def decode_lanes_in_step(
         position += bits_of[window]
         found += number
 
-    number = np.stack(numbers, axis=1).astype(np.int32)  # (lanes, steps)
-    surplus = np.maximum(np.cumsum(number, axis=1, dtype=np.int32) - per_lane, 0)
-    valid = np.maximum(number - surplus, 0)
-    chosen = np.arange(4) < valid[:, :, None]
-    out[:] = np.stack(symbols, axis=1).view(np.uint8).reshape(lanes, -1, 4)[chosen].reshape(lanes, per_lane)
+    for first in range(0, lanes, _TOGETHER):  # what follows takes many bytes for each step
+        some = slice(first, first + _TOGETHER)
+        number = np.stack([step[some] for step in numbers], axis=1).astype(np.int32)  # (lanes, steps)
+        surplus = np.maximum(np.cumsum(number, axis=1, dtype=np.int32) - per_lane, 0)
+        chosen = np.arange(4) < np.maximum(number - surplus, 0)[:, :, None]
+        bytes_of = np.stack([step[some] for step in symbols], axis=1).view(np.uint8)
+        out[some] = bytes_of.reshape(*chosen.shape)[chosen].reshape(-1, per_lane)
+        position[some] = starts[some] * 8 + table.lengths[out[some]].sum(axis=1, dtype=np.int64)
 
-    return np.asarray(starts * 8 + table.lengths[out].sum(axis=1, dtype=np.int64))
+    return position

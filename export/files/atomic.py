@@ -1,13 +1,14 @@
-"""Write a whole file or nothing."""
+"""Write a whole file or nothing; every output of this project is written here, or by `atomic_folder`."""
 
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 from modelpress.export.errors import InputError
+from modelpress.export.files.places import check_place
+from modelpress.export.files.temporaries import temporary_file
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -26,10 +27,12 @@ def atomic_writer(path: Path) -> Iterator[IO[bytes]]:
 
     The bytes go to a temporary file of the same folder (exclusive name, ``file.name``), are flushed to the
     device, and take the final name in one rename; then the folder itself is flushed. Whatever ends the block
-    early, an interrupt included, removes the temporary file and leaves the old one untouched.
+    early, an interrupt included, removes the temporary file and leaves the old one untouched. What a killed
+    process left behind is removed by the next writer of the same path.
 
     Raises:
-        InputError: The folder is missing, read-only or full. Any `OSError` inside the block counts as that.
+        InputError: The folder is missing, read-only or full, or `path` is a device, pipe or socket. Any `OSError`
+            inside the block counts as that.
 
     Example:
         >>> import tempfile
@@ -40,36 +43,43 @@ def atomic_writer(path: Path) -> Iterator[IO[bytes]]:
         b'12'
     """
     path = Path(path)
+    check_place(path)
+    entered = False
     try:
-        file = tempfile.NamedTemporaryFile(  # noqa: SIM115 - closed below, before the rename
-            mode="w+b", prefix=f".{path.name}.", suffix=".tmp", dir=path.parent, delete=False
-        )
-    except OSError as error:
-        raise InputError(f"{path}: cannot write in {path.parent}: {error.strerror}") from error
-
-    temporary = Path(file.name)
-    try:
-        with file:
+        with temporary_file(path) as file:
+            entered = True
             yield file
+
             file.flush()
             os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
+            if os.name == "nt":  # what is open has no other name there
+                file.close()
+            Path(file.name).replace(path)  # before the lock on it is dropped
     except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+        where = "" if entered else f" in {path.parent}"
+        raise InputError(
+            f"{path}: cannot {'be written' if entered else 'write'}{where}: {error.strerror or error}"
+        ) from error
 
-    _flush_folder(path.parent)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    flush_folder(path.parent)
 
 
-def _flush_folder(folder: Path) -> None:
+def check_writable(path: Path) -> None:
+    """Try whether a file can be written there, without touching it.
+
+    Raises:
+        InputError: It cannot.
+    """
+    check_place(path)
+    try:
+        with temporary_file(path):
+            pass
+    except OSError as error:
+        raise InputError(f"{path}: cannot write in {path.parent}: {error.strerror or error}") from error
+
+
+def flush_folder(folder: Path) -> None:
+    """Make the names in a folder last."""
     if os.name == "nt":  # folders cannot be opened there
         return
     with suppress(OSError):  # the file is in place already; some folders may be written but not read

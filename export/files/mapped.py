@@ -2,10 +2,10 @@
 
 import mmap
 import os
-import stat
 from pathlib import Path
 
 from modelpress.export.errors import InputError
+from modelpress.export.files.inputs import open_input
 
 
 class MappedFile:
@@ -22,7 +22,7 @@ class MappedFile:
 
     def __init__(self, path: Path) -> None:
         try:
-            with path.open("rb") as file:
+            with open_input(path) as file:
                 self.data = memoryview(self._map(path, file.fileno()))
         except OSError as error:
             raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
@@ -36,8 +36,7 @@ class MappedFile:
             self._mapping.madvise(mmap.MADV_DONTNEED)
 
     def _map(self, path: Path, descriptor: int) -> mmap.mmap:
-        facts = os.fstat(descriptor)
-        if not stat.S_ISREG(facts.st_mode) or not facts.st_size:
-            raise InputError(f"{path}: is empty or no regular file")
+        if not os.fstat(descriptor).st_size:
+            raise InputError(f"{path}: is empty")
         self._mapping = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
         return self._mapping

@@ -1,11 +1,15 @@
 """ONNX's own checker on a model whose weights are not loaded."""
 
+import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
 from modelpress.export.errors import ModelError
+from modelpress.export.graphs.bounds import check_bounds
 from modelpress.export.graphs.initializers import with_initializers
 from modelpress.export.graphs.parts import graphs_of
+from modelpress.export.isolation.foreign import run_foreign
+from modelpress.export.isolation.messages import Array, Facts
 from modelpress.export.lazy_tensors import spec_of
 from modelpress.export.quantized import QuantizedModel, dense_array
 
@@ -14,6 +18,7 @@ _SEPARATE_WEIGHTS_IR = 4
 _KNOWN_TO_RUNTIME = frozenset(
     {"com.microsoft", "com.microsoft.nchwc", "ai.onnx.ml", "ai.onnx.training", "ai.onnx.preview.training"}
 )
+_MEMORY_BYTES = 512 << 20  # of checker and shape inference; a graph of thousands of nodes takes some 10 MB
 
 
 def check_graph(model: QuantizedModel) -> str | None:
@@ -25,20 +30,36 @@ def check_graph(model: QuantizedModel) -> str | None:
         What strict shape inference objects to, if anything: declared shapes that contradict each other are
         common in models that run, so that is for the caller to judge.
 
+    Inside `foreign_work` its process does this.
+
     Raises:
         ModelError: The graph is no valid ONNX model.
     """
+    check_bounds(model.graph)
     stand_in = _stand_in(model)
     stand_in.opset_import.extend(_undeclared_domains(stand_in))
-    check_as_runtimes_do(stand_in)
+    serialised = np.frombuffer(stand_in.SerializeToString(), np.uint8)
+    found, _ = run_foreign(_check_job, {}, [serialised], memory_bytes=_MEMORY_BYTES)
+    objection: str | None = found["objection"]
+    return objection
+
+
+def _check_job(facts: Facts, arrays: list[Array]) -> tuple[Facts, list[Array]]:
+    """Check a serialised model.
+
+    Raises:
+        ModelError: It is no valid one.
+    """
+    model = onnx.load_from_string(arrays[0].tobytes())
+    check_as_runtimes_do(model)
 
     # a second opinion only: models that run often declare shapes that contradict each other
     try:
-        onnx.shape_inference.infer_shapes(stand_in, check_type=True, strict_mode=True)
+        onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
     except Exception as error:  # as above
-        return str(error)
+        return {"objection": str(error)}, []
 
-    return None
+    return {"objection": None}, []
 
 
 def check_as_runtimes_do(model: onnx.ModelProto) -> None:

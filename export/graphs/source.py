@@ -18,11 +18,12 @@ from onnx import numpy_helper
 
 from modelpress.export.errors import InputError, ModelError
 from modelpress.export.files.mapped import MappedFile
+from modelpress.export.graphs.bounds import MAX_NODES, check_bounds
 from modelpress.export.graphs.entering.nested import initializers_to_constants, lift_constants
 from modelpress.export.graphs.entering.order import sort_nodes
 from modelpress.export.graphs.external_data import external_file, external_range
 from modelpress.export.graphs.parts import graphs_of, has_external_data
-from modelpress.export.graphs.protobuf_wire import LENGTH_DELIMITED, Field
+from modelpress.export.graphs.protobuf_wire import LENGTH_DELIMITED, Field, fields
 from modelpress.export.graphs.tensor_scan import (
     StoredTensor,
     check_type,
@@ -32,7 +33,7 @@ from modelpress.export.graphs.tensor_scan import (
 )
 from modelpress.export.lazy_tensors import LazyTensors
 from modelpress.export.shown import Facts, Shown
-from modelpress.export.tensor_spec import DTYPES, TensorSpec
+from modelpress.export.tensor_spec import DTYPES, MAX_TENSORS, TensorSpec
 
 Array = npt.NDArray[np.generic]
 MAX_CONSTANT_ELEMENTS = 64  # smaller Constant nodes stay where they are
@@ -137,6 +138,28 @@ def open_onnx(path: Path, *, allow_external_data: bool = False) -> OnnxSource:
         return OnnxSource(graph, OnnxTensors(mapped, stored, external, loose))
 
 
+def check_size_of_graph(path: Path) -> None:
+    """Refuse an ONNX file whose graph comes to too many nodes, without loading its weights.
+
+    Raises:
+        InputError: It cannot be read, or is no ONNX model.
+        ModelError: There are too many nodes.
+    """
+    mapped = MappedFile(path)
+    with _named(path), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # protobuf warns before it raises
+        model, graphs = parse_shell(
+            mapped.data, 0, len(mapped), onnx.ModelProto, is_bulky=lambda field: field.number == _MODEL_GRAPH
+        )
+        for field in graphs[-1:]:
+            _check_counts(mapped.data, field)
+            graph, _ = parse_shell(
+                mapped.data, field.payload, field.end, onnx.GraphProto, is_bulky=_is_initializer
+            )
+            model.graph.CopyFrom(graph)
+        check_bounds(model)
+
+
 def _split(
     data: memoryview,
 ) -> tuple[onnx.ModelProto, dict[str, StoredTensor], dict[str, onnx.TensorProto]]:
@@ -147,6 +170,8 @@ def _split(
     if len(graphs) != 1 or graphs[0].wire_type != LENGTH_DELIMITED:
         raise InputError(f"{len(graphs)} graphs; expected an ONNX model with one")
 
+    _check_counts(data, graphs[0])
+
     constants = _big_constants(data, graphs[0])
     graph, bulky = parse_shell(
         data,
@@ -156,6 +181,7 @@ def _split(
         is_bulky=lambda field: field.start in constants or _is_initializer(field),
     )
     model.graph.CopyFrom(graph)
+    check_bounds(model)
     _check_supported(model)
     initializers = [scan_tensor(data, field.payload, field.end) for field in bulky if _is_initializer(field)]
     named = _by_name([*initializers, *constants.values()])
@@ -180,6 +206,22 @@ def _free_of_old_rules(graph: onnx.GraphProto | None, tensors: Mapping[str, Stor
 
 def _stored(tensor: onnx.TensorProto) -> StoredTensor:
     return StoredTensor(tensor.name, TensorSpec(tuple(tensor.dims), tensor.data_type), (0, 0), None, None)
+
+
+def _check_counts(data: memoryview, graph: Field) -> None:
+    """Refuse more nodes or tensors than can be packed, before any of them is looked at.
+
+    Raises:
+        InputError: There are more.
+    """
+    left = {_GRAPH_NODE: (MAX_NODES, "nodes"), _GRAPH_INITIALIZER: (MAX_TENSORS, "tensors")}
+    seen = dict.fromkeys(left, 0)
+    for field in fields(data, graph.payload, graph.end):
+        if field.number in seen:
+            seen[field.number] += 1
+            most, what = left[field.number]
+            if seen[field.number] > most:
+                raise InputError(f"the graph has more than {most:,} {what}")
 
 
 def _big_constants(data: memoryview, graph: Field) -> dict[int, StoredTensor]:

@@ -1,13 +1,13 @@
 """The hand-off folder: written whole or not at all; a folder or `.zip` from anywhere is read without trust.
 
-    model.press  model.onnx  manifest.json  SHA256SUMS  MODEL_CARD.md  run.py  verify.py  requirements.txt  samples/
+    model.press  model.onnx  manifest.json  SHA256SUMS  MODEL_CARD.md  run.py  verify.py  requirements.txt
+    sbom.cdx.json  samples/
 
 Reading writes nothing. Names that would lead out of the bundle, links, special files, names that one file system
 takes for the same, and archives that unpack to more than a limit are refused before anything is read.
 """
 
 import hashlib
-import secrets
 import shutil
 import stat
 import zipfile
@@ -19,10 +19,13 @@ from types import TracebackType
 from typing import IO
 
 from modelpress.export.errors import InputError
+from modelpress.export.files.atomic_folder import atomic_folder
+from modelpress.export.files.inputs import open_input
 from modelpress.export.handoff.manifest import MANIFEST, SUMS, FileFacts, Manifest, parse_manifest
 
 DEFAULT_MAX_BYTES = 4 << 30  # of all files together
 MAX_FILES = 10_000
+MAX_NAME_BYTES = 255  # of a file or folder; file systems take no longer ones
 _MAX_MANIFEST_BYTES = 16 << 20
 _BLOCK = 1 << 20
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date a zip can hold: the same bytes each time
@@ -68,7 +71,7 @@ class Bundle:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._archive is not None:
-            self._archive.close()
+            _close(self._archive)
 
     def read(self, name: str) -> bytes:
         """One file of the manifest.
@@ -83,6 +86,24 @@ class Bundle:
             raise InputError(f"{self.path}: {name} changed since the bundle was made")
         return data
 
+    def write(self, name: str, target: Path) -> None:
+        """Write one file of the manifest, checked on the way, in the memory of one block.
+
+        Raises:
+            InputError: The bundle has no such file, or its bytes changed; what was written is no use then.
+            OSError: The target cannot be written.
+        """
+        if name not in self.manifest.files:
+            raise InputError(f"{self.path}: has no file {name!r}")
+        facts, digest, size = self.manifest.files[name], hashlib.sha256(), 0
+        with target.open("wb") as file:
+            for block in self._blocks(name):
+                digest.update(block)
+                size += len(block)
+                file.write(block)
+        if size != facts.size_bytes or digest.hexdigest() != facts.sha256:
+            raise InputError(f"{self.path}: {name} changed since the bundle was made")
+
     def copy_to(self, folder: Path) -> None:
         """Write all files into an empty folder, checked one by one.
 
@@ -93,18 +114,27 @@ class Bundle:
             if any(folder.iterdir()):
                 raise InputError(f"{folder} is not empty")
             for name in sorted(self._places):
-                data = self._content(name) if name in (MANIFEST, SUMS) else self.read(name)
                 target = folder / name
                 target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(data)
+                if name in (MANIFEST, SUMS):
+                    target.write_bytes(self._content(name))
+                else:
+                    self.write(name, target)
         except OSError as error:
             raise InputError(f"{folder}: cannot be written: {error.strerror}") from error
 
     def _content(self, name: str) -> bytes:
+        return b"".join(self._blocks(name))
+
+    def _blocks(self, name: str) -> Iterator[bytes]:
+        """A file's bytes, and one more where it has more than it was said to."""
         place = self._places[name]
+        left = place.size_bytes + 1
         try:
             with self._open(place) as file:
-                return file.read(place.size_bytes + 1)
+                while left and (block := file.read(min(left, _BLOCK))):
+                    left -= len(block)
+                    yield block
         except OSError as error:
             raise InputError(f"{self.path}: {name} cannot be read: {error.strerror or error}") from error
         except Exception as error:  # zipfile and zlib raise whatever damaged data lead to
@@ -140,19 +170,31 @@ def open_bundle(path: Path, *, max_bytes: int = DEFAULT_MAX_BYTES) -> Bundle:
         return Bundle(path, _in_folder(path, max_bytes), None)
 
     try:
-        archive = zipfile.ZipFile(path)
-    except FileNotFoundError as error:
-        raise InputError(f"{path} does not exist") from error
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+        file = open_input(path)
+    except InputError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            raise InputError(f"{path} does not exist") from error
+        raise
+
+    try:
+        archive = zipfile.ZipFile(file)
     except Exception as error:  # as above
+        file.close()
         raise InputError(f"{path}: neither a bundle's folder nor a zip archive: {error}") from error
 
     try:
         return Bundle(path, _in_archive(path, archive, max_bytes), archive)
     except BaseException:
-        archive.close()
+        _close(archive)
         raise
+
+
+def _close(archive: zipfile.ZipFile) -> None:
+    """Close the file as well, which is ours: the archive leaves open what it was given open."""
+    file = archive.fp
+    archive.close()
+    if file is not None:
+        file.close()
 
 
 def _in_folder(path: Path, max_bytes: int) -> dict[str, _Place]:
@@ -205,6 +247,10 @@ def _check_entry(path: Path, entry: zipfile.ZipInfo) -> None:
     parts = entry.filename.removesuffix("/").split("/")
     if entry.filename != entry.orig_filename or any(ord(c) < ord(" ") or c in "\\:" for c in entry.filename):
         raise InputError(f"{path}: entry {entry.orig_filename!r} is no safe file name")
+    if any(len(part.encode(errors="replace")) > MAX_NAME_BYTES for part in parts):
+        raise InputError(
+            f"{path}: entry {entry.filename[:40]!r}… has a name of more than {MAX_NAME_BYTES} bytes"
+        )
     if any(part in ("", ".", "..") for part in parts):
         raise InputError(f"{path}: entry {entry.filename!r} would lead out of the bundle")
 
@@ -247,7 +293,7 @@ def _check_names(path: Path, found: set[str], listed: set[str]) -> None:
 
 @contextmanager
 def staged_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
-    """An empty folder to fill, which becomes `target` when the block ends well.
+    """An empty folder to fill, which becomes `target` when the block ends well; see `atomic_folder`.
 
     Only a bundle is replaced. Whatever ends the block early removes the new folder and leaves the old one.
 
@@ -257,16 +303,11 @@ def staged_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
     check_target(target, overwrite=overwrite)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        staged = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
-        staged.mkdir()
     except OSError as error:
         raise InputError(f"{target}: cannot write in {target.parent}: {error.strerror}") from error
 
-    try:
+    with atomic_folder(target) as staged:
         yield staged
-        _replace_folder(staged, target)
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
 
 
 def check_target(target: Path, *, overwrite: bool) -> None:
@@ -311,26 +352,6 @@ def _strangers(folder: Path) -> list[str]:
 
     found = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
     return sorted({path.relative_to(folder).as_posix() for path in found} - listed)
-
-
-def _replace_folder(staged: Path, target: Path) -> None:
-    """Two renames; the old folder is put back if the second fails."""
-    old = Path(f"{staged}.old")
-    try:
-        had_one = target.is_dir()
-        if had_one:
-            target.rename(old)
-
-        try:
-            staged.rename(target)
-        except OSError:
-            if had_one:
-                old.rename(target)
-            raise
-    except OSError as error:
-        raise InputError(f"{target}: cannot be written: {error.strerror}") from error
-
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def facts_of_files(folder: Path) -> dict[str, FileFacts]:

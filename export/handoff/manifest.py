@@ -7,12 +7,12 @@ accuracies, milliseconds per call for latencies. All names of files are relative
 
 import hashlib
 import json
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from modelpress.export.errors import InputError
-from modelpress.export.handoff.bundle_files.verify import MAX_BATCH, MAX_THREADS
+from modelpress.export.handoff.bundle_files.verify import MAX_BATCH, MAX_IMAGES, MAX_THREADS
 
 SCHEMA_VERSION: Literal[1] = 1
 MANIFEST, SUMS = "manifest.json", "SHA256SUMS"
@@ -35,7 +35,7 @@ class Normalisation(_Record):
 
     scale: float = Field(gt=0)
     mean: list[float]
-    std: list[float]
+    std: list[Annotated[float, Field(gt=0)]]
 
 
 class Contract(_Record):
@@ -75,7 +75,7 @@ class AccuracyClaim(_Record):
     """
 
     top1: float = Field(ge=0, le=1)
-    n_images: int = Field(gt=0)
+    n_images: int = Field(gt=0, le=MAX_IMAGES)
     interval: tuple[float, float]
     dataset: str
     fingerprint: str = Digest
@@ -203,7 +203,7 @@ def parse_manifest(data: bytes, where: str) -> Manifest:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"])) or "the document"
         raise InputError(f"{wrong}: {field}: {first['msg']}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{wrong}: {error}") from error
 
     return manifest

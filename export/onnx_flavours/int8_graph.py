@@ -50,6 +50,17 @@ def steps_of(low: float, high: float) -> Steps:
     return Steps(scale, np.uint8(np.rint(-low / span * _LEVELS)))
 
 
+def range_of(steps: Steps) -> Range:
+    """The range that gives these very steps.
+
+    Example:
+        >>> steps_of(*range_of(steps_of(-0.3, 1.7))) == steps_of(-0.3, 1.7)
+        True
+    """
+    scale, zero_point = float(steps.scale), int(steps.zero_point)
+    return -zero_point * scale, (_LEVELS - zero_point) * scale
+
+
 class QdqWriter:
     """Turns a graph into one with quantized regions; `nodes`, `weights` and `tensors` hold the result.
 

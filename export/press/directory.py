@@ -7,10 +7,9 @@ from dataclasses import dataclass
 
 from modelpress.export.coding.byte_parts import PartReader
 from modelpress.export.errors import DamagedArtifact, ModelError
-from modelpress.export.tensor_spec import DTYPES, MAX_DIMENSIONS, MAX_ELEMENTS, TensorSpec
+from modelpress.export.tensor_spec import DTYPES, MAX_DIMENSIONS, MAX_ELEMENTS, MAX_TENSORS, TensorSpec
 
 # Limits of version 1; FORMAT.md states each beside its field
-MAX_TENSORS = 1 << 16
 MAX_NAME_BYTES = 1024
 
 

@@ -4,13 +4,15 @@ import io
 import os
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO
+from typing import IO, TypeVar
 
+import numpy as np
+import numpy.typing as npt
 import onnx
 from google.protobuf.message import DecodeError
 
@@ -22,16 +24,19 @@ from modelpress.export.errors import (
     DamagedArtifact,
     InputError,
     ModelError,
+    NoSuchTensor,
     NotAnArtifact,
 )
+from modelpress.export.files.inputs import is_folder, open_input
 from modelpress.export.files.kinds import Wanted, wrong_kind
+from modelpress.export.graphs.bounds import check_bounds
 from modelpress.export.graphs.parts import check_self_contained
 from modelpress.export.lazy_tensors import LazyTensors
 from modelpress.export.press.directory import (
     TensorRecord,
     read_directory,
 )
-from modelpress.export.press.encodings import decode_blob, encoding_by_id
+from modelpress.export.press.encodings import decode_blob, decode_dense, encoding_by_id
 from modelpress.export.press.encodings.file_state import FileState
 from modelpress.export.press.encodings.huffman_blob import Group
 from modelpress.export.press.frame import (
@@ -52,6 +57,7 @@ from modelpress.export.shown import Facts, Shown, some_names
 from modelpress.export.tensor_spec import TensorSpec
 
 DEFAULT_MAX_DECODED_BYTES = 2 << 30
+_T = TypeVar("_T")
 _PARALLEL_FROM = 1 << 22  # elements in all; below, threads cost more than they save
 
 
@@ -147,6 +153,18 @@ class Artifact(Shown):
         """
         return self._decode(self.records[index], self.blob(index), state)
 
+    def dense(self, index: int, state: FileState) -> npt.NDArray[np.generic]:
+        """The values of one tensor, in one pass where the codes are compiled; `state` as for `decode`.
+
+        Raises:
+            ArtifactError: The blob cannot be trusted.
+        """
+        record, blob = self.records[index], self.blob(index)
+        try:
+            return decode_dense(record.encoding, blob, record.spec, state)
+        except ArtifactError as error:
+            raise type(error)(f"{record.name}: {error}") from error
+
     def blob(self, index: int) -> bytes:
         """The stored bytes of a tensor.
 
@@ -172,19 +190,32 @@ class Artifact(Shown):
         """The model with tensors that are decoded at each access; the file must stay open."""
         return QuantizedModel(self.graph, _StoredTensors(self))
 
+    def model_once(self) -> QuantizedModel:
+        """The model for one who asks for each tensor once, in file order, while the file is open.
+
+        Small models are decoded as they are asked for, straight to values; large ones beforehand, in parallel.
+
+        Raises:
+            ArtifactError: A blob cannot be trusted; of a small model, when it is asked for.
+        """
+        return self.model() if self._in_parallel() else self.lazy_model()
+
+    def _in_parallel(self) -> bool:
+        elements = sum(record.spec.size for record in self.records)
+        return (os.cpu_count() or 1) > 1 and elements >= _PARALLEL_FROM
+
     def usages(self) -> list[TensorUsage]:
         """Every tensor decoded, with what it costs; large models in parallel.
 
         Raises:
             ArtifactError: A blob cannot be trusted.
         """
-        cores = os.cpu_count() or 1
-        if cores == 1 or sum(record.spec.size for record in self.records) < _PARALLEL_FROM:
+        if not self._in_parallel():
             return list(self.stored())
 
         # an adaptive encoding needs every tensor before it, so those are decoded here, in file order
         state = FileState(self.shared)
-        with ThreadPoolExecutor(cores) as pool:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
             pending = [
                 None
                 if encoding_by_id(record.encoding).in_order
@@ -220,19 +251,29 @@ class _StoredTensors(LazyTensors):
         return name in self._index
 
     def _make(self, name: str) -> Tensor:
+        return self._read(name, lambda index, state: self._artifact.decode(index, state).tensor)
+
+    def dense(self, name: str) -> npt.NDArray[np.generic]:
+        """In one pass, where the codes are compiled."""
+        if name not in self:
+            raise NoSuchTensor(name, self)
+        return self._read(name, self._artifact.dense)
+
+    def _read(self, name: str, read: Callable[[int, FileState], _T]) -> _T:
         index = self._index[name]
         if index not in self._rank:
-            return self._artifact.decode(index, self._state).tensor
+            return read(index, self._state)
 
         rank = self._rank[index]
         if rank < self._done:  # an adaptive model has no way back
             self._state, self._done = FileState(self._artifact.shared), 0
 
-        while True:
-            usage = self._artifact.decode(self._ordered[self._done], self._state)
+        for before in self._ordered[self._done : rank]:
+            self._artifact.decode(before, self._state)
             self._done += 1
-            if self._done > rank:
-                return usage.tensor
+
+        self._done += 1
+        return read(index, self._state)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._index)
@@ -252,13 +293,9 @@ def open_artifact(path: Path | str, *, max_decoded_bytes: int = DEFAULT_MAX_DECO
         ArtifactError: It cannot be trusted.
     """
     path = Path(path)
-    try:
-        file = path.open("rb")
-    except IsADirectoryError as error:
-        raise InputError(wrong_kind(path, Wanted.PRESS)) from error
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-
+    if is_folder(path):
+        raise InputError(wrong_kind(path, Wanted.PRESS))
+    file = open_input(path)
     try:
         return Artifact(file, max_decoded_bytes=max_decoded_bytes)
     except NotAnArtifact as error:
@@ -326,6 +363,7 @@ def _read_graph(payload: bytes) -> onnx.ModelProto:
     graph = onnx.ModelProto()
     try:
         graph.ParseFromString(inflate(payload, limit=MAX_GRAPH_BYTES, what="graph"))
+        check_bounds(graph)
         check_self_contained(graph)
     except (DecodeError, ModelError) as error:
         raise DamagedArtifact(f"the graph cannot be used: {error}") from error

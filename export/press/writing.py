@@ -14,15 +14,15 @@ from modelpress.export.choices import Effort
 from modelpress.export.errors import ModelError
 from modelpress.export.files.atomic import atomic_writer
 from modelpress.export.files.blocks import blocks
+from modelpress.export.graphs.bounds import check_bounds
 from modelpress.export.graphs.parts import check_self_contained
 from modelpress.export.press.directory import (
-    MAX_TENSORS,
     TensorRecord,
     check_names,
     pack_directory,
 )
 from modelpress.export.press.encodings.file_state import FileState
-from modelpress.export.press.encodings.huffman_blob import Group
+from modelpress.export.press.encodings.huffman_blob import pack_groups
 from modelpress.export.press.frame import (
     CHUNK,
     DATA,
@@ -38,7 +38,7 @@ from modelpress.export.press.frame import (
 from modelpress.export.press.plan import Plan, plan_file
 from modelpress.export.press.reading import Artifact
 from modelpress.export.quantized import QuantizedModel, QuantizedTensor, Tensor, tensors_equal
-from modelpress.export.tensor_spec import MAX_DIMENSIONS, MAX_ELEMENTS, ONNX_TYPES, TensorSpec
+from modelpress.export.tensor_spec import MAX_DIMENSIONS, MAX_ELEMENTS, MAX_TENSORS, ONNX_TYPES, TensorSpec
 
 PASSES = 3  # how often `write_artifact` reports each tensor: counted, written, compared
 OnTensor = Callable[[str], None]
@@ -89,6 +89,7 @@ def encode_artifact(model: QuantizedModel, *, effort: Effort = "default") -> byt
 def _write(file: IO[bytes], model: QuantizedModel, effort: Effort, on_tensor: OnTensor | None) -> int:
     """Data first: the other chunks are known when all tensors are written."""
     check_names(model.tensors)
+    check_bounds(model.graph)
     check_self_contained(model.graph)
     if len(model.tensors) > MAX_TENSORS:
         raise ModelError(f"{len(model.tensors):,} tensors; the limit is {MAX_TENSORS:,}")
@@ -107,7 +108,7 @@ def _write(file: IO[bytes], model: QuantizedModel, effort: Effort, on_tensor: On
     n_data = file.tell() - HEADER.size - CHUNK.size
     chunks = [(GRAPH, graph), (DIRECTORY, deflate(pack_directory(records), limit=MAX_DIRECTORY_BYTES))]
     if plan.choice.groups:
-        chunks.insert(0, (TABLES, _pack_shared(plan.choice.groups)))
+        chunks.insert(0, (TABLES, pack_groups(plan.choice.groups)))
 
     for kind, payload in chunks:
         file.write(CHUNK.pack(kind, len(payload)) + payload)
@@ -152,9 +153,3 @@ def _check_array(name: str, array: npt.NDArray[np.generic]) -> None:
         )
     if array.dtype.kind == "f" and not all(np.isfinite(block).all() for block in blocks(array)):
         raise ModelError(f"{name}: holds NaN or infinity")
-
-
-def _pack_shared(groups: list[Group]) -> bytes:
-    return bytes([len(groups)]) + b"".join(
-        bytes([len(tables)]) + b"".join(table.pack() for table in tables) for tables in groups
-    )

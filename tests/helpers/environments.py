@@ -14,7 +14,17 @@ from packaging.requirements import Requirement
 
 from tests.helpers.paths import ROOT
 
-SOURCES = ("pyproject.toml", "README.md", "LICENSE", "src", "toolkit", "export", "benchmarks", "recipes")
+SOURCES = (
+    "pyproject.toml",
+    "setup.py",
+    "README.md",
+    "LICENSE",
+    "src",
+    "toolkit",
+    "export",
+    "benchmarks",
+    "recipes",
+)
 NAMESAKES = ("benchmarks", "export", "toolkit", "recipes")
 
 
@@ -26,7 +36,7 @@ def copied_sources(folder: Path) -> Path:
                 ROOT / name,
                 folder / name,
                 symlinks=True,
-                ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"),
+                ignore=shutil.ignore_patterns("__pycache__", "*.egg-info", "*.so", "*.pyd"),
             )
         else:
             shutil.copy(ROOT / name, folder / name)

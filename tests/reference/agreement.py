@@ -19,8 +19,16 @@ SECONDS, SECONDS_PER_BYTE = 20.0, 1e-4
 SPARE_BYTES = 32 << 20  # the model of mixed contexts takes 24 MB where it is not compiled
 
 
-def disagreement(data, *, max_decoded_bytes, measure_memory=False):
-    """What is wrong about how the product reads these bytes; None if nothing is."""
+def disagreement(data, *, max_decoded_bytes, measure_memory=False, also=None):
+    """What is wrong about how the product reads these bytes; None if nothing is.
+
+    `also` says the same of another reader, given the bytes, what the reference makes of them, and the limit.
+    """
+    return judged(data, max_decoded_bytes=max_decoded_bytes, measure_memory=measure_memory, also=also)[1]
+
+
+def judged(data, *, max_decoded_bytes, measure_memory=False, also=None):
+    """(what the product did, what is wrong about it): ``read``, or the name of the error; None if nothing is wrong."""
     expected = reference_reading(data, max_decoded_bytes)
     if measure_memory:
         tracemalloc.start()
@@ -29,17 +37,19 @@ def disagreement(data, *, max_decoded_bytes, measure_memory=False):
     try:
         actual = product_reading(data, max_decoded_bytes)
     except Exception as error:
-        return f"the product raised {type(error).__name__}: {error}"
+        return type(error).__name__, f"the product raised {type(error).__name__}: {error}"
     finally:
         seconds = process_time() - began
         peak = tracemalloc.get_traced_memory()[1] if measure_memory else 0
         tracemalloc.stop()
 
+    outcome = type(actual).__name__ if isinstance(actual, ArtifactError) else "read"
     if seconds > SECONDS + SECONDS_PER_BYTE * max_decoded_bytes:
-        return f"the product took {seconds:.1f} s of processor time"
+        return outcome, f"the product took {seconds:.1f} s of processor time"
     if peak > 2 * max_decoded_bytes + SPARE_BYTES:
-        return f"the product took {peak:,} bytes"
-    return compare(actual, expected)
+        return outcome, f"the product took {peak:,} bytes"
+    wrong = compare(actual, expected)
+    return outcome, also(data, expected, max_decoded_bytes) if also and not wrong else wrong
 
 
 def reference_reading(data, max_decoded_bytes):

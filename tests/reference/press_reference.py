@@ -150,6 +150,52 @@ def check_graph(data):
     texts = [text for entry in model.metadata_props for text in (entry.key, entry.value)]
     require(all(isinstance(text, str) for text in texts), "metadata are not UTF-8")  # else they come as bytes
     check_messages(model)
+    check_work(model)
+
+
+MAX_NODES, MAX_DEPTH = 1 << 17, 64
+
+
+def check_work(model):
+    """Functions are written out, so to speak: node by node, until there are too many."""
+    functions = {(f.domain, f.name, f.overload): f for f in model.functions}
+    require(len(functions) == len(model.functions), "two functions are called the same")
+    for function in model.functions:
+        check_depth(function, functions, ())
+    trainings = [graph for info in model.training_info for graph in (info.initialization, info.algorithm)]
+    left = MAX_NODES
+    for graph in (model.graph, *trainings):
+        left = written_out(graph.node, functions, left)
+
+
+def check_depth(function, functions, callers):
+    key = (function.domain, function.name, function.overload)
+    require(key not in callers and len(callers) < MAX_DEPTH, "functions call each other too deep")
+    for node in {call(node): node for node in all_nodes(function.node)}.values():
+        if call(node) in functions:
+            check_depth(functions[call(node)], functions, (*callers, key))
+
+
+def written_out(nodes, functions, left):
+    """How many more nodes there may be after these."""
+    for node in all_nodes(nodes):
+        left -= 1
+        require(left >= 0, "the graph comes to too many nodes")
+        if call(node) in functions:
+            left = written_out(functions[call(node)].node, functions, left)
+    return left
+
+
+def all_nodes(nodes):
+    for node in nodes:
+        yield node
+        for attribute in node.attribute:
+            for graph in ([attribute.g] if attribute.HasField("g") else []) + list(attribute.graphs):
+                yield from all_nodes(graph.node)
+
+
+def call(node):
+    return (node.domain, node.op_type, node.overload)
 
 
 def check_messages(message):

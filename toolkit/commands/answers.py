@@ -6,8 +6,7 @@ from collections.abc import Callable
 from contextlib import redirect_stdout
 from typing import Any
 
-import typer
-
+from modelpress.toolkit.commands.saying import say, say_line
 from modelpress.toolkit.commands.verbosity import VERBOSITY
 
 
@@ -27,9 +26,9 @@ def answer(facts: Any, show: Callable[[], object], *, as_json: bool, beside_json
     if beside_json and not VERBOSITY.quiet:
         with redirect_stdout(sys.stderr):
             show()
-    typer.echo(json.dumps(facts, indent=2))
+    say(json.dumps(facts, indent=2))
 
 
 def answer_line(text: str, facts: Any, *, as_json: bool) -> None:
     """`answer` with one line for people, which is never broken or styled."""
-    answer(facts, lambda: typer.echo(text), as_json=as_json)
+    answer(facts, lambda: say_line(text), as_json=as_json)

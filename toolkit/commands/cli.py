@@ -8,6 +8,7 @@ import typer
 
 from modelpress.export.errors import CommandLineError, ModelpressError
 from modelpress.toolkit.commands.lazy import MARKUP, Entry, example, lazy_group
+from modelpress.toolkit.commands.saying import say, say_line
 from modelpress.toolkit.commands.verbosity import VERBOSITY
 from modelpress.toolkit.training.interrupt import Interrupted
 
@@ -60,13 +61,17 @@ app = typer.Typer(
     epilog=example(
         "modelpress run -o runs/digits\nmodelpress pack model.onnx -o model.press\nmodelpress COMMAND --help"
     )
-    + "\n\n[b]Exit codes[/]\n\n0 nothing failed, 1 something failed, 2 the command line is wrong, 130 stopped",
+    + "\n\n[b]Exit codes[/]\n\n0 nothing failed, 1 something failed, 2 the command line is wrong, "
+    "3 not all was checked (--strict), 130 stopped",
 )
 
 
 @app.callback(invoke_without_command=True)
 def _root(
-    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version, and whether the codes are compiled, and exit."),
+    ] = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Tell errors only, and the answer.")] = False,
     verbose: Annotated[
         bool, typer.Option("-v", "--verbose", help="Tell the seconds of each step, and where an error arose.")
@@ -80,7 +85,9 @@ def _root(
     if version:
         from importlib.metadata import version as installed
 
-        typer.echo(f"modelpress {installed('modelpress')}")
+        from modelpress.export.coding.core import way_in_use
+
+        say(f"modelpress {installed('modelpress')}, {way_in_use()}")
         raise typer.Exit
 
 
@@ -90,7 +97,8 @@ _FAILED, _USAGE, _INTERRUPTED = 1, 2, 130  # exit codes; the last as of shells: 
 def main() -> None:
     """Run the command line; errors that a user can mend are one line on stderr.
 
-    Exit codes: 0 nothing failed, 1 something failed, 2 the command line is wrong, 130 stopped.
+    Exit codes: 0 nothing failed, 1 something failed, 2 the command line is wrong, 3 not all was checked
+    (`--strict`), 130 stopped.
     """
     VERBOSITY.reset()
     try:
@@ -99,21 +107,21 @@ def main() -> None:
         if VERBOSITY.verbose:
             import traceback
 
-            traceback.print_exc()  # with the notes
+            say(traceback.format_exc(), err=True, end="")  # with the notes
         else:
             for note in getattr(error, "__notes__", ()):  # what does not go into one line
-                typer.echo(note, err=True)
+                say(note, err=True)
 
-        typer.echo(f"modelpress: error: {' '.join(str(error).split())}", err=True)
+        say_line(f"modelpress: error: {' '.join(str(error).split())}", err=True)
         sys.exit(_USAGE if isinstance(error, CommandLineError) else _FAILED)
     except SystemExit as stop:
         if stop.code == _INTERRUPTED:  # typer has turned the interrupt into this
-            typer.echo("modelpress: stopped", err=True)
+            say("modelpress: stopped", err=True)
         raise
     except Interrupted as error:
         # -q or -v may come first
         how = "with the same command" if "study" in sys.argv[1:3] else "with --resume"
-        typer.echo(f"modelpress: {error}; continue {how}", err=True)
+        say_line(f"modelpress: {error}; continue {how}", err=True)
         sys.exit(_INTERRUPTED)
 
 

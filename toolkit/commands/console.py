@@ -6,13 +6,23 @@ from typing import Any
 
 from rich.cells import cell_len
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from modelpress.export.safe_text import for_terminal
 from modelpress.toolkit.commands.table_layout import Headings, Row, lay_out, terminal_width
 from modelpress.toolkit.commands.verbosity import VERBOSITY
 
 
-class _Notes(Console):
+class _Safe(Console):
+    """Text of strangers steers no terminal."""
+
+    def print(self, *objects: Any, **style: Any) -> None:
+        """As rich's."""
+        super().print(*(for_terminal(o, lines=True) if isinstance(o, str) else o for o in objects), **style)
+
+
+class _Notes(_Safe):
     """Silent where errors only are wanted."""
 
     def print(self, *objects: Any, **style: Any) -> None:
@@ -21,7 +31,7 @@ class _Notes(Console):
             super().print(*objects, **style)
 
 
-ANSWER = Console(highlight=False)
+ANSWER = _Safe(highlight=False)
 NOTES = _Notes(stderr=True, highlight=False)
 
 
@@ -51,7 +61,7 @@ class TerminalProgress:
     def note(self, text: str) -> None:
         """An indented line."""
         self._show_heading()
-        NOTES.print(f"{self._clock()}    {text}", markup=False, soft_wrap=True)
+        NOTES.print(f"{self._clock()}    {for_terminal(text)}", markup=False, soft_wrap=True)
 
     def start(self, title: str, total: int, *, done: int = 0) -> None:
         """Show a bar."""
@@ -74,7 +84,7 @@ class TerminalProgress:
         if self._bar is not None:
             self._bar.advance(self._task)
             if detail:
-                self._bar.update(self._task, detail=detail)
+                self._bar.update(self._task, detail=escape(for_terminal(detail)))
 
     def finish(self) -> None:
         """Remove the bar."""
@@ -121,4 +131,4 @@ def print_table(
 
 def answer_line(text: str, *, style: str | None = None) -> None:
     """A line on stdout that is never broken or cropped: who reads it may be a program."""
-    ANSWER.print(text, style=style, markup=False, soft_wrap=True)
+    ANSWER.print(for_terminal(text), style=style, markup=False, soft_wrap=True)

@@ -13,6 +13,8 @@ from typing import Any, ClassVar
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from modelpress.export.errors import CommandLineError
+
 MARKUP: Any = "rich"
 """Of every help text; the type is private to typer."""
 
@@ -42,7 +44,7 @@ class Entry:
             app: typer.Typer = module.group
         else:
             app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=MARKUP)
-            app.command(name, epilog=example(module.EXAMPLE))(prepared(module.command))
+            app.command(name, cls=_OnceEach, epilog=example(module.EXAMPLE))(prepared(module.command))
         command = typer.main.get_command(app)
         command.name = name
         return command
@@ -58,6 +60,21 @@ def example(lines: str) -> str:
     # brackets are markup, and single line ends would be joined
     shown = lines.strip().replace("[", r"\[").replace("\n", "\n\n")
     return f"[b]Example[/]\n\n{shown}"
+
+
+class _OnceEach(TyperCommand):
+    """A command that refuses an option given twice, where the first value would be forgotten without a word."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Raises a usage error for such an option."""
+        given = self.make_parser(ctx).parse_args(args=list(args))[2]
+        for option in given:
+            single = not (
+                option.multiple or getattr(option, "is_flag", False) or option.param_type_name == "argument"
+            )
+            if single and given.count(option) > 1:
+                raise CommandLineError(f"{option.opts[-1]} is given twice; give it once")
+        return super().parse_args(ctx, args)
 
 
 class LazyGroup(TyperGroup):

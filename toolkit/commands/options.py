@@ -54,6 +54,15 @@ MaxDecoded = Annotated[
         help="Refuse files whose tensors are larger in memory, in GiB: a small file may claim to be a huge one.",
     ),
 ]
+Timeout = Annotated[
+    int,
+    typer.Option(
+        "--timeout",
+        min=1,
+        metavar="SECONDS",
+        help="Stop each check or run of a model after this time: a small file may never end.",
+    ),
+]
 
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace files that are already there.", rich_help_panel=OUTPUT)

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from modelpress.toolkit.commands.options import Overwrite, output_file
+from modelpress.toolkit.commands.saying import say_line
 
 EXAMPLE = """
 modelpress report results.json -o report.html
@@ -33,4 +34,4 @@ def command(
     check_output_file(output, overwrite=overwrite)
     names = run_names(results)
     write_report(output, [read_results(path) for path in results], names)
-    typer.echo(f"{output}: {len(results)} run{'s' * (len(results) > 1)}")
+    say_line(f"{output}: {len(results)} run{'s' * (len(results) > 1)}")

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from rich.cells import cell_len
 
+from modelpress.export.safe_text import for_terminal
+
 Row = dict[str, str]
 Headings = dict[str, str]  # key of a row -> title of its column, from left to right
 
@@ -39,16 +41,6 @@ def shortened(text: str, width: int) -> str:
         front -= 1
         short = text[:front] + _ELLIPSIS + text[len(text) - back :]
     return short
-
-
-def printable(text: str) -> str:
-    """A text on one line; names come from files of strangers and may hold what moves a terminal's cursor.
-
-    Example:
-        >>> printable("a\\nb\\x1b[2J")
-        'a\\\\nb\\\\x1b[2J'
-    """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 @dataclass(frozen=True)
@@ -86,7 +78,7 @@ def lay_out(
         >>> lay_out(rows, [full, {"name": "name", "bits": "bits"}], width=20)
         Layout(lines=['name          bits', 'conv1.weight     4'], left_out=['shape'])
     """
-    cells = [{key: printable(value) for key, value in row.items()} for row in rows]
+    cells = [{key: for_terminal(value) for key, value in row.items()} for row in rows]
     chosen = next((c for c in headings if width is None or _total(_widths(cells, c)) <= width), headings[-1])
 
     widths = _widths(cells, chosen)
@@ -94,7 +86,9 @@ def lay_out(
     if width is not None:
         _shrink(widths, words & set(chosen), width)
 
-    lines = [_line(row, widths, words) for row in ({key: printable(t) for key, t in chosen.items()}, *cells)]
+    lines = [
+        _line(row, widths, words) for row in ({key: for_terminal(t) for key, t in chosen.items()}, *cells)
+    ]
     left_out = [title for key, title in headings[0].items() if key not in chosen and title]
     return Layout(lines, left_out)
 

@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
+from modelpress.export.choices import DEFAULT_TIMEOUT_S
 from modelpress.toolkit.commands.answers import answer_line
-from modelpress.toolkit.commands.options import OUTPUT, AsJson, MaxDecoded, Overwrite, PressFile
+from modelpress.toolkit.commands.options import OUTPUT, AsJson, MaxDecoded, Overwrite, PressFile, Timeout
 
 EXAMPLE = """
 modelpress unpack model.press -o model.onnx
@@ -36,16 +37,22 @@ def command(
         ),
     ] = False,
     max_decoded: MaxDecoded = 2,
+    timeout: Timeout = DEFAULT_TIMEOUT_S,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
     """Decode an artifact into an ONNX model or NumPy arrays. Needs no torch."""
+    from modelpress.export.files.places import check_not_read
+    from modelpress.export.isolation.foreign import start_early
     from modelpress.export.onnx_flavours import data_file_of
     from modelpress.toolkit.model_files.unpacking import unpack_file
     from modelpress.toolkit.output_folder import check_output_file
 
     target = output or Path(f"{file}.onnx" if not file.suffix else file).with_suffix(".onnx")
+    check_not_read(target, [file])
     check_output_file(target, overwrite=overwrite)
+    if target.suffix == ".onnx":
+        start_early("modelpress.export.graphs.check")
     size = unpack_file(file, target, levels=levels, max_decoded_bytes=max_decoded << 30)
     written = f"{target} and {data_file_of(target).name}" if size > target.stat().st_size else str(target)
     answer_line(f"{written}: {size:,} bytes", {"output": str(target), "size_bytes": size}, as_json=as_json)

@@ -1,18 +1,25 @@
 """The `verify` command."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from modelpress.export.errors import CommandLineError
+from modelpress.export.choices import DEFAULT_TIMEOUT_S
+from modelpress.export.errors import CommandLineError, ModelError
 from modelpress.toolkit.commands.answers import answer
-from modelpress.toolkit.commands.options import AsJson, MaxDecoded
+from modelpress.toolkit.commands.options import AsJson, MaxDecoded, Timeout
+from modelpress.toolkit.commands.saying import say
 
+if TYPE_CHECKING:
+    from modelpress.export.handoff.bundle_files.verify import Finding
+
+BUNDLE = "Bundle"
+NOT_CHECKED = 3  # exit code
 EXAMPLE = """
 modelpress verify model.press
 modelpress verify model.press --against model.onnx
-modelpress verify handoff.zip
+modelpress verify handoff.zip --data-dir cifar10 --strict
 """
 
 
@@ -31,14 +38,39 @@ def command(
             show_default=False,
         ),
     ] = None,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(
+            help="Of a bundle: folder of the data set that its accuracy was measured on; it is measured again.",
+            show_default=False,
+            rich_help_panel=BUNDLE,
+        ),
+    ] = None,
+    latency: Annotated[
+        float | None,
+        typer.Option(
+            metavar="FACTOR",
+            help="Of a bundle: measure the latency, which fails above FACTOR times the claim.",
+            show_default=False,
+            rich_help_panel=BUNDLE,
+        ),
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option(help="Exit code 3 where something was not checked.", rich_help_panel=BUNDLE)
+    ] = False,
     max_decoded: MaxDecoded = 2,
+    timeout: Timeout = DEFAULT_TIMEOUT_S,
     as_json: AsJson = False,
 ) -> None:
     """Check an artifact: checksums, full decode, re-encoding, ONNX checker, ONNX Runtime. Needs no torch.
 
-    A bundle: SHA-256 of every file, input and output, sample images; nothing in it is executed or unpacked in place.
+    A bundle: every file and every claim is held, failed or not checked; nothing in it is executed or unpacked in place.
     """
-    from modelpress.toolkit.commands.bundle.making import is_bundle, verify_bundle
+    from modelpress.export.isolation.foreign import start_early
+
+    start_early("modelpress.export.graphs.check", "modelpress.export.runtime")
+    from modelpress.export.handoff.bundle_files.verify import Finding
+    from modelpress.toolkit.commands.bundle.recognising import is_bundle
     from modelpress.toolkit.model_files.verifying import verification
 
     if is_bundle(file):
@@ -46,12 +78,39 @@ def command(
             raise CommandLineError(
                 "--against is for a .press file; a bundle is checked against its own manifest"
             )
-        steps = verify_bundle(file)
-    else:
-        steps = verification(file, against=against, max_decoded_bytes=max_decoded << 30)
+        from modelpress.toolkit.commands.bundle.verifying import verify_bundle
 
-    answer(
-        {"file": str(file), "ok": True, "steps": steps},
-        lambda: typer.echo("\n".join(f"ok  {step}: {finding}" for step, finding in steps.items())),
-        as_json=as_json,
-    )
+        found = verify_bundle(file, data_dir=data_dir, factor=latency, max_decoded_bytes=max_decoded << 30)
+    else:
+        if data_dir is not None or latency is not None:
+            raise CommandLineError(
+                "--data-dir and --latency are for bundles: a .press file claims no figures"
+            )
+        steps = verification(file, against=against, max_decoded_bytes=max_decoded << 30)
+        found = [Finding(step, True, text) for step, text in steps.items()]
+
+    _answer(file, found, claims=is_bundle(file), as_json=as_json)
+    failed = [finding for finding in found if finding.holds is False]
+    if failed:
+        more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
+        raise ModelError(f"{file}: {failed[0].check}: {failed[0].detail}{more}")
+    if strict and any(finding.holds is None for finding in found):
+        raise typer.Exit(NOT_CHECKED)
+
+
+def _answer(file: Path, found: "list[Finding]", *, claims: bool, as_json: bool) -> None:
+    """A line for every step, or claim of a bundle."""
+    from modelpress.export.handoff.bundle_files.verify import WORDS, summary
+    from modelpress.export.safe_text import for_terminal
+
+    facts = {
+        "file": str(file),
+        "ok": all(finding.holds is not False for finding in found),
+        "steps": {finding.check: finding.detail for finding in found if finding.holds},
+        "claims": [
+            {"claim": finding.check, "is": WORDS[finding.holds].lower(), "detail": finding.detail}
+            for finding in found
+        ],
+    }
+    lines = [*map(str, found), summary(found)] if claims else [f"ok  {f.check}: {f.detail}" for f in found]
+    answer(facts, lambda: say("\n".join(map(for_terminal, lines))), as_json=as_json)

@@ -21,7 +21,7 @@ from modelpress.export.onnx_flavours.int8 import activations_to_calibrate
 from modelpress.export.post_training.calibration import ActivationRanges, CalibrationOptions, calibrate
 from modelpress.export.quantized import QuantizedModel
 from modelpress.toolkit.compression.freeze import freeze_state
-from modelpress.toolkit.compression.run_folder import DENSE, PRESS, model_files, onnx_name
+from modelpress.toolkit.compression.run_folder import DENSE, PRESS, model_files, onnx_name, recorded_recipe
 from modelpress.toolkit.compression.state import NetworkState
 from modelpress.toolkit.compression.work import TrainingSection, Work
 from modelpress.toolkit.data.batches import to_device
@@ -96,7 +96,7 @@ def measure(state: NetworkState, work: Work, folder: Path, environment: Mapping[
     _add_latencies(records, models, recipe.bench, progress)
     return Results(
         environment={**environment, "sessions": session_settings(recipe.bench.threads)},
-        recipe=recipe.model_dump(mode="json"),
+        recipe=recorded_recipe(recipe, folder),
         dataset=images.test_facts(),
         training={k: v for k, v in state.history.items() if k in get_args(TrainingSection)},
         parameters=state.history.get("parameters", {}),

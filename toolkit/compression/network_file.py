@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from modelpress.export.errors import InputError
@@ -18,6 +19,10 @@ from modelpress.toolkit.networks.resnet_cifar import WIDTHS
 from modelpress.toolkit.recipe import ModelOptions
 from modelpress.toolkit.training.checkpoint import load_checkpoint, load_into, save_state
 
+# what JSON made of a network file is data from anywhere: types are checked before anything relies on them
+_MASKED: TypeAdapter[tuple[str, ...]] = TypeAdapter(tuple[str, ...])
+_QUANTIZERS: TypeAdapter[dict[str, QuantizerSpec]] = TypeAdapter(dict[str, QuantizerSpec])
+_CONTRACT: TypeAdapter[InputContract | None] = TypeAdapter(InputContract | None)
 _MOST_CLASSES = 1_000_000  # a file that says more is damaged
 
 
@@ -83,7 +88,11 @@ def load_network(path: Path, model: ModelOptions) -> NetworkState:
         facts = _Facts.of(checkpoint.metadata, model)
     except InputError as error:
         raise InputError(f"checkpoint {path}: {error}") from error
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise InputError(f"checkpoint {path}: its metadata are damaged: {where}: {first['msg']}") from error
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise InputError(f"checkpoint {path}: its metadata are damaged: {error!r}") from error
 
     network = new_network(facts.model, seed=0, n_classes=_n_classes(tensors, checkpoint.metadata))
@@ -132,16 +141,15 @@ class _Facts:
         if "model" in metadata:
             model = _model_of(metadata["model"], model)
 
-        contract = metadata.get("contract")
         return cls(
             model,
-            tuple(metadata.get("masked", ())),
-            {name: QuantizerSpec(**spec) for name, spec in metadata.get("quantizers", {}).items()},
+            _MASKED.validate_python(metadata.get("masked", ())),
+            _QUANTIZERS.validate_python(metadata.get("quantizers", {})),
             {
                 name: {key: torch.tensor(value, dtype=torch.float32) for key, value in grid.items()}
                 for name, grid in metadata.get("grids", {}).items()
             },
-            None if contract is None else InputContract(**{key: _frozen(v) for key, v in contract.items()}),
+            _CONTRACT.validate_python(metadata.get("contract")),
             dict(metadata.get("history", {})),
         )
 
@@ -192,7 +200,3 @@ def _n_classes(tensors: dict[str, Tensor], metadata: dict[str, Any]) -> int:
         return told
     bias = tensors.get("final_fc.linear.bias")
     return len(bias) if bias is not None and bias.ndim == 1 and len(bias) else 10
-
-
-def _frozen(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value

@@ -10,6 +10,7 @@ from pathlib import Path
 from modelpress.benchmarks.records import Results, read_results, write_results
 from modelpress.benchmarks.report.page import write_report
 from modelpress.export.errors import CommandLineError, InputError
+from modelpress.export.files.places import check_not_read
 from modelpress.export.onnx_flavours import write_onnx
 from modelpress.export.press.reading import read_artifact
 from modelpress.export.press.writing import write_artifact
@@ -23,7 +24,15 @@ from modelpress.toolkit.compression.passes.prune import prune, pruned_by_magnitu
 from modelpress.toolkit.compression.passes.quantize import quantize
 from modelpress.toolkit.compression.passes.sparsify import sparsify
 from modelpress.toolkit.compression.passes.train import train
-from modelpress.toolkit.compression.run_folder import DENSE, PRESS, REPORT, RESULTS, RunFolder, is_complete
+from modelpress.toolkit.compression.run_folder import (
+    DENSE,
+    PRESS,
+    REPORT,
+    RESULTS,
+    RunFolder,
+    files_read,
+    is_complete,
+)
 from modelpress.toolkit.compression.starting import check_dense, check_recipe_fits, start
 from modelpress.toolkit.compression.state import NetworkState
 from modelpress.toolkit.compression.work import TrainingSection, Work, network_files
@@ -217,7 +226,7 @@ def train_network(
         InputError: Data, checkpoint or output are not usable, or the checkpoint is compressed already.
         Interrupted: Stopped on request; `resume` continues.
     """
-    check_network_output(output, overwrite=overwrite, resume=resume)
+    _check_output(recipe, output, overwrite=overwrite, resume=resume)
     state, work = start(recipe, progress=progress or Silent(), outputs={"train": output}, resume=resume)
     check_dense(state)
     return _finished(train(state, work), work, "train")
@@ -254,7 +263,7 @@ def prune_network(
             "this recipe removes weights while it finetunes: give the dense network to `quantize` or `run`, or set "
             "prune.schedule to one-shot"
         )
-    check_network_output(output, overwrite=overwrite, resume=resume)
+    _check_output(recipe, output, overwrite=overwrite, resume=resume)
 
     if passes == [prune]:
         loaded = load_network(Path(recipe.model.checkpoint), recipe.model)
@@ -290,11 +299,17 @@ def quantize_network(
         InputError: Checkpoint, teacher, data or output are not usable.
         Interrupted: Stopped on request; `resume` continues.
     """
-    check_network_output(output, overwrite=overwrite, resume=resume)
+    _check_output(recipe, output, overwrite=overwrite, resume=resume)
     state, work = start(recipe, progress=progress or Silent(), outputs={"finetune": output}, resume=resume)
     quantized = carry_out(passes_after_pruning(), state, work)
     work.keep("finetune", quantized)
     return _finished(quantized, work, "finetune")
+
+
+def _check_output(recipe: Recipe, output: Path, *, overwrite: bool, resume: bool) -> None:
+    """`check_network_output`, and that it is none of the recipe's own files."""
+    check_not_read(output, files_read(recipe))
+    check_network_output(output, overwrite=overwrite, resume=resume)
 
 
 def _finished(state: NetworkState, work: Work, section: TrainingSection) -> NetworkResult:

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from modelpress.benchmarks.environment import describe_environment
 from modelpress.export.errors import InputError
+from modelpress.export.files.places import check_not_read
 from modelpress.toolkit.compression.state import NetworkState
 from modelpress.toolkit.compression.work import NETWORK_FILES, Work
 from modelpress.toolkit.data.image_set import ImageSet
@@ -21,6 +22,7 @@ from modelpress.toolkit.output_folder import (
     prepare_output_folder,
     read_manifest,
     state_path,
+    without_local_paths,
     write_manifest,
 )
 from modelpress.toolkit.progress import Progress
@@ -47,6 +49,11 @@ def model_files(recipe: Recipe) -> list[str]:
     return [PRESS, *map(onnx_name, recipe.onnx)]
 
 
+def files_read(recipe: Recipe) -> list[Path]:
+    """The networks that a recipe starts from or learns from."""
+    return [Path(path) for path in (recipe.model.checkpoint, recipe.model.teacher) if path is not None]
+
+
 def is_complete(recipe: Recipe, path: Path) -> bool:
     """Whether a folder holds this very run, finished.
 
@@ -56,7 +63,7 @@ def is_complete(recipe: Recipe, path: Path) -> bool:
     earlier = read_manifest(path)
     if earlier is None:
         return False
-    if not _same_recipe(earlier.get("recipe"), recipe):
+    if not _same_recipe(earlier.get("recipe"), recipe, path):
         raise InputError(
             f"{path}/ holds a run of another recipe; give the same options to resume it, "
             "or pass --overwrite to start again"
@@ -73,10 +80,15 @@ def is_complete(recipe: Recipe, path: Path) -> bool:
     return True
 
 
-def _same_recipe(earlier: Any, recipe: Recipe) -> bool:
+def recorded_recipe(recipe: Recipe, folder: Path) -> dict[str, Any]:
+    """A recipe as the records in a folder hold it: without the folders of this machine."""
+    return without_local_paths(recipe.model_dump(mode="json"), folder)
+
+
+def _same_recipe(earlier: Any, recipe: Recipe, folder: Path) -> bool:
     """Whether a manifest's recipe means this one; keys that it does not know have their defaults."""
     try:
-        return Recipe.model_validate(earlier) == recipe
+        return recorded_recipe(Recipe.model_validate(earlier), folder) == recorded_recipe(recipe, folder)
     except ValidationError:
         return False
 
@@ -96,7 +108,7 @@ class RunFolder:
             "schema_version": 1,
             "modelpress": version("modelpress"),
             "status": "running",
-            "recipe": recipe.model_dump(mode="json"),
+            "recipe": recorded_recipe(recipe, path),
             "environment": describe_environment(),
             "stages": [],
             "validation_top1": {},
@@ -112,6 +124,7 @@ class RunFolder:
         names = (*NETWORK_FILES.values(), *model_files(self.recipe), DENSE, RESULTS, REPORT, MANIFEST)
         for name in names:
             check_no_folder(self.path / name)
+            check_not_read(self.path / name, files_read(self.recipe))
 
     def begin(self, device: Device, *, resume: bool) -> None:
         """Leave a manifest that names the run, once its inputs are known to be good."""

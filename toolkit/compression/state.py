@@ -2,10 +2,12 @@
 
 from collections import Counter
 from dataclasses import dataclass, field, replace
+from math import isfinite
 from typing import Any
 
 from torch import Tensor, nn
 
+from modelpress.export.errors import InputError
 from modelpress.export.shown import Facts, Shown
 from modelpress.toolkit.compression.network import CompressedNetwork
 from modelpress.toolkit.compression.quantization.quantizers import QuantizerSpec
@@ -23,12 +25,23 @@ class InputContract:
         class_names: Empty where they are not known.
         mean: Per channel, in units of pixel / 255.
         std: Per channel, in units of pixel / 255.
+
+    Raises:
+        InputError: Mean and std are of different lengths, empty or not finite, or a std is not above 0.
     """
 
     dataset: str | None
     class_names: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        finite = all(map(isfinite, (*self.mean, *self.std)))
+        if not self.mean or len(self.mean) != len(self.std) or not finite or min(self.std) <= 0:
+            raise InputError(
+                f"images are normalised by mean {self.mean} and std {self.std}; expected as many finite numbers in "
+                "both, and a std above 0"
+            )
 
     @classmethod
     def of(cls, images: ImageSet) -> "InputContract":

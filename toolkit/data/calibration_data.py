@@ -6,11 +6,11 @@ from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from numpy.lib.npyio import NpzFile
 
 from modelpress.export.choices import CALIBRATION_INPUTS
 from modelpress.export.errors import InputError
 from modelpress.export.post_training.calibration import pixel_normalisation
+from modelpress.toolkit.data.array_rows import read_rows
 from modelpress.toolkit.data.image_set import ImageSet, normalised
 from modelpress.toolkit.data.network_input import network_input
 from modelpress.toolkit.data.registry import load_image_set
@@ -19,7 +19,6 @@ Inputs = npt.NDArray[np.generic]
 _Number = TypeVar("_Number", bound=np.generic)
 _SEED = 0  # of the choice, so that equal commands give equal files
 _DATASET_METADATA = "modelpress.dataset"
-_NPZ_NAMES = ("images", "inputs")
 
 
 def load_calibration(
@@ -52,7 +51,7 @@ def load_calibration(
             f"{n_images} calibration images are too few; expected 1 or more, e.g. {CALIBRATION_INPUTS}"
         )
     if path is not None and not _is_folder(path):
-        return _chosen(_prepared(path, _read(path), metadata), n_images)
+        return _prepared(path, read_rows(path, lambda n: _choice(n, n_images)), metadata)
 
     folder = data_dir if path is None else str(path)
     name = dataset or metadata.get(_DATASET_METADATA)
@@ -85,10 +84,14 @@ def _training_images(name: str, folder: str | None, n_images: int, metadata: Map
 
 
 def _chosen(arrays: npt.NDArray[_Number], n_images: int) -> npt.NDArray[_Number]:
-    if len(arrays) <= n_images:
-        return arrays
-    index = np.random.default_rng(_SEED).choice(len(arrays), n_images, replace=False)
-    return arrays[np.sort(index)]
+    return arrays if len(arrays) <= n_images else arrays[_choice(len(arrays), n_images)]
+
+
+def _choice(n: int, n_images: int) -> npt.NDArray[np.int64]:
+    """Ascending indices of at most `n_images` of `n`."""
+    if n <= n_images:
+        return np.arange(n)
+    return np.sort(np.random.default_rng(_SEED).choice(n, n_images, replace=False))
 
 
 def _is_folder(path: Path) -> bool:
@@ -98,51 +101,12 @@ def _is_folder(path: Path) -> bool:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
 
 
-def _read(path: Path) -> npt.NDArray[np.generic]:
-    """The array of a file.
-
-    Raises:
-        InputError: It cannot be read, is no NumPy file, or holds several arrays of which none is the obvious one.
-    """
-    try:
-        with path.open("rb") as file:
-            loaded = np.load(file, allow_pickle=False)
-            return loaded if isinstance(loaded, np.ndarray) else _only_array(path, loaded)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except InputError:
-        raise
-    except MemoryError as error:
-        raise InputError(f"{path}: its arrays, as their headers claim, do not fit into memory") from error
-    except ValueError as error:  # not in NumPy's words, which advise to load pickled objects
-        raise InputError(
-            f"{path}: is no NumPy file of plain numbers, or damaged; write it with numpy.save"
-        ) from error
-    except Exception as error:  # zipfile and its decompressors raise whatever damaged data lead to
-        raise InputError(
-            f"{path}: is no NumPy file that can be read: {error}; write it with numpy.save"
-        ) from error
-
-
-def _only_array(path: Path, archive: NpzFile) -> npt.NDArray[np.generic]:
-    with archive:
-        names = [name for name in _NPZ_NAMES if name in archive.files] or archive.files
-        if len(names) != 1:
-            raise InputError(
-                f"{path}: holds {len(archive.files)} arrays ({', '.join(archive.files)}); expected one, or one "
-                f"called {_NPZ_NAMES[0]}"
-            )
-        return np.asarray(archive[names[0]])
-
-
 def _prepared(path: Path, array: npt.NDArray[np.generic], metadata: Mapping[str, str]) -> Inputs:
     """What the network takes.
 
     Raises:
-        InputError: The array is of another type or has too few axes, or how to normalise it is not known.
+        InputError: The array is of another type, or how to normalise it is not known.
     """
-    if array.ndim < 2 or not array.size:
-        raise InputError(f"{path}: shape {array.shape}; expected inputs along the first axis, at least one")
     if array.dtype == np.float32:
         return np.asarray(array, np.float32)
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from modelpress.benchmarks.audits.parity import parity_chain
+from modelpress.benchmarks.audits.parity import parity_chain, run_images
 from modelpress.benchmarks.environment import busy_note, describe_environment, usable_cores
 from modelpress.benchmarks.measures.accuracy import classify
 from modelpress.benchmarks.measures.latency import session_settings
@@ -20,8 +20,9 @@ from modelpress.benchmarks.measures.single_stream import (
     measure_profile,
     random_samples,
 )
+from modelpress.benchmarks.measures.trial import run_once
 from modelpress.benchmarks.records import ModelRecord, ParityStep, ProfileRecord, Results
-from modelpress.benchmarks.subjects.inputs import check_takes_images, input_specs
+from modelpress.benchmarks.subjects.inputs import InputPlan, check_takes_images, input_specs
 from modelpress.benchmarks.subjects.model_file import ModelFile, open_model
 from modelpress.benchmarks.suite import (
     add_accuracies,
@@ -33,6 +34,8 @@ from modelpress.benchmarks.suite import (
     plan_all,
 )
 from modelpress.export.errors import InputError
+from modelpress.export.files.names import distinct_names
+from modelpress.export.isolation.foreign import foreign_work
 from modelpress.toolkit.data.image_set import ImageSet
 from modelpress.toolkit.data.measured_set import MeasuredSet
 from modelpress.toolkit.data.network_input import Normalisation, network_input, normalisation_for
@@ -67,8 +70,13 @@ def bench_files(paths: Sequence[Path], plan: BenchPlan, progress: Progress) -> R
         InputError: A file is no model, the data set is missing or does not fit, or inputs must be given.
         ModelpressError: A file cannot be timed.
     """
+    with foreign_work():
+        return _bench_files(paths, plan, progress)
+
+
+def _bench_files(paths: Sequence[Path], plan: BenchPlan, progress: Progress) -> Results:
     bench = _Bench(paths, plan, progress)
-    plan_all(bench.models, plan.inputs, plan.batches)
+    bench.plans = plan_all(bench.models, plan.inputs, plan.batches)
     images = bench.test_images()
 
     bench.note(busy_note(bench.environment))
@@ -89,6 +97,11 @@ def bench_profile(paths: Sequence[Path], plan: BenchPlan, progress: Progress) ->
         InputError: As `bench_files`; or a model does not run one image at a time.
         ModelpressError: A file cannot be timed.
     """
+    with foreign_work():
+        return _bench_profile(paths, plan, progress)
+
+
+def _bench_profile(paths: Sequence[Path], plan: BenchPlan, progress: Progress) -> Results:
     bench = _Bench(paths, plan, progress)
     images = bench.test_images(classes=True)
     samples = bench.profile_samples(images)
@@ -119,6 +132,7 @@ class _Bench:
             raise InputError("a file is given twice; give each one once")
         self.paths, self.plan, self.progress = list(paths), plan, progress
         self.notes: list[str] = []
+        self.plans: list[InputPlan] = []
         self.parity: list[ParityStep] = []
         self._inputs: dict[Normalisation, npt.NDArray[np.float32]] = {}
         self.environment = describe_environment()  # before our own work counts as load
@@ -131,8 +145,15 @@ class _Bench:
     def note(self, text: str) -> None:
         """Tell and record, if there is anything."""
         if text:
-            self.notes.append(text)
+            self.notes.append(self._without_folders(text))
             self.progress.note(text)
+
+    def _without_folders(self, text: str) -> str:
+        """A note as it is recorded: with the last parts of the paths that were given."""
+        given = [*self.paths, *([Path(self.plan.data.data_dir)] if self.plan.data.data_dir else [])]
+        for path in sorted((path for path in given if path.is_absolute()), key=lambda path: -len(str(path))):
+            text = text.replace(str(path), path.name)
+        return text
 
     def test_images(self, *, classes: bool = False) -> ImageSet | None:
         """The data set asked for; else the one that the first file names, where it can be had and fits all files.
@@ -215,6 +236,10 @@ class _Bench:
             ModelpressError: A file cannot be timed.
         """
         plan = self.plan
+        for model, feeds in zip(self.models, self.plans, strict=True):
+            with named(model.path):
+                run_once(model.session(), feeds)
+
         self.environment["sessions"] = session_settings(plan.threads)
         self.progress.start("latency", plan.rounds * len(self.paths))
         try:
@@ -261,6 +286,9 @@ class _Bench:
                 check_takes_images(inputs, samples.images.shape[1:])
                 if inputs[0].shape and inputs[0].shape[0] != 1 and not inputs[0].has_dynamic_batch:
                     raise InputError(f"the model expects {inputs[0]}; the profile runs one image at a time")
+                run_images(
+                    model.session(), samples.images[:1], batch=1
+                )  # one that never ends is stopped here
         return samples
 
     def results(self, images: ImageSet | None, *, profile: ProfileRecord | None = None) -> Results:
@@ -274,14 +302,3 @@ class _Bench:
             profile=profile,
             notes=self.notes,
         )
-
-
-def distinct_names(paths: list[Path]) -> list[str]:
-    """File names, or whole paths where names repeat.
-
-    Example:
-        >>> distinct_names([Path("a/m.press"), Path("b/m.press")])
-        ['a/m.press', 'b/m.press']
-    """
-    names = [path.name for path in paths]
-    return names if len(set(names)) == len(names) else [str(path) for path in paths]

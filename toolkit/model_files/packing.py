@@ -7,7 +7,9 @@ from pathlib import Path
 
 from modelpress.export.choices import Effort
 from modelpress.export.files.kinds import check_ending
+from modelpress.export.graphs.check import check_graph
 from modelpress.export.graphs.parts import constants_of_functions
+from modelpress.export.isolation.foreign import foreign_work
 from modelpress.export.post_training.packing import PackInput, TensorSummary, WeightOptions, open_for_packing
 from modelpress.export.press.reading import open_artifact
 from modelpress.export.press.writing import PASSES, write_artifact
@@ -76,7 +78,9 @@ def pack_onnx(
         ModelError: The model holds something that cannot be packed.
     """
     check_ending(output, "an artifact", (".press",))
-    source = open_for_packing(path, options, allow_external_data=allow_external_data)
+    with foreign_work() as process:
+        process.start(check_graph.__module__)  # while the file is looked through
+        source = open_for_packing(path, options, allow_external_data=allow_external_data)
     if source.objection is not None:
         progress.note(f"packed as it is, though ONNX's strict shape inference objects: {source.objection}")
 

@@ -12,6 +12,7 @@ import numpy as np
 from modelpress.export.errors import InputError, ModelError
 from modelpress.export.files.atomic import atomic_writer
 from modelpress.export.files.kinds import check_ending
+from modelpress.export.isolation.foreign import foreign_work
 from modelpress.export.onnx_flavours import write_onnx
 from modelpress.export.press.encodings.grid import grid_of
 from modelpress.export.press.encodings.levels import levels_of
@@ -49,7 +50,8 @@ def unpack_file(
     with open_artifact(path, max_decoded_bytes=max_decoded_bytes) as artifact:
         model = artifact.lazy_model()
         if target.suffix == ".onnx":
-            return write_onnx(target, model, flavour="float")
+            with foreign_work():
+                return write_onnx(target, model, flavour="float")
 
         with atomic_writer(target) as file:
             _write_npz(file, model, _levels_of if levels else _arrays_of)

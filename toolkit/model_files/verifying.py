@@ -10,6 +10,8 @@ from modelpress.benchmarks.audits.loss import loss_against
 from modelpress.benchmarks.subjects.model_file import open_model
 from modelpress.export.errors import InputError, ModelError
 from modelpress.export.files.kinds import Kind, kind_of
+from modelpress.export.graphs.check import check_graph
+from modelpress.export.isolation.foreign import ForeignProcess, foreign_work
 from modelpress.export.onnx_flavours import emit
 from modelpress.export.press.reading import DEFAULT_MAX_DECODED_BYTES, decode_artifact, open_artifact
 from modelpress.export.press.writing import encode_artifact
@@ -40,9 +42,17 @@ def verification(
         ArtifactError: A checksum or the content is wrong.
         ModelError: The decoded model is not valid, or differs from `against` where it must not.
     """
+    with foreign_work() as process:
+        return _verification(path, against, process, exact=exact, max_decoded_bytes=max_decoded_bytes)
+
+
+def _verification(
+    path: Path, against: Path | None, process: ForeignProcess, *, exact: bool, max_decoded_bytes: int
+) -> dict[str, str]:
     if against is not None:
         _check_order(path, against)
     with open_artifact(path, max_decoded_bytes=max_decoded_bytes) as artifact:
+        process.start(check_graph.__module__, open_session.__module__)  # while we decode
         model = artifact.model()
 
     n_quantized = len(model.quantized())

@@ -148,7 +148,7 @@ def _load_safetensors(path: Path) -> tuple[State, dict[str, Any]]:
         with safe_open(str(path), framework="pt") as file:
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
             metadata = json.loads((file.metadata() or {}).get(_KEY, "{}"))
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise InputError(f"is no readable safetensors file: {error}") from error
     if not isinstance(metadata, dict):
         raise InputError("has damaged metadata: no JSON object")

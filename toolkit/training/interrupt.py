@@ -21,7 +21,7 @@ class StopRequest:
 
 @contextmanager
 def stop_on_signal() -> Iterator[StopRequest]:
-    """Turn the first Ctrl-C or SIGTERM into a request; a second one acts at once as usual."""
+    """Turn the first Ctrl-C or SIGTERM into a request; a second one stops at once, by a KeyboardInterrupt."""
     request = StopRequest()
     previous = {}
 
@@ -29,7 +29,7 @@ def stop_on_signal() -> Iterator[StopRequest]:
     def note(number: int, frame: FrameType | None) -> None:
         request.pending = True
         for each in _SIGNALS:
-            signal.signal(each, signal.default_int_handler if each == signal.SIGINT else signal.SIG_DFL)
+            signal.signal(each, signal.default_int_handler)
 
     try:
         previous = {number: signal.signal(number, note) for number in _SIGNALS}

@@ -9,6 +9,7 @@ import onnx
 from modelpress.export.errors import InputError
 from modelpress.export.graphs.operators import is_standard
 from modelpress.export.graphs.parts import graphs_of
+from modelpress.export.graphs.tensor_scan import text
 from modelpress.export.tensor_spec import DTYPES, TensorSpec
 
 
@@ -20,7 +21,7 @@ def initializers_to_constants(where: str, graph: onnx.GraphProto) -> None:
     """
     inputs = {value.name for value in graph.input}
     for tensor in graph.initializer:
-        if tensor.name in inputs:
+        if text(tensor.name) in inputs:
             raise InputError(f"{tensor.name}: is both input and initializer of {where}; remove the input")
 
     constants = [

@@ -1,11 +1,14 @@
 """Old models in a newer opset, by ONNX's own converter, without loading their weights into it."""
 
+import numpy as np
 import onnx
 from onnx import helper, version_converter
 
 from modelpress.export.errors import ModelError
 from modelpress.export.graphs.initializers import initializers, with_initializers
 from modelpress.export.graphs.parts import opset_of
+from modelpress.export.isolation.foreign import JobFailed, run_foreign
+from modelpress.export.isolation.messages import Array, Facts
 from modelpress.export.lazy_tensors import spec_of
 from modelpress.export.quantized import QuantizedModel, Tensor, dense_array
 
@@ -41,15 +44,22 @@ def in_opset(model: QuantizedModel, opset: int) -> QuantizedModel:
         if name not in fed
     )
 
+    serialised = np.frombuffer(stand_in.SerializeToString(), np.uint8)
     try:
-        converted = version_converter.convert_version(stand_in, opset)
-    except Exception as error:  # the converter raises its own kinds
+        _, (found,) = run_foreign(_convert_job, {"opset": opset}, [serialised])
+    except JobFailed as error:
         raise ModelError(
             f"the model has opset {before}, needs {opset} here, and cannot be converted: {error}; take flavour float, "
             "which works with any opset"
         ) from error
 
-    return _taken_apart(converted, model, large, fed)
+    return _taken_apart(onnx.load_from_string(found.tobytes()), model, large, fed)
+
+
+def _convert_job(facts: Facts, arrays: list[Array]) -> tuple[Facts, list[Array]]:
+    """Convert a serialised model; the converter raises its own kinds of errors."""
+    converted = version_converter.convert_version(onnx.load_from_string(arrays[0].tobytes()), facts["opset"])
+    return {}, [np.frombuffer(converted.SerializeToString(), np.uint8)]
 
 
 def _taken_apart(

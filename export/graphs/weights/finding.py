@@ -83,9 +83,9 @@ class _Finder:
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self.found = Findings()
-        self._functions = {(f.domain, f.name): f for f in model.functions}
+        self._functions = {(f.domain, f.name, f.overload): f for f in model.functions}
         self._calls: dict[tuple[object, ...], tuple[Findings, list[list[View]]]] = {}
-        self._open: set[tuple[str, str]] = set()
+        self._open: set[tuple[str, str, str]] = set()
 
     def walk(self, nodes: Sequence[onnx.NodeProto], scope: _Scope) -> None:
         for node in nodes:
@@ -94,7 +94,7 @@ class _Finder:
                 continue
 
             views = [scope.views.get(name, []) for name in node.input]
-            function = self._functions.get((node.domain, node.op_type))
+            function = self._functions.get((node.domain, node.op_type, node.overload))
             if function is not None:
                 behind = self._call(function, node, views)
             else:
@@ -134,7 +134,7 @@ class _Finder:
         self, function: onnx.FunctionProto, node: onnx.NodeProto, views: Sequence[Sequence[View]]
     ) -> list[list[View]]:
         """What a function does with its arguments, told in terms of the tensors that they show."""
-        name = function.domain, function.name
+        name = function.domain, function.name, function.overload
         shapes = tuple(tuple(view.shape for view in own) for own in views)
         key = (name, shapes, *(a.SerializeToString(deterministic=True) for a in node.attribute))
         if key not in self._calls:
@@ -166,17 +166,18 @@ class _Finder:
         self, function: onnx.FunctionProto, node: onnx.NodeProto, views: Sequence[Sequence[View]]
     ) -> tuple[Findings, list[list[View]]]:
         outer, self.found = self.found, Findings()
-        self._open.add((function.domain, function.name))
+        name = function.domain, function.name, function.overload
+        self._open.add(name)
         arguments = {
-            name: [View.of(_ARGUMENT.format((k, i)), view.shape) for i, view in enumerate(own)]
-            for k, (name, own) in enumerate(zip(function.input, views, strict=False))
+            argument: [View.of(_ARGUMENT.format((k, i)), view.shape) for i, view in enumerate(own)]
+            for k, (argument, own) in enumerate(zip(function.input, views, strict=False))
         }
         attributes = {a.name: a for a in (*function.attribute_proto, *node.attribute)}
         scope = _Scope(arguments, {}, attributes)
         self.walk(function.node, scope)
 
         results = [scope.views.get(name, []) for name in function.output]
-        self._open.discard((function.domain, function.name))
+        self._open.discard(name)
         inner, self.found = self.found, outer
         return inner, results
 

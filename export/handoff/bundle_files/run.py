@@ -4,9 +4,10 @@
     python run.py photo.jpg other.png [--top 5] [--json]
     python run.py images.npy
 
-An image file is turned upright, converted to the model's colours (transparency on white), resized so that it just
-covers the model's input, and cropped to its centre. An ``.npy`` file holds pixels (uint8; ``(H, W)``, ``(H, W, C)``
-or ``(N, H, W, C)``), or input that is ready (float32; with or without the batch axis).
+An image file (BMP, GIF, JPEG, PNG, PPM, TIFF, WEBP) is turned upright, converted to the model's colours
+(transparency on white), resized so that it just covers the model's input, and cropped to its centre. An ``.npy``
+file holds pixels (uint8; ``(H, W)``, ``(H, W, C)`` or ``(N, H, W, C)``), or input that is ready (float32; with or
+without the batch axis).
 
 Needs numpy and onnxruntime; pillow for image files and for pixels of another size than the model's.
 """
@@ -23,6 +24,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+FORMATS = (
+    "BMP",
+    "GIF",
+    "JPEG",
+    "PNG",
+    "PPM",
+    "TIFF",
+    "WEBP",
+)  # of images; rare ones only widen what can go wrong
 HERE = Path(__file__).resolve().parent
 
 
@@ -53,7 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.json:
             print(json.dumps(found, indent=2))
     except Problem as problem:
-        print(f"run.py: error: {' '.join(str(problem).split())}", file=sys.stderr)
+        print(f"run.py: error: {printable(' '.join(str(problem).split()))}", file=sys.stderr)
         return 1
 
     return 0
@@ -61,9 +71,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 def show(found: dict[str, Any]) -> None:
     """One image and its classes."""
-    print(found["image"])
+    print(printable(found["image"]))
     for entry in found["top"]:
-        print(f"  {100 * entry['probability']:6.2f} %  {entry['label']}")
+        print(f"  {100 * entry['probability']:6.2f} %  {printable(entry['label'])}")
+
+
+def printable(text: str) -> str:
+    """A text that cannot steer a terminal: labels may come from anywhere."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class Model:
@@ -182,7 +197,7 @@ def pixels_of_image(path: Path, contract: dict[str, Any]) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", pillow.DecompressionBombWarning)
-            with pillow.open(path) as file:
+            with pillow.open(path, formats=FORMATS) as file:
                 image = orient.exif_transpose(file)
                 image.load()
     except Exception as error:  # every format raises its own kinds

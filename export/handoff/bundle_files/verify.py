@@ -4,9 +4,11 @@
     python verify.py                      files, input and output, sample images
     python verify.py --data-dir DIR       accuracy too, on CIFAR-10's binary version
     python verify.py --latency            latency too, judged within a factor
+    python verify.py --strict             exit code 3 where something was not checked
 
-Prints a line per check; exits with 0 only if all hold. Needs numpy and onnxruntime. Machines differ, so latency is
-shown beside the claim, and judged only where asked for.
+Prints a line per claim: held, FAILED, or not checked, and why. Exits with 1 if one failed. Needs numpy and
+onnxruntime, and cannot read model.press: `modelpress verify` compares its weights with those of model.onnx. Machines
+differ, so latency is shown beside the claim, and judged only where asked for.
 """
 
 from __future__ import annotations
@@ -24,14 +26,17 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Optional
 
 MANIFEST, SUMS = "manifest.json", "SHA256SUMS"
 ACCURACY_TOLERANCE = 0.001  # 0.1 points
 PROBABILITY_TOLERANCE = 0.02  # processors may round integer products differently
+INTERVAL_TOLERANCE = 1e-6
 LATENCY_FACTOR = 3.0
+MAX_IMAGES = 10**9  # more than that is no data set
 MAX_BATCH, MAX_THREADS = 1024, 1024  # more than that is not run, whatever is claimed
 _CIFAR_RECORD = 1 + 3 * 32 * 32  # label, then R, G, B planes
+_Z95 = 1.959963984540054  # two-sided 95 % quantile of the normal distribution
 _WARM_UP, _MIN_CALLS, _MAX_SECONDS = 2, 10, 1.0
 
 
@@ -39,16 +44,25 @@ class Failed(Exception):  # noqa: N818 - reads as the fact it states
     """A claim does not hold."""
 
 
+class NotChecked(Exception):  # noqa: N818 - as above
+    """A claim cannot be checked here."""
+
+
+WORDS = {True: "held", False: "FAILED", None: "not checked"}
+
+
 class Finding(NamedTuple):
-    """Outcome of one check: right, wrong, or (None) not judged."""
+    """Outcome of one check: held, failed, or (None) not checked."""
 
     check: str
     holds: bool | None
     detail: str
 
     def __str__(self) -> str:
-        word = {True: "ok", False: "FAILED", None: "--"}[self.holds]
-        return f"{word:<7} {self.check}: {' '.join(self.detail.split())}"
+        return f"{WORDS[self.holds]:<11}  {printable(self.check)}: {printable(' '.join(self.detail.split()))}"
+
+
+Images = Callable[[str, Optional[Path]], "tuple[Any, Any]"]  # of a data set, by its name and folder
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -63,20 +77,55 @@ def main(arguments: list[str] | None = None) -> int:
         metavar="FACTOR",
         help=f"fail where the median takes more than FACTOR times the claimed time (default: {LATENCY_FACTOR:g})",
     )
+    parser.add_argument("--strict", action="store_true", help="exit code 3 where something was not checked")
     options = parser.parse_args(arguments)
-    good = True
-    folder = Path(__file__).resolve().parent
-    for finding in findings(folder, options.data_dir, factor=options.latency):
+
+    found = []
+    for finding in findings(Path(__file__).resolve().parent, options.data_dir, factor=options.latency):
         print(finding, flush=True)
-        good = good and finding.holds is not False
-    print("all checks hold" if good else "this bundle does not hold what it claims")
-    return 0 if good else 1
+        found.append(finding)
+
+    beyond = Finding(
+        "model.press", None, "this script cannot read it; `modelpress verify` compares its weights"
+    )
+    print(beyond)
+    found.append(beyond)
+    print(summary(found))
+    return exit_code(found, strict=options.strict)
+
+
+def summary(found: list[Finding]) -> str:
+    """How many of each outcome, in one line."""
+    return ", ".join(
+        f"{sum(finding.holds is holds for finding in found)} {word}" for holds, word in WORDS.items()
+    )
+
+
+def exit_code(found: list[Finding], *, strict: bool) -> int:
+    """0 where nothing failed, 1 where something did; if `strict`, 3 where something was not checked."""
+    if any(finding.holds is False for finding in found):
+        return 1
+    return 3 if strict and any(finding.holds is None for finding in found) else 0
+
+
+def printable(text: str) -> str:
+    """A text that cannot steer a terminal: what is in a bundle may come from anywhere."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def findings(
-    folder: Path, data_dir: Path | None, *, factor: float | None = None, timed: bool = True
+    folder: Path,
+    data_dir: Path | None,
+    *,
+    factor: float | None = None,
+    timed: bool = True,
+    read: Images | None = None,
 ) -> Iterator[Finding]:
-    """Every check of a bundle, in order, that of the latency only if `timed`; without `factor` it is not judged."""
+    """Every check of a bundle, in order.
+
+    The latency is measured only if `timed`, and judged only with a `factor`. `read` gives the test images and labels of
+    a data set, as `read_images` does.
+    """
     bundle = BundleFolder(folder)
     yield finding("files", bundle.check_files)
     yield finding("manifest", bundle.load)
@@ -84,9 +133,8 @@ def findings(
         return
     yield finding("input and output", bundle.check_contract)
     yield finding("samples", bundle.check_samples)
-    yield finding("accuracy", lambda: bundle.check_accuracy(data_dir))
-    if timed:
-        yield finding("latency", lambda: bundle.check_latency(factor))
+    yield finding("accuracy", lambda: bundle.check_accuracy(data_dir, read))
+    yield finding("latency", lambda: bundle.check_latency(factor, timed=timed))
 
 
 def finding(check: str, measure: Callable[[], tuple[bool | None, str]]) -> Finding:
@@ -95,6 +143,8 @@ def finding(check: str, measure: Callable[[], tuple[bool | None, str]]) -> Findi
         return Finding(check, *measure())
     except Failed as failure:
         return Finding(check, False, str(failure))
+    except NotChecked as reason:
+        return Finding(check, None, str(reason))
     except ImportError as error:
         return Finding(check, False, f"{error}; {sys.executable} -m pip install -r requirements.txt")
     except Exception as error:  # a damaged file may lead to any
@@ -163,16 +213,29 @@ class BundleFolder:
             "std": rule["std"],
         }:
             raise Failed(f"the normalisation is not the model's: mean {rule['mean']}, std {rule['std']}")
+        self._check_normalisation(contract)
         classes = found[3][-1]
         if contract["labels"] and len(contract["labels"]) != classes:
             raise Failed(f"{len(contract['labels'])} labels for {classes} classes")
         return True, f"{found[0]} {found[1]} to {found[2]} {found[3]}"
 
+    def _check_normalisation(self, contract: dict[str, Any]) -> None:
+        """A mean and a standard deviation for every channel, with which pixels become finite numbers."""
+        rule = contract["normalisation"]
+        if rule is None:
+            return
+        if len(contract["input_shape"]) != 4 or not (
+            len(rule["mean"]) == len(rule["std"]) == contract["input_shape"][1]
+        ):
+            raise Failed(f"the normalisation does not fit input of shape {contract['input_shape']}")
+        if not (rule["scale"] > 0 and all(deviation > 0 for deviation in rule["std"])):
+            raise Failed(f"the normalisation divides by {rule['std']}, scale {rule['scale']}")
+
     def check_samples(self) -> tuple[bool | None, str]:
         """Every sample is classified as claimed."""
         claim = self.manifest["claims"]["samples"]
         if claim is None:
-            return None, "the bundle has none"
+            return True, "none are claimed"
         right, shape = 0, shape_of(self.session.get_inputs()[0])[1:]
         for sample in claim["images"]:
             if sample["file"] not in self.manifest["files"]:
@@ -194,23 +257,20 @@ class BundleFolder:
             )
         return True, f"{len(claim['images'])} images classified as claimed, {right} of them right"
 
-    def check_accuracy(self, data_dir: Path | None) -> tuple[bool | None, str]:
-        """Top-1 on the very test images of the claim."""
+    def check_accuracy(self, data_dir: Path | None, read: Images | None = None) -> tuple[bool | None, str]:
+        """Top-1 on the very test images of the claim; what cannot be whatever the images are fails without them."""
         claim = self.manifest["claims"]["accuracy"]
         if claim is None:
-            return (None if data_dir is None else False), "the bundle claims none"
+            return data_dir is None, "none is claimed"
         words = f"claimed {claim['top1']:.2%} of {claim['n_images']:,} test images of {claim['dataset']}"
-        if not claim["interval"][0] <= claim["top1"] <= claim["interval"][1]:
-            raise Failed(f"{words}, outside its own interval")
-        if not abs(claim["top1"] * claim["n_images"] - round(claim["top1"] * claim["n_images"])) <= 1e-6:
-            raise Failed(f"{words}, which is no whole number of images")
-        if data_dir is None:
-            return None, f"{words}; not measured, give --data-dir DIR"
-        if claim["dataset"] != "cifar10":
-            raise Failed(f"{words}; this script can read cifar10 only")
-        images, labels = read_cifar10(data_dir)
+        check_plausible(claim, words)
+        try:
+            images, labels = (read or read_images)(claim["dataset"], data_dir)
+        except NotChecked as reason:
+            raise NotChecked(f"{words}; {reason}") from reason
+
         if hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest() != claim["fingerprint"]:
-            raise Failed(f"{words}; {data_dir} holds other test images ({len(labels):,})")
+            raise Failed(f"{words}; {data_dir or claim['dataset']} holds other test images ({len(labels):,})")
         right = sum(
             int((self.logits(images[i : i + 250]).argmax(axis=1) == labels[i : i + 250]).sum())
             for i in range(0, len(labels), 250)
@@ -220,7 +280,7 @@ class BundleFolder:
             raise Failed(f"{words}; measured {measured:.2%} of {len(labels):,}")
         return True, f"{words}; measured {measured:.2%}"
 
-    def check_latency(self, factor: float | None) -> tuple[bool | None, str]:
+    def check_latency(self, factor: float | None, *, timed: bool = True) -> tuple[bool | None, str]:
         """Median time of a call, with the claimed batch size and number of threads."""
         import numpy
         import onnxruntime
@@ -229,6 +289,14 @@ class BundleFolder:
         for key, most in (("batch", MAX_BATCH), ("threads", MAX_THREADS)):
             if not isinstance(claim[key], int) or not 1 <= claim[key] <= most:
                 raise Failed(f"{key} is {claim[key]}; expected 1 to {most}")
+        if not 0 < claim["p50_ms"] <= claim["p90_ms"]:
+            raise Failed(
+                f"half of the calls take up to {claim['p50_ms']} ms, 90 % up to {claim['p90_ms']} ms"
+            )
+        if not timed:
+            raise NotChecked(
+                f"claimed {claim['p50_ms']:.3f} ms on {claim['machine']}; not measured, give --latency"
+            )
         session = open_session((self.folder / "model.onnx").read_bytes(), threads=claim["threads"])
         shape = [claim["batch"], *node.shape[1:]]
         feed = {node.name: numpy.random.default_rng(0).standard_normal(shape, numpy.float32)}
@@ -258,6 +326,27 @@ class BundleFolder:
         return numpy.concatenate(
             [self.session.run(None, {node.name: batch * factor + shift})[0] for batch in batches]
         )
+
+
+def check_plausible(claim: dict[str, Any], words: str) -> None:
+    """A claim of accuracy that no images can make true fails."""
+    top1, n_images = claim["top1"], claim["n_images"]
+    if not 0 < n_images <= MAX_IMAGES:
+        raise Failed(f"{words}; a data set has up to {MAX_IMAGES:,}")
+    if not abs(top1 * n_images - round(top1 * n_images)) <= 1e-6:
+        raise Failed(f"{words}, which is no whole number of images")
+    bounds = wilson_interval(top1, n_images)
+    if not all(abs(a - b) <= INTERVAL_TOLERANCE for a, b in zip(bounds, claim["interval"])):
+        raise Failed(f"{words}, whose 95 % interval is {bounds}, not {tuple(claim['interval'])}")
+    if not claim["fingerprint"].strip("0"):
+        raise Failed(f"{words}, whose fingerprint is that of no images")
+
+
+def wilson_interval(fraction: float, n: int) -> tuple[float, float]:
+    """95 % confidence interval of a fraction measured on n independent images."""
+    centre = (fraction + _Z95**2 / (2 * n)) / (1 + _Z95**2 / n)
+    reach = _Z95 * math.sqrt(fraction * (1 - fraction) / n + _Z95**2 / (4 * n * n)) / (1 + _Z95**2 / n)
+    return centre - reach, centre + reach
 
 
 def parse_manifest(data: bytes) -> dict[str, Any]:
@@ -364,6 +453,15 @@ def read_png(path: Path, shape: list[int | str]) -> Any:
     if rows[:, 0].any():
         raise Failed(f"{path.name} uses row filters")
     return rows[:, 1:].reshape(height, width, channels).transpose(2, 0, 1)
+
+
+def read_images(name: str, data_dir: Path | None) -> tuple[Any, Any]:
+    """Test images and labels of a data set, where this script can read it."""
+    if name != "cifar10":
+        raise NotChecked("this script reads cifar10 only; `modelpress verify` may know more")
+    if data_dir is None:
+        raise NotChecked("not measured, give --data-dir DIR")
+    return read_cifar10(data_dir)
 
 
 def read_cifar10(folder: Path) -> tuple[Any, Any]:

@@ -5,15 +5,21 @@ their meaning.
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
 
 from modelpress.export.coding.byte_parts import PartReader
-from modelpress.export.errors import UnsupportedVersion
+from modelpress.export.errors import DamagedArtifact, UnsupportedVersion
 from modelpress.export.press.encodings import (
     byte_planes,
     coded_planes,
+    compiled,
     half,
     huffman_blob,
     mixed_contexts,
@@ -25,10 +31,13 @@ from modelpress.export.press.encodings.bitmap import BitmapCoder
 from modelpress.export.press.encodings.dense import DenseCoder
 from modelpress.export.press.encodings.file_state import FileState
 from modelpress.export.press.encodings.gaps import GapCoder
+from modelpress.export.press.encodings.grid import read_grid, read_grid_1_0
 from modelpress.export.press.encodings.kernel_mask import KernelMaskCoder
 from modelpress.export.press.encodings.slab_coder import SlabCoder
-from modelpress.export.quantized import Tensor
+from modelpress.export.quantized import Tensor, dense_array
 from modelpress.export.tensor_spec import TensorSpec
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -39,22 +48,29 @@ class Encoding:
         id: Number in the file.
         name: Name shown to people.
         decode: The tensor again; raises `DamagedArtifact`.
+        front: Read what comes before the levels: short, whatever the tensor; None where nothing does.
         in_order: Whether all earlier tensors of this encoding must have been decoded before.
     """
 
     id: int
     name: str
     decode: Callable[[PartReader, TensorSpec, FileState], Tensor]
+    front: Callable[[PartReader, TensorSpec, FileState], object] | None = None
     in_order: bool = False
 
 
-def _alone(decode: Callable[[PartReader, TensorSpec], Tensor]) -> Callable[..., Tensor]:
+def _alone(decode: Callable[[PartReader, TensorSpec], _T]) -> Callable[..., _T]:
     """A decoder that needs nothing of the file."""
     return lambda reader, spec, _state: decode(reader, spec)
 
 
-def _huffman(kind: type[SlabCoder]) -> Callable[..., Tensor]:
-    return lambda reader, spec, state: huffman_blob.read(reader, spec, kind, state.shared)
+def _huffman(name: str, kind: type[SlabCoder]) -> Encoding:
+    return Encoding(
+        kind.number,
+        name,
+        lambda reader, spec, state: huffman_blob.read(reader, spec, kind, state.shared),
+        front=lambda reader, spec, state: huffman_blob.read_front(reader, spec, kind, state.shared),
+    )
 
 
 # Ids that writers name.
@@ -62,7 +78,7 @@ RAW, BYTE_PLANES, PACKED, MIXED, FLOAT16, BFLOAT16, CODED_PLANES = 0, 4, 5, 10, 
 
 # The coders of the Huffman encodings, the fastest to decode first.
 HUFFMAN_IDS: Mapping[type[SlabCoder], int] = MappingProxyType(
-    {DenseCoder: 6, BitmapCoder: 8, GapCoder: 7, KernelMaskCoder: 9}
+    {kind: kind.number for kind in (DenseCoder, BitmapCoder, GapCoder, KernelMaskCoder)}
 )
 
 ENCODINGS: Mapping[int, Encoding] = MappingProxyType(
@@ -70,16 +86,16 @@ ENCODINGS: Mapping[int, Encoding] = MappingProxyType(
         encoding.id: encoding
         for encoding in (
             Encoding(RAW, "raw", _alone(raw.decode)),
-            Encoding(1, "packed 1.0", _alone(version_1_0.decode_packed)),
-            Encoding(2, "huffman 1.0", _alone(version_1_0.decode_huffman)),
-            Encoding(3, "csr+huffman 1.0", _alone(version_1_0.decode_csr_huffman)),
+            Encoding(1, "packed 1.0", _alone(version_1_0.decode_packed), _alone(read_grid_1_0)),
+            Encoding(2, "huffman 1.0", _alone(version_1_0.decode_huffman), _alone(read_grid_1_0)),
+            Encoding(3, "csr+huffman 1.0", _alone(version_1_0.decode_csr_huffman), _alone(read_grid_1_0)),
             Encoding(BYTE_PLANES, "byte planes", _alone(byte_planes.decode)),
-            Encoding(PACKED, "packed", _alone(packed.decode)),
-            Encoding(HUFFMAN_IDS[DenseCoder], "huffman", _huffman(DenseCoder)),
-            Encoding(HUFFMAN_IDS[GapCoder], "csr+huffman", _huffman(GapCoder)),
-            Encoding(HUFFMAN_IDS[BitmapCoder], "bitmap+huffman", _huffman(BitmapCoder)),
-            Encoding(HUFFMAN_IDS[KernelMaskCoder], "kernel masks+huffman", _huffman(KernelMaskCoder)),
-            Encoding(MIXED, "mixed contexts", mixed_contexts.decode, in_order=True),
+            Encoding(PACKED, "packed", _alone(packed.decode), _alone(read_grid)),
+            _huffman("huffman", DenseCoder),
+            _huffman("csr+huffman", GapCoder),
+            _huffman("bitmap+huffman", BitmapCoder),
+            _huffman("kernel masks+huffman", KernelMaskCoder),
+            Encoding(MIXED, "mixed contexts", mixed_contexts.decode, _alone(read_grid), in_order=True),
             Encoding(FLOAT16, "float16", _alone(half.decode_float16)),
             Encoding(BFLOAT16, "bfloat16", _alone(half.decode_bfloat16)),
             Encoding(CODED_PLANES, "coded planes", _alone(coded_planes.decode)),
@@ -106,7 +122,37 @@ def decode_blob(number: int, blob: bytes, spec: TensorSpec, state: FileState) ->
         DamagedArtifact: The blob contradicts itself or its spec.
         UnsupportedVersion: The encoding is not known.
     """
+    encoding = encoding_by_id(number)
+    if state.functions is not None and number != BYTE_PLANES:
+        with _more_said(encoding, blob, spec, state):
+            return compiled.decode(state.functions, number, blob, spec, state)
+
     reader = PartReader(blob)
-    tensor = encoding_by_id(number).decode(reader, spec, state)
+    tensor = encoding.decode(reader, spec, state)
     reader.finish()
     return tensor, reader.sizes
+
+
+def decode_dense(number: int, blob: bytes, spec: TensorSpec, state: FileState) -> npt.NDArray[np.generic]:
+    """Read the values of a tensor, in one pass where the codes are compiled.
+
+    Raises:
+        DamagedArtifact: As for `decode_blob`.
+        UnsupportedVersion: As for `decode_blob`.
+    """
+    encoding = encoding_by_id(number)
+    if state.functions is None or number == BYTE_PLANES:
+        return dense_array(decode_blob(number, blob, spec, state)[0])
+    with _more_said(encoding, blob, spec, state):
+        return compiled.decode_dense(state.functions, number, blob, spec, state)
+
+
+@contextmanager
+def _more_said(encoding: Encoding, blob: bytes, spec: TensorSpec, state: FileState) -> Iterator[None]:
+    """Where it is the front of a blob that is damaged, the plain reader of the front says what it found."""
+    try:
+        yield
+    except DamagedArtifact:
+        if encoding.front is not None:
+            encoding.front(PartReader(blob), spec, state)
+        raise

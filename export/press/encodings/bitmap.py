@@ -6,11 +6,11 @@ from modelpress.export.coding.symbol_runs import RunReader, RunWriter
 from modelpress.export.errors import DamagedArtifact
 from modelpress.export.press.encodings.levels import Levels
 from modelpress.export.press.encodings.slab_coder import (
+    Slab,
     SlabCoder,
     Survey,
     Tables,
     check_no_zero,
-    count_levels,
     read_levels,
     write_levels,
 )
@@ -19,13 +19,12 @@ from modelpress.export.press.encodings.slab_coder import (
 class BitmapCoder(SlabCoder):
     """Positions take one bit per element, whatever the sparsity."""
 
+    number = 8
     groups = (("nonzero levels", 1),)
 
-    def survey(self, levels: Levels) -> Survey:
+    def survey(self, slab: Slab) -> Survey:
         """Counts of the nonzero levels."""
-        counts = count_levels(levels)
-        counts.counts[-counts.lowest] = 0
-        return [[counts]]
+        return [[slab.nonzero_counts]]
 
     def plain_bytes(self, levels: Levels) -> int:
         """The bitmap."""

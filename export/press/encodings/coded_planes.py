@@ -11,10 +11,10 @@ import numpy.typing as npt
 
 from modelpress.export.coding.byte_parts import PartReader, PartWriter
 from modelpress.export.coding.code_table import CodeTable, Counts
+from modelpress.export.coding.slabs import read_slabs, slab_bounds, write_slabs
 from modelpress.export.coding.symbol_runs import LANE_SYMBOLS, RunReader, RunWriter
 from modelpress.export.errors import DamagedArtifact
 from modelpress.export.press.encodings.raw import check_values
-from modelpress.export.press.encodings.slabs import read_slabs, slab_bounds, write_slabs
 from modelpress.export.tensor_spec import DTYPES, TensorSpec
 
 Array = npt.NDArray[np.generic]

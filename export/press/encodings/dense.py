@@ -3,10 +3,10 @@
 from modelpress.export.coding.symbol_runs import RunReader, RunWriter
 from modelpress.export.press.encodings.levels import Levels
 from modelpress.export.press.encodings.slab_coder import (
+    Slab,
     SlabCoder,
     Survey,
     Tables,
-    count_levels,
     read_levels,
     write_levels,
 )
@@ -15,11 +15,12 @@ from modelpress.export.press.encodings.slab_coder import (
 class DenseCoder(SlabCoder):
     """One code over all levels."""
 
+    number = 6
     groups = (("levels", 1),)
 
-    def survey(self, levels: Levels) -> Survey:
+    def survey(self, slab: Slab) -> Survey:
         """Counts of the levels."""
-        return [[count_levels(levels)]]
+        return [[slab.counts]]
 
     def write(self, runs: RunWriter, levels: Levels, tables: Tables) -> None:
         """One run."""

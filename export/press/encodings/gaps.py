@@ -14,7 +14,6 @@ from modelpress.export.coding.byte_parts import PartReader
 from modelpress.export.coding.code_table import Counts
 from modelpress.export.coding.relative_index import (
     check_positions,
-    gap_counts,
     gaps_from_positions,
     positions_in_pieces,
 )
@@ -23,11 +22,11 @@ from modelpress.export.coding.varint import pack_varint
 from modelpress.export.errors import DamagedArtifact
 from modelpress.export.press.encodings.levels import Levels
 from modelpress.export.press.encodings.slab_coder import (
+    Slab,
     SlabCoder,
     Survey,
     Tables,
     check_no_zero,
-    count_levels,
     read_levels,
     write_levels,
 )
@@ -41,6 +40,8 @@ class GapCoder(SlabCoder):
     """Gaps below ``2**gap_bits - 1`` have a symbol each; the last symbol is the filler."""
 
     gap_bits: int
+
+    number = 7
 
     @property
     def groups(self) -> tuple[tuple[str, int], ...]:  # type: ignore[override]
@@ -64,12 +65,9 @@ class GapCoder(SlabCoder):
         """The width."""
         return bytes([self.gap_bits])
 
-    def survey(self, levels: Levels) -> Survey:
+    def survey(self, slab: Slab) -> Survey:
         """Counts of gaps and of nonzero levels."""
-        values = count_levels(levels)
-        values.counts[-values.lowest] = 0
-        gaps = gap_counts(np.flatnonzero(levels), gap_bits=self.gap_bits)
-        return [[Counts(0, gaps)], [values]]
+        return [[Counts(0, slab.gap_counts(self.gap_bits))], [slab.nonzero_counts]]
 
     def plain_bytes(self, levels: Levels) -> int:
         """The number of gaps."""

@@ -22,7 +22,7 @@ _HALF_SCALE, _HALF_OFFSET, _HALF_CHANNEL_SCALE = 16, 32, 64
 _ALL_FLAGS = 127
 _FLAGS_1_0 = 15
 _HALF, _SINGLE = np.dtype("<f2"), np.dtype("<f4")
-_QUANTIZED_TYPES = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
+QUANTIZED_TYPES = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ def read_grid_1_0(reader: PartReader, spec: TensorSpec) -> StoredGrid:
 def _read_grid(
     reader: PartReader, spec: TensorSpec, *, bits: int, axis: int, flags: int, all_flags: int
 ) -> StoredGrid:
-    if spec.onnx_type not in _QUANTIZED_TYPES or not spec.shape:
+    if spec.onnx_type not in QUANTIZED_TYPES or not spec.shape:
         raise DamagedArtifact("a quantized tensor must be float32 or float16 with at least one axis")
     if axis >= len(spec.shape):
         raise DamagedArtifact(f"channel axis {axis} of a tensor with {len(spec.shape)} axes")

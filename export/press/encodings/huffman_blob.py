@@ -11,12 +11,19 @@ from functools import cached_property
 
 from modelpress.export.coding.byte_parts import PartReader, PartWriter
 from modelpress.export.coding.code_table import CodeTable, Counts
+from modelpress.export.coding.core import core
+from modelpress.export.coding.slabs import read_slabs, slab_bounds, write_slabs
 from modelpress.export.coding.symbol_runs import LANE_SYMBOLS, RunReader, RunWriter
 from modelpress.export.errors import DamagedArtifact
-from modelpress.export.press.encodings.grid import grid_bytes, grid_of, read_grid, write_grid
-from modelpress.export.press.encodings.levels import LevelSink, levels_of
-from modelpress.export.press.encodings.slab_coder import SlabCoder, Survey
-from modelpress.export.press.encodings.slabs import read_slabs, slab_bounds, write_slabs
+from modelpress.export.press.encodings.grid import (
+    StoredGrid,
+    grid_bytes,
+    grid_of,
+    read_grid,
+    write_grid,
+)
+from modelpress.export.press.encodings.levels import Levels, LevelSink, levels_of
+from modelpress.export.press.encodings.slab_coder import Slab, SlabCoder, Survey
 from modelpress.export.quantized import QuantizedTensor
 from modelpress.export.tensor_spec import TensorSpec
 
@@ -88,7 +95,7 @@ class HuffmanPlan:
 
 
 def survey(tensor: QuantizedTensor, coders: Sequence[SlabCoder]) -> list[HuffmanPlan]:
-    """Count what each coder would write; levels are made once for all whose slabs are the same."""
+    """Count what each coder would write; levels are made and counted once for all whose slabs are the same."""
     grid = grid_of(tensor)
     counts = [[[Counts.none()] * n_tables for _, n_tables in coder.groups] for coder in coders]
     plain = [grid_bytes(grid) + len(coder.parameters()) + len(coder.groups) for coder in coders]
@@ -98,10 +105,10 @@ def survey(tensor: QuantizedTensor, coders: Sequence[SlabCoder]) -> list[Huffman
         bounds = slab_bounds(tensor.codes.size, per_slab=per_slab)
         alike = [at for at, coder in enumerate(coders) if coder.slab_elements == per_slab]
         for start, stop in bounds:
-            levels = levels_of(tensor, grid, start, stop)
+            slab = Slab(levels_of(tensor, grid, start, stop))
             for at in alike:
-                plain[at] += coders[at].plain_bytes(levels) + 4 * (len(bounds) > 1)
-                counts[at] = _summed(counts[at], coders[at].survey(levels))
+                plain[at] += coders[at].plain_bytes(slab.levels) + 4 * (len(bounds) > 1)
+                counts[at] = _summed(counts[at], coders[at].survey(slab))
 
     return [_plan(*parts) for parts in zip(coders, counts, plain, strict=True)]
 
@@ -135,12 +142,22 @@ def write(tensor: QuantizedTensor, plan: HuffmanPlan, shared: Shared) -> PartWri
 
     slabs = []
     for start, stop in slab_bounds(tensor.codes.size, per_slab=coder.slab_elements):
-        runs = RunWriter()
-        coder.write(runs, levels_of(tensor, grid, start, stop), [tables for _, tables, _ in references])
-        slabs.append(runs.data())
+        levels = levels_of(tensor, grid, start, stop)
+        slabs.append(_slab(coder, levels, [tables for _, tables, _ in references]))
 
     write_slabs(writer, slabs)
     return writer
+
+
+def _slab(coder: SlabCoder, levels: Levels, tables: Sequence[Group]) -> bytes:
+    functions = core()
+    if functions is None:
+        runs = RunWriter()
+        coder.write(runs, levels, tables)
+        return runs.data()
+
+    words = tuple((table.lowest, table.words) for group in tables for table in group)
+    return functions.write_slab(coder.number, coder.parameters(), levels, words)
 
 
 def read(
@@ -151,10 +168,7 @@ def read(
     Raises:
         DamagedArtifact: Grid, parameters, tables or runs contradict each other or the shape.
     """
-    grid = read_grid(reader, spec)
-    coder = kind.from_parameters(reader)
-    tables = [_read_group(reader, n_tables, shared) for _, n_tables in coder.groups]
-    coder.check(tables)
+    grid, coder, tables = read_front(reader, spec, kind, shared)
     bounds = slab_bounds(spec.size, per_slab=coder.slab_elements)
     sink = LevelSink(grid)
 
@@ -164,6 +178,21 @@ def read(
         runs.finish()
 
     return sink.tensor()
+
+
+def read_front(
+    reader: PartReader, spec: TensorSpec, kind: type[SlabCoder], shared: Sequence[Group]
+) -> tuple[StoredGrid, SlabCoder, list[Group]]:
+    """What comes before the slabs.
+
+    Raises:
+        DamagedArtifact: As for `read`.
+    """
+    grid = read_grid(reader, spec)
+    coder = kind.from_parameters(reader)
+    tables = [_read_group(reader, n_tables, shared) for _, n_tables in coder.groups]
+    coder.check(tables)
+    return grid, coder, tables
 
 
 def _read_group(reader: PartReader, n_tables: int, shared: Sequence[Group]) -> Group:
@@ -179,6 +208,13 @@ def _read_group(reader: PartReader, n_tables: int, shared: Sequence[Group]) -> G
         )
 
     return shared[number - 1]
+
+
+def pack_groups(groups: Sequence[Group]) -> bytes:
+    """The chunk that holds the shared tables; FORMAT.md, "Chunks"."""
+    return bytes([len(groups)]) + b"".join(
+        bytes([len(tables)]) + b"".join(table.pack() for table in tables) for tables in groups
+    )
 
 
 def _payload_bits(tables: Group, counts: tuple[Counts, ...]) -> int:

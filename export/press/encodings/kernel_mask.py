@@ -15,12 +15,14 @@ import numpy.typing as npt
 
 from modelpress.export.coding.byte_parts import PartReader
 from modelpress.export.coding.code_table import Counts
-from modelpress.export.coding.symbol_runs import RunReader, RunWriter, compiled_for
+from modelpress.export.coding.core import core
+from modelpress.export.coding.symbol_runs import RunReader, RunWriter
 from modelpress.export.errors import DamagedArtifact
 from modelpress.export.press.encodings.levels import Levels
 from modelpress.export.press.encodings.slab_coder import (
     LOWEST_LEVEL,
     N_LEVELS,
+    Slab,
     SlabCoder,
     Survey,
     Tables,
@@ -44,6 +46,8 @@ class KernelMaskCoder(SlabCoder):
     taps: int
     width: int
     contexts: int
+
+    number = 9
 
     @property
     def groups(self) -> tuple[tuple[str, int], ...]:  # type: ignore[override]
@@ -83,21 +87,30 @@ class KernelMaskCoder(SlabCoder):
         """Taps, width, contexts."""
         return bytes([self.taps, self.width, self.contexts])
 
-    def survey(self, levels: Levels) -> Survey:
+    def survey(self, slab: Slab) -> Survey:
         """Counts of masks, and of levels per context."""
-        kernels = self._kernels(levels)
-        masks = np.bincount(_masks(kernels), minlength=1 << self.taps)
+        functions = core()
+        if functions is None:
+            masks, counts = self._counted(slab.levels)
+        else:
+            masks = np.zeros(1 << self.taps, np.int64)
+            counts = np.zeros(self.contexts * N_LEVELS, np.int64)
+            functions.count_kernels(slab.levels, self.taps, self.width, self.contexts, masks, counts)
 
+        return [
+            [Counts(0, masks)],
+            [Counts(LOWEST_LEVEL, part) for part in counts.reshape(self.contexts, N_LEVELS)],
+        ]
+
+    def _counted(self, levels: Levels) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        kernels = self._kernels(levels)
         counts = np.zeros(self.contexts * N_LEVELS, np.int64)
         for tap in range(self.taps):
             at, context = self._tap(kernels, tap)
             symbols = kernels[at, tap].astype(np.int32) - LOWEST_LEVEL + N_LEVELS * context.astype(np.int32)
             counts += np.bincount(symbols, minlength=counts.size)
 
-        return [
-            [Counts(0, masks)],
-            [Counts(LOWEST_LEVEL, part) for part in counts.reshape(self.contexts, N_LEVELS)],
-        ]
+        return np.bincount(_masks(kernels), minlength=1 << self.taps), counts
 
     def write(self, runs: RunWriter, levels: Levels, tables: Tables) -> None:
         """Masks, then levels tap by tap."""
@@ -120,7 +133,7 @@ class KernelMaskCoder(SlabCoder):
 
     def read(self, runs: RunReader, count: int, tables: Tables) -> Levels:
         """Undo `write`."""
-        (mask_table,), level_tables = tables
+        (mask_table,), _ = tables
         n_kernels = -(-count // self.taps)
         masks = runs.take(mask_table, n_kernels).astype(np.int16) + np.int16(mask_table.lowest)
 
@@ -129,12 +142,7 @@ class KernelMaskCoder(SlabCoder):
             raise DamagedArtifact("the last mask has taps beyond the end of the tensor")
 
         kernels = np.zeros((n_kernels, self.taps), np.int16)
-        compiled = compiled_for(count)
-        if compiled is not None:
-            runs.take_kernels(masks, kernels, self.width, level_tables)
-        else:
-            self._read_taps(runs, masks, kernels, tables)
-
+        self._read_taps(runs, masks, kernels, tables)
         return kernels.reshape(-1)[:count]
 
     def _read_taps(

@@ -10,7 +10,7 @@ from math import prod
 import numpy as np
 import numpy.typing as npt
 
-from modelpress.export.coding.symbol_runs import compiled_for
+from modelpress.export.coding.core import core
 from modelpress.export.errors import DamagedArtifact
 from modelpress.export.press.encodings.grid import StoredGrid
 from modelpress.export.quantized import QuantizedTensor
@@ -18,7 +18,6 @@ from modelpress.export.quantized import QuantizedTensor
 Levels = npt.NDArray[np.int16]
 
 _PLAIN_BELOW = 1e6  # quotients that are far from overflow
-_NONE = np.zeros(0, np.bool_)
 _AT_ONCE = 1 << 20  # elements that are converted together: bounds the working memory
 
 
@@ -53,7 +52,23 @@ def levels_of(tensor: QuantizedTensor, grid: StoredGrid, start: int, stop: int) 
     Returns:
         Shape ``(stop - start,)``.
     """
-    levels = tensor.codes.reshape(-1)[start:stop].astype(np.int16)
+    codes = tensor.codes.reshape(-1)[start:stop]
+    functions = core()
+    if functions is not None:
+        levels = np.empty(codes.size, np.int16)
+        support = None if tensor.support is None else tensor.support.reshape(-1)[start:stop]
+        functions.levels_of(
+            codes,
+            support,
+            grid.offset is None,
+            centres(grid).reshape(-1) if levels.size else np.zeros(1, np.int16),
+            max(_inner(grid), 1),
+            start,
+            levels,
+        )
+        return levels
+
+    levels = codes.astype(np.int16)
     if grid.offset is None:
         return levels
 
@@ -99,14 +114,6 @@ class LevelSink:
     def _put(self, levels: Levels, centre: npt.NDArray[np.int16], where: slice) -> bool:
         """Convert one piece; returns whether all its codes are in range."""
         low, high = self._grid.code_range
-        compiled = compiled_for(levels.size)
-        if compiled is not None:
-            support = _NONE if self._support is None else self._support[where]
-            flat = centre.reshape(-1)
-            return bool(
-                compiled.codes_from_levels(levels, flat, flat.size, low, high, self._codes[where], support)
-            )
-
         codes = levels
         if self._support is not None:
             self._support[where] = stored = codes != 0
@@ -125,7 +132,7 @@ class LevelSink:
 def _pieces(grid: StoredGrid, start: int, stop: int) -> Iterator[tuple[slice, npt.NDArray[np.int16]]]:
     """Pieces of a range of elements, counted from its start, with the centre of each element."""
     centre = centres(grid)
-    inner = prod(grid.spec.shape[grid.channel_axis + 1 :])
+    inner = _inner(grid)
     for first in range(start, stop, _AT_ONCE):
         end = min(first + _AT_ONCE, stop)
         piece = slice(first - start, end - start)
@@ -133,3 +140,8 @@ def _pieces(grid: StoredGrid, start: int, stop: int) -> Iterator[tuple[slice, np
             yield piece, centre[np.arange(first, end) // inner % centre.size]
         else:
             yield piece, centre
+
+
+def _inner(grid: StoredGrid) -> int:
+    """Elements from one channel to the next."""
+    return prod(grid.spec.shape[grid.channel_axis + 1 :])

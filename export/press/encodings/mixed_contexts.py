@@ -3,11 +3,11 @@
 from math import prod
 
 from modelpress.export.coding.byte_parts import PartReader, PartWriter
+from modelpress.export.coding.slabs import read_slabs, write_slabs
 from modelpress.export.errors import DamagedArtifact
 from modelpress.export.press.encodings.file_state import FileState
 from modelpress.export.press.encodings.grid import StoredGrid, grid_of, read_grid, write_grid
 from modelpress.export.press.encodings.levels import LevelSink, level_bounds, levels_of
-from modelpress.export.press.encodings.slabs import read_slabs, write_slabs
 from modelpress.export.quantized import QuantizedTensor
 from modelpress.export.tensor_spec import TensorSpec
 

@@ -4,8 +4,9 @@ import numpy as np
 
 from modelpress.export.coding.bits import pack_fixed_width, unpack_fixed_width
 from modelpress.export.coding.byte_parts import PartReader, PartWriter
+from modelpress.export.coding.core import core
 from modelpress.export.press.encodings.grid import StoredGrid, grid_bytes, grid_of, read_grid, write_grid
-from modelpress.export.press.encodings.levels import LevelSink, level_bounds, levels_of
+from modelpress.export.press.encodings.levels import Levels, LevelSink, level_bounds, levels_of
 from modelpress.export.quantized import QuantizedTensor, Tensor
 from modelpress.export.tensor_spec import TensorSpec
 
@@ -27,9 +28,16 @@ def encode(tensor: QuantizedTensor) -> PartWriter:
 
     for start in range(0, tensor.codes.size, _AT_ONCE):
         levels = levels_of(tensor, grid, start, min(start + _AT_ONCE, tensor.codes.size))
-        writer.add("payload", pack_fixed_width(levels - np.int16(lowest), bits=_width(grid)))
+        writer.add("payload", _packed(levels, lowest, _width(grid)))
 
     return writer
+
+
+def _packed(levels: Levels, lowest: int, bits: int) -> bytes:
+    functions = core()
+    if functions is not None:
+        return functions.write_packed(levels, lowest, bits)
+    return pack_fixed_width(levels - np.int16(lowest), bits=bits)
 
 
 def decode(reader: PartReader, spec: TensorSpec) -> Tensor:

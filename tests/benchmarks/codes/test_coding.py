@@ -6,7 +6,7 @@ import pytest
 from modelpress.benchmarks.codes.ladder import MIXED, size_ladder, total_ladder
 from modelpress.benchmarks.codes.scaling import scale_point, synthetic_weight
 from modelpress.benchmarks.codes.speed import drawn_symbols, load_times, mixed_context_speed, stream_speeds
-from modelpress.export.coding import symbol_runs
+from modelpress.export.coding.core import core
 from modelpress.export.errors import InputError, ModelError
 from modelpress.export.press.encodings import packed
 from modelpress.export.press.writing import encode_artifact
@@ -47,7 +47,7 @@ def test_stream_speeds_are_of_streams_that_come_back():
     symbols = drawn_symbols(sparse_model(), 100_000)
     speeds = {speed.name: speed for speed in stream_speeds(symbols, rounds=1)}
     assert "Huffman, NumPy" in speeds
-    assert ("Huffman, compiled" in speeds) == (symbol_runs.compiled_runs() is not None)
+    assert ("Huffman, compiled" in speeds) == (core() is not None)
     for name, speed in speeds.items():
         assert 0 < speed.size_bytes < symbols.size, name
         assert speed.encode_mb_per_s > 0

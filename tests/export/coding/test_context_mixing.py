@@ -8,19 +8,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
-from modelpress.export.coding import context_mixing, context_mixing_kernels
 from modelpress.export.coding.context_mixing import MAX_LEVEL, ContextModel
+from modelpress.export.coding.core import core, numpy_alone
 from modelpress.export.errors import DamagedArtifact
 
 Levels = npt.NDArray[np.int16]
 
-IN_PYTHON = (context_mixing_kernels.code_kernels, False)
-
 
 @pytest.fixture
-def in_python(monkeypatch):
-    """Runs the loops as plain Python, whatever is installed."""
-    monkeypatch.setattr(context_mixing, "_code_kernels", lambda _n: IN_PYTHON)
+def in_python():
+    """Runs the loops as plain Python, whatever is compiled."""
+    with numpy_alone():
+        yield
 
 
 def smooth_kernels(rows: int, inputs: int, *, seed: int = 0) -> Levels:
@@ -46,7 +45,7 @@ def decode(stream: bytes, like: Levels, *, kernel_width: int, max_level: int = M
 
 
 def states_equal(a: ContextModel, b: ContextModel) -> bool:
-    return np.array_equal(a._counters, b._counters) and np.array_equal(a._weights, b._weights)
+    return all(map(np.array_equal, a.learned(), b.learned()))
 
 
 @given(tensor=tensors())
@@ -54,12 +53,8 @@ def states_equal(a: ContextModel, b: ContextModel) -> bool:
 def test_round_trip_is_exact_and_leaves_both_models_alike(tensor):
     levels, kernel_width = tensor
     writer, reader = ContextModel(), ContextModel()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            context_mixing, "_COMPILED_FROM", 0
-        )  # plain Python writes the same bytes, see below, slowly
-        stream = writer.encode(levels, kernel_width=kernel_width)
-        decoded = reader.decode(stream, levels.shape, kernel_width=kernel_width, max_level=MAX_LEVEL)
+    stream = writer.encode(levels, kernel_width=kernel_width)
+    decoded = reader.decode(stream, levels.shape, kernel_width=kernel_width, max_level=MAX_LEVEL)
     assert_array_equal(decoded, levels, strict=True)
     assert states_equal(writer, reader)
 
@@ -118,13 +113,13 @@ SECOND = "9b4d25d39bbb0fa23dcb0e05e5b5a1612a"
 @given(tensor=tensors())
 @settings(max_examples=25, deadline=None)
 def test_plain_python_writes_the_same_bytes(tensor):
-    pytest.importorskip("numba")
+    if core() is None:
+        pytest.skip("nothing is compiled")
     levels, kernel_width = tensor
-    compiled, plain = ContextModel(), ContextModel()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(context_mixing, "_COMPILED_FROM", 0)
-        stream = compiled.encode(levels, kernel_width=kernel_width)
-        patch.setattr(context_mixing, "_code_kernels", lambda _n: IN_PYTHON)
+    compiled = ContextModel()
+    stream = compiled.encode(levels, kernel_width=kernel_width)
+    with numpy_alone():
+        plain = ContextModel()
         assert plain.encode(levels, kernel_width=kernel_width) == stream
         assert states_equal(compiled, plain)
         assert_array_equal(decode(stream, levels, kernel_width=kernel_width), levels)

@@ -5,23 +5,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelpress.export.coding import symbol_runs
 from modelpress.export.coding.byte_parts import PartReader
 from modelpress.export.coding.code_table import CodeTable, Counts
+from modelpress.export.coding.core import core, numpy_alone
 from modelpress.export.coding.symbol_runs import LANE_SYMBOLS, RunReader, RunWriter
 from modelpress.export.coding.varint import pack_varint, unpack_varint, unzigzag, zigzag
 from modelpress.export.errors import DamagedArtifact
 from modelpress.export.press.encodings.kernel_mask import KernelMaskCoder
+from modelpress.export.press.encodings.slab_coder import Slab
 
 
 @pytest.fixture(params=["numpy", "compiled"])
 def way(request):
     """Runs a test with NumPy alone and with the compiled functions."""
     if request.param == "numpy":
-        with symbol_runs.numpy_alone():
+        with numpy_alone():
             yield
-    elif symbol_runs.compiled_runs() is None:
-        pytest.skip("needs the extra `fast`")
+    elif core() is None:
+        pytest.skip("nothing is compiled")
     else:
         yield
 
@@ -50,12 +51,12 @@ def test_runs_come_back_one_after_the_other(way, n, n_symbols):
 
 
 def test_both_ways_write_the_same_bytes_and_many_lanes_decode_in_step():
-    if symbol_runs.compiled_runs() is None:
-        pytest.skip("needs the extra `fast`")
+    if core() is None:
+        pytest.skip("nothing is compiled")
     symbols = skewed(40 * LANE_SYMBOLS + 5, 17)
     table = table_for(symbols)
     streams = []
-    for way in (nullcontext(), symbol_runs.numpy_alone()):
+    for way in (nullcontext(), numpy_alone()):
         with way:
             writer = RunWriter()
             writer.add(symbols - np.uint16(table.lowest), table)
@@ -67,11 +68,11 @@ def test_both_ways_write_the_same_bytes_and_many_lanes_decode_in_step():
 
 @given(st.binary(max_size=60), st.integers(0, 400), st.lists(st.integers(0, 9), min_size=2, max_size=40))
 def test_any_bytes_decode_alike_or_are_refused_alike(stream, count, counts):
-    if symbol_runs.compiled_runs() is None:
-        pytest.skip("needs the extra `fast`")
+    if core() is None:
+        pytest.skip("nothing is compiled")
     table = CodeTable.for_counts(Counts(0, np.array(counts, np.int64)))
     outcomes = []
-    for way in (nullcontext(), symbol_runs.numpy_alone()):
+    for way in (nullcontext(), numpy_alone()):
         with way:
             try:
                 reader = RunReader(stream)
@@ -133,7 +134,7 @@ def test_kernels_come_back(way, contexts):
     rng = np.random.default_rng(2)
     levels = (rng.integers(-7, 8, 90_000) * (rng.random(90_000) < 0.3)).astype(np.int16)[:-4]
     coder = KernelMaskCoder(9, 3, contexts)
-    tables = [[CodeTable.for_counts(c) for c in group] for group in coder.survey(levels)]
+    tables = [[CodeTable.for_counts(c) for c in group] for group in coder.survey(Slab(levels))]
     runs = RunWriter()
     coder.write(runs, levels, tables)
     reader = RunReader(runs.data())

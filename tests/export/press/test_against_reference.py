@@ -2,6 +2,7 @@
 
 import struct
 import zlib
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -9,8 +10,10 @@ import onnx
 import pytest
 from onnx import TensorProto
 
-from modelpress.export.press.encodings import ENCODINGS, kernel_mask, mixed_contexts, slabs
+from modelpress.export.coding import core, slabs
+from modelpress.export.press.encodings import ENCODINGS, kernel_mask, mixed_contexts
 from modelpress.export.press.writing import encode_artifact
+from tests.helpers.compiled_core import built_core
 from tests.helpers.models import small_model, sparse_model
 from tests.helpers.paths import GOLDEN
 from tests.helpers.samples import encoded, in_every_encoding, quantized, samples, shared_samples
@@ -112,16 +115,22 @@ def one_of_each(tensor, *encodings):
     return [lines[encoding] for encoding in encodings if encoding in lines]
 
 
+@pytest.mark.parametrize("way", ["numpy", "compiled"])
 @pytest.mark.parametrize("elements", [9, 64, 65])
-def test_several_slabs(monkeypatch, elements):
+def test_several_slabs(monkeypatch, tmp_path, elements, way):
+    if way == "compiled":  # whose limits are fixed when it is built
+        limits = ("PRESS_SLAB_ELEMENTS", "PRESS_KERNEL_SLAB", "PRESS_MIXED_SLAB")
+        short = built_core(tmp_path, *(f"{limit}=((size_t){elements})" for limit in limits))
+        monkeypatch.setattr(core, "_built", lambda: short)
     for module in (slabs, streams, mixed_reference):
         monkeypatch.setattr(module, "SLAB_ELEMENTS", elements)
     monkeypatch.setattr(mixed_contexts, "_SLAB_ELEMENTS", elements)
     monkeypatch.setattr(kernel_mask, "SLAB_ELEMENTS", elements)
     monkeypatch.setattr(streams, "KERNEL_SLAB_ELEMENTS", elements)
-    for tensor in (quantized((5, 4, 3, 3), flags="ospc"), np.arange(200, dtype=np.int16)):
-        for line in in_every_encoding(tensor):
-            check_agreement(file_of(line))
+    with core.numpy_alone() if way == "numpy" else nullcontext():
+        for tensor in (quantized((5, 4, 3, 3), flags="ospc"), np.arange(200, dtype=np.int16)):
+            for line in in_every_encoding(tensor):
+                check_agreement(file_of(line))
 
 
 # --- What must be refused, and what need not

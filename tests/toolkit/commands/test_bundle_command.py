@@ -1,7 +1,6 @@
 """`modelpress bundle`: what is handed over runs alone, and tells when it is not what it claims to be."""
 
 import ast
-import hashlib
 import json
 import os
 import shutil
@@ -15,19 +14,18 @@ import numpy as np
 import onnx
 import pytest
 
-from modelpress.export.graphs.building import INPUT, GraphBuilder
 from modelpress.export.handoff import bundle_files
 from modelpress.export.handoff.bundle_files import run, verify
 from modelpress.export.handoff.manifest import Manifest
 from modelpress.export.press.reading import read_artifact
 from modelpress.export.press.writing import write_artifact
-from modelpress.export.quantized import QuantizedTensor
 from modelpress.export.runtime import open_decoded, run_batched
 from modelpress.toolkit.commands.bundle import claims as bundle_claims
 from modelpress.toolkit.commands.bundle import making as bundle_command
 from modelpress.toolkit.commands.bundle.claims import choose_samples
 from modelpress.toolkit.data.cifar10 import CLASS_NAMES, MEAN, STD
 from modelpress.toolkit.data.image_set import normalised
+from tests.helpers.bundles import classifier, manifest_of, seal
 from tests.helpers.command_line import modelpress, one_line
 from tests.helpers.models import small_model
 from tests.helpers.paths import RECIPES
@@ -52,23 +50,6 @@ sys.argv = {argv!r}
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
 OURS = ("modelpress", "onnx", "torch", "torchvision", "pydantic", "scipy")
-
-
-def classifier(metadata):
-    """A convolution and a linear layer, pruned, in 4 bits."""
-    rng = np.random.default_rng(5)
-    conv = QuantizedTensor(
-        rng.integers(-7, 8, (6, 3, 4, 4)).astype(np.int8) * (rng.random((6, 3, 4, 4)) < 0.5),
-        bits=4,
-        scale=np.float32(0.1),
-    )
-    linear = QuantizedTensor(
-        rng.integers(-7, 8, (10, 6 * 8 * 8)).astype(np.int8), bits=4, scale=np.float32(0.02)
-    )
-    builder = GraphBuilder("classifier", (3, 32, 32))
-    x = builder.relu(builder.conv("conv", INPUT, conv, np.zeros(6, np.float32), stride=4, padding=0))
-    x = builder.gemm("fc", builder.flatten(x), linear, np.zeros(10, np.float32))
-    return builder.finish(x, n_outputs=10, metadata=metadata)
 
 
 @pytest.fixture(scope="module")
@@ -118,10 +99,6 @@ def quick(monkeypatch):
     monkeypatch.setattr(bundle_claims, "ROUNDS", 1)
 
 
-def manifest_of(folder):
-    return json.loads((folder / "manifest.json").read_bytes())
-
-
 def failures(folder, *, data_dir=None, factor=None):
     found = list(verify.findings(folder, data_dir, factor=factor))
     return [finding.check for finding in found if finding.holds is False]
@@ -147,7 +124,7 @@ def test_a_bundle_holds_what_it_promises(original, inputs):
     names = {path.relative_to(original).as_posix() for path in original.rglob("*") if path.is_file()}
     assert names == {*manifest.files, "manifest.json", "SHA256SUMS"}
     samples = {sample.file for sample in manifest.claims.samples.images}
-    scripts = {"run.py", "verify.py", "requirements.txt", "MODEL_CARD.md"}
+    scripts = {"run.py", "verify.py", "requirements.txt", "MODEL_CARD.md", "sbom.cdx.json"}
     assert names - samples - scripts == {"model.press", "model.onnx", "manifest.json", "SHA256SUMS"}
     assert (original / "model.press").read_bytes() == (inputs / "model.press").read_bytes()
     assert manifest.license == "Apache-2.0"
@@ -191,7 +168,10 @@ def test_the_verifier_works_alone_without_pillow_and_measures_again(original, in
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""
-    assert [line.split()[0] for line in done.stdout.splitlines()] == ["ok"] * 6 + ["all"]
+    *lines, beyond, counts = done.stdout.splitlines()
+    assert [line.split()[0] for line in lines] == ["held"] * 6
+    assert beyond.startswith("not checked  model.press: this script cannot read it")
+    assert counts == "6 held, 0 FAILED, 1 not checked"
 
 
 def test_the_scripts_are_python_3_9_and_import_nothing_of_ours():
@@ -270,18 +250,6 @@ def test_a_changed_claim_is_found(handoff, inputs, claim):
     found = failures(handoff, data_dir=inputs / "data", factor=3.0)
     assert found
     assert "files" not in found
-
-
-def seal(folder, manifest):
-    """Make the checksums fit whatever is in a folder."""
-    for name, facts in manifest["files"].items():
-        data = (folder / name).read_bytes()
-        facts.update(size_bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
-    data = json.dumps(manifest).encode()
-    (folder / "manifest.json").write_bytes(data)
-    digests = {name: facts["sha256"] for name, facts in manifest["files"].items()}
-    digests["manifest.json"] = hashlib.sha256(data).hexdigest()
-    (folder / "SHA256SUMS").write_text("".join(f"{digests[name]}  {name}\n" for name in sorted(digests)))
 
 
 @pytest.mark.parametrize(
@@ -376,7 +344,7 @@ def test_the_verifier_fails_by_its_exit_code_and_says_where(handoff):
     (handoff / "model.press").write_bytes(b"other")
     done = run_alone(handoff / "verify.py")
     assert done.returncode == 1
-    assert "FAILED  files: model.press was changed" in done.stdout
+    assert "FAILED       files: model.press was changed" in done.stdout
     (handoff / "manifest.json").write_text("{")
     done = run_alone(handoff / "verify.py")
     assert done.returncode == 1
@@ -505,6 +473,7 @@ def test_bad_input_to_the_runner_is_one_line(handoff, tmp_path, capsys):
         header = {"descr": "|u1", "fortran_order": False, "shape": (10**15, 3)}
         np.lib.format.write_array_header_1_0(file, header)
     Image.fromarray(np.zeros((32, 32), np.uint16)).save(tmp_path / "deep.png")
+    Image.new("RGB", (32, 32)).save(tmp_path / "rare.ico")
     good = (handoff / manifest_of(handoff)["claims"]["samples"]["images"][0]["file"]).read_bytes()
     (tmp_path / "cut.png").write_bytes(good[:600])
     for name, message in {
@@ -512,6 +481,7 @@ def test_bad_input_to_the_runner_is_one_line(handoff, tmp_path, capsys):
         ".": "is no file",
         "text.png": "cannot be read as an image",
         "cut.png": "cannot be read as an image",
+        "rare.ico": "cannot be read as an image",
         "deep.png": "expected 8 bits per colour",
         "doubles.npy": "expected pixels (uint8",
         "shape.npy": "float32 of shape (3, 32, 32) or (N, 3, 32, 32)",
@@ -722,7 +692,7 @@ def test_bundling_needs_no_torch(inputs, tmp_path):
         "import sys\n"
         "class Blocker:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name.split('.')[0] in ('torch', 'torchvision', 'sklearn', 'numba', 'PIL'):\n"
+        "        if name.split('.')[0] in ('torch', 'torchvision', 'sklearn', 'PIL'):\n"
         "            raise ImportError(name)\n"
         "sys.meta_path.insert(0, Blocker())\n"
         f"sys.argv[1:] = {list(map(str, arguments))!r}\n"

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 
 from modelpress.export.errors import InputError, ModelpressError
@@ -247,12 +248,37 @@ def test_tensors_of_another_type_are_never_cast(change, message):
         {"quantizers": {"final_fc.linear": {"bitz": 4}}},
         {"contract": {"dataset": "digits"}},
         {"history": 3},
+        {"masked": [["a"]]},
+        {"masked": 5},
+        {"quantizers": {"final_fc.linear": {"bits": "four"}}},
+        {"quantizers": {"final_fc.linear": {"bits": 4, "learned": []}}},
+        {"grids": {"final_fc.linear": {"scale": [[1], [1, 2]]}}},
+        *(
+            {"contract": {"dataset": "digits", "class_names": [], "mean": [0.5], "std": [0.5], **wrong}}
+            for wrong in (
+                {"dataset": 5},
+                {"class_names": [[]]},
+                {"std": [0.0]},
+                {"std": [-1.0]},
+                {"std": [float("nan")]},
+                {"std": [0.5, 0.5]},
+                {"mean": ["a"]},
+                {"mean": [], "std": []},
+            )
+        ),
     ],
 )
 def test_damaged_metadata_are_named(tmp_path, metadata):
     path = tmp_path / "n.safetensors"
     save_state(path, state_dict(), metadata)
-    with pytest.raises(ModelpressError, match="metadata|99 bits"):
+    with pytest.raises(ModelpressError, match="metadata|99 bits|images are normalised by mean"):
+        load_network(path, ModelOptions())
+
+
+def test_metadata_nested_without_end_are_named(tmp_path):
+    path = tmp_path / "n.safetensors"
+    path.write_bytes(safetensors.torch.save(state_dict(), {"modelpress": "[" * 100_000}))
+    with pytest.raises(InputError, match=r"n\.safetensors is no readable safetensors file"):
         load_network(path, ModelOptions())
 
 

@@ -11,7 +11,7 @@ from modelpress.benchmarks.codes.speed import drawn_symbols, load_times, mixed_c
 from modelpress.benchmarks.environment import describe_environment
 from modelpress.benchmarks.report.plots import size_ladder as draw
 from modelpress.export.choices import EFFORTS, Effort
-from modelpress.export.coding.symbol_runs import compiled_runs
+from modelpress.export.coding.core import core
 from modelpress.export.errors import InputError
 from modelpress.export.files.atomic import write_atomically
 from modelpress.export.press.reading import DEFAULT_MAX_DECODED_BYTES, open_artifact, read_artifact
@@ -122,7 +122,7 @@ def measure_coding(
     model = read_artifact(path, max_decoded_bytes=max_decoded_bytes)
     symbols = drawn_symbols(model, n_symbols)
 
-    n_ways = 2 + (compiled_runs() is not None)
+    n_ways = 2 + (core() is not None)
     progress.start("streams", rounds * n_ways)
     streams = stream_speeds(symbols, rounds=rounds, on_round=progress.advance)
     progress.finish()
@@ -173,10 +173,17 @@ def show_coding(facts: dict[str, Any]) -> None:
             "size": f"{load['size_bytes']:,}",
             "ms": f"{load['milliseconds']:.2f}",
             "ratio": f"{load['ratio']:.2f}x",
+            "cpu": f"{load['cpu_ratio']:.2f}x",
         }
         for load in facts["loading"]
     ]
-    headings = {"name": "", "size": "bytes", "ms": "ms to a ready session", "ratio": "of ONNX"}
+    headings = {
+        "name": "",
+        "size": "bytes",
+        "ms": "ms to a ready session",
+        "ratio": "of ONNX",
+        "cpu": "processor",
+    }
     print_table("Loading into ONNX Runtime, one thread, median", rows, headings)
 
 

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from modelpress.benchmarks.profiles import Profile
+from modelpress.export.choices import DEFAULT_TIMEOUT_S
 from modelpress.export.errors import CommandLineError
 from modelpress.toolkit.commands.answers import answer
 from modelpress.toolkit.commands.options import (
@@ -15,6 +16,7 @@ from modelpress.toolkit.commands.options import (
     DataFolder,
     DataSet,
     Overwrite,
+    Timeout,
     Wide,
 )
 
@@ -36,17 +38,17 @@ def command(
     dataset: DataSet = None,
     data_dir: DataFolder = None,
     batch: Annotated[
-        str | None,
+        list[str],
         typer.Option(
             metavar="N ...", help="Batch sizes.", show_default=_BATCHES, rich_help_panel=MEASUREMENT
         ),
-    ] = None,
+    ] = [],
     threads: Annotated[
-        str | None,
+        list[str],
         typer.Option(
             metavar="N ...", help="Thread counts.", show_default=_THREADS, rich_help_panel=MEASUREMENT
         ),
-    ] = None,
+    ] = [],
     rounds: Annotated[
         int,
         typer.Option(
@@ -72,6 +74,7 @@ def command(
             rich_help_panel=MEASUREMENT,
         ),
     ] = None,
+    timeout: Timeout = DEFAULT_TIMEOUT_S,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -108,8 +111,8 @@ def command(
         )
     plan = BenchPlan(
         data=MeasuredSet(dataset, None if data_dir is None else str(data_dir)),
-        batches=numbers("--batch", _BATCHES if batch is None else batch),
-        threads=numbers("--threads", _THREADS if threads is None else threads),
+        batches=numbers("--batch", " ".join(batch) if batch else _BATCHES),
+        threads=numbers("--threads", " ".join(threads) if threads else _THREADS),
         rounds=rounds,
         inputs=parse_inputs(inputs),
     )

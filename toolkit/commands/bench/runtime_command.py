@@ -5,9 +5,10 @@ from typing import Annotated
 
 import typer
 
+from modelpress.export.choices import DEFAULT_TIMEOUT_S
 from modelpress.export.errors import CommandLineError
 from modelpress.toolkit.commands.answers import answer
-from modelpress.toolkit.commands.options import MEASUREMENT, AsJson, JsonFile, Overwrite, Wide
+from modelpress.toolkit.commands.options import MEASUREMENT, AsJson, JsonFile, Overwrite, Timeout, Wide
 
 EXAMPLE = """
 modelpress bench runtime
@@ -29,6 +30,7 @@ def command(
             rich_help_panel=MEASUREMENT,
         ),
     ] = None,
+    timeout: Timeout = DEFAULT_TIMEOUT_S,
     output: JsonFile = None,
     overwrite: Overwrite = False,
     wide: Wide = False,

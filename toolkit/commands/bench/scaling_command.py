@@ -16,8 +16,8 @@ modelpress bench scaling --weights "1000000 10000000" --effort fast
 
 def command(
     weights: Annotated[
-        str, typer.Option(metavar="N ...", help="Sizes of the tensor.", rich_help_panel=MEASUREMENT)
-    ] = "1000000 10000000 100000000",
+        list[str], typer.Option(metavar="N ...", help="Sizes of the tensor.", rich_help_panel=MEASUREMENT)
+    ] = ["1000000", "10000000", "100000000"],
     effort: Annotated[
         Effort, recipe_option("pack.effort", "--effort", default=True, panel=MEASUREMENT)
     ] = "default",
@@ -34,7 +34,7 @@ def command(
     if output is not None:
         check_output_file(output, overwrite=overwrite)
 
-    facts = measure_scaling(numbers("--weights", weights), effort, TerminalProgress())
+    facts = measure_scaling(numbers("--weights", " ".join(weights)), effort, TerminalProgress())
     answer(facts, lambda: show_scaling(facts), as_json=as_json)
     if output is not None:
         write_json(output, facts)

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from modelpress.export.choices import DEFAULT_TIMEOUT_S
 from modelpress.toolkit.commands.answers import answer
 from modelpress.toolkit.commands.flavour_options import (
     DEFAULTS,
@@ -25,7 +26,9 @@ from modelpress.toolkit.commands.options import (
     DataSet,
     Overwrite,
     PressFile,
+    Timeout,
 )
+from modelpress.toolkit.commands.saying import say_line
 
 EXAMPLE = """
 modelpress bundle model.press -o handoff
@@ -49,6 +52,7 @@ def command(
     license_: Annotated[
         str, typer.Option("--license", metavar="SPDX", help="Licence of the model, for the manifest.")
     ] = "unspecified",
+    timeout: Timeout = DEFAULT_TIMEOUT_S,
     output: Annotated[
         Path, typer.Option("-o", "--output", help="Folder to write.", rich_help_panel=OUTPUT)
     ] = Path("handoff"),
@@ -94,9 +98,9 @@ def command(
     }
 
     def show() -> None:
-        typer.echo(f"{output}/: {len(manifest.files) + 2} files, checked")
+        say_line(f"{output}/: {len(manifest.files) + 2} files, checked")
         if archive:
             zipped = archive_path(output)
-            typer.echo(f"{zipped}: {zipped.stat().st_size:,} bytes")
+            say_line(f"{zipped}: {zipped.stat().st_size:,} bytes")
 
     answer(facts, show, as_json=as_json)

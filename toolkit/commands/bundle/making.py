@@ -1,7 +1,6 @@
 """What `modelpress bundle` does: write the model, measure it, collect and check; nothing here needs torch."""
 
 import shutil
-import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -12,23 +11,24 @@ import onnx
 import onnxruntime as ort
 
 from modelpress.benchmarks.environment import describe_environment
-from modelpress.benchmarks.subjects.model_file import open_model
-from modelpress.export.errors import InputError, ModelError
+from modelpress.export.errors import InputError
 from modelpress.export.files.atomic import atomic_writer
+from modelpress.export.files.places import check_not_around, check_not_read
 from modelpress.export.handoff import bundle_files
+from modelpress.export.handoff.bill_of_materials import BILL, bill_of_materials
 from modelpress.export.handoff.bundle import (
     check_target,
     facts_of_files,
-    open_bundle,
     seal_folder,
     staged_folder,
     write_archive,
 )
-from modelpress.export.handoff.bundle_files import verify
 from modelpress.export.handoff.manifest import AccuracyClaim, Claims, Manifest
+from modelpress.export.isolation.foreign import foreign_work
 from modelpress.export.press.reading import open_artifact
 from modelpress.export.quantized import QuantizedModel
 from modelpress.export.runtime import open_session
+from modelpress.toolkit.commands.bundle.checking import ONNX, PRESS, checked
 from modelpress.toolkit.commands.bundle.claims import (
     accuracy_claim,
     choose_samples,
@@ -39,17 +39,17 @@ from modelpress.toolkit.commands.bundle.claims import (
     write_samples,
 )
 from modelpress.toolkit.commands.bundle.model_card import model_card
+from modelpress.toolkit.commands.bundle.recognising import exists
 from modelpress.toolkit.data.measured_set import MeasuredSet
-from modelpress.toolkit.model_files.verifying import verification
-from modelpress.toolkit.output_folder import check_output_file, file_facts, read_manifest
+from modelpress.toolkit.output_folder import check_output_file, file_facts, read_manifest, without_local_paths
 from modelpress.toolkit.progress import Progress
 
-PRESS, ONNX, CARD, REQUIREMENTS = "model.press", "model.onnx", "MODEL_CARD.md", "requirements.txt"
+CARD, REQUIREMENTS = "MODEL_CARD.md", "requirements.txt"
 SCRIPTS = ("run.py", "verify.py")
 UNSPECIFIED = "unspecified"
-_DECODED = "float"  # the flavour whose weights are those of the artifact, one by one
 _OLD_OPSET, _OLD_RUNTIME = 17, "1.15"  # the oldest ONNX Runtime known to run models up to this opset right
-_PATHS = (("data", "dir"), ("model", "checkpoint"), ("model", "teacher"))  # of a recipe
+# for image files; the last one for Python 3.9 mishandles a format that run.py does not open
+_PILLOW = 'pillow>=12.1.1; python_version >= "3.10"\npillow>=11.3; python_version < "3.10"\n'
 
 WriteModel = Callable[[Path, QuantizedModel], object]
 
@@ -85,20 +85,20 @@ def make_bundle(artifact: Path, target: Path, request: BundleRequest, progress: 
     """
     check_target(target, overwrite=request.overwrite)
     archive = archive_path(target)
+    check_not_around(target, artifact)
     if request.archive:
+        check_not_read(archive, [artifact])
         check_output_file(archive, overwrite=request.overwrite)
-    elif _exists(archive):
+    elif exists(archive):
         progress.note(f"{archive} is there already and stays as it is: it belongs to another bundle")
 
     if request.license == UNSPECIFIED:
         progress.note("the licence is recorded as unspecified (--license SPDX)")
     with ExitStack() as stack:
+        stack.enter_context(foreign_work())
         file = stack.enter_context(atomic_writer(archive)) if request.archive else None
         folder = stack.enter_context(staged_folder(target, overwrite=request.overwrite))
-        try:
-            manifest = _fill(folder, artifact, target.name, request, progress)
-        except OSError as error:  # or it would count as one of the archive
-            raise InputError(f"{target}: cannot be written: {error.strerror or error}") from error
+        manifest = _fill(folder, artifact, target.name, request, progress)
         if file is not None:
             write_archive(file, folder, name=target.name)
 
@@ -113,53 +113,6 @@ def archive_path(target: Path) -> Path:
         'out/handoff.zip'
     """
     return target.with_name(f"{target.name}.zip")
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except OSError:  # too long a name, for one
-        return False
-
-
-def is_bundle(path: Path) -> bool:
-    """Whether a path given to `verify` means a bundle: a folder or a `.zip`."""
-    return path.suffix.lower() == ".zip" or (_exists(path) and path.is_dir())
-
-
-def verify_bundle(path: Path) -> dict[str, str]:
-    """Check a bundle from anywhere, its artifact included; each step says what it found.
-
-    Nothing in it is executed: the checks are those of this project's own copy of `verify.py`.
-
-    Raises:
-        InputError: It cannot be read, or is no bundle.
-        ArtifactError: Its artifact is damaged.
-        ModelError: A check fails.
-    """
-    with open_bundle(path) as bundle, tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        bundle.copy_to(folder)
-        open_model(folder / ONNX)  # refuses a model that would read other files
-        same_weights = folder / ONNX if bundle.manifest.flavour == _DECODED else None
-        steps = verification(folder / PRESS, against=same_weights, exact=True)
-        found = {f"{PRESS}, {step}": text.replace(str(folder / ONNX), ONNX) for step, text in steps.items()}
-        return _checked(folder, str(path)) | found
-
-
-def _checked(folder: Path, shown_as: str) -> dict[str, str]:
-    """What `verify.py` finds, without what it does not judge; nothing is timed.
-
-    Raises:
-        ModelError: A check fails.
-    """
-    steps = {}
-    for finding in verify.findings(folder, None, timed=False):
-        if finding.holds is False:
-            raise ModelError(f"{shown_as}: {finding.check}: {finding.detail}")
-        if finding.holds:
-            steps[finding.check] = finding.detail
-    return steps
 
 
 def _fill(folder: Path, artifact: Path, name: str, request: BundleRequest, progress: Progress) -> Manifest:
@@ -188,10 +141,19 @@ def _fill(folder: Path, artifact: Path, name: str, request: BundleRequest, progr
         samples = write_samples(folder, contract, images.test, logits, chosen)
 
     environment = describe_environment()
-    latency = latency_claim(folder / ONNX, environment, progress)
+    latency = latency_claim(folder / ONNX, session, environment, progress)
     for script in SCRIPTS:
         shutil.copyfile(Path(bundle_files.__path__[0], script), folder / script)
-    (folder / REQUIREMENTS).write_text(_requirements(serialised), encoding="utf-8")
+    (folder / REQUIREMENTS).write_text(requirements(serialised), encoding="utf-8")
+    bill = bill_of_materials(
+        name=name,
+        license_=request.license,
+        versions=environment["versions"],
+        requirements=(folder / REQUIREMENTS).read_text(encoding="utf-8"),
+        files=facts_of_files(folder),
+    )
+    (folder / BILL).write_bytes(bill)
+
     run = run_beside(artifact)
     facts: dict[str, Any] = {
         "name": name,
@@ -209,7 +171,7 @@ def _fill(folder: Path, artifact: Path, name: str, request: BundleRequest, progr
     (folder / CARD).write_text(card, encoding="utf-8")
     manifest = Manifest(**facts, files=facts_of_files(folder))
     seal_folder(folder, manifest)
-    _checked(folder, "the new bundle")
+    checked(folder, "the new bundle")
 
     return manifest
 
@@ -223,10 +185,8 @@ def run_beside(artifact: Path) -> dict[str, Any]:
         manifest = read_manifest(artifact.parent) or {}
         if manifest["files"][artifact.name] != file_facts(artifact):
             return {}
-        recipe, dataset = dict(manifest["recipe"]), dict(manifest["dataset"])
-        for section, key in _PATHS:
-            if recipe.get(section, {}).get(key):
-                recipe[section][key] = Path(recipe[section][key]).name
+        recipe = without_local_paths(dict(manifest["recipe"]), artifact.parent)
+        dataset = dict(manifest["dataset"])
     except (InputError, KeyError, TypeError, ValueError, AttributeError):
         return {}  # somebody else's manifest.json
     return {"recipe": recipe, "dataset": dataset}
@@ -240,8 +200,8 @@ def _dataset(metadata: dict[str, str], run: dict[str, Any], accuracy: AccuracyCl
     return {key: known[key] for key in ("name", "fingerprint") if known.get(key)}
 
 
-def _requirements(model: bytes) -> str:
-    """What the scripts need; for a model of a newer opset, the ONNX Runtime that it was measured in."""
+def requirements(model: bytes) -> str:
+    """What the scripts of a bundle need; for a model of a newer opset, the ONNX Runtime that it was measured in."""
     opsets = [opset.version for opset in onnx.load_from_string(model).opset_import if not opset.domain]
     runtime = _OLD_RUNTIME if max(opsets, default=0) <= _OLD_OPSET else ort.__version__
-    return f"numpy>=1.21\nonnxruntime>={runtime}\npillow>=9.0  # for image files\n"
+    return f"numpy>=1.22\nonnxruntime>={runtime}\n{_PILLOW}"

@@ -3,6 +3,7 @@
 import jinja2
 
 from modelpress.export.handoff.manifest import Manifest
+from modelpress.export.safe_text import for_markdown, markdown_code
 
 _TEMPLATE = "MODEL_CARD.md.j2"
 _SHOWN = tuple(
@@ -12,13 +13,15 @@ _SHOWN = tuple(
 
 def model_card(manifest: Manifest) -> str:
     """Markdown of a manifest; every figure in it comes from there."""
-    environment = jinja2.Environment(  # Markdown: nothing is escaped
+    environment = jinja2.Environment(
         loader=jinja2.PackageLoader("modelpress.export.handoff", "bundle_files"),
+        finalize=for_markdown,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.filters["code"] = markdown_code
     return environment.get_template(_TEMPLATE).render(
         m=manifest, c=manifest.compression, what=_what(manifest), shown=_SHOWN, shape=_shape
     )

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from modelpress.export.choices import DEFAULT_TIMEOUT_S
 from modelpress.toolkit.commands.answers import answer_line
 from modelpress.toolkit.commands.flavour_options import (
     DEFAULTS,
@@ -13,7 +14,7 @@ from modelpress.toolkit.commands.flavour_options import (
     ReduceRange,
     flavour_request,
 )
-from modelpress.toolkit.commands.options import AsJson, MaxDecoded, Overwrite, PressFile, output_file
+from modelpress.toolkit.commands.options import AsJson, MaxDecoded, Overwrite, PressFile, Timeout, output_file
 
 EXAMPLE = """
 modelpress onnx model.press -o model.onnx
@@ -31,6 +32,7 @@ def command(
     percentile: Percentile = DEFAULTS.percentile,
     reduce_range: ReduceRange = DEFAULTS.reduce_range,
     max_decoded: MaxDecoded = 2,
+    timeout: Timeout = DEFAULT_TIMEOUT_S,
     output: Path = output_file(
         "ONNX file; beyond 2 GiB with its weights in NAME.onnx.data beside it.", "model.onnx"
     ),
@@ -38,6 +40,9 @@ def command(
     as_json: AsJson = False,
 ) -> None:
     """Write a checked ONNX model from an artifact. Needs no torch."""
+    from modelpress.export.isolation.foreign import start_early
+
+    start_early("modelpress.export.graphs.check")
     from modelpress.export.press.reading import open_artifact
     from modelpress.toolkit.commands.console import NOTES
     from modelpress.toolkit.model_files.onnx_writing import write_flavour

@@ -6,10 +6,10 @@ from typing import Annotated, Any
 
 import typer
 
-from modelpress.export.choices import Effort
+from modelpress.export.choices import DEFAULT_TIMEOUT_S, Effort
 from modelpress.export.post_training.packing import WeightOptions
 from modelpress.toolkit.commands.answers import answer, answer_line
-from modelpress.toolkit.commands.options import AsJson, Overwrite, output_file
+from modelpress.toolkit.commands.options import AsJson, Overwrite, Timeout, output_file
 from modelpress.toolkit.commands.recipe_options import (
     Config,
     MapNames,
@@ -100,6 +100,7 @@ def command(
         ),
     ] = None,
     effort: PackEffort = None,
+    timeout: Timeout = DEFAULT_TIMEOUT_S,
     output: Path = output_file("Artifact.", "model.press"),
     overwrite: Overwrite = False,
     as_json: AsJson = False,
@@ -157,6 +158,9 @@ def command(
 def _pack_onnx(
     file: Path, output: Path, options: WeightOptions, external: bool, effort: Effort, *, as_json: bool
 ) -> None:
+    from modelpress.export.isolation.foreign import start_early
+
+    start_early("modelpress.export.graphs.check")
     from modelpress.toolkit.commands.console import TerminalProgress
     from modelpress.toolkit.commands.stages.packing import show_packing
     from modelpress.toolkit.model_files.packing import pack_onnx

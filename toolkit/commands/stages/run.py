@@ -22,6 +22,7 @@ from modelpress.toolkit.commands.recipe_options import (
     recipe_option,
 )
 from modelpress.toolkit.commands.requirements import need_torch
+from modelpress.toolkit.commands.saying import say, say_line
 
 if TYPE_CHECKING:
     from modelpress.benchmarks.records import Results
@@ -83,7 +84,7 @@ def command(
     if dry_run:
         from modelpress.toolkit.recipe import dump_recipe
 
-        typer.echo(dump_recipe(recipe), nl=False)
+        say(dump_recipe(recipe), end="")
         return
 
     need_torch(together=True)
@@ -103,4 +104,4 @@ def _show_results(results: "Results", folder: Path, *, wide: bool = False) -> No
     show_files(results, wide=wide)
     for pattern, what in _FILES:
         for path in sorted(folder.glob(pattern)):
-            typer.echo(f"{what:>9}  {path}")
+            say_line(f"{what:>9}  {path}")

@@ -18,7 +18,7 @@ from modelpress.toolkit.compression.starting import starting_network
 from modelpress.toolkit.compression.state import NetworkState
 from modelpress.toolkit.compression.work import NETWORK_FILES, Point, Work, network_files
 from modelpress.toolkit.data.image_set import ImageSet, normalised
-from modelpress.toolkit.output_folder import file_facts, state_path, write_json
+from modelpress.toolkit.output_folder import file_facts, state_path, without_local_paths, write_json
 from modelpress.toolkit.recipe import Recipe
 from modelpress.toolkit.studies.published.rows import Row
 
@@ -100,7 +100,8 @@ def finished_row(folder: Path, recipe: Recipe, *, source: str, dataset: str) -> 
 
 def _meaning(recipe: Recipe) -> dict[str, Any]:
     """What changes the result: not where files are (they are compared themselves), nor on what device."""
-    return recipe.model_dump(exclude={"data": {"dir", "download"}, "model": {"checkpoint"}, "run": True})
+    meant = recipe.model_dump(exclude={"data": {"dir", "download"}, "model": {"checkpoint"}, "run": True})
+    return without_local_paths(meant, Path())
 
 
 def forget_row(folder: Path) -> None:
@@ -162,7 +163,7 @@ def run_row(row: Row, work: Work, *, start: Path, folder: Path, environment: dic
         seconds=seconds,
         images_per_second=n_trained / seconds if seconds else None,
         training=epochs,
-        recipe=recipe.model_dump(mode="json"),
+        recipe=without_local_paths(recipe.model_dump(mode="json"), folder),
         source=file_facts(start)["sha256"],
         dataset=images.fingerprint(),
         environment=environment,

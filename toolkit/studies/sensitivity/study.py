@@ -13,6 +13,7 @@ import yaml
 from modelpress.benchmarks.environment import describe_environment
 from modelpress.export.errors import CommandLineError, InputError
 from modelpress.toolkit.compression.passes.half_parameters import half_parameters
+from modelpress.toolkit.compression.run_folder import recorded_recipe
 from modelpress.toolkit.compression.starting import start
 from modelpress.toolkit.compression.state import NetworkState
 from modelpress.toolkit.compression.work import Work
@@ -153,7 +154,7 @@ def run_sensitivity(state: NetworkState, work: Work, question: Question) -> dict
         "schema_version": SCHEMA_VERSION,
         "kind": "sensitivity",
         "environment": describe_environment(),
-        "recipe": recipe.model_dump(mode="json"),
+        "recipe": recorded_recipe(recipe, Path()),
         "images": {"split": source, "count": len(chosen), "seed": recipe.seed},
         "grid": _grid(recipe.quantize),
         "parameters": state.parameter_precision,

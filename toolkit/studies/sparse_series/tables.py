@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from modelpress.export.errors import InputError
+from modelpress.export.files.inputs import check_regular
 from modelpress.toolkit.sparse_regression.objectives import LeastSquares
 
 _UNREADABLE = (
@@ -34,6 +35,7 @@ def _load_table(path: Path) -> npt.NDArray[Any]:
     if path.suffix not in (".npy", ".csv"):
         raise InputError(f"{path}: expected a .npy or a .csv file")
     try:
+        check_regular(path)
         if path.suffix == ".npy":
             return np.asarray(np.load(path, allow_pickle=False))
         with warnings.catch_warnings():

@@ -16,9 +16,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from modelpress.benchmarks.environment import describe_environment
-from modelpress.benchmarks.measures.worker import fresh_process
 from modelpress.export.errors import InputError, ModelpressError
 from modelpress.export.extras import how_to_install
+from modelpress.export.isolation.fresh import fresh_process
 from modelpress.toolkit.progress import Progress
 from modelpress.toolkit.recipe import Recipe
 

@@ -1,0 +1,169 @@
+"""What the compiled module `_core` offers, for readers and type checkers; `_core.c` does it, `press.h` tells how.
+
+Arrays are contiguous buffers: ``int16`` levels, ``int64`` counts, ``float32`` parameters. A refused stream raises
+`Damaged`, which callers turn into `DamagedArtifact`; arrays of wrong sizes raise ValueError.
+"""
+
+from typing import Any, Protocol
+
+Buffer = Any  # what the buffer protocol takes: bytes, bytearray, arrays
+Parts = tuple[int, int, int, int]  # bytes of header, scales, tables, payload
+Words = tuple[int, Buffer]  # lowest symbol, `table_words`
+Quantized = tuple[
+    int, int, int, bytearray, bytearray | None, bytearray | None, bytearray, bytearray | None, Parts
+]
+
+
+class CoreFunctions(Protocol):
+    """The functions of `_core`."""
+
+    Damaged: type[Exception]
+    MIXING_BYTES: int
+
+    def open_shared(self, chunk: Buffer, /) -> object:
+        """The chunk TABL."""
+
+    def start_mixing(self, state: Buffer, /) -> None:
+        """Fill `MIXING_BYTES` with the state of mixed contexts as a file begins."""
+
+    def decode_codes(
+        self,
+        encoding: int,
+        onnx_type: int,
+        shape: tuple[int, ...],
+        blob: Buffer,
+        shared: object,
+        mixing: Buffer | None,
+        /,
+    ) -> Quantized:
+        """Bits, channel axis, flags, scale, offset, channel scale, codes, support and parts of a tensor."""
+        ...
+
+    def decode_values(
+        self,
+        encoding: int,
+        onnx_type: int,
+        shape: tuple[int, ...],
+        blob: Buffer,
+        shared: object,
+        mixing: Buffer | None,
+        values: Buffer,
+        /,
+    ) -> Parts:
+        """Fill `values`."""
+        ...
+
+    def dequantize(
+        self,
+        onnx_type: int,
+        flags: int,
+        channels: int,
+        inner: int,
+        codes: Buffer,
+        support: Buffer | None,
+        scale: Buffer,
+        offset: Buffer | None,
+        channel_scale: Buffer | None,
+        values: Buffer,
+        /,
+    ) -> None:
+        """Fill `values`; parameters are little-endian."""
+
+    def csr_to_dense(
+        self,
+        data: Buffer,
+        indices: Buffer,
+        indptr: Buffer,
+        rows: int,
+        columns: int,
+        codes: Buffer,
+        support: Buffer,
+        /,
+    ) -> None:
+        """Fill `codes` and `support`."""
+
+    def read_run(
+        self,
+        stream: Buffer,
+        size: int,
+        position: int,
+        lengths: Buffer,
+        n: int,
+        wide: bool,
+        symbols: Buffer,
+        /,
+    ) -> int:
+        """Fill `symbols` (of two bytes if wide) from bit `position` on; the bit after them."""
+        ...
+
+    def table_words(self, lengths: Buffer, /) -> bytes:
+        """Codewords as the writers take them."""
+        ...
+
+    def write_run(
+        self, symbols: Buffer, wide: bool, words: Words, bit: int, begun: int, /
+    ) -> tuple[bytes, int]:
+        """Bytes from the byte `begun` on, of which `bit` bits are there, and the bit after the run."""
+        ...
+
+    def write_slab(
+        self, encoding: int, parameters: Buffer, levels: Buffer, tables: tuple[Words, ...], /
+    ) -> bytes:
+        """A slab of a Huffman encoding."""
+        ...
+
+    def write_packed(self, levels: Buffer, lowest: int, bits: int, /) -> bytes:
+        """Levels at a fixed width."""
+        ...
+
+    def levels_of(
+        self,
+        codes: Buffer,
+        support: Buffer | None,
+        signed: bool,
+        centres: Buffer,
+        inner: int,
+        start: int,
+        levels: Buffer,
+        /,
+    ) -> None:
+        """Fill `levels`."""
+
+    def count_levels(self, levels: Buffer, counts: Buffer, /) -> None:
+        """Add to 513 counts."""
+
+    def count_gaps(self, levels: Buffer, counts: Buffer, /) -> None:
+        """Add to 8 x 256 counts, one row for each width."""
+
+    def count_kernels(
+        self,
+        levels: Buffer,
+        taps: int,
+        width: int,
+        contexts: int,
+        masks: Buffer,
+        counts: Buffer,
+        /,
+    ) -> None:
+        """Add to ``2**taps`` counts of masks and ``contexts * 513`` of levels."""
+
+    def mixed_encode(
+        self, mixing: Buffer, levels: Buffer, rows: int, inputs: int, taps: int, kernel_width: int, /
+    ) -> bytes:
+        """A stream of mixed contexts."""
+        ...
+
+    def mixed_decode(
+        self,
+        mixing: Buffer,
+        stream: Buffer,
+        rows: int,
+        inputs: int,
+        taps: int,
+        kernel_width: int,
+        max_level: int,
+        levels: Buffer,
+        /,
+    ) -> int:
+        """Fill `levels`; -1, or the byte where a stream ends that should not."""
+        ...
