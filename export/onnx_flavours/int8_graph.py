@@ -102,6 +102,11 @@ class QdqWriter:
 
         return self._assembled()
 
+    @property
+    def codes(self) -> dict[str, tuple[str, str, str]]:
+        """The uint8 tensor of each quantized activation, with its scale and zero point."""
+        return {name: (code, *self._parameters(self.steps[name])) for name, code in self._codes.items()}
+
     def _names_read_as_float(self) -> set[str]:
         """Activations that anything but a moving node reads."""
         moving = self.regions.moving
@@ -161,12 +166,12 @@ class QdqWriter:
         inputs = [self._codes[name], *self._parameters(self.steps[name])]
         self._add("DequantizeLinear", inputs, output)
 
-    def _parameters(self, steps: Steps) -> list[str]:
+    def _parameters(self, steps: Steps) -> tuple[str, str]:
         """Scalars, of no axes: ONNX Runtime refuses a list of one. A zero point left out hinders its fusion."""
-        return [
+        return (
             self._constant("s", np.asarray(steps.scale)),
             self._constant("z", np.asarray(steps.zero_point)),
-        ]
+        )
 
     def _write_moving(self, node: onnx.NodeProto) -> None:
         source, output = node.input[0], node.output[0]

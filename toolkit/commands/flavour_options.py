@@ -1,5 +1,6 @@
 """The options that choose an ONNX flavour and calibrate its activations, shared by `onnx` and `bundle`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -48,6 +49,35 @@ ReduceRange = Annotated[
 ]
 
 
+Exclude = Annotated[
+    list[str],
+    typer.Option(
+        "--exclude",
+        metavar="NAME|OPERATOR",
+        help="Leave in float: a node, by its name or that of what it makes, or all of an operator. Repeatable.",
+        show_default=False,
+        rich_help_panel=_PANEL,
+    ),
+]
+AutoExclude = Annotated[
+    float | None,
+    typer.Option(
+        "--auto-exclude",
+        metavar="LOSS",
+        help="Leave layers in float, the noisiest first, until the error of the outputs is at most this part of their "
+        "size, as in 0.05.",
+        show_default=False,
+        rich_help_panel=_PANEL,
+    ),
+]
+Noise = Annotated[
+    bool,
+    typer.Option(
+        "--noise", help="Show signal to noise of every layer, float against integers.", rich_help_panel=_PANEL
+    ),
+]
+
+
 def flavour_request(
     flavour: FlavourName,
     data: Path | None,
@@ -56,6 +86,9 @@ def flavour_request(
     method: CalibrationMethod,
     percentile: float,
     reduce_range: bool,
+    exclude: Sequence[str] = (),
+    loss: float | None = None,
+    noise: bool = False,
 ) -> "FlavourRequest":
     """The options above as one value.
 
@@ -66,4 +99,4 @@ def flavour_request(
     from modelpress.toolkit.model_files.onnx_writing import FlavourRequest
 
     options = CalibrationOptions(method=method, percentile=percentile)
-    return FlavourRequest(flavour, data, n_images, options, reduce_range)
+    return FlavourRequest(flavour, data, n_images, options, reduce_range, tuple(exclude), loss, noise)

@@ -1,6 +1,7 @@
 """An artifact as an ONNX model of any flavour."""
 
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from modelpress.export.files.kinds import check_ending
 from modelpress.export.graphs.parts import metadata
 from modelpress.export.onnx_flavours import FLAVOURS, check_flavour, prepare, write_emission
 from modelpress.export.onnx_flavours.int8 import activations_to_calibrate
+from modelpress.export.onnx_flavours.int8_noise import Int8Noise, exclude_until, measure_noise
 from modelpress.export.post_training.calibration import (
     ActivationRanges,
     CalibrationOptions,
@@ -30,9 +32,13 @@ class FlavourRequest:
         n_images: How many of them, at most.
         options: How ranges are chosen.
         reduce_range: Integer weights of 7 bits.
+        exclude: What of an integer flavour stays in float: operators, and names of nodes or of what they make.
+        loss: Leave more in float until the outputs are as near: error over signal, both as roots of squares.
+        noise: Measure what integers do to each layer.
 
     Raises:
-        InputError: The flavour is unknown, or one without calibration gets data for it.
+        CommandLineError: One without calibration gets options of it, or the loss is not positive.
+        InputError: The flavour is unknown.
     """
 
     flavour: str
@@ -40,6 +46,9 @@ class FlavourRequest:
     n_images: int = CALIBRATION_INPUTS
     options: CalibrationOptions = field(default_factory=CalibrationOptions)
     reduce_range: bool = False
+    exclude: tuple[str, ...] = ()
+    loss: float | None = None
+    noise: bool = False
 
     def __post_init__(self) -> None:
         check_flavour(self.flavour)
@@ -47,6 +56,12 @@ class FlavourRequest:
             raise CommandLineError(
                 f"--calibration-data and --reduce-range are for integer flavours; {self.flavour} computes in float"
             )
+        if not self.is_integer and (self.exclude or self.loss is not None or self.noise):
+            raise CommandLineError(
+                f"--exclude, --auto-exclude and --noise are for integer flavours; {self.flavour} computes in float"
+            )
+        if self.loss is not None and not self.loss > 0:
+            raise CommandLineError(f"--auto-exclude is {self.loss}; expected a loss above 0, e.g. 0.05")
 
     @property
     def is_integer(self) -> bool:
@@ -66,11 +81,15 @@ def write_flavour(path: Path, model: QuantizedModel, request: FlavourRequest) ->
     """
     check_ending(path, "an ONNX model", (".onnx",))
     facts: dict[str, Any] = {"output": str(path), "flavour": request.flavour}
-    ranges = None
+    ranges, exclude = None, list(request.exclude)
 
     if request.is_integer:
         inputs = load_calibration(request.data, n_images=request.n_images, metadata=metadata(model.graph))
-        ranges = calibrated_ranges(model, inputs, request.options)
+        ranges = calibrated_ranges(model, inputs, request.options, exclude)
+        noise, ranges = _noise(model, ranges, inputs, request)
+        if noise is not None:
+            exclude = noise.excluded
+            facts["noise"] = _noise_facts(noise)
         facts["calibration"] = {
             "method": str(request.options.method),
             "inputs": len(inputs),
@@ -78,15 +97,55 @@ def write_flavour(path: Path, model: QuantizedModel, request: FlavourRequest) ->
             "reduce_range": request.reduce_range,
         }
 
-    emission = prepare(model, flavour=request.flavour, ranges=ranges, reduce_range=request.reduce_range)
+    emission = prepare(
+        model, flavour=request.flavour, ranges=ranges, reduce_range=request.reduce_range, exclude=exclude
+    )
     return {**facts, "size_bytes": write_emission(path, emission), "notes": list(emission.notes)}
 
 
-def calibrated_ranges(model: QuantizedModel, inputs: Inputs, options: CalibrationOptions) -> ActivationRanges:
+def _noise(
+    model: QuantizedModel, ranges: ActivationRanges, inputs: Inputs, request: FlavourRequest
+) -> tuple[Int8Noise | None, ActivationRanges]:
+    """What integers do to the layers, if that was asked for; and the ranges, more of them where layers were excluded."""
+    seven_bits, exclude = request.reduce_range, request.exclude
+    if request.loss is not None:
+        return exclude_until(
+            model,
+            ranges,
+            inputs,
+            request.options,
+            loss=request.loss,
+            reduce_range=seven_bits,
+            exclude=exclude,
+        )
+    if request.noise:
+        noise = measure_noise(model, ranges, inputs, reduce_range=seven_bits, exclude=exclude)
+        return replace(noise, excluded=[*exclude]), ranges
+
+    return None, ranges
+
+
+def _noise_facts(noise: Int8Noise) -> dict[str, Any]:
+    layers = [
+        {
+            "layer": layer.name,
+            "operator": layer.operator,
+            "noise": layer.noise,
+            "own": layer.own,
+            "decibels": layer.decibels if layer.noise else None,
+        }
+        for layer in noise.layers
+    ]
+    return {"loss": noise.loss, "excluded": noise.excluded, "layers": layers}
+
+
+def calibrated_ranges(
+    model: QuantizedModel, inputs: Inputs, options: CalibrationOptions, exclude: Collection[str] = ()
+) -> ActivationRanges:
     """The ranges that the integer flavours need.
 
     Raises:
-        InputError: The inputs do not fit the model.
+        InputError: The inputs do not fit the model, or nothing is called like an exclusion.
         ModelError: Nothing in it computes in integers.
     """
-    return calibrate(model, activations_to_calibrate(model), inputs, options)
+    return calibrate(model, activations_to_calibrate(model, exclude), inputs, options)
