@@ -114,7 +114,7 @@ def exclude_until(
     reduce_range: bool = False,
     exclude: Collection[str] = (),
 ) -> tuple[Int8Noise, ActivationRanges]:
-    """Leave layers in float, those that add most noise first, until the outputs are near enough.
+    """Leave layers in float, noisiest first, until the outputs are near enough; of those, as few as will do.
 
     Args:
         model: As for `measure_noise`, as are the others.
@@ -132,8 +132,9 @@ def exclude_until(
         InputError: As for `measure_noise`.
         ModelError: As there, or no choice of layers meets the loss.
     """
+    search = _Search(model, ranges, inputs, options, reduce_range)
     excluded = [*exclude]
-    found = measure_noise(model, ranges, inputs, reduce_range=reduce_range, exclude=excluded)
+    found = search.noise(excluded)
     n_more = 1
     while found.loss > loss:
         worst = [layer.name for layer in found.layers[:n_more]]
@@ -144,13 +145,38 @@ def exclude_until(
             )
 
         excluded += worst
-        missing = [name for name in activations_to_calibrate(model, excluded) if name not in ranges]
-        if missing:
-            ranges = {**ranges, **calibrate(model, missing, inputs, options)}
-        found = measure_noise(model, ranges, inputs, reduce_range=reduce_range, exclude=excluded)
+        found = search.noise(excluded)
         n_more = max(1, (len(excluded) - len(exclude)) // 2)  # a few tries more, not one for each layer
 
-    return Int8Noise(found.layers, found.loss, excluded), ranges
+    # noise often shows behind the layer that makes it: what did not help goes back into integers
+    for name in excluded[len(exclude) :]:
+        fewer = [other for other in excluded if other != name]
+        without = search.noise(fewer)
+        if without.loss <= loss:
+            excluded, found = fewer, without
+
+    return Int8Noise(found.layers, found.loss, excluded), search.ranges
+
+
+@dataclass
+class _Search:
+    """Tries of exclusions on one model; ranges are measured when an exclusion first needs them."""
+
+    model: QuantizedModel
+    ranges: ActivationRanges
+    inputs: Inputs
+    options: CalibrationOptions
+    reduce_range: bool
+
+    def noise(self, exclude: Collection[str]) -> Int8Noise:
+        missing = [n for n in activations_to_calibrate(self.model, exclude) if n not in self.ranges]
+        if missing:
+            more = calibrate(self.model, missing, self.inputs, self.options)
+            self.ranges = {**self.ranges, **more}
+
+        return measure_noise(
+            self.model, self.ranges, self.inputs, reduce_range=self.reduce_range, exclude=exclude
+        )
 
 
 def _noise_of(

@@ -106,7 +106,7 @@ def write_flavour(path: Path, model: QuantizedModel, request: FlavourRequest) ->
 def _noise(
     model: QuantizedModel, ranges: ActivationRanges, inputs: Inputs, request: FlavourRequest
 ) -> tuple[Int8Noise | None, ActivationRanges]:
-    """What integers do to the layers, if that was asked for; and the ranges, more of them where layers were excluded."""
+    """What integers do to the layers, if that was asked for; and the ranges, more where layers were excluded."""
     seven_bits, exclude = request.reduce_range, request.exclude
     if request.loss is not None:
         return exclude_until(
