@@ -174,7 +174,9 @@ def check_engines(
         for engine in wanted:
             prefix = _command(engine, folder)
             for path in paths:
-                checks.append(_check(engine, prefix, path, inputs[path], expected[path], folder))
+                checks.append(
+                    _check(engine, prefix, path, folder, inputs=inputs[path], expected=expected[path])
+                )
                 on_step(f"{engine} {path.name}")
 
     return checks
@@ -193,7 +195,7 @@ def _command(engine: str, folder: Path) -> list[str]:
 
 
 def _check(
-    engine: str, prefix: list[str], path: Path, inputs: Inputs, expected: Inputs, folder: Path
+    engine: str, prefix: list[str], path: Path, folder: Path, *, inputs: Inputs, expected: Inputs
 ) -> EngineCheck:
     is_web = engine == _WEB_NAME
     source, target = (folder / f"{stem}.{'bin' if is_web else 'npy'}" for stem in ("inputs", "logits"))
@@ -234,13 +236,13 @@ def compared(expected: Inputs, found: Inputs) -> tuple[int, float]:
 
     Example:
         >>> compared(np.float32([[0, 2], [1, 0]]), np.float32([[0, 2], [0, 1]]))
-        (1, 0.852802865)
+        (1, 0.852803)
     """
     spread = float(np.sqrt(np.square(expected - expected.mean()).mean()))
     error = float(np.sqrt(np.square(found - expected).mean()))
     rows = np.arange(len(expected))
     lost = expected.max(axis=1) - expected[rows, found.argmax(axis=1)]
-    return int((lost > _TIE * spread).sum()), round(error / spread, 9) if spread else error
+    return int((lost > _TIE * spread).sum()), float(f"{error / spread:.6g}") if spread else error
 
 
 def _reason(text: str) -> str:

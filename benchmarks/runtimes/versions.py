@@ -181,5 +181,6 @@ def _check(
 
 
 def last_line(text: str) -> str:
+    """The last line that says anything."""
     lines = [line for line in text.strip().splitlines() if line.strip()]
     return lines[-1] if lines else "no message"

@@ -290,6 +290,7 @@ class QdqWriter:
         model.graph.input.extend(inputs)
         model.graph.node.extend(self.nodes)
         model.ir_version = max(model.ir_version, _SEPARATE_WEIGHTS_IR)
+        self._forget_shapes(model.graph)
 
         used = GraphIndex.of_model(model).reads
         self.tensors |= {
@@ -298,3 +299,13 @@ class QdqWriter:
             if name in used and name not in self._int8_of
         }
         return model
+
+    @staticmethod
+    def _forget_shapes(graph: onnx.GraphProto) -> None:
+        """Drop what is stated of names that are gone: nodes written later may take them for something else."""
+        made = {name for node in graph.node for name in node.output}
+        stated = [value for value in graph.value_info if value.name in made]
+        if len(stated) < len(graph.value_info):
+            stated = [onnx.ValueInfoProto.FromString(value.SerializeToString()) for value in stated]
+            del graph.value_info[:]
+            graph.value_info.extend(stated)

@@ -89,6 +89,7 @@ def flavour_request(
     exclude: Sequence[str] = (),
     loss: float | None = None,
     noise: bool = False,
+    opset: int | None = None,
 ) -> "FlavourRequest":
     """The options above as one value.
 
@@ -99,4 +100,4 @@ def flavour_request(
     from modelpress.toolkit.model_files.onnx_writing import FlavourRequest
 
     options = CalibrationOptions(method=method, percentile=percentile)
-    return FlavourRequest(flavour, data, n_images, options, reduce_range, tuple(exclude), loss, noise)
+    return FlavourRequest(flavour, data, n_images, options, reduce_range, tuple(exclude), loss, noise, opset)

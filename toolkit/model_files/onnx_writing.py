@@ -8,6 +8,7 @@ from typing import Any
 from modelpress.export.choices import CALIBRATION_INPUTS
 from modelpress.export.errors import CommandLineError
 from modelpress.export.files.kinds import check_ending
+from modelpress.export.graphs.opset import with_opset
 from modelpress.export.graphs.parts import metadata
 from modelpress.export.onnx_flavours import FLAVOURS, check_flavour, prepare, write_emission
 from modelpress.export.onnx_flavours.int8 import activations_to_calibrate
@@ -35,6 +36,7 @@ class FlavourRequest:
         exclude: What of an integer flavour stays in float: operators, and names of nodes or of what they make.
         loss: Leave more in float until the outputs are as near: error over signal, both as roots of squares.
         noise: Measure what integers do to each layer.
+        opset: Convert the graph to this version of the standard operators, where its own is older.
 
     Raises:
         CommandLineError: One without calibration gets options of it, or the loss is not positive.
@@ -49,6 +51,7 @@ class FlavourRequest:
     exclude: tuple[str, ...] = ()
     loss: float | None = None
     noise: bool = False
+    opset: int | None = None
 
     def __post_init__(self) -> None:
         check_flavour(self.flavour)
@@ -81,6 +84,7 @@ def write_flavour(path: Path, model: QuantizedModel, request: FlavourRequest) ->
     """
     check_ending(path, "an ONNX model", (".onnx",))
     facts: dict[str, Any] = {"output": str(path), "flavour": request.flavour}
+    model = model if request.opset is None else with_opset(model, request.opset)
     ranges, exclude = None, list(request.exclude)
 
     if request.is_integer:

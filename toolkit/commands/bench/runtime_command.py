@@ -36,8 +36,8 @@ def command(
         str | None,
         typer.Option(
             metavar="E,E,...",
-            help="Other engines: openvino, opencv, reference (extra interop), onnxruntime-web (Node, with its modules in "
-            "$MODELPRESS_NODE_MODULES) and onnxruntime==VERSION.",
+            help="Other engines: openvino, opencv, reference (extra interop), onnxruntime-web (in Node, with the "
+            "modules in $MODELPRESS_NODE_MODULES) and onnxruntime==VERSION.",
             show_default=False,
             rich_help_panel=MEASUREMENT,
         ),

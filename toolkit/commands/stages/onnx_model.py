@@ -44,6 +44,16 @@ def command(
     exclude: Exclude = [],
     auto_exclude: AutoExclude = None,
     noise: Noise = False,
+    opset: Annotated[
+        int | None,
+        typer.Option(
+            "--opset",
+            min=13,
+            max=21,
+            help="Convert the graph to this opset where its own is older: 19 for onnx's reference evaluator.",
+            show_default="(that of the model)",
+        ),
+    ] = None,
     expand: Annotated[
         bool,
         typer.Option(
@@ -76,6 +86,7 @@ def command(
         exclude=exclude,
         loss=auto_exclude,
         noise=noise,
+        opset=opset,
     )
     check_output_file(output, overwrite=overwrite)
     if expand:

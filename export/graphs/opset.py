@@ -1,0 +1,65 @@
+"""A graph in a newer version of the standard operators."""
+
+import onnx
+from onnx import helper, numpy_helper, version_converter
+
+from modelpress.export.errors import ModelError
+from modelpress.export.graphs.initializers import initializers
+from modelpress.export.graphs.parts import opset_of
+from modelpress.export.lazy_tensors import spec_of
+from modelpress.export.quantized import QuantizedModel, dense_array
+
+_MOST_VALUES = 1024  # of a tensor that operators may take sizes and axes from; larger ones are weights
+_IR_VERSIONS = helper.VERSION_TABLE  # releases of onnx: release, IR version, opset, ...
+
+
+def with_opset(model: QuantizedModel, opset: int) -> QuantizedModel:
+    """The same model in `opset`, or as it is where its own is as new.
+
+    Weights are not touched: converters look at sizes and axes alone.
+
+    Raises:
+        ModelError: onnx cannot convert it.
+
+    Example:
+        >>> from modelpress.export.graphs.building import INPUT, GraphBuilder
+        >>> builder = GraphBuilder("relu", (2,))
+        >>> model = builder.finish(builder.relu(INPUT), n_outputs=2, metadata={})
+        >>> newer = with_opset(model, 19)
+        >>> opset_of(newer.graph), newer.graph.ir_version
+        (19, 9)
+    """
+    own = opset_of(model.graph)
+    if own >= opset:
+        return model
+
+    complete = onnx.ModelProto()
+    complete.CopyFrom(model.graph)
+    inputs = [value.name for value in model.graph.graph.input]
+    for name in model.tensors:
+        spec = spec_of(model.tensors, name)
+        if spec.size <= _MOST_VALUES:
+            complete.graph.initializer.append(numpy_helper.from_array(dense_array(model.tensors[name]), name))
+        elif name not in inputs:
+            complete.graph.input.append(helper.make_tensor_value_info(name, spec.onnx_type, spec.shape))
+
+    try:
+        converted = version_converter.convert_version(complete, opset)
+    except Exception as error:  # the converter raises whatever its C++ parts raise
+        raise ModelError(f"opset {own} cannot be converted to {opset}: {error}") from error
+
+    made = {name: a for name, a in initializers(converted).items() if name not in model.tensors}
+    kept = [value for value in converted.graph.input if value.name in inputs]
+    graph = onnx.ModelProto()
+    graph.CopyFrom(converted)
+    del graph.graph.initializer[:], graph.graph.input[:], graph.graph.value_info[:], graph.metadata_props[:]
+    graph.graph.input.extend(kept)
+    graph.graph.value_info.extend(model.graph.graph.value_info)  # the converter adds what it inferred
+    graph.metadata_props.extend(model.graph.metadata_props)
+    graph.ir_version = max(model.graph.ir_version, _ir_version_of(opset))
+    return QuantizedModel(graph, {**model.tensors, **made})
+
+
+def _ir_version_of(opset: int) -> int:
+    """The oldest that came with an opset."""
+    return min((row[1] for row in _IR_VERSIONS if row[2] >= opset), default=0)
