@@ -43,7 +43,7 @@ def least_error_scales(source: QuantizedTensor, step: Wide, start: Wide, limit: 
     counts = counts.reshape(max(step.size, 1), -1, counts.shape[1])  # (grids, filters, codes)
     steps = step.reshape(-1)
     values = (np.arange(counts.shape[2]) + lowest) * steps[:, None] + start.reshape(-1)[:, None]
-    occurs = counts.any(axis=1)
+    occurs: npt.NDArray[np.bool_] = np.any(counts, axis=1)
 
     # exact zeros have the lowest code: it must not leave the limit either
     within = occurs.copy()
@@ -112,7 +112,7 @@ class _Grids:
         common = np.einsum("gsf,gsf->gs", sums, sums)
         np.square(rounded, out=rounded)
         scattered = (rounded @ self.counts.sum(axis=1)[:, :, None])[:, :, 0]
-        return scattered + _COMMON_WEIGHT * common
+        return np.asarray(scattered + _COMMON_WEIGHT * common)
 
 
 def _best(grids: _Grids, steps: Wide, finest: Wide) -> Wide:
