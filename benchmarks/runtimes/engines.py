@@ -191,7 +191,8 @@ def _command(engine: str, folder: Path) -> list[str]:
 
     version = engine.removeprefix(_RUNTIME)
     python = runtime_environment(folder / version, version, parsed_versions([version])[version])
-    return [str(python), "-P", "-c", _HEAD + _RUNTIME_WORKER + _TAIL]
+    # isolated: packages of this environment are not for that one
+    return [str(python), "-I", "-c", _HEAD + _RUNTIME_WORKER + _TAIL]
 
 
 def _check(

@@ -5,7 +5,7 @@ held against the noise (squares of the differences). Noise is handed on from lay
 share is what it adds to the noise of its inputs.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from math import inf, log10, sqrt
 
@@ -21,14 +21,16 @@ from modelpress.export.onnx_flavours.int8_storage import with_bytes
 from modelpress.export.post_training.calibration import (
     ActivationRanges,
     CalibrationOptions,
+    Feed,
     Inputs,
     calibrate,
+    calls_of,
 )
 from modelpress.export.quantized import QuantizedModel
-from modelpress.export.runtime import open_decoded, run_named
+from modelpress.export.runtime import open_decoded, run_feed
 
 _BATCH = 8
-_MOST_INPUTS = 64  # noise is an average: more inputs change little
+_MOST_INPUTS, _MOST_CALLS = 64, 16  # noise is an average: more inputs change little
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class Int8Noise:
 def measure_noise(
     model: QuantizedModel,
     ranges: ActivationRanges,
-    inputs: Inputs,
+    inputs: Inputs | Sequence[Feed],
     *,
     reduce_range: bool = False,
     exclude: Collection[str] = (),
@@ -81,7 +83,7 @@ def measure_noise(
     Args:
         model: Graph and weights.
         ranges: Of its activations.
-        inputs: Shape ``(n, ...)``; the first 64 are taken.
+        inputs: As for calibration; of an array the first 64 are taken, of calls the first 16.
         reduce_range: As for `modelpress.export.onnx_flavours.prepare`.
         exclude: Likewise.
 
@@ -107,7 +109,7 @@ def measure_noise(
 def exclude_until(
     model: QuantizedModel,
     ranges: ActivationRanges,
-    inputs: Inputs,
+    inputs: Inputs | Sequence[Feed],
     options: CalibrationOptions,
     *,
     loss: float,
@@ -164,7 +166,7 @@ class _Search:
 
     model: QuantizedModel
     ranges: ActivationRanges
-    inputs: Inputs
+    inputs: Inputs | Sequence[Feed]
     options: CalibrationOptions
     reduce_range: bool
 
@@ -180,7 +182,11 @@ class _Search:
 
 
 def _noise_of(
-    model: QuantizedModel, planned: Int8Plan, activations: list[str], outputs: list[str], inputs: Inputs
+    model: QuantizedModel,
+    planned: Int8Plan,
+    activations: list[str],
+    outputs: list[str],
+    inputs: Inputs | Sequence[Feed],
 ) -> dict[str, float]:
     """Squared error over squared signal, by the name in the float model."""
     integer, shown = _showing_floats(with_bytes(planned, planned.weights), planned, activations)
@@ -188,8 +194,9 @@ def _noise_of(
     candidate = open_decoded(integer)
 
     sums = {name: np.zeros(2) for name in dict.fromkeys((*activations, *outputs))}
-    for part in _parts(inputs, reference.get_inputs()[0].shape):
-        expected, found = run_named(reference, part), run_named(candidate, part)
+    feeds = calls_of(model, inputs, batch=_BATCH)
+    for feed in feeds[: -(-_MOST_INPUTS // _BATCH) if isinstance(inputs, np.ndarray) else _MOST_CALLS]:
+        expected, found = run_feed(reference, feed), run_feed(candidate, feed)
         # inputs of the graph are no outputs: what they lose is not measured
         for name in sums:
             if name in expected and shown.get(name, name) in found:
@@ -204,14 +211,6 @@ def _squares(expected: npt.NDArray[np.generic], found: npt.NDArray[np.generic]) 
         return np.zeros(2)
     signal = np.asarray(expected, np.float64)
     return np.array([np.square(np.asarray(found, np.float64) - signal).sum(), np.square(signal).sum()])
-
-
-def _parts(inputs: Inputs, shape: Sequence[int | str | None]) -> Iterator[Inputs]:
-    fixed = shape[0] if shape and isinstance(shape[0], int) and shape[0] > 0 else None
-    batch = fixed or _BATCH
-    chosen = inputs[:_MOST_INPUTS] if len(inputs) > _MOST_INPUTS and batch <= _MOST_INPUTS else inputs
-    for start in range(0, len(chosen) - (len(chosen) % fixed if fixed else 0), batch):
-        yield chosen[start : start + batch]
 
 
 def _with_outputs(model: QuantizedModel, names: Sequence[str]) -> QuantizedModel:

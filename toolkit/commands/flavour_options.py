@@ -29,8 +29,8 @@ CalibrationData = Annotated[
     typer.Option(
         "--calibration-data",
         metavar="PATH",
-        help="Inputs to measure the ranges of activations on: an .npy file (float32 inputs, or uint8 images) or the "
-        "folder of CIFAR-10.",
+        help="Inputs to measure the ranges of activations on: an .npy file (float32 inputs, or uint8 images), the "
+        "folder of CIFAR-10, an .npz file with an array for each input, or a folder of those, one for each call.",
         show_default=False,
         rich_help_panel=_PANEL,
     ),

@@ -16,11 +16,13 @@ from modelpress.export.onnx_flavours.int8_noise import Int8Noise, exclude_until,
 from modelpress.export.post_training.calibration import (
     ActivationRanges,
     CalibrationOptions,
+    Feed,
     Inputs,
     calibrate,
 )
 from modelpress.export.quantized import QuantizedModel
 from modelpress.toolkit.data.calibration_data import load_calibration
+from modelpress.toolkit.data.calibration_feeds import load_feeds
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ def write_flavour(path: Path, model: QuantizedModel, request: FlavourRequest) ->
     ranges, exclude = None, list(request.exclude)
 
     if request.is_integer:
-        inputs = load_calibration(request.data, n_images=request.n_images, metadata=metadata(model.graph))
+        inputs = calibration_inputs(model, request)
         ranges = calibrated_ranges(model, inputs, request.options, exclude)
         noise, ranges = _noise(model, ranges, inputs, request)
         if noise is not None:
@@ -96,7 +98,7 @@ def write_flavour(path: Path, model: QuantizedModel, request: FlavourRequest) ->
             facts["noise"] = _noise_facts(noise)
         facts["calibration"] = {
             "method": str(request.options.method),
-            "inputs": len(inputs),
+            "inputs": len(inputs),  # or calls
             "activations": len(ranges),
             "reduce_range": request.reduce_range,
         }
@@ -107,8 +109,20 @@ def write_flavour(path: Path, model: QuantizedModel, request: FlavourRequest) ->
     return {**facts, "size_bytes": write_emission(path, emission), "notes": list(emission.notes)}
 
 
+def calibration_inputs(model: QuantizedModel, request: FlavourRequest) -> Inputs | list[Feed]:
+    """Images, or calls of a model that takes something else.
+
+    Raises:
+        InputError: They are missing, cannot be read, or do not fit.
+    """
+    feeds = load_feeds(request.data, model, n_calls=request.n_images)
+    if feeds is not None:
+        return feeds
+    return load_calibration(request.data, n_images=request.n_images, metadata=metadata(model.graph))
+
+
 def _noise(
-    model: QuantizedModel, ranges: ActivationRanges, inputs: Inputs, request: FlavourRequest
+    model: QuantizedModel, ranges: ActivationRanges, inputs: Inputs | list[Feed], request: FlavourRequest
 ) -> tuple[Int8Noise | None, ActivationRanges]:
     """What integers do to the layers, if that was asked for; and the ranges, more where layers were excluded."""
     seven_bits, exclude = request.reduce_range, request.exclude
@@ -144,7 +158,10 @@ def _noise_facts(noise: Int8Noise) -> dict[str, Any]:
 
 
 def calibrated_ranges(
-    model: QuantizedModel, inputs: Inputs, options: CalibrationOptions, exclude: Collection[str] = ()
+    model: QuantizedModel,
+    inputs: Inputs | list[Feed],
+    options: CalibrationOptions,
+    exclude: Collection[str] = (),
 ) -> ActivationRanges:
     """The ranges that the integer flavours need.
 

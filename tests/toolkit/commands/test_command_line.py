@@ -287,7 +287,10 @@ def test_a_shipped_recipe_is_found_by_name(tmp_path, monkeypatch, call):
     ("name", "message"),
     [
         ("resnet20-cifar", "did you mean resnet20-cifar10"),
-        ("other.yaml", "expected a YAML file or the name of a shipped recipe: mobilenetv2-cifar10, resnet20-cifar10"),
+        (
+            "other.yaml",
+            "expected a YAML file or the name of a shipped recipe: mobilenetv2-cifar10, resnet20-cifar10",
+        ),
         (".", "is a folder"),
         ("manifest.json", "is a record of a finished run, no recipe"),
     ],
