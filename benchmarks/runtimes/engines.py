@@ -13,7 +13,6 @@ from types import MappingProxyType
 import numpy as np
 import numpy.typing as npt
 
-from modelpress.benchmarks.measures.worker import fresh_process
 from modelpress.benchmarks.runtimes.versions import (
     last_line,
     onnx_bytes,
@@ -21,6 +20,7 @@ from modelpress.benchmarks.runtimes.versions import (
     runtime_environment,
 )
 from modelpress.export.errors import InputError
+from modelpress.export.isolation.fresh import fresh_process
 from modelpress.export.runtime import open_session, run_batched
 
 Inputs = npt.NDArray[np.float32]

@@ -32,8 +32,8 @@ def check_graph(model: QuantizedModel) -> str | None:
         ModelError: The graph is no valid ONNX model.
     """
     check_bounds(model.graph)
-    stand_in = np.frombuffer(_stand_in(model).SerializeToString(), np.uint8)
-    found, _ = run_foreign(_check_job, {}, [stand_in], memory_bytes=_MEMORY_BYTES)
+    serialised = np.frombuffer(stand_in(model).SerializeToString(), np.uint8)
+    found, _ = run_foreign(_check_job, {}, [serialised], memory_bytes=_MEMORY_BYTES)
     objection: str | None = found["objection"]
     return objection
 
@@ -59,7 +59,7 @@ def _check_job(facts: Facts, arrays: list[Array]) -> tuple[Facts, list[Array]]:
     return {"objection": None}, []
 
 
-def _stand_in(model: QuantizedModel) -> onnx.ModelProto:
+def stand_in(model: QuantizedModel) -> onnx.ModelProto:
     """The model with inputs in the place of its large tensors.
 
     Raises:

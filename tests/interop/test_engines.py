@@ -10,10 +10,10 @@ import pytest
 
 from modelpress.benchmarks.runtimes.engines import NODE_MODULES, check_engines
 from modelpress.export.graphs.building import INPUT, GraphBuilder
-from modelpress.export.graphs.opset import with_opset
 from modelpress.export.handoff.bundle_files.expand import expand
 from modelpress.export.onnx_flavours import FLAVOURS, emit
 from modelpress.export.onnx_flavours.int8 import activations_to_calibrate
+from modelpress.export.onnx_flavours.opset import with_opset
 from modelpress.export.post_training.calibration import calibrate
 from modelpress.export.post_training.rounding import PostTraining, quantize_weight
 

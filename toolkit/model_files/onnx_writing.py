@@ -8,11 +8,11 @@ from typing import Any
 from modelpress.export.choices import CALIBRATION_INPUTS
 from modelpress.export.errors import CommandLineError
 from modelpress.export.files.kinds import check_ending
-from modelpress.export.graphs.opset import with_opset
 from modelpress.export.graphs.parts import metadata
 from modelpress.export.onnx_flavours import FLAVOURS, check_flavour, prepare, write_emission
 from modelpress.export.onnx_flavours.int8 import activations_to_calibrate
 from modelpress.export.onnx_flavours.int8_noise import Int8Noise, exclude_until, measure_noise
+from modelpress.export.onnx_flavours.opset import with_opset
 from modelpress.export.post_training.calibration import (
     ActivationRanges,
     CalibrationOptions,

@@ -111,6 +111,7 @@ def command(
 def _show(line: str, facts: dict[str, Any]) -> None:
     """What integers do to each layer, where that was measured, and the line."""
     from modelpress.toolkit.commands.console import print_table
+    from modelpress.toolkit.commands.saying import say_line
 
     if "noise" in facts:
         noise = facts["noise"]
@@ -132,4 +133,4 @@ def _show(line: str, facts: dict[str, Any]) -> None:
         excluded = f", in float: {', '.join(noise['excluded'])}" if noise["excluded"] else ""
         print_table(f"error of the outputs {noise['loss']:.2%}{excluded}", rows, headings, text=("operator",))
 
-    typer.echo(line)
+    say_line(line)

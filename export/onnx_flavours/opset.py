@@ -1,15 +1,17 @@
 """A graph in a newer version of the standard operators."""
 
+import numpy as np
 import onnx
-from onnx import helper, numpy_helper, version_converter
+from onnx import helper, version_converter
 
 from modelpress.export.errors import ModelError
+from modelpress.export.graphs.check import check_graph, stand_in
 from modelpress.export.graphs.initializers import initializers
 from modelpress.export.graphs.parts import opset_of
-from modelpress.export.lazy_tensors import spec_of
-from modelpress.export.quantized import QuantizedModel, dense_array
+from modelpress.export.isolation.foreign import run_foreign
+from modelpress.export.isolation.messages import Array, Facts
+from modelpress.export.quantized import QuantizedModel
 
-_MOST_VALUES = 1024  # of a tensor that operators may take sizes and axes from; larger ones are weights
 _IR_VERSIONS = helper.VERSION_TABLE  # releases of onnx: release, IR version, opset, ...
 
 
@@ -33,21 +35,11 @@ def with_opset(model: QuantizedModel, opset: int) -> QuantizedModel:
     if own >= opset:
         return model
 
-    complete = onnx.ModelProto()
-    complete.CopyFrom(model.graph)
-    inputs = [value.name for value in model.graph.graph.input]
-    for name in model.tensors:
-        spec = spec_of(model.tensors, name)
-        if spec.size <= _MOST_VALUES:
-            complete.graph.initializer.append(numpy_helper.from_array(dense_array(model.tensors[name]), name))
-        elif name not in inputs:
-            complete.graph.input.append(helper.make_tensor_value_info(name, spec.onnx_type, spec.shape))
-
-    try:
-        converted = version_converter.convert_version(complete, opset)
-    except Exception as error:  # the converter raises whatever its C++ parts raise
-        raise ModelError(f"opset {own} cannot be converted to {opset}: {error}") from error
-
+    check_graph(model)
+    inputs = {value.name for value in model.graph.graph.input}
+    serialised = np.frombuffer(stand_in(model).SerializeToString(), np.uint8)
+    _, (found,) = run_foreign(_convert_job, {"opset": opset}, [serialised])
+    converted = onnx.load_from_string(found.tobytes())
     made = {name: a for name, a in initializers(converted).items() if name not in model.tensors}
     kept = [value for value in converted.graph.input if value.name in inputs]
     graph = onnx.ModelProto()
@@ -58,6 +50,22 @@ def with_opset(model: QuantizedModel, opset: int) -> QuantizedModel:
     graph.metadata_props.extend(model.graph.metadata_props)
     graph.ir_version = max(model.graph.ir_version, _ir_version_of(opset))
     return QuantizedModel(graph, {**model.tensors, **made})
+
+
+def _convert_job(facts: Facts, arrays: list[Array]) -> tuple[Facts, list[Array]]:
+    """Convert a serialised model.
+
+    Raises:
+        ModelError: It cannot be converted.
+    """
+    model = onnx.load_from_string(arrays[0].tobytes())
+    try:
+        converted = version_converter.convert_version(model, facts["opset"])
+    except Exception as error:  # the converter raises whatever its C++ parts raise
+        raise ModelError(
+            f"opset {opset_of(model)} cannot be converted to {facts['opset']}: {error}"
+        ) from error
+    return {}, [np.frombuffer(converted.SerializeToString(), np.uint8)]
 
 
 def _ir_version_of(opset: int) -> int:

@@ -2,10 +2,10 @@ import numpy as np
 import onnx
 import pytest
 
-from modelpress.export.graphs.opset import with_opset
 from modelpress.export.graphs.parts import opset_of
 from modelpress.export.onnx_flavours import emit
 from modelpress.export.onnx_flavours.int8 import activations_to_calibrate
+from modelpress.export.onnx_flavours.opset import with_opset
 from modelpress.export.post_training.calibration import calibrate
 from modelpress.export.runtime import open_session, run_batched
 from tests.helpers.models import small_model
