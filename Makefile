@@ -3,11 +3,14 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint clean help
+INTEROP ?= .venv-interop
+
+.PHONY: demo test test-interop lint clean help
 
 help:
 	@echo "make demo   install into $(VENV) and compress a network on the embedded digits (about 3 minutes)"
 	@echo "make test   install into $(VENV) and run linters, type checks and tests on every core (minutes)"
+	@echo "make test-interop  install into $(INTEROP) and run the flavours in OpenVINO, OpenCV, the reference evaluator, Node"
 	@echo "make clean  remove $(VENV) and the demo's results"
 
 demo: $(VENV)/.installed
@@ -17,6 +20,11 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed-dev lint
 	@echo "== Tests, on every core"
 	@$(BIN)/python -m pytest -n auto --dist worksteal
+
+# An environment of its own: the engines bring versions of NumPy along. Node's part is skipped where there is no npm.
+test-interop: $(INTEROP)/.installed
+	@echo "== Every flavour in other engines"
+	@MODELPRESS_INTEROP=1 MODELPRESS_NODE_MODULES=$(abspath $(INTEROP))/node_modules $(INTEROP)/bin/python -m pytest tests/interop
 
 lint: $(VENV)/.installed-dev
 	@echo "== Lint, types, import rules"
@@ -40,5 +48,12 @@ $(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/python
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[all,dev]'
 	@touch $@ $(VENV)/.installed
 
+$(INTEROP)/.installed: pyproject.toml
+	@echo "== Installing modelpress with other engines"
+	@$(PYTHON) -m venv $(INTEROP)
+	@$(INTEROP)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[interop]' pytest pytest-timeout hypothesis
+	@if command -v npm >/dev/null; then npm install --silent --no-save --ignore-scripts --prefix $(INTEROP) onnxruntime-web; fi
+	@touch $@
+
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) $(INTEROP) demo

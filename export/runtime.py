@@ -313,14 +313,30 @@ def run_named(
     Raises:
         InputError: The images do not fit the model's input.
     """
-    node = single_input(session)
+    return run_feed(session, {single_input(session).name: images})
+
+
+def run_feed(
+    session: "ort.InferenceSession", feed: Mapping[str, npt.NDArray[np.generic]]
+) -> dict[str, npt.NDArray[np.generic]]:
+    """All outputs of one call by name.
+
+    Args:
+        session: The model.
+        feed: A value for each of its inputs.
+
+    Raises:
+        InputError: They do not fit.
+    """
     try:
-        values = session.run(None, {node.name: images})
+        values = session.run(None, dict(feed))
     except ModelpressError:
         raise
     except Exception as error:  # onnxruntime's exception classes share no public base
+        given = ", ".join(f"{name} {array.dtype} {array.shape}" for name, array in feed.items())
+        wanted = ", ".join(f"{node.name} {node.type} {node.shape}" for node in session.get_inputs())
         raise InputError(
-            f"ONNX Runtime rejects images of shape {images.shape}; the model expects {node.shape}: {error}"
+            f"ONNX Runtime rejects inputs of shape {given}; the model expects {wanted}: {error}"
         ) from error
 
     return {output.name: value for output, value in zip(session.get_outputs(), values, strict=True)}

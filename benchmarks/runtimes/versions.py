@@ -84,7 +84,7 @@ def check_versions(
         np.save(folder / "images.npy", images)
 
         for version, release in parsed.items():
-            python = _environment(folder / version, version, release)
+            python = runtime_environment(folder / version, version, release)
             on_step(f"onnxruntime {version}")
             for path in paths:
                 checks.append(_check(python, version, path, folder, expected[path]))
@@ -127,7 +127,7 @@ def onnx_bytes(path: Path) -> bytes:
     return read_input(path)
 
 
-def _environment(folder: Path, version: str, release: tuple[int, int]) -> Path:
+def runtime_environment(folder: Path, version: str, release: tuple[int, int]) -> Path:
     """The interpreter of a fresh environment that holds this version."""
     python = folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
     # older wheels were built against NumPy 1
@@ -150,7 +150,7 @@ def _call(command: list[str], version: str) -> None:
             f"onnxruntime {version}: installing took longer than {error.timeout:.0f} s"
         ) from error
     if done.returncode:
-        raise InputError(f"onnxruntime {version} cannot be installed here: {_last_line(done.stderr)}")
+        raise InputError(f"onnxruntime {version} cannot be installed here: {last_line(done.stderr)}")
 
 
 def _check(
@@ -166,7 +166,7 @@ def _check(
         return VersionCheck(version, str(path), error=f"took longer than {_RUN_TIMEOUT_S} s")
 
     if done.returncode:
-        return VersionCheck(version, str(path), error=_last_line(done.stderr))
+        return VersionCheck(version, str(path), error=last_line(done.stderr))
 
     try:
         record = compare_logits(
@@ -180,6 +180,7 @@ def _check(
     )
 
 
-def _last_line(text: str) -> str:
+def last_line(text: str) -> str:
+    """The last line that says anything."""
     lines = [line for line in text.strip().splitlines() if line.strip()]
     return lines[-1] if lines else "no message"

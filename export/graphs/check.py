@@ -36,9 +36,9 @@ def check_graph(model: QuantizedModel) -> str | None:
         ModelError: The graph is no valid ONNX model.
     """
     check_bounds(model.graph)
-    stand_in = _stand_in(model)
-    stand_in.opset_import.extend(_undeclared_domains(stand_in))
-    serialised = np.frombuffer(stand_in.SerializeToString(), np.uint8)
+    checked = stand_in(model)
+    checked.opset_import.extend(_undeclared_domains(checked))
+    serialised = np.frombuffer(checked.SerializeToString(), np.uint8)
     found, _ = run_foreign(_check_job, {}, [serialised], memory_bytes=_MEMORY_BYTES)
     objection: str | None = found["objection"]
     return objection
@@ -107,7 +107,7 @@ def _is_declared(value: onnx.ValueInfoProto) -> bool:
     return kind is not None and (kind != "tensor_type" or value.type.tensor_type.HasField("shape"))
 
 
-def _stand_in(model: QuantizedModel) -> onnx.ModelProto:
+def stand_in(model: QuantizedModel) -> onnx.ModelProto:
     """The model with inputs in the place of its large tensors.
 
     Raises:

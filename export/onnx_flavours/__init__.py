@@ -4,7 +4,7 @@ A flavour turns a model (a graph without weights, and the weights) into another 
 plain arrays. Writing it down is the same for all.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -40,7 +40,7 @@ class Flavour:
 
     about: str
     weights: Callable[[QuantizedModel], Emission] | None = None
-    integer: Callable[[QuantizedModel, ActivationRanges, bool], Emission] | None = None
+    integer: Callable[[QuantizedModel, ActivationRanges, bool, Collection[str]], Emission] | None = None
 
 
 FLAVOURS: Mapping[str, Flavour] = MappingProxyType(
@@ -71,6 +71,7 @@ def prepare(
     flavour: str,
     ranges: ActivationRanges | None = None,
     reduce_range: bool = False,
+    exclude: Collection[str] = (),
 ) -> Emission:
     """The model of a flavour, graph and tensors apart, and what there is to say about it.
 
@@ -79,6 +80,7 @@ def prepare(
         flavour: A key of `FLAVOURS`.
         ranges: Of the activations, see `modelpress.export.post_training.calibration`; for the integer flavours.
         reduce_range: Integer weights of 7 bits, for processors whose 8-bit products saturate (x86 before VNNI).
+        exclude: What of the integer flavours stays in float: operators, and names of nodes or of what they make.
 
     Raises:
         InputError: The flavour is unknown, or its activations are not calibrated.
@@ -98,7 +100,7 @@ def prepare(
         )
 
     integer = chosen.integer
-    return _labelled(lambda new: integer(new, ranges, reduce_range), model, flavour)
+    return _labelled(lambda new: integer(new, ranges, reduce_range, exclude), model, flavour)
 
 
 def _labelled(make: Callable[[QuantizedModel], Emission], model: QuantizedModel, flavour: str) -> Emission:

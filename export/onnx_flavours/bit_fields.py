@@ -22,30 +22,32 @@ def pack_fields(values: npt.NDArray[np.uint8], *, bits: int) -> npt.NDArray[np.u
 
 
 def unpack_fields(nodes: ConstantNodes, packed: npt.NDArray[np.uint8], *, bits: int) -> tuple[str, int]:
-    """Nodes that undo `pack_fields`.
+    """Nodes that undo `pack_fields`, with operators that runtimes of all kinds have: no shifts, no remainders.
 
     Returns:
-        Name of a vector, uint8 or float32, and its length: that of the values, or a few zeros more.
+        Name of a float32 vector, and its length: that of the values, or a few zeros more.
     """
-    name = nodes.constant(packed)
+    whole = nodes.cast(nodes.constant(packed), np.float32)
     if bits == 8:
-        return name, packed.size
+        return whole, packed.size
     if bits in _IN_A_BYTE:
-        return _narrow(nodes, name, bits), packed.size * 8 // bits
+        return _narrow(nodes, whole, bits), packed.size * 8 // bits
 
     n_values = packed.size * 8 // bits
-    planes = _narrow(nodes, name, 1)
-    whole = nodes.split(planes, [n_values * bits], total=packed.size * 8)[0]
-    table = nodes.cast(nodes.reshape(whole, (n_values, bits)), np.float32)
+    planes = _narrow(nodes, whole, 1)
+    used = nodes.split(planes, [n_values * bits], total=packed.size * 8)[0]
     powers = nodes.constant(2.0 ** np.arange(bits - 1, -1, -1), np.float32)
 
-    return nodes.node("MatMul", table, powers), n_values
+    return nodes.node("MatMul", nodes.reshape(used, (n_values, bits)), powers), n_values
 
 
 def _narrow(nodes: ConstantNodes, packed: str, bits: int) -> str:
-    """Fields of 1, 2 or 4 bits of a vector of bytes, as uint8."""
-    column = nodes.reshape(packed, (-1, 1))
-    shifts = nodes.constant(np.arange(8 - bits, -1, -bits), np.uint8)
-    shifted = nodes.node("BitShift", column, shifts, direction="RIGHT")
-    fields = nodes.node("Mod", shifted, nodes.constant(1 << bits, np.uint8))
+    """Fields of 1, 2 or 4 bits of a vector of bytes; exact, as every number is below 2**8."""
+    units = 2.0 ** np.arange(8 - bits, -1, -bits)  # what the lowest bit of each field is worth
+    size = nodes.constant(1 << bits, np.float32)
+
+    shifted = nodes.node("Div", nodes.reshape(packed, (-1, 1)), nodes.constant(units, np.float32))
+    from_here = nodes.node("Floor", shifted)
+    above = nodes.node("Floor", nodes.node("Div", from_here, size))
+    fields = nodes.node("Sub", from_here, nodes.node("Mul", above, size))
     return nodes.reshape(fields, (-1,))

@@ -7,7 +7,7 @@ product gives float logits.
 Source: Jacob et al. 2018, arXiv:1712.05877; the arrangement follows what ONNX Runtime fuses on x86.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,9 +25,28 @@ from modelpress.export.onnx_flavours.int8_regions import Regions, find_regions
 from modelpress.export.onnx_flavours.int8_weights import INT8_LIMIT, REDUCED_LIMIT, Int8Weight
 from modelpress.export.quantized import QuantizedModel
 
-__all__ = ["Int8Plan", "Int8Weight", "activations_to_calibrate", "float_islands", "plan"]
+__all__ = ["Int8Layer", "Int8Plan", "Int8Weight", "activations_to_calibrate", "float_islands", "plan"]
 
 MIN_OPSET = 13  # the first with a scale per channel
+
+
+@dataclass(frozen=True)
+class Int8Layer:
+    """A node that computes in integers.
+
+    Attributes:
+        name: Its own, or without one that of what it makes.
+        operator: Its type.
+        inputs: The activations it reads as integers.
+        output: What it hands on, behind what is merged into it; a float of this name in the float model.
+        codes: The uint8 tensor of `output` and its scale and zero point; None where it gives floats.
+    """
+
+    name: str
+    operator: str
+    inputs: tuple[str, ...]
+    output: str
+    codes: tuple[str, str, str] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,21 +58,24 @@ class Int8Plan:
         weights: By the name of the int8 tensor in the graph, which is to be made from it.
         tensors: All other initializers.
         notes: What stays in float, and why.
+        layers: What computes in integers, in the order of the graph.
     """
 
     graph: onnx.ModelProto
     weights: dict[str, Int8Weight]
     tensors: dict[str, npt.NDArray[np.generic]]
     notes: list[str]
+    layers: list[Int8Layer]
 
 
-def activations_to_calibrate(model: QuantizedModel) -> list[str]:
-    """Names of the activations whose ranges `plan` needs.
+def activations_to_calibrate(model: QuantizedModel, exclude: Collection[str] = ()) -> list[str]:
+    """Names of the activations whose ranges `plan` needs with these exclusions.
 
     Raises:
+        InputError: Nothing is called like an exclusion.
         ModelError: The model's opset is too old, or nothing in it computes in integers.
     """
-    return _regions(_simplified(model)).quantized
+    return _regions(_simplified(model), exclude).quantized
 
 
 def float_islands(model: QuantizedModel) -> list[FloatIsland]:
@@ -67,6 +89,7 @@ def plan(
     ranges: Mapping[str, Range],
     *,
     reduce_range: bool = False,
+    exclude: Collection[str] = (),
 ) -> Int8Plan:
     """Arrange the graph and choose all scales.
 
@@ -75,24 +98,41 @@ def plan(
         ranges: Low and high of every activation of `activations_to_calibrate`, 0 among them.
         reduce_range: Weights in 7 bits, -63 to 63. On x86 CPUs without VNNI, sums of two products of uint8 and
             int8 saturate at 16 bits; these cannot.
+        exclude: What stays in float: operators, and names of nodes or of what they make.
 
     Raises:
+        InputError: Nothing is called like an exclusion.
         ModelError: The opset is older than 13, nothing in the graph computes in integers, or a range is missing
             or impossible.
     """
     folded = _simplified(model)
-    regions = _regions(folded)
+    regions = _regions(folded, exclude)
     _check_ranges(regions, ranges)
     limit = REDUCED_LIMIT if reduce_range else INT8_LIMIT
     writer = QdqWriter(folded, regions, ranges, limit=limit)
-    return Int8Plan(writer.write(), writer.weights, writer.tensors, regions.notes)
+    graph = writer.write()
+    return Int8Plan(graph, writer.weights, writer.tensors, regions.notes, _layers(folded, regions, writer))
+
+
+def _layers(model: QuantizedModel, regions: Regions, writer: QdqWriter) -> list[Int8Layer]:
+    return [
+        Int8Layer(
+            node.name or node.output[0],
+            node.op_type,
+            inputs=tuple(name for name in node.input if name in writer.codes),
+            output=regions.tails[place],
+            codes=writer.codes.get(regions.tails[place]),
+        )
+        for place, node in enumerate(model.graph.graph.node)
+        if place in regions.weighted or place in regions.arithmetic
+    ]
 
 
 def _simplified(model: QuantizedModel) -> QuantizedModel:
     return fold_batch_norm(without_constant_identities(without_given_grids(model)))
 
 
-def _regions(model: QuantizedModel) -> Regions:
+def _regions(model: QuantizedModel, exclude: Collection[str]) -> Regions:
     opset = opset_of(model.graph)
     if opset < MIN_OPSET:
         raise ModelError(
@@ -100,7 +140,7 @@ def _regions(model: QuantizedModel) -> Regions:
             "convert the model with onnx.version_converter, or take flavour float, which works with any opset"
         )
 
-    regions = explained(find_regions(model), model)
+    regions = explained(find_regions(model, exclude), model)
     if not regions.weighted:
         raise ModelError(
             "nothing in the graph can be computed in int8: "

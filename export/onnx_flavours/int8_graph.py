@@ -102,6 +102,11 @@ class QdqWriter:
 
         return self._assembled()
 
+    @property
+    def codes(self) -> dict[str, tuple[str, str, str]]:
+        """The uint8 tensor of each quantized activation, with its scale and zero point."""
+        return {name: (code, *self._parameters(self.steps[name])) for name, code in self._codes.items()}
+
     def _names_read_as_float(self) -> set[str]:
         """Activations that anything but a moving node reads."""
         moving = self.regions.moving
@@ -161,12 +166,12 @@ class QdqWriter:
         inputs = [self._codes[name], *self._parameters(self.steps[name])]
         self._add("DequantizeLinear", inputs, output)
 
-    def _parameters(self, steps: Steps) -> list[str]:
+    def _parameters(self, steps: Steps) -> tuple[str, str]:
         """Scalars, of no axes: ONNX Runtime refuses a list of one. A zero point left out hinders its fusion."""
-        return [
+        return (
             self._constant("s", np.asarray(steps.scale)),
             self._constant("z", np.asarray(steps.zero_point)),
-        ]
+        )
 
     def _write_moving(self, node: onnx.NodeProto) -> None:
         source, output = node.input[0], node.output[0]
@@ -250,8 +255,8 @@ class QdqWriter:
         weight = self._int8_of[use.weight]
         unit = np.maximum(weight.scale.astype(np.float64) * float(input_scale), _SMALLEST_UNIT)
         codes = np.rint(self._bias(name).astype(np.float64) / unit).astype(np.int32)
-        factors = [self._constant("s", weight.scale), self._constant("s", np.asarray(input_scale))]
-        scale = self._add("Mul", factors, self._fresh("u"))  # folded at load; stored, it takes more bytes
+        # the product as a node would take fewer bytes, but runtimes look for Q/DQ before they fold constants
+        scale = self._constant("s", weight.scale * input_scale)
         return self._add("DequantizeLinear", [self._constant("b", codes), scale], self._fresh("c"), axis=0)
 
     def _add(self, operator: str, inputs: list[str], output: str, **attributes: Any) -> str:
@@ -285,6 +290,7 @@ class QdqWriter:
         model.graph.input.extend(inputs)
         model.graph.node.extend(self.nodes)
         model.ir_version = max(model.ir_version, _SEPARATE_WEIGHTS_IR)
+        self._forget_shapes(model.graph)
 
         used = GraphIndex.of_model(model).reads
         self.tensors |= {
@@ -293,3 +299,13 @@ class QdqWriter:
             if name in used and name not in self._int8_of
         }
         return model
+
+    @staticmethod
+    def _forget_shapes(graph: onnx.GraphProto) -> None:
+        """Drop what is stated of names that are gone: nodes written later may take them for something else."""
+        made = {name for node in graph.node for name in node.output}
+        stated = [value for value in graph.value_info if value.name in made]
+        if len(stated) < len(graph.value_info):
+            stated = [onnx.ValueInfoProto.FromString(value.SerializeToString()) for value in stated]
+            del graph.value_info[:]
+            graph.value_info.extend(stated)

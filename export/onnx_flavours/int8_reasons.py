@@ -61,7 +61,9 @@ def islands_of(regions: Regions, model: QuantizedModel) -> Iterator[FloatIsland]
     in_float: defaultdict[tuple[str, str], list[onnx.NodeProto]] = defaultdict(list)
     for place, node in enumerate(index.nodes):
         if place not in elsewhere and node.op_type != "Constant":
-            in_float[_kind(node), _reason(node, regions, index, model)].append(node)
+            excluded = place in regions.excluded
+            reason = "it is excluded" if excluded else _reason(node, regions, index, model)
+            in_float[_kind(node), reason].append(node)
 
     for (kind, reason), nodes in in_float.items():
         yield FloatIsland(kind, _name(nodes[0]), len(nodes), reason, has_integer_form(nodes[0]))

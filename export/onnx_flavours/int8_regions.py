@@ -12,7 +12,7 @@ node from which no other integer node reads, stays in float.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
@@ -21,6 +21,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto
 
+from modelpress.export.errors import InputError
 from modelpress.export.graphs.index import GraphIndex
 from modelpress.export.graphs.initializers import constants
 from modelpress.export.graphs.operators import (
@@ -93,6 +94,7 @@ class Regions:
         quantized: Activations with a range of their own, in the order of the graph.
         moved: Outputs of moving nodes, and the activation whose range they share.
         tails: What a node hands on, behind what is merged into it.
+        excluded: Nodes that shall stay in float because the user says so.
         notes: What stays in float, and why.
         obstacle: The first of these that is about a Conv, Gemm or MatMul; empty if none is.
     """
@@ -105,6 +107,7 @@ class Regions:
     quantized: list[str] = field(default_factory=list)
     moved: dict[str, str] = field(default_factory=dict)
     tails: dict[int, str] = field(default_factory=dict)
+    excluded: set[int] = field(default_factory=set)
     notes: list[str] = field(default_factory=list)
     obstacle: str = ""
 
@@ -118,9 +121,37 @@ class Regions:
         return {*self.weighted, *self.arithmetic, *self.moving, *self.merged, *self.bias_adds}
 
 
-def find_regions(model: QuantizedModel) -> Regions:
-    """Decide for every node of the main graph; nested graphs stay in float. The reasons are left empty."""
-    return _Finder(model).find()
+def find_regions(model: QuantizedModel, exclude: Collection[str] = ()) -> Regions:
+    """Decide for every node of the main graph; nested graphs stay in float. The reasons are left empty.
+
+    Args:
+        model: Graph and weights.
+        exclude: What stays in float: operators, and names of nodes or of what they make.
+
+    Raises:
+        InputError: Nothing in the graph is called like that.
+    """
+    return _Finder(model, excluded_nodes(model.graph.graph.node, exclude)).find()
+
+
+def excluded_nodes(nodes: Sequence[onnx.NodeProto], exclude: Collection[str]) -> set[int]:
+    """Places of the nodes that names or operators stand for.
+
+    Raises:
+        InputError: A name stands for none.
+    """
+    called = defaultdict(set)
+    for place, node in enumerate(nodes):
+        for name in (node.name, node.op_type, *node.output):
+            called[name].add(place)
+
+    unknown = [name for name in exclude if not name or name not in called]
+    if unknown:
+        raise InputError(
+            f"no node of the graph is called {unknown[0]!r}, makes it or has this operator; operators are "
+            f"{', '.join(sorted({node.op_type for node in nodes}))}"
+        )
+    return set().union(*(called[name] for name in exclude))
 
 
 def integer_weight_input(node: onnx.NodeProto) -> WeightInput | None:
@@ -136,7 +167,7 @@ def has_integer_form(node: onnx.NodeProto) -> bool:
 class _Finder:
     """One pass forward for what could run in integers, one backward for what is worth it."""
 
-    def __init__(self, model: QuantizedModel) -> None:
+    def __init__(self, model: QuantizedModel, excluded: set[int]) -> None:
         graph = model.graph.graph
         self.index = GraphIndex.of_model(model.graph)
         self.nodes = self.index.nodes
@@ -150,7 +181,7 @@ class _Finder:
             if value.name not in model.tensors and value.type.tensor_type.elem_type == TensorProto.FLOAT
         }
 
-        self.found = Regions()
+        self.found = Regions(excluded=excluded)
         self.merged_into: dict[int, int] = {}
 
     def find(self) -> Regions:
@@ -163,7 +194,8 @@ class _Finder:
     # Weights
 
     def _find_weighted(self) -> None:
-        uses = ((place, self._weight_use(node)) for place, node in enumerate(self.nodes))
+        nodes = enumerate(self.nodes)
+        uses = ((place, self._weight_use(node)) for place, node in nodes if place not in self.found.excluded)
         found = {place: use for place, use in uses if use is not None}
 
         axes = defaultdict(set)
@@ -232,7 +264,7 @@ class _Finder:
         integers = set(self.float_inputs)
         integers.update(self.nodes[place].input[0] for place in self.found.weighted)
         for place, node in enumerate(self.nodes):
-            if place in self.found.merged or place in self.found.bias_adds:
+            if place in self.found.merged or place in self.found.bias_adds or place in self.found.excluded:
                 continue
 
             if place in self.found.weighted:

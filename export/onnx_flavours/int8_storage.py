@@ -5,7 +5,7 @@ lets the graph compute the bytes from them at load: small in the file, fast when
 Weights of operators that stay in float (recurrent ones, embeddings) it expands from their codes too, as `sparse` does.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from modelpress.export.onnx_flavours.emission import Emission, narrow_codes_note
 from modelpress.export.onnx_flavours.int8 import Int8Plan, plan
@@ -17,23 +17,27 @@ from modelpress.export.quantized import QuantizedModel, QuantizedTensor
 _BITS = 8
 
 
-def int8_dense(model: QuantizedModel, ranges: ActivationRanges, reduce_range: bool) -> Emission:
+def int8_dense(
+    model: QuantizedModel, ranges: ActivationRanges, reduce_range: bool, exclude: Collection[str] = ()
+) -> Emission:
     """A byte for every weight.
 
     Raises:
         ModelError: The opset is too old, nothing computes in integers, or a range is missing.
     """
-    planned = plan(model, ranges, reduce_range=reduce_range)
-    return Emission(_with_bytes(planned, planned.weights), tuple(planned.notes))
+    planned = plan(model, ranges, reduce_range=reduce_range, exclude=exclude)
+    return Emission(with_bytes(planned, planned.weights), tuple(planned.notes))
 
 
-def int8_sparse(model: QuantizedModel, ranges: ActivationRanges, reduce_range: bool) -> Emission:
+def int8_sparse(
+    model: QuantizedModel, ranges: ActivationRanges, reduce_range: bool, exclude: Collection[str] = ()
+) -> Emission:
     """Packed codes, or a bitmap and the codes of the nonzeros; a byte where neither is smaller.
 
     Raises:
         ModelError: As for `int8_dense`.
     """
-    planned = plan(model, ranges, reduce_range=reduce_range)
+    planned = plan(model, ranges, reduce_range=reduce_range, exclude=exclude)
     packed = {
         name: _stored(weight.source, weight)
         for name, weight in planned.weights.items()
@@ -44,7 +48,7 @@ def int8_sparse(model: QuantizedModel, ranges: ActivationRanges, reduce_range: b
     plain = {name: weight for name, weight in planned.weights.items() if name not in packed}
     in_float = _expanded_to_float(model, planned)
     emission = store_weights(
-        _with_bytes(planned, plain), [*packed.values(), *in_float], flavour="int8-sparse", sparse=True
+        with_bytes(planned, plain), [*packed.values(), *in_float], flavour="int8-sparse", sparse=True
     )
     narrow = narrow_codes_note((stored.tensor for stored in packed.values()), becomes="int8")
 
@@ -62,7 +66,8 @@ def _expanded_to_float(model: QuantizedModel, planned: Int8Plan) -> list[StoredW
     ]
 
 
-def _with_bytes(planned: Int8Plan, weights: Mapping[str, Int8Weight]) -> QuantizedModel:
+def with_bytes(planned: Int8Plan, weights: Mapping[str, Int8Weight]) -> QuantizedModel:
+    """A planned model in which a byte is stored for each of these weights."""
     stored = {name: weight.codes() for name, weight in weights.items()}
     return QuantizedModel(planned.graph, {**planned.tensors, **stored})
 

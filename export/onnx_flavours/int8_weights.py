@@ -10,15 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from modelpress.export.grids import along_axis
+from modelpress.export.onnx_flavours.int8_scales import Wide, least_error_scales
 from modelpress.export.quantized import QuantizedTensor, Tensor, dense_array
 
 FloatArray = npt.NDArray[np.float32]
-Wide = npt.NDArray[np.float64]
 INT8_LIMIT, REDUCED_LIMIT = 127, 63
-_COARSEST = 0.6  # of the limit: the part of the int8 range that the largest weight must reach
-_SWEEP = 1024  # scales tried beside the integer fractions of the step
-_COMMON_WEIGHT = 0.5  # squared mean over variance of a rectified normal activation, roughly
-_TIE = 1e-9  # of a squared step: scales of equal error but for rounding
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +114,7 @@ def _from_grid(name: str, source: QuantizedTensor, axis: int, limit: int, least:
     channels = source.shape[axis]
     step = np.asarray(source.scale, np.float64)
     start = np.zeros_like(step) if source.offset is None else np.asarray(source.offset, np.float64)
-    chosen = _least_error_scales(source, step, start, limit)
+    chosen = least_error_scales(source, step, start, limit)
     factor = np.ones(channels) if source.channel_scale is None else source.channel_scale.astype(np.float64)
     natural = chosen * np.abs(factor)
     scale = _positive(np.maximum(natural, least))
@@ -136,59 +132,3 @@ def _positive(scale: Wide) -> FloatArray:
     rounded = scale.astype(np.float32)
     rounded[rounded < np.finfo(np.float32).tiny] = largest if largest > 0 else 1
     return rounded
-
-
-def _least_error_scales(source: QuantizedTensor, step: Wide, start: Wide, limit: int) -> Wide:
-    """One scale for each grid of the source, of shape ``()`` or ``(out,)``."""
-    counts, lowest = _code_counts(source)  # (out, codes)
-    codes = np.arange(counts.shape[1]) + lowest
-    grids = counts.reshape(max(step.size, 1), -1, counts.shape[1])  # (grids, filters, codes)
-    scales = [
-        _least_error_scale(codes * d + a, n, d, limit, code_0_occurs=source.support is not None)
-        for n, d, a in zip(grids, step.reshape(-1), start.reshape(-1), strict=True)
-    ]
-
-    return np.array(scales).reshape(step.shape)
-
-
-def _code_counts(source: QuantizedTensor) -> tuple[npt.NDArray[np.int64], int]:
-    """How often each output channel uses each code, exact zeros aside, ``(out, codes)``; and the lowest code."""
-    lowest, highest = source.code_range
-    n_codes = highest - lowest + 1
-    shape = [1] * len(source.shape)
-    shape[source.channel_axis] = -1
-    channel = np.arange(source.channels).reshape(shape)
-    places = (channel * n_codes + source.codes - lowest)[source.nonzero]
-    return np.bincount(places, minlength=source.channels * n_codes).reshape(-1, n_codes), lowest
-
-
-def _least_error_scale(
-    values: Wide, counts: npt.NDArray[np.int64], step: float, limit: int, *, code_0_occurs: bool
-) -> float:
-    """The int8 step that disturbs the outputs least; of equals the finest.
-
-    Args:
-        values: Of the grid, shape ``(codes,)``.
-        counts: How often each filter uses each, shape ``(filters, codes)``.
-        step: Between values.
-        limit: Of the int8 codes.
-        code_0_occurs: Whether the first value must not leave the limit either: exact zeros have its code.
-    """
-    in_use = counts.sum(axis=0)
-    occurs = in_use > 0
-    occurs[0] |= code_0_occurs
-
-    largest = float(np.abs(values[occurs]).max(initial=0.0))
-    if largest == 0:
-        return step
-
-    finest = largest / limit
-    fractions = step / np.arange(1, 2 * limit + 1)
-    sweep = finest / np.linspace(_COARSEST, 1, _SWEEP)
-    scales = np.sort(np.concatenate([fractions, sweep]))
-    scales = scales[(scales >= finest * (1 - _TIE)) & (scales <= finest / _COARSEST)]
-    errors = np.rint(values / scales[:, None]) * scales[:, None] - values  # (scales, codes)
-    scattered, common = errors**2 @ in_use, ((errors @ counts.T) ** 2).sum(axis=1)
-    total = scattered + _COMMON_WEIGHT * common
-
-    return float(scales[np.argmax(total <= total.min() + _TIE * step**2 * in_use.sum())])

@@ -211,7 +211,7 @@ def _emit_sparse_per_tensor(nodes: ConstantNodes, weights: list[StoredWeight]) -
 
 def _emit_sparse_per_channel(nodes: ConstantNodes, weights: list[StoredWeight]) -> None:
     """The places of the codes first: what a code is worth depends on its channel."""
-    codes = [codes for _, codes in _nonzero_codes(nodes, weights)]
+    codes = _nonzero_stream(nodes, weights)
     table = nodes.node("Concat", nodes.constant([0], np.float32), *codes, axis=0)
     places = _Places(nodes, weights)
     for index, (weight, flat) in enumerate(zip(weights, places.fill(table), strict=True)):
@@ -220,7 +220,33 @@ def _emit_sparse_per_channel(nodes: ConstantNodes, weights: list[StoredWeight]) 
 
 
 def _nonzero_codes(nodes: ConstantNodes, weights: list[StoredWeight]) -> Iterator[tuple[StoredWeight, str]]:
-    return _code_streams(nodes, [(w, w.symbols[w.tensor.nonzero.reshape(-1)]) for w in weights])
+    return _code_streams(nodes, [(w, _nonzero_symbols(w)) for w in weights])
+
+
+def _nonzero_stream(nodes: ConstantNodes, weights: list[StoredWeight]) -> list[str]:
+    """The codes of all nonzeros in their order, in pieces; in one piece where all weights are of one kind."""
+    kinds = {_kind_of_codes(weight) for weight in weights}
+    if len(kinds) > 1:
+        return [codes for _, codes in _nonzero_codes(nodes, weights)]
+
+    return [_codes(nodes, [_nonzero_symbols(weight) for weight in weights], *kinds.pop())[0]]
+
+
+def _nonzero_symbols(weight: StoredWeight) -> npt.NDArray[np.uint8]:
+    return weight.symbols[weight.tensor.nonzero.reshape(-1)]
+
+
+def _kind_of_codes(weight: StoredWeight) -> tuple[int, int]:
+    """Width, and lowest code."""
+    return weight.tensor.bits, weight.tensor.code_range[0]
+
+
+def _codes(
+    nodes: ConstantNodes, symbols: list[npt.NDArray[np.uint8]], bits: int, low: int
+) -> tuple[str, int]:
+    """A stream of codes as a float32 vector, and its length: a few entries more than there are symbols."""
+    codes, length = unpack_fields(nodes, pack_fields(np.concatenate(symbols), bits=bits), bits=bits)
+    return nodes.node("Add", codes, nodes.constant(low, np.float32)) if low else codes, length
 
 
 def _code_streams(
@@ -229,15 +255,12 @@ def _code_streams(
     """One stream per width and sign; gives the codes of each weight as a float32 vector, in the order of `parts`."""
     streams = defaultdict(list)
     for index, (weight, _) in enumerate(parts):
-        streams[weight.tensor.bits, weight.tensor.code_range[0]].append(index)
+        streams[_kind_of_codes(weight)].append(index)
 
     pieces: dict[int, str] = {}
     for (bits, low), indices in streams.items():
         symbols = [parts[index][1] for index in indices]
-        codes, length = unpack_fields(nodes, pack_fields(np.concatenate(symbols), bits=bits), bits=bits)
-        codes = nodes.cast(codes, np.float32)
-        if low:
-            codes = nodes.node("Add", codes, nodes.constant(low, np.float32))
+        codes, length = _codes(nodes, symbols, bits, low)
         split = nodes.split(codes, [s.size for s in symbols], total=length)
         pieces.update(zip(indices, split, strict=True))
 

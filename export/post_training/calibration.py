@@ -22,9 +22,10 @@ from modelpress.export.post_training.observers import (
     percentile_range,
 )
 from modelpress.export.quantized import QuantizedModel
-from modelpress.export.runtime import open_decoded, run_named
+from modelpress.export.runtime import open_decoded, run_feed
 
 Inputs = npt.NDArray[np.generic]
+Feed = Mapping[str, npt.NDArray[np.generic]]  # what one call of a model takes: a value for each input
 ActivationRanges = dict[str, Range]  # activation -> its lowest and highest value, 0 among them
 INPUT_METADATA = "modelpress.input"
 _TOLERANCE = 0.01  # of the span of all pixel values, for roundings of whoever normalised them
@@ -63,7 +64,7 @@ class CalibrationOptions:
 def calibrate(
     model: QuantizedModel,
     activations: Sequence[str],
-    inputs: Inputs,
+    inputs: Inputs | Sequence[Feed],
     options: CalibrationOptions | None = None,
 ) -> ActivationRanges:
     """Run the float model and choose a range for each activation.
@@ -73,7 +74,8 @@ def calibrate(
     Args:
         model: Graph and weights; what it computes in float is measured.
         activations: Names of inputs or outputs of nodes of the main graph.
-        inputs: What the network is given, shape ``(n, ...)``, of the type that its input has.
+        inputs: What the network is given: shape ``(n, ...)``, of the type that its input has; or calls one by one,
+            for models of several inputs, or of lengths that differ.
         options: The defaults are minimum and maximum.
 
     Returns:
@@ -91,17 +93,12 @@ def calibrate(
         {'images': (-1.0, 2.0), 'logits': (0.0, 2.0)}
     """
     options = options or CalibrationOptions()
-    check_inputs(model.graph, list(model.tensors), inputs)
+    feeds = calls_of(model, inputs, batch=options.batch)
     session = open_decoded(_observed(model, activations))
-    input_name = session.get_inputs()[0].name
-    fixed = _fixed_batch(session.get_inputs()[0].shape, len(inputs))
-    batch = fixed or options.batch
-    last = len(inputs) - len(inputs) % fixed if fixed else len(inputs)
 
     def batches() -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
-        for start in range(0, last, batch):
-            values = run_named(session, inputs[start : start + batch])
-            values[input_name] = inputs[start : start + batch]  # may itself be one of the activations
+        for feed in feeds:
+            values = {**run_feed(session, feed), **feed}  # an input may itself be one of the activations
             for name in activations:
                 if values[name].size:
                     yield name, _checked(name, values[name])
@@ -118,6 +115,43 @@ def calibrate(
     for name, values in batches():
         histograms[name].add(values)
     return {name: _chosen(histogram, options) for name, histogram in histograms.items()}
+
+
+def calls_of(model: QuantizedModel, inputs: Inputs | Sequence[Feed], *, batch: int) -> list[Feed]:
+    """Calls of a model, checked; views of the inputs, `batch` at a time, or the calls that were given.
+
+    Raises:
+        InputError: There are none, or they do not fit the model.
+    """
+    if not isinstance(inputs, np.ndarray):
+        _check_feeds(model, inputs)
+        return [*inputs]
+
+    check_inputs(model.graph, list(model.tensors), inputs)
+    (value,) = (value for value in model.graph.graph.input if value.name not in model.tensors)
+    dims = value.type.tensor_type.shape.dim
+    fixed = _fixed_batch([axis.dim_value or None for axis in dims], len(inputs))
+    step = fixed or batch
+    last = len(inputs) - len(inputs) % fixed if fixed else len(inputs)
+    return [{value.name: inputs[start : start + step]} for start in range(0, last, step)]
+
+
+def _check_feeds(model: QuantizedModel, feeds: Sequence[Feed]) -> None:
+    if not feeds:
+        raise InputError("there are no calibration inputs; expected 100 to 1,000")
+
+    declared = {value.name: value for value in model.graph.graph.input if value.name not in model.tensors}
+    for feed in feeds:
+        if feed.keys() != declared.keys():
+            raise InputError(
+                f"calibration inputs are called {', '.join(feed)}; the model's are {', '.join(declared)}"
+            )
+        for name, array in feed.items():
+            expected = helper.tensor_dtype_to_np_dtype(declared[name].type.tensor_type.elem_type)
+            if array.dtype != expected:
+                raise InputError(f"{name}: calibration data have type {array.dtype}; expected {expected}")
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
+                raise InputError(f"{name}: calibration data hold NaN or infinity")
 
 
 def _fixed_batch(shape: Sequence[int | str | None], n_inputs: int) -> int | None:

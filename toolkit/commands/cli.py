@@ -29,7 +29,11 @@ COMMANDS = {
         "stages.quantize", "Quantize a network and finetune it on its grid, zeros held.", _STAGES
     ),
     "pack": Entry("stages.pack", "Write the artifact of a network, or of any ONNX model.", _STAGES),
-    "onnx": Entry("stages.onnx_model", "Write a checked ONNX model from an artifact.", _STAGES),
+    "onnx": Entry(
+        "stages.onnx_model",
+        "Write a checked ONNX model from an artifact, or the plain form of a small one.",
+        _STAGES,
+    ),
     "inspect": Entry("inspection", "Show what an artifact holds and where its bytes are.", _FILES),
     "verify": Entry(
         "verify",

@@ -1,5 +1,6 @@
 """The options that choose an ONNX flavour and calibrate its activations, shared by `onnx` and `bundle`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,8 +29,8 @@ CalibrationData = Annotated[
     typer.Option(
         "--calibration-data",
         metavar="PATH",
-        help="Inputs to measure the ranges of activations on: an .npy file (float32 inputs, or uint8 images) or the "
-        "folder of CIFAR-10.",
+        help="Inputs to measure the ranges of activations on: an .npy file (float32 inputs, or uint8 images), the "
+        "folder of CIFAR-10, an .npz file with an array for each input, or a folder of those, one for each call.",
         show_default=False,
         rich_help_panel=_PANEL,
     ),
@@ -48,6 +49,35 @@ ReduceRange = Annotated[
 ]
 
 
+Exclude = Annotated[
+    list[str],
+    typer.Option(
+        "--exclude",
+        metavar="NAME|OPERATOR",
+        help="Leave in float: a node, by its name or that of what it makes, or all of an operator. Repeatable.",
+        show_default=False,
+        rich_help_panel=_PANEL,
+    ),
+]
+AutoExclude = Annotated[
+    float | None,
+    typer.Option(
+        "--auto-exclude",
+        metavar="LOSS",
+        help="Leave layers in float, the noisiest first, until the error of the outputs is at most this part of their "
+        "size, as in 0.05.",
+        show_default=False,
+        rich_help_panel=_PANEL,
+    ),
+]
+Noise = Annotated[
+    bool,
+    typer.Option(
+        "--noise", help="Show signal to noise of every layer, float against integers.", rich_help_panel=_PANEL
+    ),
+]
+
+
 def flavour_request(
     flavour: FlavourName,
     data: Path | None,
@@ -56,6 +86,10 @@ def flavour_request(
     method: CalibrationMethod,
     percentile: float,
     reduce_range: bool,
+    exclude: Sequence[str] = (),
+    loss: float | None = None,
+    noise: bool = False,
+    opset: int | None = None,
 ) -> "FlavourRequest":
     """The options above as one value.
 
@@ -66,4 +100,4 @@ def flavour_request(
     from modelpress.toolkit.model_files.onnx_writing import FlavourRequest
 
     options = CalibrationOptions(method=method, percentile=percentile)
-    return FlavourRequest(flavour, data, n_images, options, reduce_range)
+    return FlavourRequest(flavour, data, n_images, options, reduce_range, tuple(exclude), loss, noise, opset)

@@ -4,10 +4,11 @@ A compressed file of a few megabytes may hold gigabytes: the header says how man
 """
 
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from math import prod
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -48,25 +49,61 @@ def read_rows(path: Path, choose: ChooseRows) -> Array:
         InputError: It cannot be read, is no NumPy file of numbers, holds several arrays of which none is the obvious
             one, or more than is taken.
     """
-    with open_input(path) as file:
+    with open_input(path) as file, _told(path):
         is_array = file.read(len(_NPY_MAGIC)) == _NPY_MAGIC
         file.seek(0)
-        try:
-            return _of_stream(path, file, choose) if is_array else _of_archive(path, file, choose)
-        except InputError:
-            raise
-        except OSError as error:
-            raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
-        except MemoryError as error:
-            raise InputError(f"{path}: its arrays, as their headers claim, do not fit into memory") from error
-        except ValueError as error:  # not in NumPy's words, which advise to load pickled objects
-            raise InputError(
-                f"{path}: is no NumPy file of plain numbers, or damaged; write it with numpy.save"
-            ) from error
-        except Exception as error:  # zipfile and its decompressors raise whatever damaged data lead to
-            raise InputError(
-                f"{path}: is no NumPy file that can be read: {error}; write it with numpy.save"
-            ) from error
+        return _of_stream(path, file, choose) if is_array else _of_archive(path, file, choose)
+
+
+def read_named(path: Path) -> dict[str, Array]:
+    """All arrays of an ``.npz`` file, by name.
+
+    Raises:
+        InputError: It cannot be read, is no such file, or holds more than is taken.
+    """
+    with open_input(path) as file, _told(path), zipfile.ZipFile(file) as archive:
+        arrays: dict[str, Array] = {}
+        left = MAX_KEPT_BYTES
+        for entry in archive.infolist():
+            with _plain(path, archive, entry) as stream:
+                header = _read_header(stream)
+                n_bytes = prod(header.shape) * header.dtype.itemsize
+                left -= n_bytes
+                if left < 0:
+                    raise InputError(f"{path}: holds more than the {MAX_KEPT_BYTES:,} bytes that are taken")
+
+                order: Literal["C", "F"] = "F" if header.fortran_order else "C"
+                data = np.frombuffer(_exactly(stream, n_bytes), header.dtype)
+                arrays[entry.filename.removesuffix(".npy")] = data.reshape(header.shape, order=order)
+
+        return arrays
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Say of whatever a damaged file leads to which file it is."""
+    try:
+        yield
+    except InputError:
+        raise
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except MemoryError as error:
+        raise InputError(f"{path}: its arrays, as their headers claim, do not fit into memory") from error
+    except ValueError as error:  # not in NumPy's words, which advise to load pickled objects
+        raise InputError(
+            f"{path}: is no NumPy file of plain numbers, or damaged; write it with numpy.save"
+        ) from error
+    except Exception as error:  # zipfile and its decompressors raise whatever damaged data lead to
+        raise InputError(
+            f"{path}: is no NumPy file that can be read: {error}; write it with numpy.save"
+        ) from error
+
+
+def _plain(path: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> IO[bytes]:
+    if entry.compress_type not in _PLAIN:
+        raise InputError(f"{path}: is not compressed by deflate; write it with numpy.savez_compressed")
+    return archive.open(entry)
 
 
 def _of_archive(path: Path, file: IO[bytes], choose: ChooseRows) -> Array:
@@ -79,10 +116,7 @@ def _of_archive(path: Path, file: IO[bytes], choose: ChooseRows) -> Array:
                 f"expected one, or one called {_NPZ_NAMES[0]}"
             )
 
-        entry = stored[names[0]]
-        if entry.compress_type not in _PLAIN:
-            raise InputError(f"{path}: is not compressed by deflate; write it with numpy.savez_compressed")
-        with archive.open(entry) as stream:
+        with _plain(path, archive, stored[names[0]]) as stream:
             return _of_stream(path, stream, choose)
 
 

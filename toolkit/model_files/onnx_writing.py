@@ -1,6 +1,7 @@
 """An artifact as an ONNX model of any flavour."""
 
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,18 @@ from modelpress.export.graphs.entering.opset import in_opset
 from modelpress.export.graphs.parts import metadata
 from modelpress.export.onnx_flavours import FLAVOURS, check_flavour, data_file_of, prepare, write_emission
 from modelpress.export.onnx_flavours.int8 import MIN_OPSET, activations_to_calibrate
+from modelpress.export.onnx_flavours.int8_noise import Int8Noise, exclude_until, measure_noise
+from modelpress.export.onnx_flavours.opset import with_opset
 from modelpress.export.post_training.calibration import (
     ActivationRanges,
     CalibrationOptions,
+    Feed,
     Inputs,
     calibrate,
 )
 from modelpress.export.quantized import QuantizedModel
 from modelpress.toolkit.data.calibration_data import load_calibration
+from modelpress.toolkit.data.calibration_feeds import load_feeds
 
 
 @dataclass(frozen=True)
@@ -31,9 +36,14 @@ class FlavourRequest:
         n_images: How many of them, at most.
         options: How ranges are chosen.
         reduce_range: Integer weights of 7 bits.
+        exclude: What of an integer flavour stays in float: operators, and names of nodes or of what they make.
+        loss: Leave more in float until the outputs are as near: error over signal, both as roots of squares.
+        noise: Measure what integers do to each layer.
+        opset: Convert the graph to this version of the standard operators, where its own is older.
 
     Raises:
-        InputError: The flavour is unknown, or one without calibration gets data for it.
+        CommandLineError: One without calibration gets options of it, or the loss is not positive.
+        InputError: The flavour is unknown.
     """
 
     flavour: str
@@ -41,6 +51,10 @@ class FlavourRequest:
     n_images: int = CALIBRATION_INPUTS
     options: CalibrationOptions = field(default_factory=CalibrationOptions)
     reduce_range: bool = False
+    exclude: tuple[str, ...] = ()
+    loss: float | None = None
+    noise: bool = False
+    opset: int | None = None
 
     def __post_init__(self) -> None:
         check_flavour(self.flavour)
@@ -48,6 +62,12 @@ class FlavourRequest:
             raise CommandLineError(
                 f"--calibration-data and --reduce-range are for integer flavours; {self.flavour} computes in float"
             )
+        if not self.is_integer and (self.exclude or self.loss is not None or self.noise):
+            raise CommandLineError(
+                f"--exclude, --auto-exclude and --noise are for integer flavours; {self.flavour} computes in float"
+            )
+        if self.loss is not None and not self.loss > 0:
+            raise CommandLineError(f"--auto-exclude is {self.loss}; expected a loss above 0, e.g. 0.05")
 
     @property
     def is_integer(self) -> bool:
@@ -67,19 +87,26 @@ def write_flavour(path: Path, model: QuantizedModel, request: FlavourRequest) ->
     """
     check_ending(path, "an ONNX model", (".onnx",))
     facts: dict[str, Any] = {"output": str(path), "flavour": request.flavour}
-    ranges = None
+    model = model if request.opset is None else with_opset(model, request.opset)
+    ranges, exclude = None, list(request.exclude)
 
     if request.is_integer:
-        inputs = load_calibration(request.data, n_images=request.n_images, metadata=metadata(model.graph))
-        ranges = calibrated_ranges(model, inputs, request.options)
+        inputs = calibration_inputs(model, request)
+        ranges = calibrated_ranges(model, inputs, request.options, exclude)
+        noise, ranges = _noise(model, ranges, inputs, request)
+        if noise is not None:
+            exclude = noise.excluded
+            facts["noise"] = _noise_facts(noise)
         facts["calibration"] = {
             "method": str(request.options.method),
-            "inputs": len(inputs),
+            "inputs": len(inputs),  # or calls
             "activations": len(ranges),
             "reduce_range": request.reduce_range,
         }
 
-    emission = prepare(model, flavour=request.flavour, ranges=ranges, reduce_range=request.reduce_range)
+    emission = prepare(
+        model, flavour=request.flavour, ranges=ranges, reduce_range=request.reduce_range, exclude=exclude
+    )
     size = write_emission(path, emission)
     notes = list(emission.notes)
     if size > path.stat().st_size:
@@ -89,12 +116,65 @@ def write_flavour(path: Path, model: QuantizedModel, request: FlavourRequest) ->
     return {**facts, "size_bytes": size, "notes": notes}
 
 
-def calibrated_ranges(model: QuantizedModel, inputs: Inputs, options: CalibrationOptions) -> ActivationRanges:
+def calibration_inputs(model: QuantizedModel, request: FlavourRequest) -> Inputs | list[Feed]:
+    """Images, or calls of a model that takes something else.
+
+    Raises:
+        InputError: They are missing, cannot be read, or do not fit.
+    """
+    feeds = load_feeds(request.data, model, n_calls=request.n_images)
+    if feeds is not None:
+        return feeds
+    return load_calibration(request.data, n_images=request.n_images, metadata=metadata(model.graph))
+
+
+def _noise(
+    model: QuantizedModel, ranges: ActivationRanges, inputs: Inputs | list[Feed], request: FlavourRequest
+) -> tuple[Int8Noise | None, ActivationRanges]:
+    """What integers do to the layers, if that was asked for; and the ranges, more where layers were excluded."""
+    seven_bits, exclude = request.reduce_range, request.exclude
+    if request.loss is not None:
+        return exclude_until(
+            model,
+            ranges,
+            inputs,
+            request.options,
+            loss=request.loss,
+            reduce_range=seven_bits,
+            exclude=exclude,
+        )
+    if request.noise:
+        noise = measure_noise(model, ranges, inputs, reduce_range=seven_bits, exclude=exclude)
+        return replace(noise, excluded=[*exclude]), ranges
+
+    return None, ranges
+
+
+def _noise_facts(noise: Int8Noise) -> dict[str, Any]:
+    layers = [
+        {
+            "layer": layer.name,
+            "operator": layer.operator,
+            "noise": layer.noise,
+            "own": layer.own,
+            "decibels": layer.decibels if layer.noise else None,
+        }
+        for layer in noise.layers
+    ]
+    return {"loss": noise.loss, "excluded": noise.excluded, "layers": layers}
+
+
+def calibrated_ranges(
+    model: QuantizedModel,
+    inputs: Inputs | list[Feed],
+    options: CalibrationOptions,
+    exclude: Collection[str] = (),
+) -> ActivationRanges:
     """The ranges that the integer flavours need.
 
     Raises:
-        InputError: The inputs do not fit the model.
+        InputError: The inputs do not fit the model, or nothing is called like an exclusion.
         ModelError: Nothing in it computes in integers.
     """
     new = in_opset(model, MIN_OPSET)  # whose activations have the names that the flavour knows
-    return calibrate(new, activations_to_calibrate(new), inputs, options)
+    return calibrate(new, activations_to_calibrate(new, exclude), inputs, options)

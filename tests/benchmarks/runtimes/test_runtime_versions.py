@@ -41,7 +41,7 @@ def test_an_older_runtime_is_expected_to_lack_what_came_later(monkeypatch):
 def this_environment(monkeypatch):
     """Stands for a freshly installed version: the one the tests run in."""
     monkeypatch.setattr(
-        runtime_versions, "_environment", lambda folder, version, release: Path(sys.executable)
+        runtime_versions, "runtime_environment", lambda folder, version, release: Path(sys.executable)
     )
 
 
@@ -80,7 +80,7 @@ def test_a_version_that_does_not_exist_is_refused(tmp_path):
 
 
 def test_a_malformed_version_is_refused_before_anything_is_installed(tmp_path, monkeypatch):
-    monkeypatch.setattr(runtime_versions, "_environment", None)
+    monkeypatch.setattr(runtime_versions, "runtime_environment", None)
     with pytest.raises(InputError, match="'newest' is no version"):
         versions_of([written(tmp_path)], ["1.20.0", "newest"], Silent())
 

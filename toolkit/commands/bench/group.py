@@ -33,7 +33,7 @@ COMMANDS = {
     ),
     "runtime": Entry(
         "bench.runtime_command",
-        "What ONNX Runtime does with each way of storing weights, or whether files run in other versions.",
+        "What ONNX Runtime does with each way of storing weights, or whether files run in other versions and engines.",
         "What else is measured",
     ),
 }

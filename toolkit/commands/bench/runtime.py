@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnxruntime as ort
 
 from modelpress.benchmarks.environment import describe_environment
+from modelpress.benchmarks.runtimes.engines import check_engines, parsed_engines
 from modelpress.benchmarks.runtimes.probe import probe_runtime
 from modelpress.benchmarks.runtimes.versions import check_versions, onnx_bytes, parsed_versions
 from modelpress.benchmarks.suite import named
@@ -104,6 +106,65 @@ def versions_of(paths: list[Path], versions: list[str], progress: Progress) -> d
         "checks": [asdict(check) for check in checks],
         "environment": describe_environment(),
     }
+
+
+def engines_of(paths: list[Path], engines: list[str], n_inputs: int, progress: Progress) -> dict[str, Any]:
+    """Files in other engines, beside the installed ONNX Runtime, on seeded random inputs.
+
+    Raises:
+        InputError: A file cannot be read or does not run, its input has several dynamic axes, or an engine is unknown.
+    """
+    wanted = parsed_engines(engines)
+    inputs = {path: _random_inputs(path, n_inputs) for path in paths}
+
+    progress.start("engines", len(wanted) * len(paths))
+    try:
+        checks = check_engines(paths, wanted, inputs, on_step=progress.advance)
+    finally:
+        progress.finish()
+
+    return {
+        "reference": ort.__version__,
+        "inputs": n_inputs,
+        "checks": [asdict(check) for check in checks],
+        "environment": describe_environment(),
+    }
+
+
+def _random_inputs(path: Path, n_inputs: int) -> npt.NDArray[np.float32]:
+    data = onnx_bytes(path)
+    with named(path):
+        shape = single_input(open_session(data)).shape[1:]
+    if not all(isinstance(size, int) for size in shape):
+        raise InputError(f"{path}: input of shape {shape}; expected the batch as the only dynamic axis")
+    return np.random.default_rng(0).standard_normal((n_inputs, *shape), np.float32)
+
+
+def show_engines(facts: dict[str, Any], *, wide: bool = False) -> None:
+    """One table, and below it the errors, which are too long for a cell."""
+    rows = [
+        {
+            "engine": f"{check['engine'].split('==')[0]} {check['version']}".strip(),
+            "file": check["file"],
+            "bytes": f"{check['size_bytes']:,}",
+            "labels": "–" if check["error"] else str(check["differing_labels"]),
+            "apart": "–" if check["error"] else f"{check['relative_error']:.1e}",
+        }
+        for check in facts["checks"]
+    ]
+    headings = {
+        "engine": "engine",
+        "file": "file",
+        "bytes": "bytes",
+        "labels": "differing labels",
+        "apart": "logits apart, of their spread",
+    }
+    narrow = {key: headings[key] for key in ("engine", "file")} | {"labels": "labels", "apart": "apart"}
+    title = f"against ONNX Runtime {facts['reference']}, {facts['inputs']} random inputs"
+    print_table(title, rows, headings, narrow=[narrow], text=("file",), wide=wide)
+    for check in facts["checks"]:
+        if check["error"]:
+            answer_line(f"{check['file']} in {check['engine']}: {check['error']}")
 
 
 def show_versions(facts: dict[str, Any], *, wide: bool = False) -> None:

@@ -1,15 +1,22 @@
 """The `onnx` command."""
 
 from pathlib import Path
+from typing import Annotated, Any
+
+import typer
 
 from modelpress.export.choices import DEFAULT_TIMEOUT_S
-from modelpress.toolkit.commands.answers import answer_line
+from modelpress.export.errors import CommandLineError
+from modelpress.toolkit.commands.answers import answer, answer_line
 from modelpress.toolkit.commands.flavour_options import (
     DEFAULTS,
+    AutoExclude,
     CalibrationData,
     CalibrationImages,
     CalibrationRule,
+    Exclude,
     Flavour,
+    Noise,
     Percentile,
     ReduceRange,
     flavour_request,
@@ -20,6 +27,8 @@ EXAMPLE = """
 modelpress onnx model.press -o model.onnx
 modelpress onnx model.press --flavour sparse -o model-sparse.onnx
 modelpress onnx model.press --flavour int8 --calibration-data inputs.npy -o model-int8.onnx
+modelpress onnx model.press --flavour int8 --calibration-data inputs.npy --auto-exclude 0.05 -o model-int8.onnx
+modelpress onnx --expand model-sparse.onnx -o model-plain.onnx
 """
 
 
@@ -33,19 +42,41 @@ def command(
     reduce_range: ReduceRange = DEFAULTS.reduce_range,
     max_decoded: MaxDecoded = 2,
     timeout: Timeout = DEFAULT_TIMEOUT_S,
+    exclude: Exclude = [],
+    auto_exclude: AutoExclude = None,
+    noise: Noise = False,
+    opset: Annotated[
+        int | None,
+        typer.Option(
+            "--opset",
+            min=13,
+            max=21,
+            help="Convert the graph to this opset where its own is older: 19 for onnx's reference evaluator.",
+            show_default="(that of the model)",
+        ),
+    ] = None,
+    expand: Annotated[
+        bool,
+        typer.Option(
+            "--expand",
+            help="FILE is an ONNX file of a small flavour: write its weights as constants, as a runtime computes them "
+            "at load.",
+        ),
+    ] = False,
     output: Path = output_file(
         "ONNX file; beyond 2 GiB with its weights in NAME.onnx.data beside it.", "model.onnx"
     ),
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write a checked ONNX model from an artifact. Needs no torch."""
+    """Write a checked ONNX model from an artifact, or the plain form of a small one. Needs no torch."""
     from modelpress.export.isolation.foreign import start_early
 
     start_early("modelpress.export.graphs.check")
     from modelpress.export.press.reading import open_artifact
     from modelpress.toolkit.commands.console import NOTES
-    from modelpress.toolkit.model_files.onnx_writing import write_flavour
+    from modelpress.toolkit.model_files.onnx_expanding import expand_onnx
+    from modelpress.toolkit.model_files.onnx_writing import FlavourRequest, write_flavour
     from modelpress.toolkit.output_folder import check_output_file
 
     request = flavour_request(
@@ -55,13 +86,54 @@ def command(
         method=calibration_method,
         percentile=percentile,
         reduce_range=reduce_range,
+        exclude=exclude,
+        loss=auto_exclude,
+        noise=noise,
+        opset=opset,
     )
     check_output_file(output, overwrite=overwrite)
+    if expand:
+        if request != FlavourRequest("float"):
+            raise CommandLineError(
+                "--expand computes the weights of a file as it is; options of flavours do not apply"
+            )
+        expanded = expand_onnx(file, output)
+        line = f"{output}: {expanded['size_bytes']:,} bytes, {expanded['nodes']} nodes computed"
+        answer_line(line, expanded, as_json=as_json)
+        return
+
     with open_artifact(file, max_decoded_bytes=max_decoded << 30) as artifact:
         facts = write_flavour(output, artifact.lazy_model(), request)
 
     for note in facts["notes"]:
         NOTES.print(f"note: {note}", markup=False)
-    answer_line(
-        f"{output}: {facts['size_bytes']:,} bytes, flavour {flavour}, checked", facts, as_json=as_json
-    )
+    line = f"{output}: {facts['size_bytes']:,} bytes, flavour {flavour}, checked"
+    answer(facts, lambda: _show(line, facts), as_json=as_json)
+
+
+def _show(line: str, facts: dict[str, Any]) -> None:
+    """What integers do to each layer, where that was measured, and the line."""
+    from modelpress.toolkit.commands.console import print_table
+    from modelpress.toolkit.commands.saying import say_line
+
+    if "noise" in facts:
+        noise = facts["noise"]
+        rows = [
+            {
+                "layer": layer["layer"],
+                "operator": layer["operator"],
+                "signal": "–" if layer["decibels"] is None else f"{layer['decibels']:.1f} dB",
+                "own": f"{layer['own']:.2%}",
+            }
+            for layer in noise["layers"]
+        ]
+        headings = {
+            "layer": "layer in integers",
+            "operator": "operator",
+            "signal": "signal to noise",
+            "own": "noise of its own",
+        }
+        excluded = f", in float: {', '.join(noise['excluded'])}" if noise["excluded"] else ""
+        print_table(f"error of the outputs {noise['loss']:.2%}{excluded}", rows, headings, text=("operator",))
+
+    say_line(line)
