@@ -176,7 +176,7 @@ def test_processes_are_started_in_one_place():
         for path in (ROOT / part).rglob("*.py")
         if "[sys.executable" in path.read_text()
     }
-    assert started == {"benchmarks/measures/worker.py"}
+    assert started == {"export/isolation/fresh.py"}
 
 
 # Without extras

@@ -6,6 +6,7 @@ import shlex
 import pytest
 
 from tests.helpers.command_line import modelpress
+from tests.helpers.options import with_options
 from tests.helpers.paths import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -29,7 +30,7 @@ def test_the_stages_run_one_after_the_other(monkeypatch, tmp_path):
     for line in lines:
         program, command, *arguments = shlex.split(line, comments=True)
         assert program == "modelpress"
-        assert modelpress(monkeypatch, command, *arguments, *FASTER.get(command, [])) == 0, line
+        assert modelpress(monkeypatch, command, *with_options(arguments, *FASTER.get(command, []))) == 0, line
     assert {"dense.onnx", "model.press", "report.html", "handoff.zip"} <= {p.name for p in tmp_path.iterdir()}
 
 

@@ -64,7 +64,7 @@ def is_folder(path: Path) -> bool:
     """Whether a path leads to a folder; false where it cannot be looked at, which opening it will tell.
 
     Example:
-        >>> is_folder(Path("/")), is_folder(Path("a\0b"))
+        >>> is_folder(Path("/")), is_folder(Path("a\\0b"))
         (True, False)
     """
     try:

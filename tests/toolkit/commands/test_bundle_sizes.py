@@ -12,7 +12,7 @@ from modelpress.export.handoff.manifest import Claims, Compression, Contract, La
 from modelpress.export.onnx_flavours import write_onnx
 from modelpress.export.press.writing import write_artifact
 from modelpress.toolkit.commands.bundle import checking, making
-from modelpress.toolkit.commands.bundle.making import verify_bundle
+from modelpress.toolkit.commands.bundle.verifying import verify_bundle
 
 ZEROS = 64 << 20
 LATENCY = LatencyClaim(batch=1, threads=1, p50_ms=1, p90_ms=1, samples=1, machine="")
@@ -65,7 +65,9 @@ def zipped(folder, **larger):
 
 
 def test_a_bundle_of_plain_size_is_accepted(folder):
-    assert verify_bundle(zipped(folder))["files"].startswith("4 files")
+    found = {finding.check: finding for finding in verify_bundle(zipped(folder))}
+    assert found["files"].holds
+    assert found["files"].detail.startswith("4 files")
 
 
 def test_an_onnx_model_larger_than_its_artifact_is_refused_before_it_is_unpacked(folder, monkeypatch):

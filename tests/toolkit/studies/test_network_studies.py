@@ -28,6 +28,7 @@ from modelpress.toolkit.studies.published.rows import ROWS, choose_rows
 from modelpress.toolkit.studies.published.run_row import RowRecord, finished_row, run_row
 from modelpress.toolkit.studies.published.study import plan_study
 from tests.helpers.command_line import modelpress, one_line
+from tests.helpers.options import with_options
 from tests.helpers.training import SignalAt
 
 PUBLISHED = {
@@ -407,7 +408,7 @@ def test_where_files_are_and_how_work_is_done_make_no_other_row(copied, inputs, 
     moved = tmp_path / "moved.safetensors"
     shutil.copy(inputs / "dense.safetensors", moved)
     code, _, err = call(
-        *command("quantize", "asymmetric-4", inputs, copied), "--checkpoint", moved, "--no-bf16"
+        *with_options(command("quantize", "asymmetric-4", inputs, copied), "--checkpoint", moved, "--no-bf16")
     )
     assert code == 0, err
     assert ran == []
@@ -419,7 +420,9 @@ def test_another_seed_checkpoint_or_number_of_epochs_is_another_row(copied, inpu
     assert record_of(copied, "asymmetric-4")["recipe"]["seed"] == 3
     other = tmp_path / "other.safetensors"
     save_network(other, NetworkState(new_network(ModelOptions(), seed=1), ModelOptions()))
-    assert call(*command("quantize", "symmetric-2", inputs, copied), "--checkpoint", other)[0] == 0
+    assert (
+        call(*with_options(command("quantize", "symmetric-2", inputs, copied), "--checkpoint", other))[0] == 0
+    )
     assert ran[1:] == ["symmetric-2"]
     assert record_of(copied, "symmetric-2")["source"] == file_facts(other)["sha256"]
     plan = plan_study("quantize", ["improved-3"], BASE, copied, epochs=2)
@@ -443,7 +446,7 @@ def test_overwrite_runs_the_rows_asked_for_again_and_keeps_files_of_others(copie
 def test_overwrite_with_a_wrong_checkpoint_costs_no_results(copied, inputs, ran, call):
     before = stamps(copied)
     rows = command("quantize", "asymmetric-4", inputs, copied, "--overwrite")
-    code, _, err = call(*rows, "--checkpoint", inputs / "no.pt")
+    code, _, err = call(*with_options(rows, "--checkpoint", inputs / "no.pt"))
     assert code == 1
     assert "no.pt does not exist" in one_line(err)
     assert (ran, stamps(copied)) == ([], before)
@@ -525,7 +528,7 @@ def test_a_stopped_study_keeps_its_rows_and_goes_on(inputs, tmp_path, ran, monke
         (["--checkpoint", "{inputs}/pruned.safetensors"], "the checkpoint is pruned already", 1),
         (["-c", "{output}/cifar10.yaml", "--data-dir", "{output}/nowhere"], "nowhere", 1),
         (["--data-dir", "{output}"], "the digits need no folder", 1),
-        (["-o", "{inputs}/recipe.yaml"], "cannot be created", 1),
+        (["-o", "{inputs}/recipe.yaml"], "writing it would destroy it", 1),
         (["-o", "{output}/occupied"], "cannot be created", 1),
         (["-o", "{output}/occupied", "--overwrite"], "cannot be created", 1),
         (["--device", "tpu"], "choose auto, cpu or cuda", 2),
@@ -537,7 +540,7 @@ def test_bad_options_are_one_line(inputs, tmp_path, call, case):
     (tmp_path / "occupied").mkdir()
     (tmp_path / "occupied" / "rows").write_text("a file")
     filled = [option.format(inputs=inputs, output=tmp_path) for option in options]
-    code, _, err = call(*command("prune", "dense", inputs, tmp_path / "o", *filled))
+    code, _, err = call(*with_options(command("prune", "dense", inputs, tmp_path / "o"), *filled))
     assert code == expected
     error = err.strip().splitlines()[-1] if "occupied" in err else one_line(err)
     assert "Traceback" not in err

@@ -347,7 +347,7 @@ def test_the_command_prints_what_it_writes(checkpoint, tmp_path, call):
     assert record == json.loads(output.read_text())
     assert (record["schema_version"], record["kind"], record["bits"]) == (1, "sensitivity", [2, 8])
     assert record["environment"]["python"]
-    assert record["recipe"]["model"]["checkpoint"] == str(checkpoint)
+    assert record["recipe"]["model"]["checkpoint"] == checkpoint.name
     assert len(record["layers"]) == 22
     assert record["proposal"]["size_bytes"] <= record["budget_bytes"] == 160_000
     assert len(set(record["proposal"]["bits"].values())) == 2

@@ -26,8 +26,10 @@ def show_sensitivity(record: dict[str, Any]) -> None:
     )
     for line in _remarks(record):
         answer_line(line)
-    answer_line("For the recipe:\n")
-    answer_line(record["proposal"]["recipe"])
+    answer_line("For the recipe:")
+    answer_line("")
+    for line in record["proposal"]["recipe"].splitlines():
+        answer_line(line)
 
 
 def _layer_row(layer: dict[str, Any]) -> dict[str, str]:
