@@ -104,7 +104,7 @@ def _packed(line):
     return (
         struct.pack("<H", n_name)
         + name
-        + struct.pack(f"<BB{len(shape)}I", line["type"] % 256, n_axes, *shape)
+        + struct.pack(f"<BB{len(shape)}I", line["type"] % 256, n_axes, *(size % (1 << 32) for size in shape))
         + struct.pack("<BIQ", line["encoding"] % 256, line["crc"], line["length"])
     )
 
