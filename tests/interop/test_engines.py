@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from modelpress.benchmarks.runtimes.engines import NODE_MODULES, check_engines
-from modelpress.export.graphs.building import INPUT, GraphBuilder
 from modelpress.export.graphs.entering.opset import in_opset
 from modelpress.export.handoff.bundle_files.expand import expand
 from modelpress.export.onnx_flavours import FLAVOURS, emit
 from modelpress.export.onnx_flavours.int8 import activations_to_calibrate
 from modelpress.export.post_training.calibration import calibrate
 from modelpress.export.post_training.rounding import PostTraining, quantize_weight
+from tests.helpers.graph_builder import INPUT, GraphBuilder
 
 pytestmark = pytest.mark.skipif(
     "MODELPRESS_INTEROP" not in os.environ,
