@@ -23,7 +23,6 @@ from modelpress.export.files.kinds import Wanted, check_kind, meant_in
 from modelpress.toolkit.recipe_sections import (
     BenchOptions,
     CalibrateOptions,
-    Compile,
     DataOptions,
     LayerBits,
     ModelOptions,
@@ -40,7 +39,6 @@ from modelpress.toolkit.recipe_yaml import MAX_BYTES, load_yaml
 __all__ = [
     "BenchOptions",
     "CalibrateOptions",
-    "Compile",
     "DataOptions",
     "LayerBits",
     "ModelOptions",

@@ -23,7 +23,6 @@ PruneMethod = Literal[MagnitudeMethod, PenaltyMethod]
 PositiveInt = Annotated[int, Field(ge=1)]
 FiniteFloat = Annotated[float, Field(allow_inf_nan=False)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Compile = Literal["auto", "on", "off"]
 LayerBits = dict[str, Bits | Literal["float"]]
 
 
@@ -287,8 +286,10 @@ class RunOptions(Options):
     """Train in bfloat16 where the device computes in it."""
     channels_last: bool = True
     """Activations as (N, H, W, C) in memory."""
-    compile: Compile = "auto"
-    """Compile networks in training: on, off, or auto (on CUDA devices)."""
+    compile: bool = False
+    """Compile networks in training; takes a minute or so for each."""
+    cuda_graphs: bool = True
+    """Record training steps as CUDA graphs, on CUDA devices."""
 
     @field_validator("device")
     @classmethod

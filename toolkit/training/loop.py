@@ -21,6 +21,7 @@ from modelpress.toolkit.networks.inputs import Inputs
 from modelpress.toolkit.progress import Progress
 from modelpress.toolkit.recipe import TrainingOptions
 from modelpress.toolkit.training.averaging import WeightAverage
+from modelpress.toolkit.training.captured import CapturedGradients
 from modelpress.toolkit.training.checkpoint import load_state, save_state
 from modelpress.toolkit.training.device import Device
 from modelpress.toolkit.training.feeds import Batch, Feed
@@ -192,6 +193,9 @@ class _Training:
 
     def __post_init__(self) -> None:
         self.forward = torch.compile(self.network) if self.device.compile else self.network
+        self._captured = (
+            CapturedGradients(self.network, self._gradients, self.progress) if self.device.captures else None
+        )
 
     def must_stop(self, stop: StopRequest, position: _Position) -> bool:
         """Whether this process was asked to stop; processes that train together ask each other now and then."""
@@ -255,14 +259,10 @@ class _Training:
         restarts = [rule.before_step(self.moment(position)) for rule in self.rules]
         if self.average is not None and any(restarts):
             self.average.restart()
+        if self._captured is not None and any(restarts):
+            self._captured.forget()
 
-        inputs, targets = batch
-        with self.device.autocast():
-            outputs = self._outputs(inputs)
-        loss = training_loss(outputs, targets, self._teacher_outputs(inputs), self.options, self.loss)
-
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        loss = (self._captured or self._gradients)(*batch)
         self.device.team.average_gradients(self.network.parameters())
         self.optimiser.step()
 
@@ -270,6 +270,16 @@ class _Training:
             rule.after_step(rate, progress)
         if self.average is not None:
             self.average.update(done)
+        return loss
+
+    def _gradients(self, inputs: Inputs, targets: Any) -> torch.Tensor:
+        """Loss of a batch; its gradients take the place of earlier ones."""
+        with self.device.autocast():
+            outputs = self._outputs(inputs)
+        loss = training_loss(outputs, targets, self._teacher_outputs(inputs), self.options, self.loss)
+
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
         return loss.detach()
 
     def _outputs(self, inputs: Inputs) -> Any:
