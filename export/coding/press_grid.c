@@ -9,6 +9,11 @@
 #pragma GCC optimize("fp-contract=off")
 #endif
 
+#ifdef PRESS_NO_1_2
+#define LAST_FLAGS 127u
+#else
+#define LAST_FLAGS 255u
+#endif
 #define AT_ONCE 256 /* elements that are converted together */
 
 /* ---- Floats ---- */
@@ -190,8 +195,9 @@ press_status press_take_grid(press_cursor *cursor, const press_tensor *tensor, p
     grid->axis = is_old ? 0 : head[0] >> 4;
     grid->flags = head[1];
     flags = head[1];
-    if (grid->bits < 2 || grid->bits > 8 || grid->axis >= tensor->n_dims || flags > (is_old ? 15u : 127u) ||
+    if (grid->bits < 2 || grid->bits > 8 || grid->axis >= tensor->n_dims || flags > (is_old ? 15u : LAST_FLAGS) ||
         (flags & (PRESS_SUPPORT | PRESS_SHORT_OFFSET) && !(flags & PRESS_OFFSET)) ||
+        (LAST_FLAGS > 127 && flags & PRESS_SIGNED_CENTRE && !(flags & PRESS_SUPPORT)) ||
         (flags & PRESS_SHORT_CHANNEL_SCALE && !(flags & PRESS_CHANNEL_SCALE))) {
         return PRESS_BAD_GRID;
     }
@@ -251,6 +257,11 @@ int press_centre(const press_grid *grid, size_t channel)
     }
     below = (int)quotient;
     rest = quotient - (float)below; /* exact */
+#ifndef PRESS_NO_1_2
+    if (grid->flags & PRESS_SIGNED_CENTRE) {
+        return below + (rest > 0);
+    }
+#endif
     return below + (rest > 0.5f || (rest == 0.5f && below % 2));
 }
 
@@ -455,6 +466,9 @@ press_status press_put_levels(const press_sink *sink, size_t start, size_t count
     size_t done = 0, n, channel;
     int good;
 
+    if (press_split_of(sink)) {
+        return press_put_split(sink->split, sink->values, start, count, levels);
+    }
     while (done < count) {
         size_t left = count - done;
 

@@ -230,6 +230,11 @@ press_status press_decode_plain(press_cursor *cursor, const press_tensor *tensor
     const int is_half = tensor->encoding == PRESS_HALF || tensor->encoding == PRESS_BFLOAT16;
     press_status status;
 
+#ifndef PRESS_NO_1_2
+    if (tensor->encoding == PRESS_ANY_BITS) {
+        return !width || tensor->type == PRESS_BOOL ? PRESS_BAD_TYPE : take_raw(cursor, width, count, values);
+    }
+#endif
     if (!width || (is_half && tensor->type != PRESS_FLOAT)) {
         return PRESS_BAD_TYPE;
     }

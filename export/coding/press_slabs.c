@@ -57,7 +57,7 @@ press_status press_decode_packed(press_cursor *cursor, const press_sink *sink, i
     size_t start, n;
     int low, high;
 
-    press_level_bounds(sink->grid, &low, &high);
+    press_sink_bounds(sink, &low, &high);
     for (start = 0; start < sink->grid->elements; start += n) {
         press_status status;
 
@@ -311,6 +311,11 @@ press_status press_decode_slab(press_stream *stream, unsigned encoding, const ui
     case PRESS_BITMAP:
         status = take_bitmap(stream, &lookups[0], count, levels);
         break;
+#ifndef PRESS_NO_1_2
+    case PRESS_SIGN_ROWS:
+        status = press_take_sign_rows(stream, parameters, lookups, count, scratch, levels);
+        break;
+#endif
     default:
         status = take_kernels(stream, parameters, lookups, count, scratch, levels);
         break;
