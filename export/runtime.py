@@ -305,17 +305,6 @@ def _run_one(
     return np.asarray(logits, np.float32)
 
 
-def run_named(
-    session: "ort.InferenceSession", images: npt.NDArray[np.generic]
-) -> dict[str, npt.NDArray[np.generic]]:
-    """All outputs of one batch by name.
-
-    Raises:
-        InputError: The images do not fit the model's input.
-    """
-    return run_feed(session, {single_input(session).name: images})
-
-
 def run_feed(
     session: "ort.InferenceSession", feed: Mapping[str, npt.NDArray[np.generic]]
 ) -> dict[str, npt.NDArray[np.generic]]:

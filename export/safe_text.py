@@ -23,6 +23,9 @@ class Markdown(str):
     __slots__ = ()
 
 
+_SPACES = "\u00a0\u202f"  # which break no line: typography, that Python counts as not printable
+
+
 def for_terminal(text: str, *, lines: bool = False) -> str:
     """Without anything that a terminal obeys; invisible letters and those that turn the direction are shown as codes.
 
@@ -36,7 +39,7 @@ def for_terminal(text: str, *, lines: bool = False) -> str:
     """
     if text.isprintable():
         return text
-    kept = "\n" if lines else ""
+    kept = _SPACES + "\n" if lines else _SPACES
     return "".join(c if c.isprintable() or c in kept else c.encode("unicode_escape").decode() for c in text)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FormatStrFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import FormatStrFormatter, LogFormatter, MaxNLocator, NullLocator
 
 from modelpress.benchmarks.records import LayerRecord, ModelRecord
 from modelpress.benchmarks.report.label_placement import place_labels
@@ -58,13 +58,27 @@ def _bytes(names: list[str], values: list[int], colours: list[str]) -> str:
     def draw(axes: Axes) -> None:
         _name_rows(axes, names)
         axes.barh(range(len(names)), values, color=colours, height=0.65)
-        axes.set_xscale("log")
+        _logarithmic(axes)
         axes.set_xlim(min(values) / 3, max(values) * 6)
         axes.set_xlabel("bytes (logarithmic)")
         for row, value in enumerate(values):
             axes.text(value * 1.1, row, f"{value:,}", va="center", fontsize=9, color=INK)
 
     return svg(draw, height=0.9 + 0.34 * len(names))
+
+
+class _WholeNumbers(LogFormatter):
+    """Which ticks have a label is decided as usual; the labels are plain text, since no figure reads mathematics."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        return f"{x:,.0f}" if super().__call__(x, pos) else ""
+
+
+def _logarithmic(axes: Axes) -> None:
+    """The x axis, for bytes."""
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(_WholeNumbers())
+    axes.xaxis.set_minor_formatter(_WholeNumbers())
 
 
 def _name_rows(axes: Axes, names: list[str]) -> None:
@@ -216,7 +230,7 @@ def accuracy_against(points: list[Point], x_label: str, *, logarithmic: bool) ->
     def draw(axes: Axes) -> None:
         x, y = [point.x for point in points], [100 * point.top1 for point in points]
         if logarithmic:
-            axes.set_xscale("log")
+            _logarithmic(axes)
 
         _points_with_intervals(
             axes,

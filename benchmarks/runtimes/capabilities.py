@@ -12,7 +12,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from modelpress.export.graphs.building import IR_VERSION
+from modelpress.export.graphs.conventions import IR_VERSION
 
 Version = tuple[int, int]
 _NEWEST_IR = 10  # 4-bit types need it; 2-bit types one more

@@ -695,19 +695,20 @@ static int in_bounds(const Py_buffer *levels)
     return !bad;
 }
 
-static PyObject *count_levels(PyObject *module, PyObject *args)
+/* Add to `n_counts` counts; `bounded`: levels index them. */
+static PyObject *count_into(PyObject *args, const char *format, Py_ssize_t n_counts, int bounded,
+                            void (*count)(const int16_t *, size_t, uint64_t *))
 {
     Py_buffer levels, counts;
     int fits;
 
-    (void)module;
-    if (!PyArg_ParseTuple(args, "y*w*:count_levels", &levels, &counts)) {
+    if (!PyArg_ParseTuple(args, format, &levels, &counts)) {
         return NULL;
     }
-    fits = counts.len == 8 * 513 && in_bounds(&levels);
+    fits = counts.len == 8 * n_counts && (!bounded || in_bounds(&levels));
     if (fits) {
         Py_BEGIN_ALLOW_THREADS
-        press_count_levels((const int16_t *)levels.buf, (size_t)levels.len / 2, (uint64_t *)counts.buf);
+        count((const int16_t *)levels.buf, (size_t)levels.len / 2, (uint64_t *)counts.buf);
         Py_END_ALLOW_THREADS
     }
     PyBuffer_Release(&levels);
@@ -718,27 +719,16 @@ static PyObject *count_levels(PyObject *module, PyObject *args)
     Py_RETURN_NONE;
 }
 
+static PyObject *count_levels(PyObject *module, PyObject *args)
+{
+    (void)module;
+    return count_into(args, "y*w*:count_levels", 513, 1, press_count_levels);
+}
+
 static PyObject *count_gaps(PyObject *module, PyObject *args)
 {
-    Py_buffer levels, counts;
-    int fits;
-
     (void)module;
-    if (!PyArg_ParseTuple(args, "y*w*:count_gaps", &levels, &counts)) {
-        return NULL;
-    }
-    fits = counts.len == 8 * 8 * 256;
-    if (fits) {
-        Py_BEGIN_ALLOW_THREADS
-        press_count_gaps((const int16_t *)levels.buf, (size_t)levels.len / 2, (uint64_t *)counts.buf);
-        Py_END_ALLOW_THREADS
-    }
-    PyBuffer_Release(&levels);
-    PyBuffer_Release(&counts);
-    if (!fits) {
-        return wrong_size("an array");
-    }
-    Py_RETURN_NONE;
+    return count_into(args, "y*w*:count_gaps", 8 * 256, 0, press_count_gaps);
 }
 
 static PyObject *count_kernels(PyObject *module, PyObject *args)

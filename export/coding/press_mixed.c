@@ -538,13 +538,19 @@ ALWAYS_INLINE press_status code_rows(coder *c, work *w, const layout *shape, siz
 
 /* ---- Streams ---- */
 
-static press_status check_shape(size_t rows, size_t inputs, size_t taps, size_t kernel_width)
+/* The layout of levels of this shape; PRESS_BAD_ARGUMENT if there are more than a stream holds. */
+static press_status lay_out(layout *shape, size_t rows, size_t inputs, size_t taps, size_t kernel_width, int max_level)
 {
     size_t row;
 
     if (kernel_width < 1 || rows > PRESS_MIXED_LEVELS || inputs > PRESS_MIXED_LEVELS || taps > PRESS_MIXED_LEVELS) {
         return PRESS_BAD_ARGUMENT;
     }
+    shape->inputs = inputs;
+    shape->taps = taps;
+    shape->width = kernel_width < taps + 1 ? kernel_width : taps + 1;
+    shape->max_level = max_level < 256 ? max_level : 256;
+
     row = inputs && taps > PRESS_MIXED_LEVELS / inputs ? PRESS_MIXED_LEVELS + 1 : inputs * taps;
     return row && rows > PRESS_MIXED_LEVELS / row ? PRESS_BAD_ARGUMENT : PRESS_OK;
 }
@@ -576,15 +582,11 @@ press_status press_mixed_decode(press_mixing *mixing, const uint8_t *stream, siz
     layout shape;
     uint8_t last[4];
     size_t n, k, held;
-    press_status status = check_shape(rows, inputs, taps, kernel_width);
+    press_status status = lay_out(&shape, rows, inputs, taps, kernel_width, max_level);
 
     if (status) {
         return status;
     }
-    shape.inputs = inputs;
-    shape.taps = taps;
-    shape.width = kernel_width < taps + 1 ? kernel_width : taps + 1;
-    shape.max_level = max_level < 256 ? max_level : 256;
     c.in = stream;
     c.size = size;
     c.mixing = mixing;
@@ -623,15 +625,11 @@ press_status press_mixed_encode(press_mixing *mixing, const int16_t *levels, siz
     layout shape;
     uint8_t last[4];
     size_t n;
-    press_status status = check_shape(rows, inputs, taps, kernel_width);
+    press_status status = lay_out(&shape, rows, inputs, taps, kernel_width, 256);
 
     if (status) {
         return status;
     }
-    shape.inputs = inputs;
-    shape.taps = taps;
-    shape.width = kernel_width < taps + 1 ? kernel_width : taps + 1;
-    shape.max_level = 256;
     c.out = stream;
     c.size = capacity;
     c.mixing = mixing;

@@ -2,13 +2,15 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 
 from modelpress.export.errors import InputError
 from modelpress.export.files.places import check_place
 from modelpress.export.files.temporaries import temporary_file
+
+T = TypeVar("T")
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -44,22 +46,14 @@ def atomic_writer(path: Path) -> Iterator[IO[bytes]]:
     """
     path = Path(path)
     check_place(path)
-    entered = False
-    try:
-        with temporary_file(path) as file:
-            entered = True
-            yield file
+    with staged(temporary_file(path), path) as file:
+        yield file
 
-            file.flush()
-            os.fsync(file.fileno())
-            if os.name == "nt":  # what is open has no other name there
-                file.close()
-            Path(file.name).replace(path)  # before the lock on it is dropped
-    except OSError as error:
-        where = "" if entered else f" in {path.parent}"
-        raise InputError(
-            f"{path}: cannot {'be written' if entered else 'write'}{where}: {error.strerror or error}"
-        ) from error
+        file.flush()
+        os.fsync(file.fileno())
+        if os.name == "nt":  # what is open has no other name there
+            file.close()
+        Path(file.name).replace(path)  # before the lock on it is dropped
 
     flush_folder(path.parent)
 
@@ -71,11 +65,24 @@ def check_writable(path: Path) -> None:
         InputError: It cannot.
     """
     check_place(path)
+    with staged(temporary_file(path), path):
+        pass
+
+
+@contextmanager
+def staged(temporary: AbstractContextManager[T], target: Path) -> Iterator[T]:
+    """A temporary on its way to becoming `target`; what the system objects to is told in terms of the target.
+
+    Raises:
+        InputError: The temporary cannot be made, or what is done with it fails.
+    """
+    what = f"{target}: cannot write in {target.parent}"
     try:
-        with temporary_file(path):
-            pass
+        with temporary as made:
+            what = f"{target}: cannot be written"
+            yield made
     except OSError as error:
-        raise InputError(f"{path}: cannot write in {path.parent}: {error.strerror or error}") from error
+        raise InputError(f"{what}: {error.strerror or error}") from error
 
 
 def flush_folder(folder: Path) -> None:

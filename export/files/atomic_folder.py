@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from modelpress.export.errors import InputError
-from modelpress.export.files.atomic import flush_folder
+from modelpress.export.files.atomic import flush_folder, staged
 from modelpress.export.files.temporaries import lock_folder, set_aside, temporary_folder
 
 _HERE = -100  # AT_FDCWD: names are relative to the working folder
@@ -26,22 +25,14 @@ def atomic_folder(target: Path) -> Iterator[Path]:
     Raises:
         InputError: It cannot be written.
     """
-    entered = False
-    try:
-        with temporary_folder(target) as staged:
-            entered = True
-            yield staged
+    with staged(temporary_folder(target), target) as folder:
+        yield folder
 
-            _flush(staged)
-            if not target.is_dir():
-                staged.rename(target)
-            elif not _exchange(staged, target):
-                _replace_in_two_steps(staged, target)
-    except OSError as error:
-        where = "" if entered else f" in {target.parent}"
-        raise InputError(
-            f"{target}: cannot {'be written' if entered else 'write'}{where}: {error.strerror or error}"
-        ) from error
+        _flush(folder)
+        if not target.is_dir():
+            folder.rename(target)
+        elif not _exchange(folder, target):
+            _replace_in_two_steps(folder, target)
 
     flush_folder(target.parent)
 
@@ -63,18 +54,18 @@ def _exchange(one: Path, other: Path) -> bool:
     return rename is not None and not rename(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _EXCHANGE)
 
 
-def _replace_in_two_steps(staged: Path, target: Path) -> None:
+def _replace_in_two_steps(new: Path, target: Path) -> None:
     """Two renames; the old folder is put back if the second fails."""
     old = set_aside(target)
     lock = lock_folder(target)  # nobody sweeps it meanwhile
     try:
         target.rename(old)
         try:
-            staged.rename(target)
+            new.rename(target)
         except OSError:
             old.rename(target)
             raise
-        old.rename(staged)  # which is removed at the end
+        old.rename(new)  # which is removed at the end
     finally:
         if lock is not None:
             os.close(lock)

@@ -68,7 +68,6 @@ _SIGNATURES = (
     (0, b"PK\x03\x04", Kind.ZIP),
     (0, b"PK\x05\x06", Kind.ZIP),  # an empty one
     (0, b"\x80\x02\x8a\x0al\xfc\x9cF\xf9", Kind.TORCH),  # the magic number of torch.save before 1.6, pickled
-    (8, b"{", Kind.SAFETENSORS),  # after the length of the header; what looks like text is no such length
 )
 _ZIP_NAME_AT = 30  # of the first member, in its local header
 _IR_VERSION_TAG = 0x08  # protobuf: field 1, a number; the first one of every ONNX writer
@@ -129,15 +128,15 @@ def kind_of(path: Path) -> Kind:
 
         # the unbuffered read takes no more than the first bytes, of whatever size the file is
         with path.open("rb", buffering=0) as file:
-            head = file.read(_HEAD_BYTES)
+            head, size = file.read(_HEAD_BYTES), path.stat().st_size
     except (FileNotFoundError, NotADirectoryError):
         return Kind.MISSING
     except (OSError, ValueError):  # ValueError: a NUL in the name
         return Kind.UNREADABLE
-    return _kind_of_bytes(head, path.suffix.lower())
+    return _kind_of_bytes(head, path.suffix.lower(), size)
 
 
-def _kind_of_bytes(head: bytes, suffix: str) -> Kind:
+def _kind_of_bytes(head: bytes, suffix: str, size: int) -> Kind:
     if not head:
         return Kind.EMPTY
     if head.lstrip()[:1] in (b"{", b"["):
@@ -145,12 +144,13 @@ def _kind_of_bytes(head: bytes, suffix: str) -> Kind:
     for start, signature, kind in _SIGNATURES:
         if head[start : start + len(signature)] == signature:
             return _kind_of_zip(head) if kind is Kind.ZIP else kind
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < size:
+        return Kind.SAFETENSORS  # after the length of the header: what looks like text is no such length
     if head[0] == _IR_VERSION_TAG and len(head) > 2 and head[1] < 0x80 and head[2] in _AFTER_IR_VERSION:
         return Kind.ONNX
 
-    if _is_text(head):
-        return Kind.YAML if suffix in (".yaml", ".yml") else Kind.TEXT
-    return Kind.UNKNOWN
+    text = Kind.YAML if suffix in (".yaml", ".yml") else Kind.TEXT
+    return text if _is_text(head) else Kind.UNKNOWN
 
 
 def _kind_of_zip(head: bytes) -> Kind:

@@ -86,9 +86,9 @@ def calibrate(
         ModelError: An activation is no float tensor, or is not finite on these inputs.
 
     Example:
-        >>> from modelpress.export.graphs.building import INPUT, GraphBuilder
-        >>> builder = GraphBuilder("relu", (2,))
-        >>> model = builder.finish(builder.relu(INPUT), n_outputs=2, metadata={})
+        >>> from onnx import parser
+        >>> text = '<ir_version: 8, opset_import: ["": 17]> g (float[N, 2] images) => (float[N, 2] logits) '
+        >>> model = QuantizedModel(parser.parse_model(text + "{ logits = Relu(images) }"), {})
         >>> calibrate(model, ["images", "logits"], np.array([[-1.0, 2.0], [0.5, 0.0]], np.float32))
         {'images': (-1.0, 2.0), 'logits': (0.0, 2.0)}
     """

@@ -49,3 +49,8 @@ def test_no_text_ends_its_code_span(text):
     assert shown.startswith(f"{fence} ")
     assert shown.endswith(f" {fence}")
     assert fence not in text
+
+
+@pytest.mark.parametrize("space", ["\u00a0", "\u202f"])
+def test_spaces_that_break_no_line_stay_spaces(space):
+    assert for_terminal(f"batch{space}1") == f"batch{space}1"

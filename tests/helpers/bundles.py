@@ -6,8 +6,8 @@ import json
 import numpy as np
 
 from modelpress.benchmarks.measures.accuracy import wilson_interval
-from modelpress.export.graphs.building import INPUT, GraphBuilder
 from modelpress.export.quantized import QuantizedTensor
+from tests.helpers.graph_builder import INPUT, GraphBuilder
 
 IMAGES = np.random.default_rng(3).standard_normal((20, 3, 32, 32)).astype(np.float32)
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from modelpress.export.graphs.building import INPUT, GraphBuilder
 from modelpress.export.quantized import QuantizedModel, QuantizedTensor
+from tests.helpers.graph_builder import INPUT, GraphBuilder
 
 
 def small_model() -> QuantizedModel:

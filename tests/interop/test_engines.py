@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from modelpress.benchmarks.runtimes.engines import NODE_MODULES, check_engines
-from modelpress.export.graphs.building import INPUT, GraphBuilder
+from modelpress.export.graphs.entering.opset import in_opset
 from modelpress.export.handoff.bundle_files.expand import expand
 from modelpress.export.onnx_flavours import FLAVOURS, emit
 from modelpress.export.onnx_flavours.int8 import activations_to_calibrate
-from modelpress.export.onnx_flavours.opset import with_opset
 from modelpress.export.post_training.calibration import calibrate
 from modelpress.export.post_training.rounding import PostTraining, quantize_weight
+from tests.helpers.graph_builder import INPUT, GraphBuilder
 
 pytestmark = pytest.mark.skipif(
     "MODELPRESS_INTEROP" not in os.environ,
@@ -45,7 +45,7 @@ def network():
 
 
 def written(folder, flavour, *, opset=None, plain=False):
-    model = network() if opset is None else with_opset(network(), opset)
+    model = network() if opset is None else in_opset(network(), opset)
     ranges = calibrate(model, activations_to_calibrate(model), IMAGES) if "int8" in flavour else None
     made = emit(model, flavour=flavour, ranges=ranges)
     if plain:

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.onnx import TrainingMode
 
 from modelpress.export.errors import ModelError
-from modelpress.export.graphs.building import INPUT, IR_VERSION, OPSET, OUTPUT
+from modelpress.export.graphs.conventions import INPUT, IR_VERSION, OPSET, OUTPUT
 from modelpress.export.runtime import PROVIDER
 from modelpress.toolkit.networks.inputs import Inputs
 

@@ -13,7 +13,6 @@ from modelpress.export.graphs.parts import metadata
 from modelpress.export.onnx_flavours import FLAVOURS, check_flavour, data_file_of, prepare, write_emission
 from modelpress.export.onnx_flavours.int8 import MIN_OPSET, activations_to_calibrate
 from modelpress.export.onnx_flavours.int8_noise import Int8Noise, exclude_until, measure_noise
-from modelpress.export.onnx_flavours.opset import with_opset
 from modelpress.export.post_training.calibration import (
     ActivationRanges,
     CalibrationOptions,
@@ -87,7 +86,7 @@ def write_flavour(path: Path, model: QuantizedModel, request: FlavourRequest) ->
     """
     check_ending(path, "an ONNX model", (".onnx",))
     facts: dict[str, Any] = {"output": str(path), "flavour": request.flavour}
-    model = model if request.opset is None else with_opset(model, request.opset)
+    model = model if request.opset is None else in_opset(model, request.opset)
     ranges, exclude = None, list(request.exclude)
 
     if request.is_integer:

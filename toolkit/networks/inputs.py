@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from modelpress.export.errors import ModelError
-from modelpress.export.graphs.building import INPUT
+from modelpress.export.graphs.conventions import INPUT
 
 
 @dataclass(frozen=True)

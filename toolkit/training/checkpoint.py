@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from modelpress.export.errors import InputError
 from modelpress.export.files.atomic import write_atomically
-from modelpress.export.files.kinds import Wanted, check_kind, meant_in
+from modelpress.export.files.kinds import Kind, Wanted, check_kind, kind_of, meant_in
 from modelpress.toolkit.networks.foreign.nested import State, weights_in
 
 _KEY = "modelpress"  # the one metadata entry, JSON
@@ -76,7 +76,7 @@ def load_checkpoint(path: Path, *, key: str | None = None) -> Checkpoint:
         raise InputError(f"checkpoint {path} {what}")
     check_kind(path, Wanted.NETWORK)
 
-    is_safetensors = path.suffix == ".safetensors" or _begins_as_safetensors(path)
+    is_safetensors = path.suffix == ".safetensors" or kind_of(path) is Kind.SAFETENSORS
     try:
         if is_safetensors:
             tensors, metadata = _load_safetensors(path)
@@ -134,13 +134,6 @@ def _listed(kind: str, names: list[str]) -> list[str]:
         return []
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return [f"{len(names)} {kind} ({', '.join(names[:_SHOWN])}{more})"]
-
-
-def _begins_as_safetensors(path: Path) -> bool:
-    """By its first bytes: the length of a header, and the header's brace."""
-    with path.open("rb") as file:
-        start = file.read(9)
-    return start[8:] == b"{" and int.from_bytes(start[:8], "little") < path.stat().st_size
 
 
 def _load_safetensors(path: Path) -> tuple[State, dict[str, Any]]:

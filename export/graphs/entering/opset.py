@@ -5,14 +5,12 @@ import onnx
 from onnx import helper, version_converter
 
 from modelpress.export.errors import ModelError
-from modelpress.export.graphs.initializers import initializers, with_initializers
+from modelpress.export.graphs.check import stand_in
+from modelpress.export.graphs.initializers import initializers
 from modelpress.export.graphs.parts import opset_of
 from modelpress.export.isolation.foreign import JobFailed, run_foreign
 from modelpress.export.isolation.messages import Array, Facts
-from modelpress.export.lazy_tensors import spec_of
-from modelpress.export.quantized import QuantizedModel, Tensor, dense_array
-
-_MAX_ELEMENTS_IN_FULL = 1024  # shapes, axes and the like, whose values the converter reads
+from modelpress.export.quantized import QuantizedModel
 
 
 def in_opset(model: QuantizedModel, opset: int) -> QuantizedModel:
@@ -22,6 +20,13 @@ def in_opset(model: QuantizedModel, opset: int) -> QuantizedModel:
 
     Raises:
         ModelError: The converter cannot do it.
+
+    Example:
+        >>> from onnx import parser
+        >>> text = '<ir_version: 8, opset_import: ["": 17]> g (float[2] x) => (float[2] y) { y = Relu(x) }'
+        >>> newer = in_opset(QuantizedModel(parser.parse_model(text), {}), 19)
+        >>> opset_of(newer.graph), newer.graph.ir_version
+        (19, 9)
     """
     before = opset_of(model.graph)
     if before >= opset:
@@ -30,30 +35,21 @@ def in_opset(model: QuantizedModel, opset: int) -> QuantizedModel:
     if model.graph.functions:  # the converter would drop them
         raise ModelError(
             f"the model has opset {before}, needs {opset} here, and its local functions cannot be converted: inline "
-            "them with onnx.inliner.inline_local_functions, or take flavour float, which works with any opset"
+            "them with onnx.inliner.inline_local_functions, or take flavour float in the opset that the model has"
         )
 
-    fed = {value.name for value in model.graph.graph.input}
-    specs = {name: spec_of(model.tensors, name) for name in model.tensors}
-    large = [name for name, spec in specs.items() if spec.size > _MAX_ELEMENTS_IN_FULL]
-    small = {name: dense_array(model.tensors[name]) for name in specs if name not in large}
-    stand_in = with_initializers(model.graph, small)
-    stand_in.graph.input.extend(
-        helper.make_tensor_value_info(name, specs[name].onnx_type, specs[name].shape)
-        for name in large
-        if name not in fed
-    )
-
-    serialised = np.frombuffer(stand_in.SerializeToString(), np.uint8)
+    serialised = np.frombuffer(stand_in(model).SerializeToString(), np.uint8)
     try:
         _, (found,) = run_foreign(_convert_job, {"opset": opset}, [serialised])
     except JobFailed as error:
         raise ModelError(
-            f"the model has opset {before}, needs {opset} here, and cannot be converted: {error}; take flavour float, "
-            "which works with any opset"
+            f"the model has opset {before}, needs {opset} here, and cannot be converted: {error}; take flavour float "
+            "in the opset that the model has"
         ) from error
 
-    return _taken_apart(onnx.load_from_string(found.tobytes()), model, large, fed)
+    converted = onnx.load_from_string(found.tobytes())
+    converted.ir_version = max(model.graph.ir_version, _ir_version_of(opset))
+    return _taken_apart(converted, model)
 
 
 def _convert_job(facts: Facts, arrays: list[Array]) -> tuple[Facts, list[Array]]:
@@ -62,21 +58,23 @@ def _convert_job(facts: Facts, arrays: list[Array]) -> tuple[Facts, list[Array]]
     return {}, [np.frombuffer(converted.SerializeToString(), np.uint8)]
 
 
-def _taken_apart(
-    converted: onnx.ModelProto, model: QuantizedModel, large: list[str], fed: set[str]
-) -> QuantizedModel:
+def _taken_apart(converted: onnx.ModelProto, model: QuantizedModel) -> QuantizedModel:
     """The converted graph and its tensors: the old ones by name, and those that the converter made."""
     stored = initializers(converted)
-    tensors: dict[str, Tensor] = {
-        name: model.tensors[name] for name in model.tensors if name in large or name in stored
-    }
+    inputs = {value.name for value in model.graph.graph.input}
+    held = {*stored, *(value.name for value in converted.graph.input)}
+    tensors = {name: model.tensors[name] for name in model.tensors if name in held}
     tensors |= {name: array for name, array in stored.items() if name not in tensors}
 
-    graph = onnx.ModelProto()
-    graph.CopyFrom(converted)
-    del graph.graph.initializer[:], graph.graph.input[:]
-    graph.graph.input.extend(value for value in converted.graph.input if value.name in fed)
-    graph.metadata_props.extend(
-        entry for entry in model.graph.metadata_props if entry not in graph.metadata_props
-    )
-    return QuantizedModel(graph, tensors)
+    kept = [value for value in converted.graph.input if value.name in inputs]
+    del converted.graph.initializer[:], converted.graph.input[:], converted.graph.value_info[:]
+    converted.graph.input.extend(kept)
+    converted.graph.value_info.extend(model.graph.graph.value_info)  # the converter adds what it inferred
+    del converted.metadata_props[:]
+    converted.metadata_props.extend(model.graph.metadata_props)
+    return QuantizedModel(converted, tensors)
+
+
+def _ir_version_of(opset: int) -> int:
+    """The oldest that came with an opset; rows of the table are releases of onnx: name, IR version, opset, ..."""
+    return min((row[1] for row in helper.VERSION_TABLE if row[2] >= opset), default=0)

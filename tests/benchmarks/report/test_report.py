@@ -441,3 +441,10 @@ def test_labels_cover_neither_each_other_nor_the_edge(points, width):
     boxes = [Box(x - width / 2, y - 5, x + width / 2, y + 5) for x, y in centres]
     assert all(box.inside(area) for box in boxes)
     assert not any(a.overlaps(b) for k, a in enumerate(boxes) for b in boxes[:k])
+
+
+def test_logarithmic_axes_are_labelled_in_plain_numbers():
+    drawn = plots.size_ladder({"float32": 1_079_296, "as stored": 58_512})
+    assert "<!-- 100,000 -->" in drawn
+    assert "<!-- 1,000,000 -->" in drawn
+    assert "mathdefault" not in drawn

@@ -6,7 +6,6 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from modelpress.export.errors import ModelError
-from modelpress.export.graphs.building import INPUT, GraphBuilder
 from modelpress.export.graphs.constant_identities import without_constant_identities
 from modelpress.export.graphs.initializers import with_initializers
 from modelpress.export.graphs.parts import metadata
@@ -17,6 +16,7 @@ from modelpress.export.post_training.calibration import calibrate
 from modelpress.export.post_training.rounding import PostTraining, quantize_weight
 from modelpress.export.quantized import QuantizedTensor, dense_array
 from modelpress.export.runtime import open_session
+from tests.helpers.graph_builder import INPUT, GraphBuilder
 from tests.helpers.int8_chain import chain, images_for, optimised_operators, with_int8_weights
 from tests.helpers.models import small_model
 from tests.helpers.samples import quantized, quantized_samples

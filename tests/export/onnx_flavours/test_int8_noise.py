@@ -3,7 +3,6 @@ import onnx
 import pytest
 
 from modelpress.export.errors import InputError, ModelError
-from modelpress.export.graphs.building import INPUT, GraphBuilder
 from modelpress.export.graphs.initializers import with_initializers
 from modelpress.export.onnx_flavours import emit, prepare
 from modelpress.export.onnx_flavours.int8 import activations_to_calibrate
@@ -12,6 +11,7 @@ from modelpress.export.post_training.calibration import CalibrationOptions, cali
 from modelpress.export.press.writing import write_artifact
 from modelpress.export.runtime import open_session, run_batched
 from tests.helpers.command_line import modelpress
+from tests.helpers.graph_builder import INPUT, GraphBuilder
 
 IMAGES = np.random.default_rng(1).standard_normal((24, 3, 8, 8)).astype(np.float32)
 

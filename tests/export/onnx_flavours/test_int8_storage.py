@@ -5,11 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelpress.export.errors import InputError, ModelError
-from modelpress.export.graphs.building import INPUT, GraphBuilder
 from modelpress.export.onnx_flavours import emit, prepare
 from modelpress.export.onnx_flavours.int8 import activations_to_calibrate
 from modelpress.export.post_training.calibration import calibrate
 from modelpress.export.runtime import open_session, run_batched
+from tests.helpers.graph_builder import INPUT, GraphBuilder
 from tests.helpers.models import small_model
 from tests.helpers.samples import quantized
 

@@ -4,12 +4,12 @@ import pytest
 
 from modelpress.benchmarks.audits.fidelity import tensors_that_differ
 from modelpress.export.errors import InputError, ModelError
-from modelpress.export.graphs.building import INPUT, GraphBuilder
 from modelpress.export.graphs.parts import metadata
 from modelpress.export.onnx_flavours import emit
 from modelpress.export.press.reading import decode_artifact
 from modelpress.export.press.writing import encode_artifact
 from modelpress.export.runtime import open_session, run_batched
+from tests.helpers.graph_builder import INPUT, GraphBuilder
 from tests.helpers.models import small_model
 
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from modelpress.export.errors import ModelError
-from modelpress.export.graphs.building import IR_VERSION
+from modelpress.export.graphs.conventions import IR_VERSION
 from modelpress.export.graphs.initializers import with_initializers
 from modelpress.export.onnx_flavours import emit, prepare, stored_weights
 from modelpress.export.onnx_flavours.bit_fields import pack_fields

@@ -5,7 +5,6 @@ import pytest
 
 from modelpress.export.choices import CalibrationMethod
 from modelpress.export.errors import InputError, ModelError
-from modelpress.export.graphs.building import INPUT, GraphBuilder
 from modelpress.export.graphs.initializers import with_initializers
 from modelpress.export.onnx_flavours import int8
 from modelpress.export.post_training.calibration import CalibrationOptions, calibrate
@@ -17,6 +16,7 @@ from modelpress.export.post_training.observers import (
 )
 from modelpress.export.quantized import dense_array
 from modelpress.export.runtime import open_session
+from tests.helpers.graph_builder import INPUT, GraphBuilder
 from tests.helpers.models import small_model
 
 METHODS = list(CalibrationMethod)

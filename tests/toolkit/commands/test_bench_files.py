@@ -12,7 +12,6 @@ from modelpress.benchmarks.environment import usable_cores
 from modelpress.benchmarks.measures.single_stream import balanced_choice
 from modelpress.benchmarks.records import read_results
 from modelpress.export.errors import InputError
-from modelpress.export.graphs.building import INPUT, GraphBuilder
 from modelpress.export.onnx_flavours import write_onnx
 from modelpress.export.press.writing import write_artifact
 from modelpress.export.quantized import QuantizedTensor
@@ -25,6 +24,7 @@ from modelpress.toolkit.model_files import measuring
 from modelpress.toolkit.model_files.measuring import BenchPlan
 from modelpress.toolkit.progress import Silent
 from tests.helpers.foreign_onnx import INFO, NODE, foreign, saved
+from tests.helpers.graph_builder import INPUT, GraphBuilder
 from tests.helpers.models import small_model
 
 QUICK = ["--batch", "1", "--threads", "1", "--rounds", "1"]

@@ -6,13 +6,13 @@ import zipfile
 import pytest
 
 from modelpress.export.errors import InputError
-from modelpress.export.graphs.building import INPUT, GraphBuilder
 from modelpress.export.handoff.bundle import facts_of_files, open_bundle, seal_folder
 from modelpress.export.handoff.manifest import Claims, Compression, Contract, LatencyClaim, Manifest
 from modelpress.export.onnx_flavours import write_onnx
 from modelpress.export.press.writing import write_artifact
 from modelpress.toolkit.commands.bundle import checking, making
 from modelpress.toolkit.commands.bundle.verifying import verify_bundle
+from tests.helpers.graph_builder import INPUT, GraphBuilder
 
 ZEROS = 64 << 20
 LATENCY = LatencyClaim(batch=1, threads=1, p50_ms=1, p90_ms=1, samples=1, machine="")

@@ -71,6 +71,15 @@ def test_the_decoded_model_is_not_written_over_an_artifact_that_ends_like_one(pr
     assert "is what is read" in one_line(err)
 
 
+@pytest.fixture
+def interruptible():
+    """As in a terminal: shells start what runs in the background deaf to Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_command_that_is_ended_leaves_the_old_file_and_nothing_else(press, call, monkeypatch, number):
     output = press.with_name("out.onnx")

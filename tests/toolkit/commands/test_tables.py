@@ -5,7 +5,6 @@ import pytest
 from rich.cells import cell_len
 
 from modelpress.benchmarks.records import read_results
-from modelpress.export.graphs.building import INPUT, GraphBuilder
 from modelpress.export.press.writing import write_artifact
 from modelpress.export.quantized import QuantizedTensor
 from modelpress.toolkit.commands.bench.codes import ladder_of, show_ladder, show_scaling
@@ -13,6 +12,7 @@ from modelpress.toolkit.commands.bench.runtime import show_capabilities, show_ve
 from modelpress.toolkit.commands.bench.tables import show_bench, show_files
 from modelpress.toolkit.commands.table_layout import lay_out, shortened
 from modelpress.toolkit.progress import Silent
+from tests.helpers.graph_builder import INPUT, GraphBuilder
 from tests.helpers.paths import ROOT
 
 RESULTS = sorted((ROOT / "benchmarks" / "results").glob("resnet20-*.json"))

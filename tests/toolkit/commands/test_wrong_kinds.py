@@ -229,3 +229,10 @@ def test_a_checkpoint_of_another_depth_is_told_tensor_by_tensor(tmp_path, call):
     code, _, err = call("prune", tmp_path / "deep.pt", "-o", tmp_path / "p.safetensors")
     assert code == 1
     assert "does not fit the network" in one_line(err)
+
+
+def test_a_recipe_whose_ninth_letter_is_a_brace_is_a_recipe(tmp_path, call):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("data:   {dataset: digits}\n")
+    assert kind_of(recipe) is Kind.YAML
+    assert call("run", "-c", recipe, "--dry-run")[0] == 0

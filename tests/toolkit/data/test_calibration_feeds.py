@@ -6,7 +6,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from modelpress.export.errors import InputError
-from modelpress.export.graphs.building import IR_VERSION
+from modelpress.export.graphs.conventions import IR_VERSION
 from modelpress.export.onnx_flavours import prepare
 from modelpress.export.onnx_flavours.int8 import activations_to_calibrate
 from modelpress.export.post_training.calibration import calibrate

@@ -9,12 +9,12 @@ from modelpress.benchmarks.measures.accuracy import classify, top1
 from modelpress.benchmarks.subjects.model_file import open_model
 from modelpress.benchmarks.suite import add_accuracies, describe_model
 from modelpress.export.errors import InputError
-from modelpress.export.graphs.building import INPUT, GraphBuilder
 from modelpress.export.press.writing import write_artifact
 from modelpress.export.quantized import QuantizedTensor
 from modelpress.toolkit.data.digits import load_digits
 from modelpress.toolkit.data.image_set import normalised
 from modelpress.toolkit.data.network_input import network_input, normalisation_for
+from tests.helpers.graph_builder import INPUT, GraphBuilder
 
 DIGITS = load_digits()
 OTHER = ((0.1, 0.5, 0.9), (0.5, 0.3, 0.9))

@@ -1,5 +1,6 @@
 """What the `bench runtime` command does."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,9 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from modelpress.benchmarks.environment import describe_environment
-from modelpress.benchmarks.runtimes.engines import check_engines, parsed_engines
+from modelpress.benchmarks.runtimes.engines import EngineCheck, check_engines, parsed_engines
 from modelpress.benchmarks.runtimes.probe import probe_runtime
-from modelpress.benchmarks.runtimes.versions import check_versions, onnx_bytes, parsed_versions
+from modelpress.benchmarks.runtimes.versions import VersionCheck, check_versions, onnx_bytes, parsed_versions
 from modelpress.benchmarks.suite import named
 from modelpress.export.errors import InputError
 from modelpress.export.runtime import open_session, single_input
@@ -83,29 +84,17 @@ def versions_of(paths: list[Path], versions: list[str], progress: Progress) -> d
             cannot be installed.
     """
     parsed_versions(versions)
-    shapes = set()
-    for path in paths:
-        data = onnx_bytes(path)
-        with named(path):
-            shapes.add(tuple(single_input(open_session(data)).shape[1:]))
-    if len(shapes) != 1 or not all(isinstance(size, int) for shape in shapes for size in shape):
+    inputs = [_random_inputs(path, _RANDOM_INPUTS) for path in paths]
+    if len({images.shape for images in inputs}) != 1:
         raise InputError("the files must have one input shape, with the batch as the only dynamic axis")
-
-    shape = (_RANDOM_INPUTS, *shapes.pop())
-    images = np.random.default_rng(0).standard_normal(shape, np.float32)
 
     progress.start("versions", len(versions) * (1 + len(paths)))
     try:
-        checks = check_versions(paths, versions, images, on_step=progress.advance)
+        checks = check_versions(paths, versions, inputs[0], on_step=progress.advance)
     finally:
         progress.finish()
 
-    return {
-        "reference": ort.__version__,
-        "inputs": _RANDOM_INPUTS,
-        "checks": [asdict(check) for check in checks],
-        "environment": describe_environment(),
-    }
+    return _checked(checks, _RANDOM_INPUTS)
 
 
 def engines_of(paths: list[Path], engines: list[str], n_inputs: int, progress: Progress) -> dict[str, Any]:
@@ -123,6 +112,11 @@ def engines_of(paths: list[Path], engines: list[str], n_inputs: int, progress: P
     finally:
         progress.finish()
 
+    return _checked(checks, n_inputs)
+
+
+def _checked(checks: Sequence[VersionCheck | EngineCheck], n_inputs: int) -> dict[str, Any]:
+    """The facts of a run, beside the installed runtime."""
     return {
         "reference": ort.__version__,
         "inputs": n_inputs,

@@ -1,4 +1,4 @@
-"""An ONNX graph without its weights, built layer by layer."""
+"""A small ONNX graph and its weights, built layer by layer."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,11 +9,8 @@ import onnx
 from onnx import TensorProto, helper
 
 from modelpress.export.errors import ModelError
+from modelpress.export.graphs.conventions import INPUT, IR_VERSION, OPSET, OUTPUT
 from modelpress.export.quantized import QuantizedModel, Tensor
-
-# Opset 13 with IR version 8 loads in every onnxruntime since 1.15.
-OPSET, IR_VERSION = 13, 8
-INPUT, OUTPUT = "images", "logits"
 
 
 @dataclass
