@@ -2,13 +2,8 @@
 
 #include "press_internal.h"
 
-#ifdef PRESS_NO_1_2
-#define LAST_ENCODING PRESS_CODED_PLANES
-#define HUFFMAN_TABLES 10 /* of kernel masks: one of masks, nine of levels */
-#else
 #define LAST_ENCODING PRESS_SIGN_ROWS
 #define HUFFMAN_TABLES 22 /* of sign rows: 15 of rows, 7 of magnitudes */
-#endif
 
 const char *press_message(press_status status)
 {
@@ -92,15 +87,10 @@ press_status press_count_elements(const press_tensor *tensor, size_t *count)
     return PRESS_OK;
 }
 
-static int is_sign_rows(unsigned encoding)
-{
-    return LAST_ENCODING >= PRESS_SIGN_ROWS && encoding == PRESS_SIGN_ROWS;
-}
-
 int press_is_quantized(unsigned encoding)
 {
     return (encoding >= PRESS_PACKED_1_0 && encoding <= PRESS_CSR_1_0) ||
-           (encoding >= PRESS_PACKED && encoding <= PRESS_MIXED) || is_sign_rows(encoding);
+           (encoding >= PRESS_PACKED && encoding <= PRESS_MIXED) || encoding == PRESS_SIGN_ROWS;
 }
 
 int press_is_mixed(unsigned encoding)
@@ -110,17 +100,12 @@ int press_is_mixed(unsigned encoding)
 
 static int is_split(unsigned encoding)
 {
-#ifdef PRESS_NO_1_2
-    (void)encoding;
-    return 0;
-#else
     return encoding == PRESS_SPLIT || encoding == PRESS_SPLIT_MIXED;
-#endif
 }
 
 static int is_huffman(unsigned encoding)
 {
-    return (encoding >= PRESS_HUFFMAN && encoding <= PRESS_KERNEL_MASKS) || is_sign_rows(encoding);
+    return (encoding >= PRESS_HUFFMAN && encoding <= PRESS_KERNEL_MASKS) || encoding == PRESS_SIGN_ROWS;
 }
 
 static press_cursor cursor_of(const press_tensor *tensor)
@@ -149,12 +134,13 @@ typedef struct huffman {
 /* Whether the tables of an encoding are many, and their runs short: of kernels, tap by tap. */
 static int is_of_kernels(unsigned encoding)
 {
-    return encoding == PRESS_KERNEL_MASKS || is_sign_rows(encoding);
+    return encoding == PRESS_KERNEL_MASKS || encoding == PRESS_SIGN_ROWS;
 }
 
 static press_status take_parameters(press_cursor *cursor, unsigned encoding, huffman *all)
 {
-    const unsigned n = is_sign_rows(encoding) ? 5 : encoding == PRESS_KERNEL_MASKS ? 3 : encoding == PRESS_CSR;
+    const unsigned n =
+        encoding == PRESS_SIGN_ROWS ? 5 : encoding == PRESS_KERNEL_MASKS ? 3 : encoding == PRESS_CSR;
     const uint8_t *p = press_take(cursor, n, &cursor->parts.header);
 
     if (!p) {
@@ -179,7 +165,6 @@ static press_status take_parameters(press_cursor *cursor, unsigned encoding, huf
         all->n_tables = 1u + p[2];
         all->per_slab = PRESS_KERNEL_SLAB / p[0] * p[0];
     }
-#ifndef PRESS_NO_1_2
     if (encoding == PRESS_SIGN_ROWS) {
         if (!press_sign_row_symbols(p, &all->n_first, &all->n_groups)) {
             return PRESS_BAD_SIGN_ROWS;
@@ -189,7 +174,6 @@ static press_status take_parameters(press_cursor *cursor, unsigned encoding, huf
         all->n_tables = all->n_first + 7;
         all->per_slab = PRESS_KERNEL_SLAB / p[0] * p[0];
     }
-#endif
     return PRESS_OK;
 }
 
@@ -234,7 +218,6 @@ static press_status check_tables(unsigned encoding, const huffman *all)
 {
     unsigned k;
 
-#ifndef PRESS_NO_1_2
     if (encoding == PRESS_SIGN_ROWS) {
         for (k = 0; k < all->n_tables; k++) {
             const press_code *code = &all->codes[k];
@@ -246,7 +229,6 @@ static press_status check_tables(unsigned encoding, const huffman *all)
         }
         return PRESS_OK;
     }
-#endif
     if (all->n_first) {
         const press_code *first = &all->codes[0];
 
@@ -288,7 +270,7 @@ static size_t least(size_t a, size_t b)
 /* Whether levels lie in the memory of their values: those that are put together may be of a byte only. */
 static int levels_in_values(const press_sink *sink)
 {
-    return sink->values && !press_split_of(sink);
+    return sink->values && !sink->split;
 }
 
 /* Where the levels of a slab are kept: at the end of the memory of their values, or in scratch memory. */
@@ -305,7 +287,7 @@ static int16_t *place_of_levels(const press_sink *sink, size_t start, size_t cou
 /* Where the gaps of a slab are kept: a byte each, in the memory of their codes or values, which come last. */
 static uint8_t *place_of_gaps(const press_sink *sink, size_t start, uint8_t *scratch)
 {
-    if (press_split_of(sink)) {
+    if (sink->split) {
         return sink->values + press_type_size(sink->split->type) * start;
     }
     if (sink->values) {
@@ -533,7 +515,11 @@ static press_status decode_levels(press_cursor *cursor, const press_tensor *tens
     if (tensor->encoding == PRESS_PACKED) {
         return press_decode_packed(cursor, sink, (int16_t *)scratch);
     }
+#ifdef PRESS_NO_1_0
+    return PRESS_LEFT_OUT;
+#else
     return press_decode_old(cursor, tensor, sink, scratch);
+#endif
 }
 
 static press_status decode_quantized(press_cursor *cursor, const press_tensor *tensor, const press_shared *shared,

@@ -12,9 +12,10 @@
  *
  * A program that reads whole files needs the first line only; the reader of files is in press_reader.h.
  *
- * Compile for small devices with -Os and PRESS_SMALL defined: look-ups of several symbols at once, which are for
- * speed alone, are left out. PRESS_NO_ENCODER leaves out writing, PRESS_NO_MIXED leaves out mixed contexts (1.5 MB
- * of state), PRESS_NO_1_2 the encodings that version 1.2 added, PRESS_NO_MESSAGES the texts.
+ * Compile for small devices with -Os and PRESS_SMALL defined: what is there for speed alone, look-ups of several
+ * symbols at once and conversions channel by channel, is left out. PRESS_NO_ENCODER leaves out writing, PRESS_NO_MIXED
+ * mixed contexts (1.5 MB of state), PRESS_NO_1_0 the encodings of version 1.0, which writers use no longer,
+ * PRESS_NO_MESSAGES the texts.
  */
 #ifndef PRESS_H
 #define PRESS_H

@@ -5,14 +5,10 @@
 
 #include "press_internal.h"
 
-#ifndef PRESS_NO_1_2
-
 #define MAX_WIDTH 3
 #define MAX_TAPS 81
 #define MAX_GROUPED 8
-#define CONTEXTS 15 /* at most: of the signs of rows; of magnitudes there are 7 */
 #define MAGNITUDE_CONTEXTS 7
-#define NO_CONTEXT 255
 
 int press_sign_row_symbols(const uint8_t *parameters, unsigned *rows, unsigned *groups)
 {
@@ -61,23 +57,6 @@ static int row_symbol(const rows *all, size_t kernel, unsigned row)
     return symbol;
 }
 
-/* Kernels context by context, in order; `counts` says how many have each. */
-static void sort_kernels(const rows *all, const size_t *counts)
-{
-    size_t next[CONTEXTS], k;
-    unsigned c;
-
-    next[0] = 0;
-    for (c = 1; c < CONTEXTS; c++) {
-        next[c] = next[c - 1] + counts[c - 1];
-    }
-    for (k = 0; k < all->n; k++) {
-        if (all->context[k] != NO_CONTEXT) {
-            all->order[next[all->context[k]]++] = (uint32_t)k;
-        }
-    }
-}
-
 /* Signs into the place of levels; they must not go beyond the end. */
 static press_status put_signs(const rows *all, size_t kernel, unsigned row, unsigned symbol)
 {
@@ -100,7 +79,7 @@ static press_status put_signs(const rows *all, size_t kernel, unsigned row, unsi
 static press_status take_row(press_stream *stream, const rows *all, const press_lookup *lookups, unsigned row)
 {
     const unsigned n_contexts = all->n_symbols / 2 + 2;
-    size_t counts[CONTEXTS] = {0}, first = 0, i, k;
+    size_t counts[PRESS_KERNEL_CONTEXTS] = {0}, first = 0, i, k;
     unsigned c;
 
     for (k = 0; k < all->n; k++) {
@@ -109,7 +88,7 @@ static press_status take_row(press_stream *stream, const rows *all, const press_
         all->context[k] = (uint8_t)(above < 0 ? -above : above);
         counts[all->context[k]]++;
     }
-    sort_kernels(all, counts);
+    press_sort_kernels(all->context, all->n, counts, all->order);
     for (c = 0; c < n_contexts; c++) {
         press_status status = press_take_run(stream, &lookups[c], counts[c], 1, all->symbols);
 
@@ -139,7 +118,7 @@ static int likeness(const rows *all, int neighbour, int sign)
 
 static press_status take_tap(press_stream *stream, const rows *all, const press_lookup *lookups, unsigned tap)
 {
-    size_t counts[CONTEXTS] = {0}, first = 0, i, k;
+    size_t counts[PRESS_KERNEL_CONTEXTS] = {0}, first = 0, i, k;
     unsigned c;
 
     for (k = 0; k < all->n; k++) {
@@ -147,7 +126,7 @@ static press_status take_tap(press_stream *stream, const rows *all, const press_
         const int16_t *level = all->levels + at;
         int context = 2;
 
-        all->context[k] = NO_CONTEXT;
+        all->context[k] = PRESS_NO_CONTEXT;
         if (at >= all->count || !*level) {
             continue;
         }
@@ -156,7 +135,7 @@ static press_status take_tap(press_stream *stream, const rows *all, const press_
         all->context[k] = (uint8_t)context;
         counts[context]++;
     }
-    sort_kernels(all, counts);
+    press_sort_kernels(all->context, all->n, counts, all->order);
     for (c = 0; c < MAGNITUDE_CONTEXTS; c++) {
         const size_t n_symbols = (counts[c] + all->grouped - 1) / all->grouped;
         press_status status = press_take_run(stream, &lookups[c], n_symbols, 1, all->symbols);
@@ -214,6 +193,3 @@ press_status press_take_sign_rows(press_stream *stream, const uint8_t *parameter
     }
     return status;
 }
-#else
-typedef int press_no_sign_rows;
-#endif

@@ -5,9 +5,8 @@
 
 #include "press_internal.h"
 
-#ifndef PRESS_NO_1_2
-
 #define AT_ONCE 256 /* elements that are put together at once */
+#define UNSIGNED_TYPES (1u << PRESS_UINT8 | 1u << PRESS_UINT16 | 1u << PRESS_UINT32 | 1u << PRESS_UINT64)
 
 enum { FLOATS = 0, INTEGERS = 1, TABLE = 2 };
 
@@ -93,6 +92,23 @@ static press_status take_integers(press_cursor *cursor, unsigned type, press_spl
     return split->most > 256 ? PRESS_BAD_SPLIT : PRESS_OK;
 }
 
+/* Levels that stand for an element: of integers, those that the type holds. */
+static void find_allowed(press_split *split, size_t width)
+{
+    split->lowest = split->least;
+    split->highest = split->most;
+    if (split->kind == INTEGERS) {
+        if (UNSIGNED_TYPES >> split->type & 1) {
+            split->lowest = 0;
+        } else if (width == 1 && split->lowest < -128) {
+            split->lowest = -128;
+        }
+        if (width == 1 && split->highest > split->lowest + 255) {
+            split->highest = split->lowest + 255;
+        }
+    }
+}
+
 press_status press_take_split(press_cursor *cursor, const press_tensor *tensor, press_tensor *inner,
                               press_split *split)
 {
@@ -123,6 +139,7 @@ press_status press_take_split(press_cursor *cursor, const press_tensor *tensor, 
     } else if (split->kind == TABLE) {
         status = take_table(cursor, width, split);
     }
+    find_allowed(split, width);
     return status;
 }
 
@@ -190,22 +207,6 @@ static uint64_t load(const uint8_t *bytes, size_t width)
     return value;
 }
 
-static int fits_type(int level, unsigned type)
-{
-    switch (type) {
-    case PRESS_INT8:
-        return level >= -128 && level <= 127;
-    case PRESS_UINT8:
-        return level >= 0 && level <= 255;
-    case PRESS_UINT16:
-    case PRESS_UINT32:
-    case PRESS_UINT64:
-        return level >= 0;
-    default:
-        return 1;
-    }
-}
-
 press_status press_put_split(press_split *split, uint8_t *values, size_t start, size_t count, const int16_t *levels)
 {
     const size_t width = press_type_size(split->type);
@@ -220,8 +221,7 @@ press_status press_put_split(press_split *split, uint8_t *values, size_t start, 
             uint64_t value = 0;
             press_status status = PRESS_OK;
 
-            if (some[i] < split->least || some[i] > split->most ||
-                (split->kind == INTEGERS && !fits_type(some[i], split->type))) {
+            if (some[i] < split->lowest || some[i] > split->highest) {
                 return PRESS_BAD_CODE;
             }
             if (split->kind == TABLE) {
@@ -242,6 +242,3 @@ press_status press_finish_split(press_split *split)
 {
     return split->kind == FLOATS ? press_finish(&split->raw) : PRESS_OK;
 }
-#else
-typedef int press_no_split;
-#endif
