@@ -107,7 +107,7 @@ def plan_inputs(
 
     Example:
         >>> images = InputSpec("images", "float32", ("N", 3, 4, 4))
-        >>> [feeds[0].shape for feeds in plan_inputs("m", [images], NOTHING, (1, 8)).feeds.values()]
+        >>> [feeds[0].shape for feeds in plan_inputs("m", [images], Given(), (1, 8)).feeds.values()]
         [(1, 3, 4, 4), (8, 3, 4, 4)]
     """
     whole = _call(file, specs, given.first, given.shapes, length=length)
