@@ -24,6 +24,7 @@ from modelpress.toolkit.recipe_sections import (
     BenchOptions,
     CalibrateOptions,
     DataOptions,
+    FinetuneOptions,
     LayerBits,
     ModelOptions,
     NormalisationOptions,
@@ -40,6 +41,7 @@ __all__ = [
     "BenchOptions",
     "CalibrateOptions",
     "DataOptions",
+    "FinetuneOptions",
     "LayerBits",
     "ModelOptions",
     "NormalisationOptions",
@@ -72,7 +74,7 @@ class Recipe(Options):
     train: TrainingOptions = TrainingOptions(epochs=12, batch=64, padding=2)
     prune: PruneOptions = PruneOptions()
     sparsify: TrainingOptions = TrainingOptions(epochs=6, batch=64, lr=0.03, padding=2)
-    finetune: TrainingOptions = TrainingOptions(epochs=6, batch=64, lr=0.03, padding=2)
+    finetune: FinetuneOptions = FinetuneOptions(epochs=6, batch=64, lr=0.03, padding=2)
     quantize: QuantizeOptions = QuantizeOptions()
     pack: PackOptions = PackOptions()
     onnx: Annotated[tuple[FlavourName, ...], Field(min_length=1)] = ("float", "sparse", "int8-sparse")
@@ -114,6 +116,17 @@ class Recipe(Options):
             raise ValueError(
                 f"weights would never be finetuned on their grid: quantize.after is {self.quantize.after}, "
                 f"finetune.epochs {epochs}; lower quantize.after"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _a_price_needs_grids_that_stay(self) -> "Recipe":
+        grid = self.quantize
+        fits = grid.symmetric and grid.range == "mse" and not grid.learned and not grid.after
+        if self.finetune.priced and not fits:
+            raise ValueError(
+                "a price per byte needs codes whose zero is zero and grids that stay: set quantize.symmetric to true, "
+                "range to mse, learned to false and after to 0"
             )
         return self
 

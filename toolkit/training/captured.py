@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from modelpress.toolkit.networks.inputs import Inputs
 from modelpress.toolkit.progress import Progress
 
-Gradients = Callable[[Inputs, Any], Tensor]  # fills the gradients of a network, and returns the loss without its past
+Gradients = Callable[
+    [Inputs, Any], Tensor
+]  # fills the gradients of a network, and returns the loss without its past
 
 _PLAIN_STEPS = 3  # before the first recording: libraries choose their kernels and allocate what they need
 
@@ -56,7 +58,9 @@ class CapturedGradients:
                 self._recording = self._record(inputs, targets)
             except Exception as error:  # whatever a step may do that a recording does not allow
                 self._given_up, self._recording = True, None
-                self._progress.note(f"trains without CUDA graphs: {type(error).__name__}: {error}".splitlines()[0])
+                self._progress.note(
+                    f"trains without CUDA graphs: {type(error).__name__}: {error}".splitlines()[0]
+                )
                 return self._plainly(inputs, targets)
         return self._recording.replay(inputs, targets)
 
@@ -77,7 +81,9 @@ class CapturedGradients:
 class _Recording:
     """One recorded step and the memory that it reads and writes."""
 
-    def __init__(self, plainly: Gradients, inputs: Inputs, targets: Tensor, stream: torch.cuda.Stream) -> None:
+    def __init__(
+        self, plainly: Gradients, inputs: Inputs, targets: Tensor, stream: torch.cuda.Stream
+    ) -> None:
         self._inputs, self._targets = inputs, targets
         self._graph = torch.cuda.CUDAGraph()
         torch.cuda.synchronize()

@@ -45,6 +45,7 @@ class EpochRecord:
         validation_top1: Fraction right on the held-out split after the epoch; None without such a split.
         images_per_second: Training only, without the validation.
         sparsity: Share of the weights at exactly zero, where a rule counts them.
+        facts: What the rules record.
     """
 
     epoch: int
@@ -54,6 +55,7 @@ class EpochRecord:
     seconds: float
     images_per_second: float
     sparsity: float | None = None
+    facts: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -277,9 +279,10 @@ class _Training:
         with self.device.autocast():
             outputs = self._outputs(inputs)
         loss = training_loss(outputs, targets, self._teacher_outputs(inputs), self.options, self.loss)
+        penalties = [penalty for rule in self.rules if (penalty := rule.penalty()) is not None]
 
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        sum(penalties, loss).backward()
         return loss.detach()
 
     def _outputs(self, inputs: Inputs) -> Any:
@@ -316,12 +319,14 @@ def _close_epoch(position: _Position, run: _Training, score: Score | None) -> No
         seconds=position.seconds,
         images_per_second=position.examples * run.device.team.size / position.seconds,
         sparsity=run.sparsity(),
+        facts={key: value for rule in run.rules for key, value in rule.close_epoch().items()},
     )
 
     zeros = "" if record.sparsity is None else f", {record.sparsity:.2%} zeros"
+    told = "".join(f", {key.replace('_', ' ')} {value:,.6g}" for key, value in record.facts.items())
     held_out = "" if record.validation_top1 is None else f", validation {record.validation_top1:.2%}"
     run.progress.note(
-        f"epoch {record.epoch}/{run.options.epochs}: loss {record.loss:.4f}{zeros}{held_out}, "
+        f"epoch {record.epoch}/{run.options.epochs}: loss {record.loss:.4f}{zeros}{told}{held_out}, "
         f"{record.images_per_second:,.0f} images/s"
     )
 
@@ -337,6 +342,8 @@ def _store(path: Path, run: _Training, position: _Position, fingerprint: dict[st
         if momentum is not None:
             tensors[f"momentum.{name}"] = momentum
 
+    for number, rule in enumerate(run.rules):
+        tensors |= {f"rule.{number}.{name}": value for name, value in rule.state().items()}
     if run.average is not None:
         tensors |= {f"average.{name}": value for name, value in run.average.values.items()}
     save_state(path, tensors, {"position": asdict(position), "fingerprint": fingerprint})
@@ -356,6 +363,10 @@ def _restore(path: Path, run: _Training, fingerprint: dict[str, Any]) -> _Positi
             momentum = torch.empty_like(parameter).copy_(momenta[name])  # in the parameter's memory layout
             run.optimiser.state[parameter]["momentum_buffer"] = momentum
 
+    for number, rule in enumerate(run.rules):
+        kept = _part(tensors, f"rule.{number}.")
+        for name, value in rule.state().items():
+            value.copy_(kept[name])
     if run.average is not None:
         run.average.load(_part(tensors, "average."))
 
