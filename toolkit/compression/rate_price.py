@@ -114,7 +114,7 @@ class RatePrice(TrainingRule):
 
         weight = learning_rate / self._options.lr  # late steps move no weight: no price would change that
         self._level.mul_(torch.exp(_PER_STEP * weight * distance)).clamp_(max=_HIGHEST_PRICE)
-        self._price.copy_(self._level * torch.exp(_AT_ONCE * distance))
+        self._price.copy_((self._level * torch.exp(_AT_ONCE * distance)).clamp(max=_HIGHEST_PRICE))
 
     def close_epoch(self) -> Mapping[str, float]:
         """Price, size of the file as estimated, and as it is; the estimate was last corrected an epoch ago."""
@@ -160,8 +160,9 @@ class RatePrice(TrainingRule):
         smooth = counts + _SEEN
         bits = -torch.log2(smooth / smooth.sum(dim=1, keepdim=True))
         bits[:, 1:] += 1.0  # the sign
-        self._bits.copy_(bits)
         self._code_bytes.copy_((counts * bits).sum() / 8)
+        # a zero is never dearer than a level: where zeros have become rare, a high price would drive out the last ones
+        self._bits.copy_(bits.cummax(dim=1).values)
 
     def _estimate(self) -> Tensor:
         return self._rest + self._share * self._code_bytes
