@@ -11,7 +11,7 @@ from modelpress.export.errors import InputError
 from modelpress.export.runtime import run_batched, single_input
 
 _Z95 = 1.959963984540054  # two-sided 95 % quantile of the normal distribution
-_BATCH = 256
+CLASSIFIED_AT_ONCE = 256
 
 Logits = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
@@ -88,8 +88,15 @@ def paired_test(baseline: npt.NDArray[np.bool_], this: npt.NDArray[np.bool_]) ->
     return PairedTest(n_only_baseline=only_baseline, n_only_this=only_this, p_value=p_value)
 
 
-def classify(session: ort.InferenceSession, images: npt.NDArray[np.float32]) -> Logits:
+def classify(
+    session: ort.InferenceSession, images: npt.NDArray[np.float32], *, batch: int = CLASSIFIED_AT_ONCE
+) -> Logits:
     """Logits of all images; a model whose batch axis is fixed gets batches of that size, the last one filled up.
+
+    Args:
+        session: The model.
+        images: Network input, shape ``(n, channels, height, width)``.
+        batch: Images at a time, where the model takes any number.
 
     Raises:
         InputError: There are no images, or they do not fit the model.
@@ -99,7 +106,7 @@ def classify(session: ort.InferenceSession, images: npt.NDArray[np.float32]) -> 
 
     first = (single_input(session).shape or [None])[0]
     if not isinstance(first, int) or first < 1:
-        return run_batched(session, images, batch=_BATCH)
+        return run_batched(session, images, batch=batch)
 
     # a fixed batch is filled up with the last image, whose extra logits are dropped
     missing = -len(images) % first

@@ -11,8 +11,9 @@ from modelpress.benchmarks.audits.fidelity import compare_logits, tensors_that_d
 from modelpress.benchmarks.audits.parity import parity_chain
 from modelpress.benchmarks.measures.latency import session_settings
 from modelpress.benchmarks.records import FidelityRecord, ModelRecord, Results
+from modelpress.benchmarks.subjects.given import NOTHING
 from modelpress.benchmarks.subjects.model_file import ModelFile, open_model
-from modelpress.benchmarks.suite import add_accuracies, add_audits, add_latency, describe_model
+from modelpress.benchmarks.suite import add_accuracies, add_audits, add_latency, describe_model, plan_all
 from modelpress.export.choices import CalibrationMethod
 from modelpress.export.errors import ModelError
 from modelpress.export.graphs.parts import metadata
@@ -113,7 +114,7 @@ def _add_latencies(
     add_latency(
         records,
         models,
-        batches=options.batch,
+        plan_all(models, NOTHING, options.batch),
         threads=options.threads,
         rounds=options.rounds,
         on_round=lambda path: progress.advance(path.name),
