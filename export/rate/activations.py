@@ -63,7 +63,11 @@ class Walk:
 
         needed = {node.name for node in session.get_inputs()} if session is not None else set()
         for call in self._calls:
-            made = run_feed(session, {n: v for n, v in call.items() if n in needed}) if session is not None else {}
+            made = (
+                run_feed(session, {n: v for n, v in call.items() if n in needed})
+                if session is not None
+                else {}
+            )
             found.append(made[name] if name in made else call[name])
             if passing:
                 self._keep(call, made, keep)
@@ -96,7 +100,9 @@ class Walk:
             if any(number not in passed for number in self._index.consumers.get(name, ()))
         }
 
-    def _part(self, numbers: set[int], outputs: Sequence[str], tensors: Mapping[str, Tensor]) -> QuantizedModel:
+    def _part(
+        self, numbers: set[int], outputs: Sequence[str], tensors: Mapping[str, Tensor]
+    ) -> QuantizedModel:
         """These nodes as a model that starts from what is known."""
         part = onnx.ModelProto()
         part.CopyFrom(self._graph)

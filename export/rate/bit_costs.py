@@ -66,8 +66,9 @@ def bits_of(counts: Floats) -> npt.NDArray[np.float32]:
 
     bits = np.empty((N_CLASSES, MAX_LEVEL + 1))
     bits[:, : _COUNTED + 1] = -np.log2(probability)
+    # how the larger ones share their part is not counted: geometrically, too
     tail = np.arange(MAX_LEVEL + 1 - _COUNTED)
-    bits[:, _COUNTED:] = bits[:, _COUNTED, None] + 1 + 2 * np.log2(1 + tail)  # as an exponent and its bits
+    bits[:, _COUNTED:] = bits[:, _COUNTED, None] - np.log2(1 - ratio) - tail * np.log2(ratio)
     bits[:, 1:] += 1
     return bits.astype(np.float32)
 

@@ -85,6 +85,15 @@ class Layer:
         return self.place.channel_axis(self.node, n_axes=len(self.shape))
 
     @property
+    def n_rows(self) -> int:
+        """Of all groups together."""
+        if self.node.op_type == _TRANSPOSED:
+            return prod(self.shape[1:])
+        if self.place.layout is Layout.GATES:
+            return prod(self.shape[:2])
+        return self.shape[0 if self.place.layout is Layout.KERNEL else self.channel_axis]
+
+    @property
     def one_step(self) -> bool:
         """Whether all rows must share a step: where one for each would be too many, or they lie along no axis."""
         layout = self.place.layout
@@ -169,22 +178,22 @@ def _layer_of(
 
 def _objection(layer: Layer, attributes: Mapping[str, Any], model: QuantizedModel) -> str:
     """Why a layer cannot be treated; nothing where it can."""
-    layout, node = layer.place.layout, layer.node
-    if layout in (Layout.EXPERTS, Layout.EQUATION) or node.op_type == "DeformConv":
-        return f"{node.op_type} is not rounded at a price"
-    if layout in (Layout.MATRIX, Layout.TABLE) and len(layer.shape) != 2:
-        return "matrices in batches are not rounded at a price"
-    if layout is Layout.TABLE and attributes.get("axis", 0):
-        return "it is looked up along another axis than the first"
-    if node.op_type == _TRANSPOSED and layer.n_groups > 1:
-        return "a grouped ConvTranspose is not rounded at a price"
-    if node.op_type == "Gemm" and (attributes.get("transA", 0) or layer.is_left):
-        return "this form of Gemm is not rounded at a price"
-    if layout is Layout.GATES and attributes.get("layout", 0):
-        return "this form of recurrent layer is not rounded at a price"
-    if layer.input in model.tensors and layout is not Layout.GATES:
-        return "it is multiplied with a constant"
-    columns = prod(layer.shape) // max(np.prod(layer.matrices(np.empty(layer.shape, np.bool_)).shape[:2]), 1)
-    if layout is not Layout.TABLE and columns > MAX_COLUMNS:
-        return f"its rows have more than {MAX_COLUMNS:,} columns"
-    return ""
+    layout, operator = layer.place.layout, layer.node.op_type
+    is_matrix = layout in (Layout.MATRIX, Layout.TABLE)
+    columns = prod(layer.shape) // max(layer.n_rows, 1)
+    objections = {
+        f"{operator} is not rounded at a price": layout in (Layout.EXPERTS, Layout.EQUATION)
+        or operator == "DeformConv",
+        "matrices in batches are not rounded at a price": is_matrix and len(layer.shape) != 2,
+        "it is looked up along another axis than the first": layout is Layout.TABLE
+        and attributes.get("axis", 0),
+        "a grouped ConvTranspose is not rounded at a price": operator == _TRANSPOSED and layer.n_groups > 1,
+        "this form of Gemm is not rounded at a price": operator == "Gemm"
+        and (attributes.get("transA", 0) or layer.is_left),
+        "this form of recurrent layer is not rounded at a price": layout is Layout.GATES
+        and attributes.get("layout", 0),
+        "it is multiplied with a constant": layer.input in model.tensors and layout is not Layout.GATES,
+        f"its rows have more than {MAX_COLUMNS:,} columns": layout is not Layout.TABLE
+        and columns > MAX_COLUMNS,
+    }
+    return next((reason for reason, holds in objections.items() if holds), "")

@@ -22,7 +22,10 @@ from modelpress.export.rate.sensitivity import sensitivities
 from modelpress.export.rate.statistics import Floats, Sampler, Statistics, samples
 
 OnLayer = Callable[[str], None]
-_DAMPING = 0.01  # of the mean variance, added to each: covariances of few samples are not to be believed whole
+_DAMPING = (
+    0.01  # of the mean variance, added to each: covariances of few samples are not to be believed whole
+)
+_LEAST_DAMPING = 1e-12  # of inputs that never vary
 _ROWS_AT_ONCE = 1 << 22  # elements of a weight that are rounded together
 _FEW_COLUMNS = 32  # rows so short that a scale for each may cost more than it saves
 _SCALE_BITS = 16
@@ -49,7 +52,9 @@ class Pricing:
     outputs: Sequence[Activations] = field(repr=False)
 
     @classmethod
-    def of(cls, model: QuantizedModel, feeds: Sequence[Feed], *, min_elements: int, n_probes: int) -> "Pricing":
+    def of(
+        cls, model: QuantizedModel, feeds: Sequence[Feed], *, min_elements: int, n_probes: int
+    ) -> "Pricing":
         """Look at a model.
 
         Args:
@@ -81,7 +86,12 @@ class Pricing:
         return Priced(QuantizedModel(self.model.graph, tensors), price, tuple(outcomes))
 
     def _round(
-        self, layer: Layer, price: float, tensors: dict[str, Tensor], costs: BitCosts, walks: tuple[Walk, Walk]
+        self,
+        layer: Layer,
+        price: float,
+        tensors: dict[str, Tensor],
+        costs: BitCosts,
+        walks: tuple[Walk, Walk],
     ) -> LayerOutcome:
         """Round one weight, and put it and its bias among the tensors."""
         weight = np.asarray(tensors[layer.weight])
@@ -120,7 +130,7 @@ class Pricing:
             return None
         reads = sum(list(node.input).count(name) for node in self.model.graph.graph.node)
         value = np.asarray(tensors[name])
-        fits = value.size == np.prod(layer.matrices(np.empty(layer.shape, np.bool_)).shape[:2])
+        fits = value.size == layer.n_rows
         return value.reshape(-1) if reads == 1 and fits and layer.node.op_type != "ConvTranspose" else None
 
     def _view(
@@ -133,14 +143,14 @@ class Pricing:
         free_bias: bool,
     ) -> "_View":
         """What the weight is to become, and how its errors count."""
-        groups, rows, columns = matrices.shape
-        importance = _of_rows(layer, self.importance[layer.output], groups, rows)
         name = layer.output if layer.is_recurrent else layer.input
         in_float = walks[0].to(name, self.model.tensors, passing=not layer.is_recurrent)
         packed = walks[1].to(name, tensors, passing=not layer.is_recurrent)
         if layer.place.layout is Layout.TABLE:
             return _looked_up(matrices, self.importance[layer.output], in_float)
 
+        groups, rows, columns = matrices.shape
+        importance = _of_rows(layer, self.importance[layer.output], groups, rows)
         sampler, sums = Sampler(len(in_float)), Statistics()
         for first, second in zip(in_float, packed, strict=True):
             both = [first, first if np.array_equal(first, second) else second]
@@ -148,7 +158,7 @@ class Pricing:
 
         mean, seen, square, cross = sums.centred(free_bias=free_bias)
         variance = np.trace(square, axis1=1, axis2=2) / columns
-        damping = (_DAMPING * variance + 1e-12)[:, None, None] * np.eye(columns)
+        damping = (_DAMPING * variance + _LEAST_DAMPING)[:, None, None] * np.eye(columns)
         square, cross = square + damping, cross + damping
         target = np.swapaxes(np.linalg.solve(square, np.swapaxes(matrices @ cross, 1, 2)), 1, 2)
         return _View(target, square, importance, mean, seen)

@@ -125,7 +125,7 @@ class _Choice:
 
         best = np.take_along_axis(candidates, cost.argmin(axis=0)[None], axis=0)[0]
         self.magnitudes[:, :, j] = best
-        return np.copysign(best, wanted)
+        return np.asarray(np.copysign(best, wanted), np.float64)
 
 
 def _handed_on(

@@ -53,10 +53,9 @@ class OutputScale:
         """Mean squared movement over variance, of each entry along the first axis or of all, summed over outputs."""
         total: Floats = np.zeros(1)
         for name, variance in self.variances.items():
-            squares = (np.asarray(after[name], np.float64) - before[name]) ** 2 / variance
-            total = total + (
-                squares.reshape(len(squares), -1).mean(axis=1) if per_entry else squares.mean()
-            )
+            moved = np.asarray(after[name], np.float64) - np.asarray(before[name], np.float64)
+            squares = moved**2 / variance
+            total = total + (squares.reshape(len(squares), -1).mean(axis=1) if per_entry else squares.mean())
         return total
 
 
@@ -111,7 +110,7 @@ def sensitivities(
 
 def _channel_axis(layer: Layer) -> int:
     """Which axis of a layer's output counts the rows of its weight."""
-    if layer.taps > 1 or len(layer.shape) > 2 and layer.place.layout == "kernel":
+    if layer.taps > 1 or (len(layer.shape) > 2 and layer.place.layout == "kernel"):
         return 1
     return -2 if layer.is_left else -1
 
@@ -127,9 +126,11 @@ def _noise(
 
     It is what another channel makes of the same input: an error of weights spreads over positions as that does.
     """
-    size = _NOISE * max(float(np.std(value)), 1e-12)
+    size = _NOISE * max(float(np.std(np.asarray(value, np.float32))), 1e-12)
     turned = np.moveaxis(np.asarray(value, np.float32), axis, 0)
-    patterns = (turned - turned.mean(axis=tuple(range(1, turned.ndim)), keepdims=True)).reshape(len(turned), -1)
+    patterns = (turned - turned.mean(axis=tuple(range(1, turned.ndim)), keepdims=True)).reshape(
+        len(turned), -1
+    )
     deviations = patterns.std(axis=1)
     lively = np.flatnonzero(deviations > _LIVELY * deviations.max(initial=0))
     noise = np.zeros_like(turned)
@@ -153,7 +154,7 @@ def _shrunk(total: Floats, seen: Floats) -> Floats:
     mean = total.sum() / max(seen.sum(), 1.0)
     if not mean > 0:
         return np.ones_like(total)
-    return np.maximum((total + _PRIOR * mean) / (seen + _PRIOR), _FLOOR * mean)
+    return np.asarray(np.maximum((total + _PRIOR * mean) / (seen + _PRIOR), _FLOOR * mean), np.float64)
 
 
 def _with_noise(model: QuantizedModel, names: Sequence[str]) -> tuple[QuantizedModel, dict[str, str]]:

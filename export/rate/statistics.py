@@ -39,29 +39,45 @@ class Statistics:
     seen: Floats | float = 0.0
     square: Floats | float = 0.0
     cross: Floats | float = 0.0
+    _origins: tuple[Single, Single] | None = (
+        None  # sums are taken from here, or variances would drown in means
+    )
 
     def add(self, in_float: Single, packed: Single) -> None:
         """Samples of both networks on the same inputs."""
+        same = in_float is packed
+        if self._origins is None:
+            first, second = (values.mean(axis=1, keepdims=True) for values in (in_float, packed))
+            self._origins = first, second
+
         self.n += packed.shape[1]
+        packed = packed - self._origins[1]
+        in_float = packed if same else in_float - self._origins[0]
         self.mean = self.mean + in_float.sum(axis=1, dtype=np.float64)
         self.seen = self.seen + packed.sum(axis=1, dtype=np.float64)
-        turned = packed.swapaxes(1, 2)
-        self.square = self.square + (turned @ packed).astype(np.float64)
-        same = in_float is packed
-        self.cross = self.square if same else self.cross + (in_float.swapaxes(1, 2) @ packed).astype(np.float64)
+        square = (packed.swapaxes(1, 2) @ packed).astype(np.float64)
+        self.square = self.square + square
+        self.cross = self.cross + (square if same else (in_float.swapaxes(1, 2) @ packed).astype(np.float64))
 
     def centred(self, *, free_bias: bool) -> tuple[Floats, Floats, Floats, Floats]:
         """Means in float and as seen, covariance as seen, and cross-covariance.
 
         Args:
-            free_bias: Whether a bias takes up what is constant; else nothing is subtracted.
+            free_bias: Whether a bias takes up what is constant; else means are 0, and count as part of the variance.
         """
-        mean, seen = np.asarray(self.mean) / self.n, np.asarray(self.seen) / self.n
-        if not free_bias:
-            mean, seen = np.zeros_like(mean), np.zeros_like(seen)
-        square = np.asarray(self.square) / self.n - seen[:, :, None] * seen[:, None, :]
-        cross = np.asarray(self.cross) / self.n - mean[:, :, None] * seen[:, None, :]
-        return mean, seen, square, cross
+        assert self._origins is not None  # something has been added
+        beyond, beyond_seen = np.asarray(self.mean) / self.n, np.asarray(self.seen) / self.n
+        square = np.asarray(self.square) / self.n - _outer(beyond_seen, beyond_seen)
+        cross = np.asarray(self.cross) / self.n - _outer(beyond, beyond_seen)
+        mean, seen = beyond + self._origins[0][:, 0], beyond_seen + self._origins[1][:, 0]
+        if free_bias:
+            return mean, seen, square, cross
+        nothing = np.zeros_like(mean)
+        return nothing, nothing, square + _outer(seen, seen), cross + _outer(mean, seen)
+
+
+def _outer(left: Floats, right: Floats) -> Floats:
+    return np.asarray(left[:, :, None] * right[:, None, :], np.float64)
 
 
 @dataclass
@@ -112,10 +128,12 @@ def _vectors(layer: Layer, value: Array, sampler: Sampler, chosen: Chosen | None
 
 
 def _steps(layer: Layer, value: Array, sampler: Sampler, chosen: Chosen | None) -> tuple[Single, Chosen]:
-    """Of a recurrent layer: its inputs ``(steps, batch, columns)``, or its states ``(steps, groups, batch, columns)``."""
+    """Of a recurrent layer: inputs ``(steps, batch, columns)``, or states ``(steps, groups, batch, columns)``."""
     groups = layer.shape[0]
     if not layer.is_recurrent:
-        flat = np.broadcast_to(value.reshape(1, -1, value.shape[-1]), (groups, value.size // value.shape[-1], value.shape[-1]))
+        flat = np.broadcast_to(
+            value.reshape(1, -1, value.shape[-1]), (groups, value.size // value.shape[-1], value.shape[-1])
+        )
     else:
         flat = value.transpose(1, 0, 2, 3).reshape(groups, -1, value.shape[-1])
     chosen = sampler.chosen(flat.shape[1], flat.shape[2]) if chosen is None else chosen
@@ -137,7 +155,7 @@ def _patches(layer: Layer, value: Array, sampler: Sampler, chosen: Chosen | None
     n_columns = prod(layer.shape[1:])
     chosen = sampler.chosen(batch * prod(positions), n_columns) if chosen is None else chosen
     image, *place = np.unravel_index(chosen, (batch, *positions))
-    picked = windows[(image, slice(None), *place)]  # (samples, channels, *kernel)
+    picked = np.moveaxis(windows, 1, 1 + n_space)[(image, *place)]  # (samples, channels, *kernel)
     return picked.reshape(len(chosen), layer.n_groups, n_columns).swapaxes(0, 1), chosen
 
 
