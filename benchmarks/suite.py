@@ -4,9 +4,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
 from modelpress.benchmarks.audits.fusion import fusion_audit
 from modelpress.benchmarks.codes.ladder import stored_ladder
 from modelpress.benchmarks.measures.accuracy import (
@@ -20,15 +17,26 @@ from modelpress.benchmarks.measures.accuracy import (
     wilson_interval,
 )
 from modelpress.benchmarks.measures.latency import Contestant, Loading, Turn, latency_records, measure_latency
+from modelpress.benchmarks.measures.metrics import Metric, Targets, compare
+from modelpress.benchmarks.measures.metrics import measure as measure_metric
+from modelpress.benchmarks.measures.outputs import Examples, Outputs, outputs_of
 from modelpress.benchmarks.measures.size import layer_record, size_record
 from modelpress.benchmarks.measures.sparsity import total_sparsity
 from modelpress.benchmarks.measures.verdict import compare_rounds
-from modelpress.benchmarks.records import ModelRecord, SizeRecord, VerdictRecord
+from modelpress.benchmarks.records import (
+    ModelRecord,
+    PairedBootstrap,
+    PairedTest,
+    SizeRecord,
+    VerdictRecord,
+)
 from modelpress.benchmarks.subjects.inputs import InputPlan, check_names, input_specs, plan_inputs
 from modelpress.benchmarks.subjects.model_file import ModelFile
 from modelpress.benchmarks.subjects.running_weights import running_weights
 from modelpress.export.errors import InputError, ModelError
 from modelpress.export.onnx_flavours import FLAVOUR_METADATA
+
+Input = Examples | Mapping[str, Examples]
 
 
 def describe_model(model: ModelFile, *, shown_as: str = "") -> ModelRecord:
@@ -69,10 +77,11 @@ def add_audits(records: Sequence[ModelRecord], models: Sequence[ModelFile]) -> N
 def add_accuracies(
     records: Sequence[ModelRecord],
     models: Sequence[ModelFile],
-    images: npt.NDArray[np.float32] | Callable[[ModelFile], npt.NDArray[np.float32]],
+    images: Input | Callable[[ModelFile], Input],
     labels: Labels,
     *,
     n_classes: int,
+    named_classes: bool = True,
     on_model: Callable[[ModelRecord], None] = lambda record: None,
 ) -> list[Logits]:
     """Classify all images with every model in ONNX Runtime; fills the records and returns the logits, model by model.
@@ -84,6 +93,7 @@ def add_accuracies(
             in how their input is normalised.
         labels: Shape ``(n,)``.
         n_classes: Of the data set; a model must give as many logits.
+        named_classes: They are all; else only those that occur are known, and a model may give more.
         on_model: Called whenever one is done.
 
     Raises:
@@ -93,7 +103,7 @@ def add_accuracies(
     for record, model in zip(records, models, strict=True):
         with named(model.path):
             logits = classify(model.session(), images(model) if callable(images) else images)
-            check_classes(logits, n_classes)
+            check_classes(logits, n_classes, exact=named_classes)
 
         found.append(logits)
         n = len(labels)
@@ -109,13 +119,51 @@ def add_accuracies(
     return found
 
 
-def check_classes(logits: Logits, n_classes: int) -> None:
-    """A model must give one logit for each class of the data set.
+def add_metrics(
+    records: Sequence[ModelRecord],
+    models: Sequence[ModelFile],
+    inputs: Callable[[ModelFile], Mapping[str, Examples]],
+    targets: Targets,
+    metric: Metric,
+    *,
+    on_model: Callable[[ModelRecord], None] = lambda record: None,
+) -> list[Outputs]:
+    """Measure any metric of every model in ONNX Runtime; fills the records and returns the outputs, model by model.
+
+    Args:
+        records: One per model, in order.
+        models: The first is the baseline of the paired tests.
+        inputs: What a model is given, by name.
+        targets: What its outputs are held against.
+        metric: Of both.
+        on_model: Called whenever one is done.
+
+    Raises:
+        InputError: A model does not fit the data, or its outputs do not fit the targets.
+    """
+    found: list[Outputs] = []
+    for record, model in zip(records, models, strict=True):
+        with named(model.path):
+            found.append(outputs_of(model.session(), inputs(model)))
+            record.metric = measure_metric(metric, found[-1], targets)
+            record.n_images = record.metric.n_examples
+
+            if model is not models[0]:
+                test = compare(metric, found[0], found[-1], targets)
+                record.paired = test if isinstance(test, PairedTest) else None
+                record.bootstrap = test if isinstance(test, PairedBootstrap) else None
+        on_model(record)
+
+    return found
+
+
+def check_classes(logits: Logits, n_classes: int, *, exact: bool = True) -> None:
+    """A model must give one logit for each class of the data set; more of them, unless `exact`.
 
     Raises:
         InputError: It does not.
     """
-    if logits.shape[1] != n_classes:
+    if logits.shape[1] < n_classes or (exact and logits.shape[1] != n_classes):
         raise InputError(
             f"the model gives {logits.shape[1]} logits, the data set has {n_classes} classes; "
             "choose the data set the model was trained on (--dataset)"

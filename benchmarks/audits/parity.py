@@ -41,6 +41,7 @@ def parity_chain(
     *,
     torch_logits: FloatArray | None = None,
     frozen: QuantizedModel | None = None,
+    classes: bool = True,
 ) -> list[ParityStep]:
     """Compare all that ought to be the same network.
 
@@ -51,6 +52,7 @@ def parity_chain(
         images: Network input, shape ``(n, ...)``, of which the first 256 are used; None for random numbers.
         torch_logits: Shape ``(n, classes)``, of the network in PyTorch on these images.
         frozen: What was packed into the artifact.
+        classes: A table of outputs is one of logits; else numbers are compared, and no labels.
 
     Raises:
         ValueError: There are no models, or fewer or more logits than images.
@@ -64,7 +66,7 @@ def parity_chain(
     if torch_logits is not None and (images is None or len(torch_logits) != len(images)):
         raise ValueError("logits of PyTorch need the images that they belong to")
 
-    runs = _runs(models, images)
+    runs = _runs(models, images, classes)
     # the artifact is what the others were made from
     first = next((run for run in runs if run.model.artifact), runs[0])
     others = [run for run in runs if run is not first]
@@ -80,10 +82,10 @@ def parity_chain(
     return steps + [_against_first(first, other) for other in others]
 
 
-def _runs(models: Sequence[ModelFile], images: FloatArray | None) -> list["_Run"]:
+def _runs(models: Sequence[ModelFile], images: FloatArray | None, classes: bool) -> list["_Run"]:
     """Files by their names, or by their paths where names repeat."""
     names = distinct_names([model.path for model in models])
-    return [_Run(model, name, images) for model, name in zip(models, names, strict=True)]
+    return [_Run(model, name, images, classes) for model, name in zip(models, names, strict=True)]
 
 
 def _weights_against_first(first: "_Run", other: "_Run") -> ParityStep:
@@ -102,11 +104,13 @@ class _Run:
     Attributes:
         name: What the report calls it.
         given: Images; None for random numbers.
+        classes: Whether a table of outputs is one of logits.
     """
 
     model: ModelFile
     name: str
     given: FloatArray | None
+    classes: bool = True
     _logits: dict[bool, FloatArray] = field(default_factory=dict)
 
     @cached_property
@@ -131,7 +135,7 @@ class _Run:
         if self.given is not None:
             if not len(self.given):
                 raise InputError("there are no images")
-            check_takes_images([self.spec], self.given.shape[1:])
+            check_takes_images([self.spec], self.given.shape[1:], dtype=self.given.dtype.name)
             return self.given[:MOST_IMAGES]
 
         # random numbers tell implementations apart, though not accuracies
@@ -159,7 +163,7 @@ class _Run:
         """Whether its only output is a table of at least two columns, so that the largest entry is a label."""
         outputs = self.model.onnx_model.graph.output
         logits = self.logits(optimised=True)
-        return len(outputs) == 1 and logits.ndim == 2 and logits.shape[1] > 1
+        return self.classes and len(outputs) == 1 and logits.ndim == 2 and logits.shape[1] > 1
 
     @property
     def fixed_batch(self) -> int | None:

@@ -92,7 +92,7 @@ def finetuned(recipe=RECIPE, *, output=None, progress=None, resume=False):
     quantized = with_quantizers(dense, recipe.quantize)
     work = Work(
         recipe=recipe,
-        images=IMAGES,
+        data=IMAGES,
         device=CPU,
         progress=progress or Silent(),
         teacher=teacher,
@@ -526,7 +526,7 @@ def test_statistics_are_measured_with_compressed_weights():
     quantize = QuantizeOptions(bits=2, layers={}, batch_norm_images=250)
     recipe = RECIPE.model_copy(update={"quantize": quantize})
     state = with_quantizers(NetworkState(spoiled().network, ModelOptions()), quantize)
-    measured = batch_norm(state, Work(recipe=recipe, images=IMAGES, device=CPU))
+    measured = batch_norm(state, Work(recipe=recipe, data=IMAGES, device=CPU))
     assert measured.history["batch_norm"] == {"images": 160}
     split = to_device(IMAGES.train, IMAGES, CPU.torch_device, padding=recipe.finetune.padding)
     images, _ = EpochPlan.draw(split, seed=recipe.seed, epoch=0, mirror=IMAGES.mirrored).batch(
@@ -537,5 +537,5 @@ def test_statistics_are_measured_with_compressed_weights():
     values = F.conv2d(images, compressed.effective_weight("conv1"), conv.bias, stride=conv.stride)
     found = measured.network.norm1.running_mean
     torch.testing.assert_close(found, values.mean(dim=(0, 2, 3)).detach(), rtol=1e-4, atol=1e-5)
-    untouched = batch_norm(state, Work(recipe=RECIPE, images=IMAGES, device=CPU))
+    untouched = batch_norm(state, Work(recipe=RECIPE, data=IMAGES, device=CPU))
     assert untouched is state

@@ -65,7 +65,7 @@ def judged(state, monkeypatch, *, before, after, allowed=True):
         "modelpress.toolkit.compression.passes.half_parameters.validation_top1", lambda *_: next(accuracies)
     )
     options = PackOptions(float16_parameters=allowed)
-    return half_parameters(state, Work(recipe=Recipe(pack=options), images=None, device=None))
+    return half_parameters(state, Work(recipe=Recipe(pack=options), data=None, device=None))
 
 
 def test_half_precision_halves_what_biases_and_factors_take(state, monkeypatch, tmp_path):

@@ -21,7 +21,7 @@ from modelpress.toolkit.compression.starting import load_images
 from modelpress.toolkit.compression.state import NetworkState
 from modelpress.toolkit.compression.work import Work
 from modelpress.toolkit.data.batches import to_device
-from modelpress.toolkit.data.image_set import Split
+from modelpress.toolkit.data.data_set import Split
 from modelpress.toolkit.model_files.inspecting import inspection
 from modelpress.toolkit.progress import Silent
 from modelpress.toolkit.recipe import DataOptions, ModelOptions, QuantizeOptions, Recipe, load_recipe
@@ -304,7 +304,7 @@ def test_training_images_stand_in_for_an_empty_validation_split(images):
 @pytest.mark.parametrize("fraction", [0.0, 0.1])
 def test_a_record_says_what_was_proposed_and_built(trained, images, fraction, tmp_path, capsys):
     recipe = Recipe(quantize=QuantizeOptions(per_channel=True, after=2, learned=True))
-    work = Work(recipe=recipe, images=images.hold_out(fraction), device=choose_device("cpu"))
+    work = Work(recipe=recipe, data=images.hold_out(fraction), device=choose_device("cpu"))
     record = run_sensitivity(trained, work, Question((2, 3, 8), None, 40))
     assert record["images"]["split"] == ("validation" if fraction else "training")
     assert record["budget_bytes"] >= record["proposal"]["size_bytes"]

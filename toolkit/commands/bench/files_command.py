@@ -9,6 +9,7 @@ from modelpress.benchmarks.profiles import Profile
 from modelpress.export.choices import DEFAULT_TIMEOUT_S
 from modelpress.export.errors import CommandLineError
 from modelpress.toolkit.commands.answers import answer
+from modelpress.toolkit.commands.data_options import DataSettings, OwnData, measured_set
 from modelpress.toolkit.commands.options import (
     MEASUREMENT,
     OUTPUT,
@@ -23,6 +24,7 @@ from modelpress.toolkit.commands.options import (
 EXAMPLE = """
 modelpress bench dense.onnx model.press
 modelpress bench model.press other.onnx --batch 1 8 64 --threads 1 2 -o results.json
+modelpress bench own.onnx --data photos --set data.normalise=imagenet --set data.resize=224
 modelpress bench --profile mlperf-tiny model.press --data-dir cifar10
 """
 _BATCHES, _THREADS = "1 8 64", "1 2"
@@ -35,6 +37,8 @@ def command(
             metavar="FILE", help=".press or .onnx files; the first is the baseline.", show_default=False
         ),
     ],
+    data: OwnData = None,
+    data_settings: DataSettings = [],
     dataset: DataSet = None,
     data_dir: DataFolder = None,
     batch: Annotated[
@@ -99,7 +103,6 @@ def command(
     from modelpress.toolkit.commands.bench.numbers import numbers
     from modelpress.toolkit.commands.bench.tables import show_bench
     from modelpress.toolkit.commands.console import TerminalProgress
-    from modelpress.toolkit.data.measured_set import MeasuredSet
     from modelpress.toolkit.model_files.measuring import BenchPlan, bench_files, bench_profile
     from modelpress.toolkit.output_folder import check_output_file
 
@@ -110,7 +113,7 @@ def command(
             f"--profile {profile} fixes batch size, threads and inputs: leave out --batch, --threads and --input"
         )
     plan = BenchPlan(
-        data=MeasuredSet(dataset, None if data_dir is None else str(data_dir)),
+        data=measured_set(data, data_settings, dataset, data_dir),
         batches=numbers("--batch", " ".join(batch) if batch else _BATCHES),
         threads=numbers("--threads", " ".join(threads) if threads else _THREADS),
         rounds=rounds,

@@ -8,6 +8,7 @@ import typer
 
 from modelpress.export.choices import DEFAULT_TIMEOUT_S
 from modelpress.toolkit.commands.answers import answer
+from modelpress.toolkit.commands.data_options import DataSettings, OwnData, measured_set
 from modelpress.toolkit.commands.flavour_options import (
     DEFAULTS,
     CalibrationData,
@@ -44,6 +45,8 @@ def command(
     calibration_method: CalibrationRule = DEFAULTS.method,
     percentile: Percentile = DEFAULTS.percentile,
     reduce_range: ReduceRange = DEFAULTS.reduce_range,
+    data: OwnData = None,
+    data_settings: DataSettings = [],
     dataset: DataSet = None,
     data_dir: DataFolder = None,
     samples: Annotated[
@@ -69,7 +72,6 @@ def command(
     """
     from modelpress.toolkit.commands.bundle.making import BundleRequest, archive_path, make_bundle
     from modelpress.toolkit.commands.console import TerminalProgress
-    from modelpress.toolkit.data.measured_set import MeasuredSet
     from modelpress.toolkit.model_files.onnx_writing import write_flavour
 
     wanted = flavour_request(
@@ -84,7 +86,7 @@ def command(
     request = BundleRequest(
         flavour=flavour,
         write_model=partial(write_flavour, request=wanted),
-        data=MeasuredSet(dataset, None if data_dir is None else str(data_dir)),
+        data=measured_set(data, data_settings, dataset, data_dir),
         license=license_,
         n_samples=samples,
         archive=archive,
