@@ -93,8 +93,7 @@ class TrainingOptions(Options):
     lr: Annotated[float, Field(gt=0, le=10)] = 0.1
     """Highest learning rate."""
     schedule: Literal["cosine", "constant", "one-cycle", "step"] = "cosine"
-    """Rate after the warm-up; one-cycle: up from a 25th over 30 % of the steps, and down to nothing; step: a tenth at
-    60 % of the steps, a hundredth at 85 %."""
+    """Rate after the warm-up: cosine, constant, one-cycle (a rise first), or step (a tenth at 60 %, again at 85 %)."""
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Fraction of all steps over which the rate rises linearly."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9

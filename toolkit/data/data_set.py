@@ -153,8 +153,9 @@ class DataSet:
 
     @property
     def streams(self) -> bool:
-        """Whether the training examples are too large for the memory that they may take."""
-        return self.memory is not None and self.train.n_bytes > self.memory
+        """Whether the examples are too large for the memory that they may take."""
+        total = sum(split.n_bytes for split in (self.train, self.validation, self.test))
+        return self.memory is not None and total > self.memory
 
     def test_facts(self) -> dict[str, str | int]:
         """What a record of an accuracy says of its data."""

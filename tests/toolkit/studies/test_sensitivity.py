@@ -24,7 +24,7 @@ from modelpress.toolkit.data.batches import to_device
 from modelpress.toolkit.data.data_set import Split
 from modelpress.toolkit.model_files.inspecting import inspection
 from modelpress.toolkit.progress import Silent
-from modelpress.toolkit.recipe import DataOptions, ModelOptions, QuantizeOptions, Recipe, load_recipe
+from modelpress.toolkit.recipe import ModelOptions, QuantizeOptions, Recipe, load_recipe
 from modelpress.toolkit.studies.sensitivity.bit_allocation import allocate, least_budget
 from modelpress.toolkit.studies.sensitivity.measuring import (
     Sensitivity,
@@ -42,7 +42,7 @@ from modelpress.toolkit.studies.sensitivity.study import (
     run_sensitivity,
 )
 from modelpress.toolkit.training.device import choose_device
-from modelpress.toolkit.training.evaluate import Quality
+from modelpress.toolkit.training.evaluate import Judged, Quality
 from tests.helpers.command_line import one_line
 
 BITS = (2, 4, 8)
@@ -110,7 +110,7 @@ def test_sizes_that_are_none_are_refused(text):
 
 @pytest.fixture(scope="module")
 def images():
-    return load_images(DataOptions())
+    return load_images(Recipe())
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +146,7 @@ class Flat(nn.Module):
 @pytest.fixture(scope="module")
 def split(images):
     _, chosen = measuring_images(images, limit=100, seed=0)
-    return to_device(chosen, images, torch.device("cpu"))
+    return Judged.of(chosen, images, torch.device("cpu"))
 
 
 @pytest.fixture(scope="module")
@@ -169,8 +169,8 @@ def only(state, layer, bits):
 
 @torch.no_grad()
 def loss_of(network, split):
-    x, labels = next(split.in_order(len(split)))
-    return F.cross_entropy(network(x).double(), labels).item()
+    inputs, labels = next(split.examples.in_order(len(split.targets)))
+    return F.cross_entropy(inputs.call(network).double(), labels).item()
 
 
 def test_losses_are_those_of_one_quantized_layer(trained, split, measured):
