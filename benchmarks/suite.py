@@ -7,6 +7,7 @@ from pathlib import Path
 from modelpress.benchmarks.audits.fusion import fusion_audit
 from modelpress.benchmarks.codes.ladder import stored_ladder
 from modelpress.benchmarks.measures.accuracy import (
+    CLASSIFIED_AT_ONCE,
     Labels,
     Logits,
     classify,
@@ -22,6 +23,7 @@ from modelpress.benchmarks.measures.metrics import measure as measure_metric
 from modelpress.benchmarks.measures.outputs import Examples, Outputs, outputs_of
 from modelpress.benchmarks.measures.size import layer_record, size_record
 from modelpress.benchmarks.measures.sparsity import total_sparsity
+from modelpress.benchmarks.measures.trial import run_once
 from modelpress.benchmarks.measures.verdict import compare_rounds
 from modelpress.benchmarks.records import (
     ModelRecord,
@@ -30,12 +32,16 @@ from modelpress.benchmarks.records import (
     SizeRecord,
     VerdictRecord,
 )
-from modelpress.benchmarks.subjects.inputs import InputPlan, check_names, input_specs, plan_inputs
+from modelpress.benchmarks.subjects.feeding import LENGTHS, InputPlan, plan_inputs
+from modelpress.benchmarks.subjects.given import Given
+from modelpress.benchmarks.subjects.inputs import InputSpec, check_names, input_specs
 from modelpress.benchmarks.subjects.model_file import ModelFile
 from modelpress.benchmarks.subjects.running_weights import running_weights
 from modelpress.export.errors import InputError, ModelError
+from modelpress.export.graphs.activations import activation_sizes
 from modelpress.export.onnx_flavours import FLAVOUR_METADATA
 
+_MOST_TIMED_BYTES = 400 << 20  # of activations; the runtime takes up to twice as much for them
 Input = Examples | Mapping[str, Examples]
 
 
@@ -102,7 +108,8 @@ def add_accuracies(
     found: list[Logits] = []
     for record, model in zip(records, models, strict=True):
         with named(model.path):
-            logits = classify(model.session(), images(model) if callable(images) else images)
+            given = images(model) if callable(images) else images
+            logits = classify(model.session(), given, batch=_batch_of(model, given))
             check_classes(logits, n_classes, exact=named_classes)
 
         found.append(logits)
@@ -144,7 +151,8 @@ def add_metrics(
     found: list[Outputs] = []
     for record, model in zip(records, models, strict=True):
         with named(model.path):
-            found.append(outputs_of(model.session(), inputs(model)))
+            given = inputs(model)
+            found.append(outputs_of(model.session(), given, batch=_batch_of(model, given)))
             record.metric = measure_metric(metric, found[-1], targets)
             record.n_images = record.metric.n_examples
 
@@ -155,6 +163,13 @@ def add_metrics(
         on_model(record)
 
     return found
+
+
+def _batch_of(model: ModelFile, given: Input) -> int:
+    """Examples at a time, so that their activations do not fill the memory."""
+    name = input_specs(model.onnx_model)[0].name
+    rows = next(iter(given.values())) if isinstance(given, Mapping) else given
+    return model.batch_within(name, rows.shape[1:], most=CLASSIFIED_AT_ONCE)
 
 
 def check_classes(logits: Logits, n_classes: int, *, exact: bool = True) -> None:
@@ -171,33 +186,73 @@ def check_classes(logits: Logits, n_classes: int, *, exact: bool = True) -> None
 
 
 def plan_all(
-    models: Sequence[ModelFile], given: Mapping[str, Path], batches: Sequence[int]
+    models: Sequence[ModelFile], given: Given, batches: Sequence[int], *, bounded: bool = False
 ) -> list[InputPlan]:
     """What every model is fed with, found out before anything is measured.
 
+    Args:
+        models: To be timed.
+        given: What the user says of their inputs.
+        batches: Batch sizes.
+        bounded: Leave out batches, but for the smallest, whose activations take more than 400 MB.
+
     Raises:
         InputError: Arrays are needed and not given, unknown, or do not fit.
+        ModelError: A model takes too long.
     """
     specs = []
     for model in models:
         with named(model.path):
             specs.append(input_specs(model.onnx_model))
 
-    check_names(given, specs)
-    return [
-        plan_inputs(str(model.path), inputs, given, batches)
-        for model, inputs in zip(models, specs, strict=True)
-    ]
+    check_names(given.names, specs)
+    plans = [_plan(model, inputs, given, batches) for model, inputs in zip(models, specs, strict=True)]
+    if not bounded or len(batches) == 1:
+        return plans
+    return [_bounded(model, plan) for model, plan in zip(models, plans, strict=True)]
+
+
+def _plan(model: ModelFile, specs: Sequence[InputSpec], given: Given, batches: Sequence[int]) -> InputPlan:
+    """With lengths of free axes that run."""
+    file = str(model.path)
+    plan = plan_inputs(file, specs, given, batches)
+    if plan == plan_inputs(file, specs, given, batches, length=LENGTHS[-1]):
+        return plan
+
+    session = model.session()
+    for length in LENGTHS:
+        tried = plan_inputs(file, specs, given, batches, length=length)
+        try:
+            run_once(session, tried)
+        except InputError:
+            continue
+        return tried
+    return plan  # whoever times it hears why it does not run
+
+
+def _bounded(model: ModelFile, plan: InputPlan) -> InputPlan:
+    """Without batches that would fill the memory."""
+    kept, left_out = {}, []
+    for batch, feeds in plan.feeds.items():
+        sizes = activation_sizes(model.onnx_model, {feed.name: feed.shape for feed in feeds})
+        if batch == min(plan.feeds) or sizes.peak <= _MOST_TIMED_BYTES:
+            kept[batch] = feeds
+        else:
+            left_out.append(f"batch {batch}, whose activations take {sizes.peak:,} bytes")
+    if not left_out:
+        return plan
+
+    note = f"{model.path}: left out {'; '.join(left_out)}; --batch times it all the same"
+    return InputPlan(kept, "; ".join(filter(None, (plan.note, note))))
 
 
 def add_latency(
     records: Sequence[ModelRecord],
     models: Sequence[ModelFile],
+    plans: Sequence[InputPlan],
     *,
-    batches: Sequence[int],
     threads: Sequence[int],
     rounds: int,
-    given: Mapping[str, Path] | None = None,
     on_round: Callable[[Path], None] = lambda path: None,
 ) -> list[str]:
     """Time all files against each other; fills the records.
@@ -205,20 +260,17 @@ def add_latency(
     Args:
         records: One per model, in order.
         models: The first is the baseline.
-        batches: Batch sizes.
+        plans: What each is fed with, see `plan_all`.
         threads: Intra-operator thread counts.
         rounds: How often the files take turns.
-        given: ``.npy`` files by input name, for models that random numbers do not suit.
         on_round: Called after each file's turn.
 
     Returns:
-        What there is to say about batch sizes that were not timed.
+        What there is to say about batch sizes that were not timed, and about inputs.
 
     Raises:
-        InputError: As in `plan_all`.
         ModelpressError: A file cannot be timed.
     """
-    plans = plan_all(models, given or {}, batches)
     contestants = [Contestant(model.path, plan) for model, plan in zip(models, plans, strict=True)]
 
     measured = measure_latency(contestants, threads=threads, rounds=rounds, on_round=on_round)

@@ -12,8 +12,7 @@ from modelpress.export.runtime import run_feed
 if TYPE_CHECKING:
     import onnxruntime as ort
 
-_BATCH = 256
-_BATCH_BYTES = 32 << 20  # of input: 53 images of 224 by 224
+AT_ONCE = 256
 Array = npt.NDArray[Any]
 Outputs = Array | Mapping[str, Array]
 
@@ -34,7 +33,9 @@ class Examples(Protocol):
     def __getitem__(self, index: slice | npt.NDArray[np.int64], /) -> Array: ...
 
 
-def outputs_of(session: "ort.InferenceSession", inputs: Mapping[str, Examples]) -> Outputs:
+def outputs_of(
+    session: "ort.InferenceSession", inputs: Mapping[str, Examples], *, batch: int = AT_ONCE
+) -> Outputs:
     """All outputs for all examples, some at a time; the only one as it is, several by name.
 
     A model whose batch axis is fixed gets batches of that size, the last one filled up by starting over.
@@ -42,6 +43,7 @@ def outputs_of(session: "ort.InferenceSession", inputs: Mapping[str, Examples]) 
     Args:
         session: The model.
         inputs: By name; a model with one input takes the only one, whatever it is called.
+        batch: Examples at a time, where the model takes any number.
 
     Raises:
         InputError: They do not fit, or an output has no row per example, no numbers, or NaN.
@@ -50,7 +52,9 @@ def outputs_of(session: "ort.InferenceSession", inputs: Mapping[str, Examples]) 
     n = len(next(iter(inputs.values())))
     if not n:
         raise InputError("the data set holds no examples to measure on")
-    batch, exact = batch_of(session, inputs)
+    first = (session.get_inputs()[0].shape or [None])[0]
+    exact = isinstance(first, int) and first > 0
+    batch = first if isinstance(first, int) and first > 0 else batch
     parts: list[dict[str, Array]] = []
 
     for start in range(0, n, batch):
@@ -60,15 +64,6 @@ def outputs_of(session: "ort.InferenceSession", inputs: Mapping[str, Examples]) 
 
     joined = {name: np.concatenate([part[name] for part in parts])[:n] for name in parts[0]}
     return next(iter(joined.values())) if len(joined) == 1 else joined
-
-
-def batch_of(session: "ort.InferenceSession", inputs: Mapping[str, Examples]) -> tuple[int, bool]:
-    """How many examples at a time, and whether the model takes no other number."""
-    first = (session.get_inputs()[0].shape or [None])[0]
-    if isinstance(first, int) and first > 0:
-        return first, True
-    each = sum(int(np.prod(rows.shape[1:])) * rows.dtype.itemsize for rows in inputs.values())
-    return max(1, min(_BATCH, _BATCH_BYTES // max(each, 1))), False
 
 
 def named_inputs(session: "ort.InferenceSession", inputs: Mapping[str, Examples]) -> dict[str, str]:

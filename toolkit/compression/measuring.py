@@ -11,6 +11,7 @@ from modelpress.benchmarks.audits.parity import MOST_IMAGES, parity_chain
 from modelpress.benchmarks.measures.latency import session_settings
 from modelpress.benchmarks.measures.outputs import Outputs
 from modelpress.benchmarks.records import FidelityRecord, ModelRecord, Results
+from modelpress.benchmarks.subjects.given import NOTHING
 from modelpress.benchmarks.subjects.model_file import ModelFile, open_model
 from modelpress.benchmarks.suite import (
     add_accuracies,
@@ -18,6 +19,7 @@ from modelpress.benchmarks.suite import (
     add_latency,
     add_metrics,
     describe_model,
+    plan_all,
 )
 from modelpress.export.choices import CalibrationMethod
 from modelpress.export.errors import ModelError
@@ -158,7 +160,7 @@ def _add_latencies(
     add_latency(
         records,
         models,
-        batches=options.batch,
+        plan_all(models, NOTHING, options.batch),
         threads=options.threads,
         rounds=options.rounds,
         on_round=lambda path: progress.advance(path.name),

@@ -22,7 +22,9 @@ from modelpress.benchmarks.measures.single_stream import (
 )
 from modelpress.benchmarks.measures.trial import run_once
 from modelpress.benchmarks.records import ModelRecord, ParityStep, ProfileRecord, Results
-from modelpress.benchmarks.subjects.inputs import InputPlan, check_takes_images, input_specs
+from modelpress.benchmarks.subjects.feeding import InputPlan
+from modelpress.benchmarks.subjects.given import NOTHING, Given
+from modelpress.benchmarks.subjects.inputs import check_takes_images, input_specs
 from modelpress.benchmarks.subjects.model_file import ModelFile, open_model
 from modelpress.benchmarks.suite import (
     add_accuracies,
@@ -37,6 +39,7 @@ from modelpress.benchmarks.suite import (
 from modelpress.export.errors import InputError
 from modelpress.export.files.names import distinct_names
 from modelpress.export.isolation.foreign import foreign_work
+from modelpress.export.press.reading import DEFAULT_MAX_DECODED_BYTES
 from modelpress.toolkit.data.data_set import DataSet
 from modelpress.toolkit.data.measured_set import MeasuredSet
 from modelpress.toolkit.data.network_input import (
@@ -58,14 +61,18 @@ class BenchPlan:
         batches: Batch sizes of the latency.
         threads: Thread counts of the latency.
         rounds: How often the files take turns.
-        inputs: ``.npy`` files by input name.
+        inputs: What the user says of inputs.
+        bounded: Leave out batch sizes whose activations would fill the memory.
+        max_decoded_bytes: Refuse artifacts whose tensors are larger in memory.
     """
 
     data: MeasuredSet = field(default_factory=MeasuredSet)
     batches: tuple[int, ...] = (1, 8, 64)
     threads: tuple[int, ...] = (1, 2)
     rounds: int = 5
-    inputs: dict[str, Path] = field(default_factory=dict)
+    inputs: Given = NOTHING
+    bounded: bool = False
+    max_decoded_bytes: int = DEFAULT_MAX_DECODED_BYTES
 
 
 def bench_files(paths: Sequence[Path], plan: BenchPlan, progress: Progress) -> Results:
@@ -83,7 +90,7 @@ def bench_files(paths: Sequence[Path], plan: BenchPlan, progress: Progress) -> R
 
 def _bench_files(paths: Sequence[Path], plan: BenchPlan, progress: Progress) -> Results:
     bench = _Bench(paths, plan, progress)
-    bench.plans = plan_all(bench.models, plan.inputs, plan.batches)
+    bench.plans = plan_all(bench.models, plan.inputs, plan.batches, bounded=plan.bounded)
     images = bench.test_images()
 
     bench.note(busy_note(bench.environment))
@@ -143,7 +150,9 @@ class _Bench:
         self.parity: list[ParityStep] = []
         self._inputs: dict[Normalisation, dict[str, Rows]] = {}
         self.environment = describe_environment()  # before our own work counts as load
-        self.models: list[ModelFile] = [open_model(path) for path in paths]
+        self.models: list[ModelFile] = [
+            open_model(path, max_decoded_bytes=plan.max_decoded_bytes) for path in paths
+        ]
         self.records: list[ModelRecord] = [
             describe_model(model, shown_as=name)
             for model, name in zip(self.models, distinct_names(self.paths), strict=True)
@@ -220,7 +229,9 @@ class _Bench:
             add_audits(self.records, self.models)
             self.progress.advance("parity")
             few = None if data is None else self.few_inputs(data)
-            self.parity = parity_chain(self.models, few, classes=data is None or data.classifies)
+            self.parity = parity_chain(
+                self.models, few, given=self.plan.inputs, classes=data is None or data.classifies
+            )
         finally:
             self.progress.finish()
 
@@ -275,10 +286,9 @@ class _Bench:
             notes = add_latency(
                 self.records,
                 self.models,
-                batches=plan.batches,
+                self.plans,
                 threads=plan.threads,
                 rounds=plan.rounds,
-                given=plan.inputs,
                 on_round=lambda path: self.progress.advance(path.name),
             )
         finally:

@@ -8,7 +8,6 @@ import typer
 
 from modelpress.export.choices import DEFAULT_TIMEOUT_S
 from modelpress.toolkit.commands.answers import answer
-from modelpress.toolkit.commands.data_options import DataSettings, OwnData, measured_set
 from modelpress.toolkit.commands.flavour_options import (
     DEFAULTS,
     CalibrationData,
@@ -25,7 +24,9 @@ from modelpress.toolkit.commands.options import (
     AsJson,
     DataFolder,
     DataSet,
+    DataSettings,
     Overwrite,
+    OwnData,
     PressFile,
     Timeout,
 )
@@ -72,6 +73,7 @@ def command(
     """
     from modelpress.toolkit.commands.bundle.making import BundleRequest, archive_path, make_bundle
     from modelpress.toolkit.commands.console import TerminalProgress
+    from modelpress.toolkit.model_files.measured_data import measured_set
     from modelpress.toolkit.model_files.onnx_writing import write_flavour
 
     wanted = flavour_request(

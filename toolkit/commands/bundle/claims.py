@@ -13,7 +13,9 @@ import onnxruntime as ort
 from modelpress.benchmarks.measures.accuracy import classify, top1, wilson_interval
 from modelpress.benchmarks.measures.latency import Contestant, latency_records, measure_latency
 from modelpress.benchmarks.measures.trial import run_once
-from modelpress.benchmarks.subjects.inputs import input_specs, plan_inputs
+from modelpress.benchmarks.subjects.feeding import plan_inputs
+from modelpress.benchmarks.subjects.given import NOTHING
+from modelpress.benchmarks.subjects.inputs import input_specs
 from modelpress.export.errors import InputError
 from modelpress.export.handoff.bundle_files import verify
 from modelpress.export.handoff.manifest import (
@@ -172,7 +174,7 @@ def latency_claim(
     Raises:
         ModelpressError: It cannot be timed.
     """
-    plan = plan_inputs(path.name, input_specs(onnx.load_from_string(path.read_bytes())), {}, (1,))
+    plan = plan_inputs(path.name, input_specs(onnx.load_from_string(path.read_bytes())), NOTHING, (1,))
     run_once(session, plan)
     progress.start("latency", ROUNDS)
     try:

@@ -1,50 +1,24 @@
-"""The options that name data of the user's own, and the keys of a recipe that they stand for."""
+"""The data that a model is measured on, as a command line names them."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import Any
 
 from modelpress.export.errors import CommandLineError
-from modelpress.toolkit.commands.options import DATA
+from modelpress.toolkit.data.measured_set import MeasuredSet
 from modelpress.toolkit.data.names import DataSetName
 from modelpress.toolkit.recipe import parse_setting
 from modelpress.toolkit.recipe_yaml import DESCRIBING, described
 
-if TYPE_CHECKING:
-    from modelpress.toolkit.data.measured_set import MeasuredSet
-
-_HELP = (
-    "Your own examples: a folder of images (one folder per class), a .csv of paths and labels, an .npz of arrays, "
-    "file.py:function that gives a torch Dataset, or a .yaml with the sections data and task of a recipe."
-)
-
-OwnData = Annotated[
-    str | None, typer.Option("--data", metavar="PATH", help=_HELP, show_default=False, rich_help_panel=DATA)
-]
-DataSettings = Annotated[
-    list[str],
-    typer.Option(
-        "--set",
-        metavar="KEY=VALUE",
-        help="Of --data: a key of a recipe's sections data and task, as in data.resize=[224,224] or task=regression. "
-        "Repeatable.",
-        rich_help_panel=DATA,
-    ),
-]
-
 
 def measured_set(
     data: str | None, settings: list[str], dataset: DataSetName | None, data_dir: Path | None
-) -> "MeasuredSet":
+) -> MeasuredSet:
     """What a model is measured on.
 
     Raises:
         CommandLineError: Both a named set and data of the user's own are given; else as `own_data`.
         InputError: As `own_data`.
     """
-    from modelpress.toolkit.data.measured_set import MeasuredSet
-
     own = own_data(data, settings)
     if own and (dataset is not None or data_dir is not None):
         raise CommandLineError(
