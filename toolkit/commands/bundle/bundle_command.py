@@ -24,8 +24,10 @@ from modelpress.toolkit.commands.options import (
     AsJson,
     DataFolder,
     DataSet,
+    DataSettings,
     MaxDecoded,
     Overwrite,
+    OwnData,
     PressFile,
     Timeout,
 )
@@ -52,6 +54,8 @@ def command(
     calibration_method: CalibrationRule = DEFAULTS.method,
     percentile: Percentile = DEFAULTS.percentile,
     reduce_range: ReduceRange = DEFAULTS.reduce_range,
+    data: OwnData = None,
+    data_settings: DataSettings = [],
     dataset: DataSet = None,
     data_dir: DataFolder = None,
     samples: Annotated[
@@ -81,7 +85,7 @@ def command(
     from modelpress.export.handoff.manifest import Calibration
     from modelpress.toolkit.commands.bundle.making import BundleRequest, archive_path, make_bundle
     from modelpress.toolkit.commands.console import TerminalProgress
-    from modelpress.toolkit.data.measured_set import MeasuredSet
+    from modelpress.toolkit.model_files.measured_data import measured_set
     from modelpress.toolkit.model_files.onnx_writing import write_flavour
 
     wanted = flavour_request(
@@ -105,7 +109,7 @@ def command(
         calibration=calibration if wanted.is_integer else None,
         given=given_inputs(inputs, shapes),
         max_decoded_bytes=max_decoded << 30,
-        data=MeasuredSet(dataset, None if data_dir is None else str(data_dir)),
+        data=measured_set(data, data_settings, dataset, data_dir),
         license=license_,
         n_samples=samples,
         archive=archive,

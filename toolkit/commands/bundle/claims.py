@@ -31,7 +31,7 @@ from modelpress.export.handoff.manifest import (
 from modelpress.export.post_training.calibration import INPUT_METADATA, pixel_normalisation
 from modelpress.export.quantized import QuantizedModel, QuantizedTensor
 from modelpress.export.runtime import single_input
-from modelpress.toolkit.data.image_set import ImageSet, Split, normalised
+from modelpress.toolkit.data.data_set import DataSet, Split, normalised
 from modelpress.toolkit.data.png_file import encode_png
 from modelpress.toolkit.progress import Progress
 
@@ -43,7 +43,7 @@ Logits = npt.NDArray[np.float32]
 
 
 def contract_of(
-    session: ort.InferenceSession, metadata: dict[str, str], images: ImageSet | None, progress: Progress
+    session: ort.InferenceSession, metadata: dict[str, str], images: DataSet | None, progress: Progress
 ) -> Contract | None:
     """What a classifier takes and gives; what it does not say itself is taken from the data set it is measured on.
 
@@ -121,14 +121,14 @@ def _input_rule(metadata: dict[str, str]) -> tuple[Normalisation | None, list[st
         ) from error
 
 
-def logits_of(session: ort.InferenceSession, contract: Contract, images: ImageSet) -> Logits:
+def logits_of(session: ort.InferenceSession, contract: Contract, images: DataSet) -> Logits:
     """Outputs for all test images."""
     rule = contract.normalisation
     assert rule is not None  # with a data set at hand there is one
     return classify(session, normalised(images.test.images, tuple(rule.mean), tuple(rule.std)))
 
 
-def accuracy_claim(logits: Logits, images: ImageSet) -> AccuracyClaim:
+def accuracy_claim(logits: Logits, images: DataSet) -> AccuracyClaim:
     """Top-1 of outputs for all test images."""
     labels = images.test.labels
     fraction = top1(logits, labels)

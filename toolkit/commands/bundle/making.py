@@ -148,7 +148,7 @@ def _fill(folder: Path, artifact: Path, name: str, request: BundleRequest, progr
     metadata = dict(sorted(session.get_modelmeta().custom_metadata_map.items()))
     images = request.data.load(
         artifact,
-        metadata.get("modelpress.dataset"),
+        metadata,
         check=lambda images: None,
         without=lambda why: progress.note(f"no accuracy is claimed and there are no samples: {why}"),
     )
@@ -171,12 +171,7 @@ def _fill(folder: Path, artifact: Path, name: str, request: BundleRequest, progr
         feeds = None if contract is not None else calls.feeds
         latency = latency_claim(folder / ONNX, session, feeds, environment, progress)
 
-    for script in SCRIPTS:
-        shutil.copyfile(Path(bundle_files.__path__[0], script), folder / script)
-    (folder / REQUIREMENTS).write_text(requirements(serialised), encoding="utf-8")
-    write_operators(folder, serialised)
-    if reference is not None:
-        write_snippets(folder)
+    _write_programs(folder, serialised, ports=reference is not None)
     bill = bill_of_materials(
         name=name,
         license_=request.license,
@@ -210,6 +205,16 @@ def _fill(folder: Path, artifact: Path, name: str, request: BundleRequest, progr
     checked(folder, "the new bundle")
 
     return manifest
+
+
+def _write_programs(folder: Path, model: bytes, *, ports: bool) -> None:
+    """What runs the model, checks it, or makes it fit another runtime, and what that needs."""
+    for script in SCRIPTS:
+        shutil.copyfile(Path(bundle_files.__path__[0], script), folder / script)
+    (folder / REQUIREMENTS).write_text(requirements(model), encoding="utf-8")
+    write_operators(folder, model)
+    if ports:
+        write_snippets(folder)
 
 
 def run_beside(artifact: Path) -> dict[str, Any]:

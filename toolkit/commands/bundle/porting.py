@@ -24,7 +24,7 @@ from modelpress.export.onnx_flavours import FLAVOURS
 from modelpress.export.quantized import QuantizedModel
 from modelpress.export.runtime import SessionSettings, open_decoded, open_session
 from modelpress.toolkit.commands.bundle.references import reference_claim
-from modelpress.toolkit.data.image_set import ImageSet, normalised
+from modelpress.toolkit.data.data_set import DataSet, normalised
 from modelpress.toolkit.progress import Progress
 
 SNIPPETS = {f"port/check.{ending}": f"port_check.{ending}" for ending in ("py", "cpp", "mjs")}
@@ -72,7 +72,7 @@ def reference_calls(model: bytes, session: ort.InferenceSession, given: Given, p
     return Calls([arrays_of(call) for call in calls], whose, calls[0])
 
 
-def images_as_calls(contract: Contract, images: ImageSet, chosen: npt.NDArray[np.int64]) -> dict[str, Any]:
+def images_as_calls(contract: Contract, images: DataSet, chosen: npt.NDArray[np.int64]) -> dict[str, Any]:
     """The first samples, as the model takes them, in the place of other calls."""
     rule = contract.normalisation
     assert rule is not None  # with a data set at hand there is one
