@@ -83,7 +83,11 @@ def plan_arena(network: Network) -> Arena:
     blocks = _blocks(unplaced, lives, together)
 
     size, starts = min((_place(order) for order in _orders(blocks)), key=lambda found: found[0])
-    planes = {name: replace(p, start=starts[together.get(name, name)]) for name, p in unplaced.items()}
+    planes = {
+        name: replace(p, start=starts[together.get(name, name)])
+        for name, p in unplaced.items()
+        if name in lives
+    }
     return Arena(planes, size, lives)
 
 
@@ -162,9 +166,7 @@ def _blocks(
     for name in lives:
         members.setdefault(together.get(name, name), []).append(name)
     return [
-        _Block(
-            owner, planes[owner].size, min(lives[n][0] for n in names), max(lives[n][1] for n in names)
-        )
+        _Block(owner, planes[owner].size, min(lives[n][0] for n in names), max(lives[n][1] for n in names))
         for owner, names in members.items()
     ]
 

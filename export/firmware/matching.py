@@ -94,7 +94,12 @@ def _window(
         pads = _same_pads(kernel, strides, dilations, read[-n:], made[-n:], upper=rule == "SAME_UPPER")
 
     if n == 1:  # along the one row of each plane
-        kernel, strides, dilations, pads = [1, *kernel], [1, *strides], [1, *dilations], [0, pads[0], 0, pads[1]]
+        kernel, strides, dilations, pads = (
+            [1, *kernel],
+            [1, *strides],
+            [1, *dilations],
+            [0, pads[0], 0, pads[1]],
+        )
     if attributes.number("ceil_mode", 0) and attributes.number("count_include_pad", 0):
         return None
     top, left, bottom, right = pads
@@ -102,8 +107,13 @@ def _window(
 
 
 def _same_pads(
-    kernel: list[int], strides: list[int], dilations: list[int], read: tuple[int, ...], made: tuple[int, ...],
-    *, upper: bool
+    kernel: list[int],
+    strides: list[int],
+    dilations: list[int],
+    read: tuple[int, ...],
+    made: tuple[int, ...],
+    *,
+    upper: bool,
 ) -> list[int]:
     totals = [
         max((m - 1) * s + (k - 1) * d + 1 - r, 0)

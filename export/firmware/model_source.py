@@ -27,12 +27,16 @@ from modelpress.export.firmware.network import (
 )
 from modelpress.export.firmware.room import Room
 from modelpress.export.firmware.scales import (
+    MOST_STEPS,
     VALUE_BITS,
     Sum,
+    bias_of,
+    check_reach,
     conv_scale,
     float_sum,
     global_average_scale,
     integer_sum,
+    is_wide,
     multiplier,
     product_scale,
     value_scale,
@@ -69,14 +73,17 @@ class SourceWriter:
         if self.network.ending == "Softmax":
             self.calls.append("press_nn_softmax(values, MODEL_OUTPUT_SIZE);")
         body = "\n".join(f"    {line}" for call in self.calls for line in call.split("\n"))
-        return "\n\n".join(
-            [
-                '/* Written by modelpress: the network\'s constants, and the calls that run it. */\n#include "model.h"',
-                *self.constants,
-                self._entering(),
-                _RUN.replace("@BODY@", body),
-            ]
-        ).rstrip() + "\n"
+        return (
+            "\n\n".join(
+                [
+                    '/* Written by modelpress: the network\'s constants, and the calls that run it. */\n#include "model.h"',
+                    *self.constants,
+                    self._entering(),
+                    _RUN.replace("@BODY@", body),
+                ]
+            ).rstrip()
+            + "\n"
+        )
 
     def header(self) -> str:
         """`model.h`."""
@@ -141,17 +148,19 @@ class SourceWriter:
         return {**texts, "shift": str(found.shift), "low": str(added.low), "high": str(added.high)}
 
     def _weights(
-        self, operator: Conv | ConvValues, scales: Sequence[float], bounds: tuple[int, int, int]
+        self, operator: Conv | ConvValues, scales: Sequence[float], bounds: tuple[int, int, int], most: float
     ) -> str:
         number = len(self.calls)
         weights, coded = operator.weights, self.coded[operator.output]
         read = self.network.activations[operator.sources[0]]
-        bias = weights.bias.astype(np.int64) - read.zero * weights.rows.sum(axis=1, dtype=np.int64)
+        bias = bias_of(weights, read)
+        check_reach(operator.name, weights, bias, scales, most)
         self._add(f"/* {_comment(operator.name)}: {weights.kind}, {coded.coding} */")
         self._add(byte_array(f"codes_{number}", coded.codes))
         if coded.values is not None:
             self._add(array("int8_t", f"values_{number}", map(str, coded.values.reshape(-1).tolist())))
-        self._add(array("int32_t", f"bias_{number}", map(str, bias.tolist())))
+        wide = is_wide(bias)
+        self._add(array("int32_t" if wide else "int16_t", f"bias_{number}", map(str, bias.tolist())))
         self._add(array("press_nn_scale", f"scale_{number}", map(self._scale, scales)))
         fields = {
             "codes": f"codes_{number}",
@@ -160,6 +169,7 @@ class SourceWriter:
             "values": "NULL" if coded.values is None else f"values_{number}",
             "bias": f"bias_{number}",
             "scale": f"scale_{number}",
+            "wide_bias": str(int(wide)),
             **_weight_fields(weights, coded),
             **dict(zip(("zero", "low", "high"), map(str, bounds), strict=True)),
         }
@@ -193,7 +203,7 @@ class SourceWriter:
         own = operator.output if operator.added is None else _own_codes(operator)
         read, made = self.network.activations[operator.sources[0]], self.network.activations[own]
         scales = conv_scale(operator.weights, read, made).tolist()
-        weights = self._weights(operator, scales, (made.zero, operator.low, operator.high))
+        weights = self._weights(operator, scales, (made.zero, operator.low, operator.high), MOST_STEPS)
         planes = self._planes_of(operator.sources[0]), self._planes_of(operator.output)
         if operator.added is None:
             self._checked(f"press_nn_conv(arena, &room, {weights}, {planes[0]}, {planes[1]})")
@@ -208,7 +218,8 @@ class SourceWriter:
     def _call_ConvValues(self, operator: ConvValues) -> None:  # noqa: N802
         read = self.network.activations[operator.sources[0]]
         scales = value_scale(operator.weights, read).astype(np.float64) * self._value_unit
-        weights = self._weights(operator, scales.tolist(), (0, 0, 255))
+        most = 2.0**31 if self.integers else np.inf
+        weights = self._weights(operator, scales.tolist(), (0, 0, 255), most)
         self._checked(
             f"press_nn_conv_values(arena, &room, {weights}, {self._planes_of(operator.sources[0])}, values)"
         )
@@ -219,7 +230,9 @@ class SourceWriter:
 
     def _call_Add(self, operator: Add) -> None:  # noqa: N802
         a, b = map(self._planes_of, operator.sources)
-        self.calls.append(f"press_nn_add(arena, {a}, {b}, {self._sum(operator)}, {self._planes_of(operator.output)});")
+        self.calls.append(
+            f"press_nn_add(arena, {a}, {b}, {self._sum(operator)}, {self._planes_of(operator.output)});"
+        )
 
     def _call_Multiply(self, operator: Multiply) -> None:  # noqa: N802
         read, made = self._read(operator), self.network.activations[operator.output]
@@ -307,6 +320,7 @@ def _weight_fields(weights: Weights, coded: CodedLayer) -> dict[str, str]:
         "coding": "PRESS_NN_HUFFMAN" if coded.coding == "huffman" else "PRESS_NN_PACKED",
         "bits": coded.bits,
         "group": coded.group,
+        "contexts": coded.contexts,
         "values_differ": int(coded.values_differ),
         "kernel_height": window.height,
         "kernel_width": window.width,
@@ -337,9 +351,11 @@ def _window_text(window: Window) -> str:
 
 def _comment(text: str) -> str:
     """A name from anywhere, in a comment: nothing that ends it or begins another."""
-    return "".join(c if c.isalnum() and c.isascii() or c in "._-/" else "?" for c in text).replace("*/", "?").replace(
-        "/*", "?"
-    )[:80]
+    return (
+        "".join(c if (c.isalnum() and c.isascii()) or c in "._-/" else "?" for c in text)
+        .replace("*/", "?")
+        .replace("/*", "?")[:80]
+    )
 
 
 _RUN = """press_nn_status model_run(void *memory, size_t memory_bytes, const uint8_t *codes, press_nn_value *values)
@@ -387,13 +403,11 @@ _HEADER = """/* Written by modelpress: one network. See README.md. */
 #ifndef MODEL_H
 #define MODEL_H
 
-#if defined(PRESS_NN_INTEGERS) && PRESS_NN_INTEGERS != @INTEGERS@
-#error "model.c was generated with PRESS_NN_INTEGERS=@INTEGERS@"
-#elif !defined(PRESS_NN_INTEGERS)
-#define PRESS_NN_INTEGERS @INTEGERS@
-#endif
-
 #include "press_nn.h"
+
+#if PRESS_NN_INTEGERS != @INTEGERS@
+#error "model.c and press_nn.h were generated for different arithmetic"
+#endif
 
 #ifdef __cplusplus
 extern "C" {

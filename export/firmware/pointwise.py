@@ -22,7 +22,9 @@ Arrays = Mapping[str, npt.NDArray[np.generic]]
 
 
 def island_of(
-    last: onnx.NodeProto, producer: Callable[[str], onnx.NodeProto | None], leaves: Callable[[str], str | None]
+    last: onnx.NodeProto,
+    producer: Callable[[str], onnx.NodeProto | None],
+    leaves: Callable[[str], str | None],
 ) -> tuple[list[onnx.NodeProto], str] | None:
     """The nodes that lead from one tensor of codes to this quantization, elementwise, and that tensor's name.
 
@@ -39,8 +41,8 @@ def island_of(
 
     def visit(name: str) -> bool:
         made_by = producer(name)
-        if made_by is None:
-            return True  # a constant; others are refused below
+        if made_by is None or made_by.op_type == "Constant":
+            return True  # a constant; other inputs are refused below
 
         codes = leaves(name)
         if codes is not None:
@@ -49,6 +51,7 @@ def island_of(
             return False
         elif not all(visit(read) for read in made_by.input if read):
             return False
+
         if not any(node is made_by for node in nodes):
             nodes.append(made_by)
         return True
@@ -58,7 +61,9 @@ def island_of(
     return [*nodes, last], sources.pop()
 
 
-def table_of(nodes: list[onnx.NodeProto], codes: str, constants: Arrays, opset: onnx.ModelProto) -> bytes | None:
+def table_of(
+    nodes: list[onnx.NodeProto], codes: str, constants: Arrays, opset: onnx.ModelProto
+) -> bytes | None:
     """What the nodes make of each of the 256 codes; None where a constant is no single number."""
     made = {name for node in nodes for name in node.output}
     names = {name for node in nodes for name in node.input if name and name not in made and name != codes}

@@ -39,12 +39,14 @@ from modelpress.export.firmware.network import (
 from modelpress.export.firmware.pointwise import island_of, table_of
 from modelpress.export.firmware.shapes import Shape, single_shapes
 from modelpress.export.graphs.index import GraphIndex
+from modelpress.export.graphs.initializers import constants
 from modelpress.export.graphs.operators import WEIGHTED, is_standard
 from modelpress.export.onnx_flavours.int8 import Int8Plan
 from modelpress.export.onnx_flavours.int8_storage import with_bytes
 from modelpress.export.quantized import QuantizedTensor, dense_array
 
 _LOW, _HIGH = 0, 255
+_LEAST_AXES = 2  # of an activation: batch and channels
 _ENDINGS = ("Softmax", "ArgMax")
 
 
@@ -76,6 +78,7 @@ class _Reader:
         stored = with_bytes(plan, plan.weights)
         self.shapes: Mapping[str, Shape] = single_shapes(stored)
         self.constants = {n: np.asarray(dense_array(t)) for n, t in plan.tensors.items()}
+        self.constants |= constants(plan.graph)
         self.index = GraphIndex.of_model(plan.graph)
         self.views: dict[str, _View] = {}
         self.activations: dict[str, Activation] = {}
@@ -111,19 +114,24 @@ class _Reader:
         entering = [value.name for value in self.graph.input]
         if len(entering) != 1 or len(self.graph.output) != 1:
             raise ModelError(
-                f"the network has {len(entering)} inputs and {len(self.graph.output)} outputs; firmware takes one of each"
+                f"the network has {len(entering)} inputs and {len(self.graph.output)} outputs; firmware takes one "
+                "of each"
             )
         readers = self.index.users(entering[0])
         quantizing = [node for node in readers if node.op_type == "QuantizeLinear"]
         if len(quantizing) != len(readers) or not readers:
-            others = ", ".join(sorted({n.op_type for n in readers if n.op_type != "QuantizeLinear"})) or "nothing"
-            raise ModelError(f"input {entering[0]} is read in float by {others}; firmware computes in integers")
+            others = (
+                ", ".join(sorted({n.op_type for n in readers if n.op_type != "QuantizeLinear"})) or "nothing"
+            )
+            raise ModelError(
+                f"input {entering[0]} is read in float by {others}; firmware computes in integers"
+            )
         return quantizing[0].output[0]
 
     # One node
 
     def _visit(self, place: int, node: onnx.NodeProto) -> None:
-        if node.op_type == "DequantizeLinear" and is_standard(node):
+        if node.op_type in ("DequantizeLinear", "Constant") and is_standard(node):
             self.seen.add(place)
         elif node.op_type == "QuantizeLinear" and is_standard(node):
             self._quantized(node)
@@ -168,7 +176,11 @@ class _Reader:
         """The bounds of codes, and the node before Relu and Clip."""
         scale, zero = (self.constants[parameter] for parameter in node.input[1:3])
         low, high, made_by = _LOW, _HIGH, self.index.producer(node.input[0])
-        while made_by is not None and made_by.op_type in ("Relu", "Clip") and self._codes(made_by.input[0]) is None:
+        while (
+            made_by is not None
+            and made_by.op_type in ("Relu", "Clip")
+            and self._codes(made_by.input[0]) is None
+        ):
             bounds = bounds_of_clip(made_by, self.constants)
             if bounds is None:
                 break
@@ -228,19 +240,25 @@ class _Reader:
             window = window_of(node, read[0], made)
             with_pads = bool(Attributes(node).number("count_include_pad", 0))
             plain = window is not None and window.dilation_rows == window.dilation_columns == 1
-            return AveragePool(name, sources, output, low, high, window, with_pads) if window and plain else None
+            return (
+                AveragePool(name, sources, output, low, high, window, with_pads) if window and plain else None
+            )
         return None
 
     def _product(
         self, name: str, read: list[Activation], made: Activation, low: int, high: int
     ) -> Operator | None:
         first, second = read if _size(read[0]) == _size(made) else reversed(read)
-        fits = second.channels == made.channels and (_size(second) == _size(made) or second.height * second.width == 1)
+        fits = second.channels == made.channels and (
+            _size(second) == _size(made) or second.height * second.width == 1
+        )
         if _size(first) != _size(made) or not fits:
             return None
         return Multiply(name, (first.name, second.name), made.name, low, high)
 
-    def _concatenated(self, node: onnx.NodeProto, read: list[Activation], made: Activation) -> Operator | None:
+    def _concatenated(
+        self, node: onnx.NodeProto, read: list[Activation], made: Activation
+    ) -> Operator | None:
         rank = len(self.shapes[node.output[0]])
         axis = Attributes(node).number("axis", 1) % rank
         axes = {1: "channels", rank - 2: "height", rank - 1: "width"} | {1: "channels"}
@@ -268,7 +286,11 @@ class _Reader:
 
         def leaf(name: str) -> str | None:
             made_by = self.index.producer(name)
-            of_codes = made_by is not None and made_by.op_type == "DequantizeLinear" and made_by.input[0] in self.views
+            of_codes = (
+                made_by is not None
+                and made_by.op_type == "DequantizeLinear"
+                and made_by.input[0] in self.views
+            )
             return made_by.input[0] if made_by is not None and of_codes else None
 
         found = island_of(node, self.index.producer, leaf)
@@ -364,12 +386,15 @@ class _Reader:
         self.operators.append(operator)
 
     def _reshaped(self, node: onnx.NodeProto, view: _View, activation: Activation) -> _View:
-        shape = self.shapes.get(node.output[0], ())
+        shape, before = self.shapes.get(node.output[0], ()), self.shapes[node.input[0]]
         axes = [n for n in shape if n != 1]
-        if axes == [n for n in self.shapes[node.input[0]] if n != 1] and (not view.is_flat or len(axes) < 2):
-            if len(shape) >= 2 and (not axes or view.is_flat or self._planes(node.output[0]) == _size(activation)):
-                return view
-        if shape[:1] == (1,) and axes in ([activation.size], []):
+        if shape[:1] != (1,):
+            raise _NoForm(f"{node.op_type} ({_name(node)}) to shape {shape}")
+        if not view.is_flat and len(shape) >= _LEAST_AXES and axes == [n for n in before if n != 1]:
+            same_planes = self._planes(node.output[0]) == _size(activation)
+            if same_planes or len(axes) < _LEAST_AXES:
+                return view if same_planes else _View(activation.name, is_flat=True)
+        if axes in ([activation.size], []):
             return _View(activation.name, is_flat=True)
         raise _NoForm(f"{node.op_type} ({_name(node)}) to shape {shape}")
 

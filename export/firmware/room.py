@@ -24,8 +24,7 @@ class Room:
         lookups: Bytes of look-up tables.
         n_masks: Of two bytes.
         n_places: Of four bytes.
-        n_taps: Of two bytes and one.
-        n_levels: Of one byte.
+        n_taps: Of four bytes.
     """
 
     start: int
@@ -33,18 +32,15 @@ class Room:
     n_masks: int
     n_places: int
     n_taps: int
-    n_levels: int
 
     def fields(self) -> dict[str, str]:
         """As press_nn.h has them: larger elements first, so that all are aligned."""
         places, at = {}, self.start
         for name, size in (
             ("places", 4 * self.n_places),
+            ("taps", 4 * self.n_taps),
             ("lookups", self.lookups),
             ("masks", 2 * self.n_masks),
-            ("steps", 2 * self.n_taps),
-            ("levels", self.n_levels),
-            ("weights", self.n_taps),
         ):
             places[name] = at
             at += size
@@ -52,8 +48,6 @@ class Room:
             **places,
             "lookups_size": self.lookups,
             "n_masks": self.n_masks,
-            "n_levels": self.n_levels,
-            "n_places": self.n_places,
             "n_taps": self.n_taps,
         }
         return {name: str(value) for name, value in numbers.items()}
@@ -61,7 +55,7 @@ class Room:
     @property
     def end(self) -> int:
         """Bytes of the whole arena."""
-        used = self.start + self.lookups + 2 * self.n_masks + 4 * self.n_places + 3 * self.n_taps + self.n_levels
+        used = self.start + self.lookups + 2 * self.n_masks + 4 * (self.n_places + self.n_taps)
         return -(-used // 4) * 4
 
 
@@ -72,11 +66,10 @@ def room_for(start: int, layers: Collection[tuple[Weights, CodedLayer, Planes]])
     steps = [2 * (w.inputs * planes.pitch // _MOST_STEP) for w, _, planes in layers]
     return Room(
         start,
-        lookups=_most(_lookup_size(c.masks) + _lookup_size(c.levels) for _, c in huffman),
+        lookups=_most(_lookup_sizes(c.masks) + _lookup_sizes(c.levels) for _, c in huffman),
         n_masks=_most(-(-w.rows.shape[1] // c.group) for w, c in huffman),
-        n_places=_most(w.window.height * w.window.width for w, _, _ in layers),
+        n_places=_most(max(w.window.height * w.window.width, c.group) for w, c, _ in layers),
         n_taps=_most(n + more for n, more in zip(nonzeros, steps, strict=True)),
-        n_levels=_most(int(np.count_nonzero(w.rows, axis=1).max()) for w, _ in huffman),
     )
 
 
@@ -84,7 +77,10 @@ def _most(numbers: Iterable[int]) -> int:
     return max(numbers, default=0)
 
 
-def _lookup_size(stored: bytes) -> int:
-    table = CodeTable.read(PartReader(stored))
-    n = len(table.lengths)
-    return (2 << min(table.width, _SINGLE_BITS)) + -(-2 * n // 8) * 8
+def _lookup_sizes(stored: bytes) -> int:
+    """Bytes of the look-ups of all these code tables, press_lookup_size."""
+    reader, total = PartReader(stored), 0
+    while reader.position < len(stored):
+        table = CodeTable.read(reader)
+        total += (2 << min(table.width, _SINGLE_BITS)) + -(-2 * len(table.lengths) // 8) * 8
+    return total

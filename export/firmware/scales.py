@@ -4,17 +4,22 @@ The order of the roundings is that of ONNX Runtime's kernels: see `QLinearConv`,
 `QLinearGlobalAveragePool` there.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from modelpress.export.errors import ModelError
 from modelpress.export.firmware.network import Activation, Weights
 
 FloatArray = npt.NDArray[np.float32]
 VALUE_BITS = 16  # behind the point, of values in integers
 _MOST_SHIFT = 62
 _SUM_LIMIT = 2.0**30
+_SHORT = 0x7FFF
+_CODES = 255
+MOST_STEPS = 2.0**23  # of a code from zero; press_nn_arithmetic.h takes a half more
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,32 @@ class Sum:
     second: float
     constant: float
     shift: int
+
+
+def bias_of(weights: Weights, read: Activation) -> npt.NDArray[np.int64]:
+    """What sums of products start with: the bias, less what the zero point of the inputs adds."""
+    return weights.bias.astype(np.int64) - read.zero * weights.rows.sum(axis=1, dtype=np.int64)
+
+
+def is_wide(bias: npt.NDArray[np.int64]) -> bool:
+    """Whether 16 bits are too few."""
+    return bool(np.abs(bias).max(initial=0) > _SHORT)
+
+
+def check_reach(
+    name: str, weights: Weights, bias: npt.NDArray[np.int64], scales: Sequence[float], most: float
+) -> None:
+    """Refuse a layer whose sums could leave what the kernels compute with.
+
+    Raises:
+        ModelError: Of some input, a sum is beyond 32 bits, or times its scale beyond `most`.
+    """
+    farthest = np.abs(bias) + _CODES * np.abs(weights.rows.astype(np.int64)).sum(axis=1)
+    if farthest.max(initial=0) >= 1 << 31 or (farthest * np.abs(scales)).max(initial=0) >= most:
+        raise ModelError(
+            f"{name}: its sums can leave the range of 32-bit integers, or its outputs that of their scale by far; "
+            "calibrate on more data, or train the layer again"
+        )
 
 
 def conv_scale(weights: Weights, read: Activation, made: Activation) -> FloatArray:

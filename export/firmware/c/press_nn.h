@@ -11,10 +11,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* 1: integers only, for cores without floating point; 0: float32, bit for bit as ONNX Runtime rounds. As in model.c. */
-#ifndef PRESS_NN_INTEGERS
+/* 1: integers only, for cores without floating point; 0: float32, bit for bit as ONNX Runtime rounds. */
 #define PRESS_NN_INTEGERS 0
-#endif
 
 #ifdef __cplusplus
 extern "C" {
@@ -69,15 +67,18 @@ typedef struct press_nn_sum {
 enum { PRESS_NN_HUFFMAN, PRESS_NN_PACKED };
 
 /*
- * The weights of one layer: for every output channel a row of inputs * kernel_height * kernel_width numbers. Zeros have
- * no code in Huffman rows: a mask says for each group of elements which of them are not zero.
+ * The weights of one layer: for every output channel a row of inputs * kernel_height * kernel_width numbers. In Huffman
+ * rows zeros have no code: a mask says for each group of elements which of them are not zero, and the numbers of these
+ * follow. Each is coded by one of three code tables, as the sum of the signs of its neighbours to the left and above in
+ * the group is negative, zero or positive; the first weight of a kernel's row has none to the left.
  */
+#define PRESS_NN_CONTEXTS 3
 typedef struct press_nn_weights {
     const uint8_t *codes;
     const uint8_t *masks;  /* code table of the masks */
-    const uint8_t *levels; /* code table of the numbers of values */
+    const uint8_t *levels; /* code tables of the numbers of values, one after the other; or a single one */
     const int8_t *values;  /* what each number stands for; NULL: itself, less 128 */
-    const int32_t *bias;   /* one for each output channel, less input zero point times sum of its weights */
+    const void *bias;      /* int16_t or int32_t for each output channel: less input zero point times its weights */
     const press_nn_scale *scale;
     uint32_t codes_size;
     uint16_t masks_size, levels_size;
@@ -86,6 +87,8 @@ typedef struct press_nn_weights {
     uint8_t coding;        /* PRESS_NN_HUFFMAN or PRESS_NN_PACKED */
     uint8_t bits;          /* of a packed number */
     uint8_t group;         /* elements of a mask */
+    uint8_t contexts;      /* code tables of numbers: 1 or PRESS_NN_CONTEXTS */
+    uint8_t wide_bias;     /* whether it is int32_t */
     uint8_t values_differ; /* whether every output channel has values of its own */
     uint8_t kernel_height, kernel_width;
     uint8_t stride_rows, stride_columns;
@@ -99,9 +102,8 @@ typedef struct press_nn_weights {
 typedef struct press_nn_room {
     uint32_t lookups, lookups_size; /* of code tables */
     uint32_t masks, n_masks;        /* uint16_t */
-    uint32_t levels, n_levels;      /* uint8_t */
-    uint32_t places, n_places;      /* uint32_t: of a kernel's taps */
-    uint32_t steps, weights, n_taps; /* uint16_t and uint8_t */
+    uint32_t places;                /* uint32_t */
+    uint32_t taps, n_taps;          /* pairs of uint16_t */
 } press_nn_room;
 
 /* ---- Operators: from planes to planes of one arena ---- */

@@ -46,14 +46,19 @@ static inline uint8_t press_nn_sum_code(uint8_t first, uint8_t second, const pre
 #error "float32 is computed in a wider type here: compile with -msse2 -mfpmath=sse, or generate integers only"
 #endif
 
-/* To nearest, ties to even, for magnitudes below 2^22: what the mantissa has no room for is rounded away. */
+/*
+ * To nearest, ties to even, from -2^22 to 2^22: what the mantissa has no room for is rounded away. Down to -1.5 * 2^23
+ * and for all that is larger, a number that is as far off, or farther, in the same direction: bounds still hold.
+ */
 static inline int32_t press_nn_nearest(float value)
 {
-    uint32_t bits;
+    union {
+        float value;
+        uint32_t bits;
+    } moved;
 
-    value += 12582912.0f; /* 1.5 * 2^23 */
-    memcpy(&bits, &value, sizeof bits);
-    return (int32_t)(bits - 0x4B400000u);
+    moved.value = value + 12582912.0f; /* 1.5 * 2^23 */
+    return (int32_t)(moved.bits - 0x4B400000u);
 }
 
 static inline float press_nn_clamped(float value, float low, float high)
@@ -62,12 +67,10 @@ static inline float press_nn_clamped(float value, float low, float high)
     return value < high ? value : high;
 }
 
-/* Bounds are of the code: integers, exact as floats. */
+/* The generator has made sure that no sum times its scale is below -1.5 * 2^23. */
 static inline uint8_t press_nn_code(int32_t sum, press_nn_scale scale, int32_t zero, int32_t low, int32_t high)
 {
-    float value = press_nn_clamped((float)sum * scale, (float)(low - zero), (float)(high - zero));
-
-    return (uint8_t)(press_nn_nearest(value) + zero);
+    return (uint8_t)press_nn_within(press_nn_nearest((float)sum * scale) + zero, low, high);
 }
 
 /* code * ratio + addend, rounded once. */
@@ -94,7 +97,7 @@ static inline uint8_t press_nn_sum_code(uint8_t first, uint8_t second, const pre
 {
     float value = press_nn_fused(first, sum->first, press_nn_fused(second, sum->second, sum->constant));
 
-    return (uint8_t)press_nn_nearest(press_nn_clamped(value, (float)sum->low, (float)sum->high));
+    return (uint8_t)press_nn_within(press_nn_nearest(value), sum->low, sum->high);
 }
 
 #endif
