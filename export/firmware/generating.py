@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 from modelpress.export.choices import Arithmetic, Optimise
+from modelpress.export.coding.code_table import CodeTable
 from modelpress.export.errors import InputError
 from modelpress.export.firmware.arena import Arena, plan_arena
 from modelpress.export.firmware.coded_weights import (
@@ -123,7 +124,7 @@ def code_weights(layers: dict[str, Weights], optimise: Optimise) -> dict[str, Co
 
 
 def _huffman(inputs: dict[str, HuffmanInput]) -> dict[str, CodedLayer]:
-    tables = {}
+    tables: dict[str, CodeTable] = {}
     for group in {source.group for source in inputs.values()}:
         names = [name for name, source in inputs.items() if source.group == group]
         tables |= dict(zip(names, share_tables([inputs[n].mask_counts for n in names]), strict=True))

@@ -102,8 +102,18 @@ def _window(
         )
     if attributes.number("ceil_mode", 0) and attributes.number("count_include_pad", 0):
         return None
-    top, left, bottom, right = pads
-    return Window(*kernel, *strides, top, left, bottom, right, *dilations)
+    return Window(
+        height=kernel[0],
+        width=kernel[1],
+        stride_rows=strides[0],
+        stride_columns=strides[1],
+        pad_top=pads[0],
+        pad_left=pads[1],
+        pad_bottom=pads[2],
+        pad_right=pads[3],
+        dilation_rows=dilations[0],
+        dilation_columns=dilations[1],
+    )
 
 
 def _same_pads(

@@ -73,17 +73,8 @@ class SourceWriter:
         if self.network.ending == "Softmax":
             self.calls.append("press_nn_softmax(values, MODEL_OUTPUT_SIZE);")
         body = "\n".join(f"    {line}" for call in self.calls for line in call.split("\n"))
-        return (
-            "\n\n".join(
-                [
-                    '/* Written by modelpress: the network\'s constants, and the calls that run it. */\n#include "model.h"',
-                    *self.constants,
-                    self._entering(),
-                    _RUN.replace("@BODY@", body),
-                ]
-            ).rstrip()
-            + "\n"
-        )
+        parts = [_SOURCE.rstrip(), *self.constants, self._entering(), _RUN.replace("@BODY@", body)]
+        return "\n\n".join(parts) + "\n"
 
     def header(self) -> str:
         """`model.h`."""
@@ -357,6 +348,10 @@ def _comment(text: str) -> str:
         .replace("/*", "?")[:80]
     )
 
+
+_SOURCE = """/* Written by modelpress: the network's constants, and the calls that run it. */
+#include "model.h"
+"""
 
 _RUN = """press_nn_status model_run(void *memory, size_t memory_bytes, const uint8_t *codes, press_nn_value *values)
 {

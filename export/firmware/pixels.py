@@ -21,7 +21,8 @@ def pixel_tables(source: Activation, metadata: Mapping[str, str]) -> npt.NDArray
     if stated is None or len(stated[0]) != source.channels:
         return None
     mean, std = map(np.asarray, stated)
-    factor, shift = np.float32(1.0 / (255.0 * std)), np.float32(-mean / std)  # both rounded once
+    factor = np.asarray(1.0 / (255.0 * std), np.float32)  # both rounded once
+    shift = np.asarray(-mean / std, np.float32)
     return quantized(_PIXELS.astype(np.float32) * factor[:, None] + shift[:, None], source)
 
 

@@ -47,9 +47,11 @@ def island_of(
         codes = leaves(name)
         if codes is not None:
             sources.add(codes)
-        elif not is_standard(made_by) or made_by.op_type not in POINTWISE:
-            return False
-        elif not all(visit(read) for read in made_by.input if read):
+        elif not (
+            is_standard(made_by)
+            and made_by.op_type in POINTWISE
+            and all(map(visit, filter(None, made_by.input)))
+        ):
             return False
 
         if not any(node is made_by for node in nodes):

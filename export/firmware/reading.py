@@ -36,6 +36,7 @@ from modelpress.export.firmware.network import (
     Weights,
     Window,
 )
+from modelpress.export.firmware.pixels import quantized
 from modelpress.export.firmware.pointwise import island_of, table_of
 from modelpress.export.firmware.shapes import Shape, single_shapes
 from modelpress.export.graphs.index import GraphIndex
@@ -278,8 +279,7 @@ class _Reader:
         if (activation.scale, activation.zero) == (made.scale, made.zero):
             return None
         values = (np.arange(256) - activation.zero).astype(np.float32) * activation.scale
-        codes = np.rint(np.clip(values / made.scale, -made.zero, 255 - made.zero)) + made.zero
-        return codes.astype(np.uint8).tobytes()
+        return quantized(values, made).tobytes()
 
     def _table(self, node: onnx.NodeProto) -> Operator | None:
         """An elementwise function of one activation."""

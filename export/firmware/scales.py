@@ -34,7 +34,7 @@ class Sum:
 
 def bias_of(weights: Weights, read: Activation) -> npt.NDArray[np.int64]:
     """What sums of products start with: the bias, less what the zero point of the inputs adds."""
-    return weights.bias.astype(np.int64) - read.zero * weights.rows.sum(axis=1, dtype=np.int64)
+    return np.asarray(weights.bias - read.zero * weights.rows.sum(axis=1, dtype=np.int64), np.int64)
 
 
 def is_wide(bias: npt.NDArray[np.int64]) -> bool:

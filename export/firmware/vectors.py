@@ -51,7 +51,7 @@ def make_vectors(
     values = []
     for one in np.asarray(inputs, np.float32):
         found = next(iter(run_feed(session, {name: one[None]}).values())).reshape(-1)
-        values.append(np.float32(found))
+        values.append(found.astype(np.float32))
     shape = (len(inputs), network.source.size)
     codes = quantized(np.asarray(inputs, np.float32), network.source).reshape(shape)
     if ending != "ArgMax" and any(len(one) != network.outputs for one in values):
