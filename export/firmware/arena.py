@@ -9,7 +9,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import permutations
 
-from modelpress.export.firmware.network import Activation, Conv, ConvValues, Copy, Network, Operator, Window
+from modelpress.export.firmware.network import (
+    Activation,
+    Add,
+    Conv,
+    ConvValues,
+    Copy,
+    Multiply,
+    Network,
+    Operator,
+    Window,
+)
 
 _ALIGNMENT = 4
 _BLOCK = 8  # outputs that are computed together, whether there are so many or not
@@ -150,13 +160,12 @@ def _form(planes: Planes) -> tuple[int, ...]:
 
 
 def _replaceable(operator: Operator) -> Sequence[str]:
-    if operator.output == operator.sources[0]:
-        return ()
+    """What an operator reads element by element just before it writes the same element."""
     if isinstance(operator, Conv):
-        return operator.sources[1:]
+        return [name for name in operator.sources[1:] if name != operator.sources[0]]
     if isinstance(operator, Copy):
         return operator.sources if len(operator.sources) == 1 and not operator.is_partial else ()
-    return operator.sources[:1] if type(operator).__name__ in ("Add", "Multiply") else ()
+    return operator.sources if isinstance(operator, Add | Multiply) else ()
 
 
 def _blocks(
