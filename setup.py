@@ -10,7 +10,17 @@ from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
 CODING = "export/coding"
-PARTS = ("press", "press_encode", "press_grid", "press_huffman", "press_mixed", "press_plain", "press_slabs")
+PARTS = (
+    "press",
+    "press_encode",
+    "press_grid",
+    "press_huffman",
+    "press_mixed",
+    "press_plain",
+    "press_slabs",
+    "press_sign_rows",
+    "press_split",
+)
 ABI = (3, 11)  # the oldest Python of this package, whose stable ABI has the buffer protocol
 
 

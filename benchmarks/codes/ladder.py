@@ -32,8 +32,9 @@ from modelpress.export.press.encodings.file_state import FileState
 from modelpress.export.press.encodings.gaps import GapCoder
 from modelpress.export.press.encodings.grid import grid_of
 from modelpress.export.press.encodings.huffman_blob import NO_SHARED
-from modelpress.export.press.encodings.kernel_mask import KernelMaskCoder
-from modelpress.export.press.encodings.levels import Levels, levels_of
+from modelpress.export.press.encodings.kernels.kernel_mask import KernelMaskCoder
+from modelpress.export.press.encodings.kernels.sign_rows import SignRowCoder
+from modelpress.export.press.encodings.levels import Levels, levels_of, source_of
 from modelpress.export.press.encodings.slab_coder import SlabCoder, count_levels
 from modelpress.export.press.reading import TensorUsage
 from modelpress.export.quantized import QuantizedTensor
@@ -44,6 +45,7 @@ _CODERS: Mapping[str, type[SlabCoder]] = MappingProxyType(
         "CSR + Huffman": GapCoder,
         "bitmap + Huffman": BitmapCoder,
         "kernel masks + Huffman": KernelMaskCoder,
+        "sign rows + Huffman": SignRowCoder,
     }
 )
 MIXED = "mixed contexts"
@@ -156,7 +158,11 @@ def _encodings(name: str, tensor: QuantizedTensor) -> dict[str, int]:
     sizes = {"bit-packed": _checked(name, tensor, PACKED, packed.encode(tensor), state)}
     for rung, kind in _CODERS.items():
         # without tables shared with other tensors: a rung is a tensor on its own
-        plans = huffman_blob.survey(tensor, kind.candidates(tensor.spec))
+        plans = huffman_blob.survey(tensor, kind.candidates(tensor.spec, source_of(tensor).bounds))
+        if not plans:
+            # what a coder cannot hold takes its next best form
+            sizes[rung] = min(sizes.values())
+            continue
         plan = min(plans, key=lambda p: p.n_bytes(NO_SHARED))
         blob = huffman_blob.write(tensor, plan, NO_SHARED)
         sizes[rung] = _checked(name, tensor, HUFFMAN_IDS[kind], blob, state)

@@ -93,7 +93,8 @@ static void print_line(const press_entry *entry, const uint8_t *values)
     static const char *const encodings[] = {"raw",           "packed 1.0",     "huffman 1.0", "csr+huffman 1.0",
                                             "byte planes",   "packed",         "huffman",     "csr+huffman",
                                             "bitmap+huffman", "kernel masks+huffman", "mixed contexts", "float16",
-                                            "bfloat16",      "coded planes"};
+                                            "bfloat16",      "coded planes", "split values", "split, mixed contexts",
+                                            "any bits", "sign rows+huffman"};
     unsigned k;
 
     printf("%.*s  %s (", (int)entry->name_size, entry->name, types[entry->tensor.type]);

@@ -2,7 +2,8 @@
 
 #include "press_internal.h"
 
-#define HUFFMAN_TABLES 10 /* of kernel masks: one of masks, nine of levels */
+#define LAST_ENCODING PRESS_SIGN_ROWS
+#define HUFFMAN_TABLES 22 /* of sign rows: 15 of rows, 7 of magnitudes */
 
 const char *press_message(press_status status)
 {
@@ -34,6 +35,8 @@ const char *press_message(press_status status)
         "holds NaN or infinity, or a boolean that is neither 0 nor 1",
         "a byte plane is not defined",
         "compressed sparse rows contradict each other",
+        "split values are not defined, or a zero is not written as one",
+        "sign rows are not defined, or signs or magnitudes lie beyond the end of the tensor",
         "an encoding is unknown; a newer modelpress wrote it",
         "this build leaves an encoding out",
         "a buffer is too small",
@@ -87,12 +90,22 @@ press_status press_count_elements(const press_tensor *tensor, size_t *count)
 int press_is_quantized(unsigned encoding)
 {
     return (encoding >= PRESS_PACKED_1_0 && encoding <= PRESS_CSR_1_0) ||
-           (encoding >= PRESS_PACKED && encoding <= PRESS_MIXED);
+           (encoding >= PRESS_PACKED && encoding <= PRESS_MIXED) || encoding == PRESS_SIGN_ROWS;
+}
+
+int press_is_mixed(unsigned encoding)
+{
+    return encoding == PRESS_MIXED || encoding == PRESS_SPLIT_MIXED;
+}
+
+static int is_split(unsigned encoding)
+{
+    return encoding == PRESS_SPLIT || encoding == PRESS_SPLIT_MIXED;
 }
 
 static int is_huffman(unsigned encoding)
 {
-    return encoding >= PRESS_HUFFMAN && encoding <= PRESS_KERNEL_MASKS;
+    return (encoding >= PRESS_HUFFMAN && encoding <= PRESS_KERNEL_MASKS) || encoding == PRESS_SIGN_ROWS;
 }
 
 static press_cursor cursor_of(const press_tensor *tensor)
@@ -114,13 +127,21 @@ typedef struct huffman {
     unsigned n_tables;  /* in all */
     unsigned n_first;   /* in the first of two groups; 0 where there is one group */
     size_t per_slab;    /* elements */
+    unsigned n_rows, n_groups; /* symbols of sign rows and of their magnitudes */
     press_code codes[HUFFMAN_TABLES];
 } huffman;
 
+/* Whether the tables of an encoding are many, and their runs short: of kernels, tap by tap. */
+static int is_of_kernels(unsigned encoding)
+{
+    return encoding == PRESS_KERNEL_MASKS || encoding == PRESS_SIGN_ROWS;
+}
+
 static press_status take_parameters(press_cursor *cursor, unsigned encoding, huffman *all)
 {
-    const uint8_t *p = press_take(cursor, encoding == PRESS_KERNEL_MASKS ? 3 : encoding == PRESS_CSR,
-                                  &cursor->parts.header);
+    const unsigned n =
+        encoding == PRESS_SIGN_ROWS ? 5 : encoding == PRESS_KERNEL_MASKS ? 3 : encoding == PRESS_CSR;
+    const uint8_t *p = press_take(cursor, n, &cursor->parts.header);
 
     if (!p) {
         return PRESS_ENDS_EARLY;
@@ -142,6 +163,15 @@ static press_status take_parameters(press_cursor *cursor, unsigned encoding, huf
         }
         all->n_first = 1;
         all->n_tables = 1u + p[2];
+        all->per_slab = PRESS_KERNEL_SLAB / p[0] * p[0];
+    }
+    if (encoding == PRESS_SIGN_ROWS) {
+        if (!press_sign_row_symbols(p, &all->n_first, &all->n_groups)) {
+            return PRESS_BAD_SIGN_ROWS;
+        }
+        all->n_rows = all->n_first;
+        all->n_first = all->n_first / 2 + 2;
+        all->n_tables = all->n_first + 7;
         all->per_slab = PRESS_KERNEL_SLAB / p[0] * p[0];
     }
     return PRESS_OK;
@@ -188,6 +218,17 @@ static press_status check_tables(unsigned encoding, const huffman *all)
 {
     unsigned k;
 
+    if (encoding == PRESS_SIGN_ROWS) {
+        for (k = 0; k < all->n_tables; k++) {
+            const press_code *code = &all->codes[k];
+
+            if (code->lowest < 0 ||
+                (unsigned)code->lowest + code->n > (k < all->n_first ? all->n_rows : all->n_groups)) {
+                return PRESS_BAD_TABLE;
+            }
+        }
+        return PRESS_OK;
+    }
     if (all->n_first) {
         const press_code *first = &all->codes[0];
 
@@ -226,12 +267,18 @@ static size_t least(size_t a, size_t b)
     return a < b ? a : b;
 }
 
+/* Whether levels lie in the memory of their values: those that are put together may be of a byte only. */
+static int levels_in_values(const press_sink *sink)
+{
+    return sink->values && !sink->split;
+}
+
 /* Where the levels of a slab are kept: at the end of the memory of their values, or in scratch memory. */
 static int16_t *place_of_levels(const press_sink *sink, size_t start, size_t count, uint8_t *scratch)
 {
     size_t width = sink->grid->type == PRESS_FLOAT ? 4 : 2;
 
-    if (!sink->values) {
+    if (!levels_in_values(sink)) {
         return (int16_t *)(void *)scratch;
     }
     return (int16_t *)(void *)(sink->values + width * start + (width - 2) * count);
@@ -240,6 +287,9 @@ static int16_t *place_of_levels(const press_sink *sink, size_t start, size_t cou
 /* Where the gaps of a slab are kept: a byte each, in the memory of their codes or values, which come last. */
 static uint8_t *place_of_gaps(const press_sink *sink, size_t start, uint8_t *scratch)
 {
+    if (sink->split) {
+        return sink->values + press_type_size(sink->split->type) * start;
+    }
     if (sink->values) {
         return sink->grid->type == PRESS_FLOAT ? sink->values + 4 * start : scratch;
     }
@@ -277,15 +327,15 @@ static press_status decode_huffman(press_cursor *cursor, const press_tensor *ten
     }
 
     for (k = 0; k < all.n_tables; k++) {
-        int many = tensor->encoding != PRESS_KERNEL_MASKS && count >= 4 * PRESS_LANE_SYMBOLS;
+        int many = !is_of_kernels(tensor->encoding) && count >= 4 * PRESS_LANE_SYMBOLS;
 
         press_make_lookup(&lookups[k], &all.codes[k], scratch, many);
-        scratch += PRESS_LOOKUP_BYTES + (tensor->encoding == PRESS_KERNEL_MASKS ? 0 : PRESS_MANY_BYTES);
+        scratch += PRESS_LOOKUP_BYTES + (is_of_kernels(tensor->encoding) ? 0 : PRESS_MANY_BYTES);
     }
     for (slab = 0; status == PRESS_OK && slab < n_slabs; slab++) {
         size_t start = slab * all.per_slab, n = least(count - start, all.per_slab);
         int16_t *levels = place_of_levels(sink, start, n, scratch);
-        uint8_t *rest = sink->values ? scratch : scratch + (2 * n + 7) / 8 * 8;
+        uint8_t *rest = levels_in_values(sink) ? scratch : scratch + (2 * n + 7) / 8 * 8;
         press_stream stream;
 
         if (tensor->encoding == PRESS_CSR) {
@@ -347,13 +397,13 @@ static press_status decode_mixed(press_cursor *cursor, const press_tensor *tenso
     if (!lengths) {
         return PRESS_ENDS_EARLY;
     }
-    press_level_bounds(sink->grid, &low, &high);
+    press_sink_bounds(sink, &low, &high);
     high = high > -low ? high : -low;
 
     for (slab = 0; status == PRESS_OK && slab < n_slabs; slab++) {
         size_t row = slab * step, n_rows = least(rows - row, step), row_size = inputs * taps;
         int16_t *levels = place_of_levels(sink, row * row_size, n_rows * row_size, scratch);
-        uint8_t *work = sink->values ? scratch : scratch + (2 * n_rows * row_size + 7) / 8 * 8;
+        uint8_t *work = levels_in_values(sink) ? scratch : scratch + (2 * n_rows * row_size + 7) / 8 * 8;
         press_stream stream;
 
         status = take_slab(cursor, lengths, n_slabs, slab, &stream);
@@ -383,7 +433,7 @@ static press_status huffman_scratch(const press_tensor *tensor, const press_grid
     }
     n = least(grid->elements, all.per_slab);
     *size = (2 * n + 7) / 8 * 8;
-    if (tensor->encoding == PRESS_KERNEL_MASKS) {
+    if (is_of_kernels(tensor->encoding)) {
         *size += all.n_tables * PRESS_LOOKUP_BYTES + 9 * ((n + all.parameters[0] - 1) / all.parameters[0]);
     } else {
         *size += all.n_tables * (PRESS_LOOKUP_BYTES + PRESS_MANY_BYTES);
@@ -413,6 +463,8 @@ static press_status mixed_scratch(const press_tensor *tensor, size_t count, size
 press_status press_scratch_size(const press_tensor *tensor, size_t *size)
 {
     press_cursor cursor = cursor_of(tensor);
+    const press_tensor *levels = tensor;
+    press_tensor inner;
     press_grid grid;
     size_t count;
     press_status status = press_count_elements(tensor, &count);
@@ -421,21 +473,53 @@ press_status press_scratch_size(const press_tensor *tensor, size_t *size)
     if (status == PRESS_OK && tensor->encoding == PRESS_CODED_PLANES) {
         *size = PRESS_LOOKUP_BYTES + PRESS_MANY_BYTES + least(count, PRESS_SLAB_ELEMENTS);
     }
-    if (status || !press_is_quantized(tensor->encoding)) {
+    if (status == PRESS_OK && is_split(tensor->encoding)) {
+        press_split split;
+
+        levels = &inner;
+        status = press_take_split(&cursor, tensor, &inner, &split);
+        grid.elements = count;
+    } else if (status == PRESS_OK && press_is_quantized(tensor->encoding)) {
+        status = press_take_grid(&cursor, tensor, &grid);
+    } else {
         return status;
     }
-    status = press_take_grid(&cursor, tensor, &grid);
     if (status) {
         return status;
     }
-    if (is_huffman(tensor->encoding)) {
-        return huffman_scratch(tensor, &grid, &cursor, size);
+    if (is_huffman(levels->encoding)) {
+        return huffman_scratch(levels, &grid, &cursor, size);
     }
-    if (tensor->encoding == PRESS_MIXED) {
-        return mixed_scratch(tensor, count, size);
+    if (levels->encoding == PRESS_MIXED) {
+        return mixed_scratch(levels, count, size);
     }
     *size = 2 * PRESS_LOOKUP_BYTES + 2 * 256;
     return PRESS_OK;
+}
+
+/* What comes after the grid, or the front of split values. */
+static press_status decode_levels(press_cursor *cursor, const press_tensor *tensor, const press_shared *shared,
+                                  press_mixing *mixing, void *scratch, const press_sink *sink)
+{
+    if (is_huffman(tensor->encoding)) {
+        return decode_huffman(cursor, tensor, shared, sink, (uint8_t *)scratch);
+    }
+    if (tensor->encoding == PRESS_MIXED) {
+#ifdef PRESS_NO_MIXED
+        (void)mixing;
+        return PRESS_LEFT_OUT;
+#else
+        return decode_mixed(cursor, tensor, mixing, sink, (uint8_t *)scratch);
+#endif
+    }
+    if (tensor->encoding == PRESS_PACKED) {
+        return press_decode_packed(cursor, sink, (int16_t *)scratch);
+    }
+#ifdef PRESS_NO_1_0
+    return PRESS_LEFT_OUT;
+#else
+    return press_decode_old(cursor, tensor, sink, scratch);
+#endif
 }
 
 static press_status decode_quantized(press_cursor *cursor, const press_tensor *tensor, const press_shared *shared,
@@ -458,21 +542,28 @@ static press_status decode_quantized(press_cursor *cursor, const press_tensor *t
     if (!sink->values && grid->flags & PRESS_SUPPORT && !sink->codes) {
         return PRESS_BAD_ARGUMENT;
     }
-    if (is_huffman(tensor->encoding)) {
-        return decode_huffman(cursor, tensor, shared, sink, (uint8_t *)scratch);
+    return decode_levels(cursor, tensor, shared, mixing, scratch, sink);
+}
+
+static press_status decode_split(press_cursor *cursor, const press_tensor *tensor, const press_shared *shared,
+                                 press_mixing *mixing, void *scratch, size_t count, uint8_t *values)
+{
+    press_sink sink = {NULL, NULL, NULL, NULL, NULL};
+    press_grid grid;
+    press_split split;
+    press_tensor inner;
+    press_status status = press_take_split(cursor, tensor, &inner, &split);
+
+    if (status) {
+        return status;
     }
-    if (tensor->encoding == PRESS_MIXED) {
-#ifdef PRESS_NO_MIXED
-        (void)mixing;
-        return PRESS_LEFT_OUT;
-#else
-        return decode_mixed(cursor, tensor, mixing, sink, (uint8_t *)scratch);
-#endif
-    }
-    if (tensor->encoding == PRESS_PACKED) {
-        return press_decode_packed(cursor, sink, (int16_t *)scratch);
-    }
-    return press_decode_old(cursor, tensor, sink, scratch);
+    memset(&grid, 0, sizeof grid);
+    grid.elements = count;
+    sink.grid = &grid;
+    sink.values = values;
+    sink.split = &split;
+    status = decode_levels(cursor, &inner, shared, mixing, scratch, &sink);
+    return status ? status : press_finish_split(&split);
 }
 
 /* Nothing of a blob may be left. */
@@ -492,7 +583,7 @@ press_status press_decode_codes(const press_tensor *tensor, const press_shared *
                                 press_grid *grid, press_parts *parts)
 {
     press_cursor cursor = cursor_of(tensor);
-    press_sink sink = {NULL, NULL, NULL, NULL};
+    press_sink sink = {NULL, NULL, NULL, NULL, NULL};
 
     if (!press_is_quantized(tensor->encoding)) {
         return PRESS_BAD_ARGUMENT;
@@ -508,7 +599,7 @@ press_status press_decode_values(const press_tensor *tensor, const press_shared 
                                  press_parts *parts)
 {
     press_cursor cursor = cursor_of(tensor);
-    press_sink sink = {NULL, NULL, NULL, NULL};
+    press_sink sink = {NULL, NULL, NULL, NULL, NULL};
     press_grid grid;
     size_t count, needed;
     press_status status = press_count_elements(tensor, &count);
@@ -516,7 +607,7 @@ press_status press_decode_values(const press_tensor *tensor, const press_shared 
     if (status) {
         return status;
     }
-    if (tensor->encoding > PRESS_CODED_PLANES) {
+    if (tensor->encoding > LAST_ENCODING) {
         return PRESS_BAD_ENCODING;
     }
     if (tensor->encoding == PRESS_BYTE_PLANES) {
@@ -533,6 +624,9 @@ press_status press_decode_values(const press_tensor *tensor, const press_shared 
     status = press_scratch_size(tensor, &needed);
     if (status == PRESS_OK && needed > scratch_size) {
         status = PRESS_SMALL_BUFFER;
+    }
+    if (status == PRESS_OK && is_split(tensor->encoding)) {
+        return ended(&cursor, decode_split(&cursor, tensor, shared, mixing, scratch, count, (uint8_t *)values), parts);
     }
     return ended(&cursor,
                  status ? status : press_decode_plain(&cursor, tensor, count, scratch, (uint8_t *)values), parts);

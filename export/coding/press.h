@@ -12,9 +12,10 @@
  *
  * A program that reads whole files needs the first line only; the reader of files is in press_reader.h.
  *
- * Compile for small devices with -Os and PRESS_SMALL defined: look-ups of several symbols at once, which are for
- * speed alone, are left out. PRESS_NO_ENCODER leaves out writing, PRESS_NO_MIXED leaves out mixed contexts (1.5 MB
- * of state), PRESS_NO_MESSAGES the texts.
+ * Compile for small devices with -Os and PRESS_SMALL defined: what is there for speed alone, look-ups of several
+ * symbols at once and conversions channel by channel, is left out. PRESS_NO_ENCODER leaves out writing, PRESS_NO_MIXED
+ * mixed contexts (1.5 MB of state), PRESS_NO_1_0 the encodings of version 1.0, which writers use no longer,
+ * PRESS_NO_MESSAGES the texts.
  */
 #ifndef PRESS_H
 #define PRESS_H
@@ -56,6 +57,8 @@ typedef enum press_status {
     PRESS_BAD_VALUE,         /* a float that is not finite, a bool that is neither 0 nor 1 */
     PRESS_BAD_PLANE,         /* a kind of byte plane that is not defined, or a table beyond a byte */
     PRESS_BAD_CSR,           /* compressed sparse rows that contradict each other */
+    PRESS_BAD_SPLIT,         /* split values: fields that are not defined, or a zero that is not written as one */
+    PRESS_BAD_SIGN_ROWS,     /* parameters of sign rows that are not defined, or signs or magnitudes beyond the end */
     PRESS_BAD_ENCODING,      /* not damaged: an encoding that this reader does not know */
     PRESS_LEFT_OUT,          /* not damaged: this build leaves the encoding out */
     PRESS_SMALL_BUFFER,      /* not damaged: a buffer of the caller is smaller than was asked for */
@@ -107,7 +110,9 @@ enum {
 enum {
     PRESS_RAW = 0, PRESS_PACKED_1_0 = 1, PRESS_HUFFMAN_1_0 = 2, PRESS_CSR_1_0 = 3, PRESS_BYTE_PLANES = 4,
     PRESS_PACKED = 5, PRESS_HUFFMAN = 6, PRESS_CSR = 7, PRESS_BITMAP = 8, PRESS_KERNEL_MASKS = 9,
-    PRESS_MIXED = 10, PRESS_HALF = 11, PRESS_BFLOAT16 = 12, PRESS_CODED_PLANES = 13
+    PRESS_MIXED = 10, PRESS_HALF = 11, PRESS_BFLOAT16 = 12, PRESS_CODED_PLANES = 13,
+    PRESS_SPLIT = 14, PRESS_SPLIT_MIXED = 15, PRESS_ANY_BITS = 16,
+    PRESS_SIGN_ROWS = 17
 };
 
 /* One line of the tensor directory, and its blob. */
@@ -182,7 +187,8 @@ typedef struct press_grid {
 
 enum {
     PRESS_OFFSET = 1, PRESS_SUPPORT = 2, PRESS_PER_CHANNEL = 4, PRESS_CHANNEL_SCALE = 8,
-    PRESS_SHORT_SCALE = 16, PRESS_SHORT_OFFSET = 32, PRESS_SHORT_CHANNEL_SCALE = 64
+    PRESS_SHORT_SCALE = 16, PRESS_SHORT_OFFSET = 32, PRESS_SHORT_CHANNEL_SCALE = 64,
+    PRESS_SIGNED_CENTRE = 128
 };
 
 /* Element k of a parameter; is_half: whether it is stored in 16 bits (grid->flags & PRESS_SHORT_...). */
@@ -196,6 +202,9 @@ typedef struct press_parts {
 /* Whether tensors of this encoding hold codes: what press_decode_codes takes. */
 int press_is_quantized(unsigned encoding);
 
+/* Whether tensors of this encoding need the state of mixed contexts: all of them are read in the order of the file. */
+int press_is_mixed(unsigned encoding);
+
 /*
  * Bytes of scratch memory, aligned as for uint64_t, that decoding this tensor needs, into *size. It looks at the front
  * of the blob. At most 4 bytes for each of min(elements, 2^24) and half a MB; mixed contexts with few rows take more.
@@ -207,7 +216,7 @@ press_status press_scratch_size(const press_tensor *tensor, size_t *size);
  * elements x press_type_size bytes at `values`, row-major, in this machine's byte order, aligned as for their type.
  *
  *     shared    may be NULL if the file has no TABL
- *     mixing    needed for PRESS_MIXED alone, with the state after all such tensors before; of no more use after an error
+ *     mixing    needed for press_is_mixed alone, with the state after all such tensors before; of no more use after an error
  *     scratch   press_scratch_size bytes, aligned as for uint64_t
  *     parts     may be NULL; filled where all is well
  */

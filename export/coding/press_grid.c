@@ -115,11 +115,83 @@ static press_status take_parameter(press_cursor *cursor, size_t count, int is_ha
     return PRESS_OK;
 }
 
+/* ---- Arithmetic of binary64 on magnitudes, in integers: a machine without it would carry 2 kB of it for one check ---- */
+
+/* mantissa * 2^exponent; the mantissa is 0 or has its highest bit set, and its lowest is set for all bits cut off. */
+typedef struct magnitude {
+    uint64_t mantissa;
+    int exponent;
+} magnitude;
+
+static magnitude normal(uint64_t mantissa, int exponent)
+{
+    magnitude made;
+
+    while (mantissa && !(mantissa >> 63)) {
+        mantissa <<= 1;
+        exponent--;
+    }
+    made.mantissa = mantissa;
+    made.exponent = exponent;
+    return made;
+}
+
+/* To 53 bits, ties to even. */
+static magnitude rounded(uint64_t mantissa, int exponent)
+{
+    magnitude made = normal(mantissa, exponent);
+    const unsigned rest = (unsigned)(made.mantissa & 2047);
+
+    made.mantissa -= rest;
+    if (rest > 1024 || (rest == 1024 && made.mantissa & 2048)) {
+        made.mantissa += 2048;
+        if (!made.mantissa) {
+            made.mantissa = (uint64_t)1 << 63;
+            made.exponent++;
+        }
+    }
+    return made;
+}
+
+/* Of a finite float times a small integer, exactly. */
+static magnitude magnitude_of(float value, unsigned times)
+{
+    const uint32_t bits = bits_of_float(value), exponent = bits >> 23 & 255u;
+    const uint32_t fraction = (bits & 0x7FFFFFu) | (exponent ? 0x800000u : 0);
+
+    return normal((uint64_t)fraction * times, (int)(exponent ? exponent : 1) - 150);
+}
+
+/* A mantissa moved right by 1 bit or more. */
+static uint64_t moved(uint64_t mantissa, int bits)
+{
+    return bits < 64 ? mantissa >> bits | (mantissa << (64 - bits) != 0) : mantissa != 0;
+}
+
+static magnitude sum(magnitude a, magnitude b)
+{
+    const int exponent = (a.exponent > b.exponent ? a.exponent : b.exponent) + 1;
+
+    return rounded(moved(a.mantissa, exponent - a.exponent) + moved(b.mantissa, exponent - b.exponent), exponent);
+}
+
+/* b has no more than 32 bits. */
+static magnitude product(magnitude a, magnitude b)
+{
+    const uint64_t high = b.mantissa >> 32, low = (a.mantissa & 0xFFFFFFFFu) * high;
+
+    return rounded(((a.mantissa >> 32) * high + (low >> 32)) | ((uint32_t)low != 0), a.exponent + b.exponent + 64);
+}
+
+/* Whether a magnitude is below top * 2^(exponent + 48). */
+static int is_below(magnitude a, unsigned top, int exponent)
+{
+    return !a.mantissa || a.exponent < exponent || (a.exponent == exponent && a.mantissa >> 48 < top);
+}
+
 /* The largest values must stay below the end of their type, so that no rounding reaches it. */
 static press_status check_magnitude(const press_grid *grid)
 {
-    const double end = 170141183460469231731687303715884105728.0; /* 2^127 */
-    const double limit = grid->type == PRESS_FLOAT16 ? 65504.0 : end;
     size_t n = grid->channel_scale ? grid->channels : grid->n_scales, channel;
     int low, high;
 
@@ -128,22 +200,18 @@ static press_status check_magnitude(const press_grid *grid)
         n = 1; /* one scale, although nothing is scaled */
     }
     for (channel = 0; channel < n; channel++) {
-        double bound = (double)scale_of(grid, channel) * high;
+        magnitude bound = magnitude_of(scale_of(grid, channel), (unsigned)high);
 
         if (grid->offset) {
-            double offset = (double)offset_of(grid, channel);
-
-            bound = bound + (offset < 0 ? -offset : offset);
+            bound = sum(bound, magnitude_of(offset_of(grid, channel), 1));
         }
-        if (!(bound < end)) {
+        if (!is_below(bound, 0x8000, 64)) { /* 2^127 */
             return PRESS_OVERFLOW;
         }
         if (grid->channel_scale) {
-            double factor = grid->channels ? (double)factor_of(grid, channel) : 0.0;
-
-            bound = bound * (factor < 0 ? -factor : factor);
+            bound = product(bound, magnitude_of(grid->channels ? factor_of(grid, channel) : 0.0f, 1));
         }
-        if (!(bound < limit)) {
+        if (!(grid->type == PRESS_FLOAT16 ? is_below(bound, 65504, -48) : is_below(bound, 0x8000, 64))) {
             return PRESS_OVERFLOW;
         }
     }
@@ -174,6 +242,11 @@ press_status press_take_grid(press_cursor *cursor, const press_tensor *tensor, p
     press_status status;
 
     memset(grid, 0, sizeof *grid);
+#ifdef PRESS_NO_1_0
+    if (is_old) {
+        return PRESS_LEFT_OUT;
+    }
+#endif
     if (!head) {
         return PRESS_ENDS_EARLY;
     }
@@ -190,8 +263,9 @@ press_status press_take_grid(press_cursor *cursor, const press_tensor *tensor, p
     grid->axis = is_old ? 0 : head[0] >> 4;
     grid->flags = head[1];
     flags = head[1];
-    if (grid->bits < 2 || grid->bits > 8 || grid->axis >= tensor->n_dims || flags > (is_old ? 15u : 127u) ||
+    if (grid->bits < 2 || grid->bits > 8 || grid->axis >= tensor->n_dims || (is_old && flags > 15) ||
         (flags & (PRESS_SUPPORT | PRESS_SHORT_OFFSET) && !(flags & PRESS_OFFSET)) ||
+        (flags & PRESS_SIGNED_CENTRE && !(flags & PRESS_SUPPORT)) ||
         (flags & PRESS_SHORT_CHANNEL_SCALE && !(flags & PRESS_CHANNEL_SCALE))) {
         return PRESS_BAD_GRID;
     }
@@ -251,6 +325,9 @@ int press_centre(const press_grid *grid, size_t channel)
     }
     below = (int)quotient;
     rest = quotient - (float)below; /* exact */
+    if (grid->flags & PRESS_SIGNED_CENTRE) {
+        return below + (rest > 0);
+    }
     return below + (rest > 0.5f || (rest == 0.5f && below % 2));
 }
 
@@ -348,7 +425,9 @@ static void values_of(const press_grid *grid, size_t channel, const uint8_t *cod
 
 /* ---- Elements of many channels: where few lie between one channel and the next ---- */
 
+#ifndef PRESS_SMALL
 #define FEW 16 /* elements of one channel; from here on, channels are taken one by one */
+#endif
 
 /* The channel of an element, moved on from element to element. */
 typedef struct place {
@@ -376,7 +455,12 @@ static inline void move_on(const press_grid *grid, place *here)
 
 static int has_many_channels(const press_grid *grid)
 {
+#ifdef PRESS_SMALL
+    (void)grid;
+    return 1; /* one way for all */
+#else
     return (grid->n_scales > 1 || grid->channel_scale) && grid->inner < FEW;
+#endif
 }
 
 static int codes_of_many(const press_grid *grid, size_t at, const int16_t *levels, size_t count, uint8_t *codes,
@@ -455,6 +539,9 @@ press_status press_put_levels(const press_sink *sink, size_t start, size_t count
     size_t done = 0, n, channel;
     int good;
 
+    if (sink->split) {
+        return press_put_split(sink->split, sink->values, start, count, levels);
+    }
     while (done < count) {
         size_t left = count - done;
 

@@ -157,13 +157,48 @@ int press_centre(const press_grid *grid, size_t channel);
 /* Lowest and highest level of all channels. */
 void press_level_bounds(const press_grid *grid, int *low, int *high);
 
+/* What split values are put together from, and how far that has come. */
+typedef struct press_split {
+    unsigned type, kind;
+    int least, most;        /* levels that the encoding of levels counts with */
+    int lowest, highest;    /* levels that stand for an element */
+    unsigned exponent;      /* of level 1 */
+    unsigned mantissa_bits; /* of the type */
+    unsigned sign_bit;
+    unsigned raw_bits;      /* of each mantissa, stored */
+    press_stream raw;
+    const uint8_t *table;
+} press_split;
+
+/* Read the front of split values; `inner` becomes the tensor of their levels. */
+press_status press_take_split(press_cursor *cursor, const press_tensor *tensor, press_tensor *inner,
+                              press_split *split);
+
+/* Put together the elements from `start` on, in order. */
+press_status press_put_split(press_split *split, uint8_t *values, size_t start, size_t count, const int16_t *levels);
+
+/* All stored bits must be used up. */
+press_status press_finish_split(press_split *split);
+
 /* Where levels go: codes and support (may be NULL), or values. */
 typedef struct press_sink {
     const press_grid *grid;
     uint8_t *codes;
     uint8_t *support;
     uint8_t *values; /* not NULL: values, of the grid's type */
+    press_split *split; /* not NULL: values are put together; of the grid its number of elements counts alone */
 } press_sink;
+
+/* Lowest and highest level that this tensor can have. */
+static inline void press_sink_bounds(const press_sink *sink, int *low, int *high)
+{
+    if (sink->split) {
+        *low = sink->split->least;
+        *high = sink->split->most;
+    } else {
+        press_level_bounds(sink->grid, low, high);
+    }
+}
 
 /*
  * Take the levels of the elements from `start` on. Where values are wanted, the levels may lie in the upper part of the
@@ -180,6 +215,16 @@ press_status press_decode_old(press_cursor *cursor, const press_tensor *tensor, 
 press_status press_decode_packed(press_cursor *cursor, const press_sink *sink, int16_t *levels);
 press_status press_decode_slab(press_stream *stream, unsigned encoding, const uint8_t *parameters,
                                const press_lookup *lookups, size_t count, void *scratch, int16_t *levels);
+#define PRESS_KERNEL_CONTEXTS 15 /* of kernels, at most: of the signs of rows */
+#define PRESS_NO_CONTEXT 255
+
+/* Kernels context by context, in order, less those without one; counts[PRESS_KERNEL_CONTEXTS] says how many have each. */
+void press_sort_kernels(const uint8_t *contexts, size_t n, const size_t *counts, uint32_t *order);
+
+/* Symbols of rows and of groups of magnitudes from the parameters; 0: they are not defined. */
+int press_sign_row_symbols(const uint8_t *parameters, unsigned *rows, unsigned *groups);
+press_status press_take_sign_rows(press_stream *stream, const uint8_t *parameters, const press_lookup *lookups,
+                                  size_t count, void *scratch, int16_t *levels);
 press_status press_decode_plain(press_cursor *cursor, const press_tensor *tensor, size_t count, void *scratch,
                                 uint8_t *values);
 press_status press_check_values(unsigned type, const uint8_t *values, size_t count);

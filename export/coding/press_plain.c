@@ -2,55 +2,6 @@
 
 #include "press_internal.h"
 
-/* Whether floats are finite and bools 0 or 1; the values may lie anywhere. */
-press_status press_check_values(unsigned type, const uint8_t *values, size_t count)
-{
-    size_t i;
-
-    switch (type) {
-    case PRESS_FLOAT:
-        for (i = 0; i < count; i++) {
-            uint32_t bits;
-
-            memcpy(&bits, values + 4 * i, sizeof bits);
-            if ((bits & 0x7F800000u) == 0x7F800000u) {
-                return PRESS_BAD_VALUE;
-            }
-        }
-        break;
-    case PRESS_FLOAT16:
-        for (i = 0; i < count; i++) {
-            uint16_t bits;
-
-            memcpy(&bits, values + 2 * i, sizeof bits);
-            if ((bits & 0x7C00u) == 0x7C00u) {
-                return PRESS_BAD_VALUE;
-            }
-        }
-        break;
-    case PRESS_DOUBLE:
-        for (i = 0; i < count; i++) {
-            uint64_t bits;
-
-            memcpy(&bits, values + 8 * i, sizeof bits);
-            if ((bits & 0x7FF0000000000000u) == 0x7FF0000000000000u) {
-                return PRESS_BAD_VALUE;
-            }
-        }
-        break;
-    case PRESS_BOOL:
-        for (i = 0; i < count; i++) {
-            if (values[i] > 1) {
-                return PRESS_BAD_VALUE;
-            }
-        }
-        break;
-    default:
-        break;
-    }
-    return PRESS_OK;
-}
-
 /* Where byte j (from the lowest) of an element lies in memory here. */
 static size_t place_of(size_t j, size_t width)
 {
@@ -59,6 +10,34 @@ static size_t place_of(size_t j, size_t width)
 
     memcpy(&first, &one, 1);
     return first ? j : width - 1 - j;
+}
+
+/* Whether floats are finite and bools 0 or 1; the values may lie anywhere. */
+press_status press_check_values(unsigned type, const uint8_t *values, size_t count)
+{
+    const size_t width = press_type_size(type);
+    /* all ones where a float is not finite; in its two highest bytes */
+    const unsigned exponent =
+        type == PRESS_FLOAT ? 0x7F80 : type == PRESS_FLOAT16 ? 0x7C00 : type == PRESS_DOUBLE ? 0x7FF0 : 0;
+    size_t i;
+
+    for (i = 0; type == PRESS_BOOL && i < count; i++) {
+        if (values[i] > 1) {
+            return PRESS_BAD_VALUE;
+        }
+    }
+    if (exponent) {
+        values += place_of(width - 2, width) & ~(size_t)1;
+    }
+    for (i = 0; exponent && i < count; i++) {
+        uint16_t bits;
+
+        memcpy(&bits, values + width * i, sizeof bits);
+        if ((bits & exponent) == exponent) {
+            return PRESS_BAD_VALUE;
+        }
+    }
+    return PRESS_OK;
 }
 
 static void put_plane(const uint8_t *plane, size_t j, size_t width, int add, size_t count, uint8_t *values)
@@ -230,6 +209,9 @@ press_status press_decode_plain(press_cursor *cursor, const press_tensor *tensor
     const int is_half = tensor->encoding == PRESS_HALF || tensor->encoding == PRESS_BFLOAT16;
     press_status status;
 
+    if (tensor->encoding == PRESS_ANY_BITS) {
+        return !width || tensor->type == PRESS_BOOL ? PRESS_BAD_TYPE : take_raw(cursor, width, count, values);
+    }
     if (!width || (is_half && tensor->type != PRESS_FLOAT)) {
         return PRESS_BAD_TYPE;
     }

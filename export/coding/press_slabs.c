@@ -57,7 +57,7 @@ press_status press_decode_packed(press_cursor *cursor, const press_sink *sink, i
     size_t start, n;
     int low, high;
 
-    press_level_bounds(sink->grid, &low, &high);
+    press_sink_bounds(sink, &low, &high);
     for (start = 0; start < sink->grid->elements; start += n) {
         press_status status;
 
@@ -181,8 +181,6 @@ static press_status take_bitmap(press_stream *stream, const press_lookup *lookup
 
 /* ---- Kernel masks ---- */
 
-#define NO_CONTEXT 255
-
 /* 0 for zero, 1 for negative, 2 for positive. */
 static unsigned sign_class(int level)
 {
@@ -205,10 +203,10 @@ static void find_contexts(const kernels *all, unsigned tap, size_t *counts)
 {
     size_t k;
 
-    memset(counts, 0, 9 * sizeof counts[0]);
+    memset(counts, 0, PRESS_KERNEL_CONTEXTS * sizeof counts[0]);
     for (k = 0; k < all->n; k++) {
         const int16_t *kernel = all->levels + k * all->taps;
-        unsigned context = NO_CONTEXT;
+        unsigned context = PRESS_NO_CONTEXT;
 
         if (all->masks[k] >> tap & 1) {
             context = 0;
@@ -222,30 +220,29 @@ static void find_contexts(const kernels *all, unsigned tap, size_t *counts)
     }
 }
 
-/* Kernels by context. */
-static void sort_kernels(const kernels *all, const size_t *counts)
+void press_sort_kernels(const uint8_t *contexts, size_t n, const size_t *counts, uint32_t *order)
 {
-    size_t next[9], k;
+    size_t next[PRESS_KERNEL_CONTEXTS], k;
     unsigned c;
 
     next[0] = 0;
-    for (c = 1; c < 9; c++) {
+    for (c = 1; c < PRESS_KERNEL_CONTEXTS; c++) {
         next[c] = next[c - 1] + counts[c - 1];
     }
-    for (k = 0; k < all->n; k++) {
-        if (all->context[k] != NO_CONTEXT) {
-            all->order[next[all->context[k]]++] = (uint32_t)k;
+    for (k = 0; k < n; k++) {
+        if (contexts[k] != PRESS_NO_CONTEXT) {
+            order[next[contexts[k]]++] = (uint32_t)k;
         }
     }
 }
 
 static press_status take_tap(press_stream *stream, const kernels *all, const press_lookup *lookups, unsigned tap)
 {
-    size_t counts[9], first = 0, i;
+    size_t counts[PRESS_KERNEL_CONTEXTS], first = 0, i;
     unsigned c;
 
     find_contexts(all, tap, counts);
-    sort_kernels(all, counts);
+    press_sort_kernels(all->context, all->n, counts, all->order);
     for (c = 0; c < all->contexts; c++) {
         const int lowest = lookups[c].code.lowest;
         press_status status = press_take_run(stream, &lookups[c], counts[c], 1, all->symbols);
@@ -311,6 +308,9 @@ press_status press_decode_slab(press_stream *stream, unsigned encoding, const ui
     case PRESS_BITMAP:
         status = take_bitmap(stream, &lookups[0], count, levels);
         break;
+    case PRESS_SIGN_ROWS:
+        status = press_take_sign_rows(stream, parameters, lookups, count, scratch, levels);
+        break;
     default:
         status = take_kernels(stream, parameters, lookups, count, scratch, levels);
         break;
@@ -319,6 +319,8 @@ press_status press_decode_slab(press_stream *stream, unsigned encoding, const ui
 }
 
 /* ---- Version 1.0 ---- */
+
+#ifndef PRESS_NO_1_0
 
 /* Levels of symbols: codes without an offset to count from, 0 for an exact zero where there is a support. */
 static press_status put_symbols(const press_sink *sink, size_t start, size_t count, int16_t *symbols)
@@ -513,3 +515,4 @@ press_status press_decode_old(press_cursor *cursor, const press_tensor *tensor, 
     }
     return status ? status : press_finish(&stream);
 }
+#endif

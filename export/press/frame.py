@@ -19,7 +19,7 @@ from modelpress.export.errors import (
 from modelpress.export.files.kinds import PRESS_MAGIC
 
 MAGIC = PRESS_MAGIC
-VERSION = (1, 1)
+VERSION = (1, 2)  # the newest; a file bears the lowest that it needs
 GRAPH, DIRECTORY, TABLES, DATA = b"GRPH", b"TDIR", b"TABL", b"DATA"
 _REQUIRED = (GRAPH, DIRECTORY, DATA)
 _KNOWN = (*_REQUIRED, TABLES)
@@ -57,15 +57,16 @@ class Frame:
     chunks: Mapping[bytes, Chunk]
 
 
-def seal(file: IO[bytes], n_chunks: int) -> int:
+def seal(file: IO[bytes], n_chunks: int, *, minor: int) -> int:
     """Write the header in front of finished chunks, over the place kept free; returns the size of the file.
 
     Args:
         file: Readable and writable; `HEADER` bytes were left free at its start.
         n_chunks: How many follow.
+        minor: The lowest minor version that has all that the file uses.
     """
     total = file.seek(0, 2)
-    header = HEADER.pack(MAGIC, *VERSION, n_chunks, total, bytes(32))
+    header = HEADER.pack(MAGIC, VERSION[0], minor, n_chunks, total, bytes(32))
     file.seek(0)
     file.write(header)
     file.flush()

@@ -6,7 +6,7 @@ max       mixed contexts too: slower to write and to read, the smallest
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -14,7 +14,9 @@ import numpy.typing as npt
 
 from modelpress.export.choices import Effort
 from modelpress.export.coding.byte_parts import PartWriter
+from modelpress.export.files.blocks import blocks
 from modelpress.export.press.encodings import (
+    ANY_BITS,
     BFLOAT16,
     BYTE_PLANES,
     CODED_PLANES,
@@ -23,6 +25,8 @@ from modelpress.export.press.encodings import (
     MIXED,
     PACKED,
     RAW,
+    SPLIT,
+    SPLIT_MIXED,
     byte_planes,
     coded_planes,
     half,
@@ -32,11 +36,15 @@ from modelpress.export.press.encodings import (
     raw,
 )
 from modelpress.export.press.encodings.bitmap import BitmapCoder
-from modelpress.export.press.encodings.choice import Choice, choose, choose_alone
+from modelpress.export.press.encodings.choice import Choice, choose, choose_alone, total_bytes
 from modelpress.export.press.encodings.dense import DenseCoder
 from modelpress.export.press.encodings.file_state import FileState
+from modelpress.export.press.encodings.grid import grid_of
 from modelpress.export.press.encodings.huffman_blob import NO_SHARED, HuffmanPlan
+from modelpress.export.press.encodings.levels import LevelSource, QuantizedLevels, source_of
 from modelpress.export.press.encodings.slab_coder import SlabCoder
+from modelpress.export.press.encodings.split import blob as split
+from modelpress.export.press.encodings.split.blob import SplitSource
 from modelpress.export.quantized import QuantizedTensor, Tensor
 
 _FAST_CODERS = (DenseCoder, BitmapCoder)
@@ -45,16 +53,43 @@ _DEFLATED_UP_TO = 1 << 20  # bytes; larger arrays are left to the faster coded p
 Blob = tuple[int, PartWriter]  # encoding id, content
 
 
-def huffman_plans(tensor: QuantizedTensor, coders: Iterable[type[SlabCoder]]) -> list[HuffmanPlan]:
+def is_finite(array: npt.NDArray[np.generic]) -> bool:
+    """Whether every element is a number."""
+    return array.dtype.kind != "f" or all(bool(np.isfinite(block).all()) for block in blocks(array))
+
+
+def huffman_plans(
+    tensor: QuantizedTensor | LevelSource, coders: Iterable[type[SlabCoder]]
+) -> list[HuffmanPlan]:
     """What the coders would write, less those that cannot be the smallest whatever tables they may share."""
-    spec = tensor.spec
-    plans = huffman_blob.survey(tensor, [coder for kind in coders for coder in kind.candidates(spec)])
+    source = source_of(tensor)
+    candidates = [coder for kind in coders for coder in kind.candidates(source.spec, source.bounds)]
+    plans = huffman_blob.survey(source, candidates)
     best = min(plan.n_bytes(NO_SHARED) for plan in plans)
     return [plan for plan in plans if plan.entropy_bytes() <= best]
 
 
+def _unsigned_plans(
+    tensor: QuantizedTensor, plans: list[HuffmanPlan], coders: Iterable[type[SlabCoder]]
+) -> list[HuffmanPlan]:
+    """The same for levels without a signed centre; the same plans where that is no difference."""
+    if not grid_of(tensor).signed_centre:
+        return plans
+    unsigned = huffman_plans(QuantizedLevels(tensor, signed_centre=False), coders)
+    return [replace(plan, signed_centre=False) for plan in unsigned]
+
+
 def encode_array(array: npt.NDArray[np.generic]) -> Blob:
-    """The smallest encoding of an array that is not quantized; of equal ones the fastest to decode."""
+    """The smallest encoding of an array that is neither quantized nor split; of equal ones the fastest to decode."""
+    _, number, write = _smallest(array)
+    return number, write()
+
+
+def _smallest(array: npt.NDArray[np.generic]) -> tuple[int, int, Callable[[], PartWriter]]:
+    """Bytes, encoding, and what writes them."""
+    if not is_finite(array):
+        return array.nbytes, ANY_BITS, partial(raw.encode, array)
+
     planes = coded_planes.survey(array)
     ways: list[tuple[int, int, Callable[[], PartWriter]]] = [(array.nbytes, RAW, partial(raw.encode, array))]
     if half.fits_float16(array):
@@ -67,17 +102,16 @@ def encode_array(array: npt.NDArray[np.generic]) -> Blob:
     if deflated is not None:
         ways.append((deflated.n_bytes, BYTE_PLANES, lambda: deflated))
 
-    _, number, write = min(ways, key=lambda way: way[0])
-    return number, write()
+    return min(ways, key=lambda way: way[0])
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is written of the quantized tensors of a file.
+    """What is written of the tensors of a file.
 
     Attributes:
         choice: The Huffman plans and the tables they share.
-        numbers: Of the quantized tensors, in the choice.
+        numbers: Of the tensors with levels, in the choice.
         mixed: Whether mixed contexts are tried too.
     """
 
@@ -88,27 +122,67 @@ class Plan:
     def encode(self, name: str, tensor: Tensor, state: FileState) -> Blob:
         """The blob of one tensor; tensors must come in file order."""
         if not isinstance(tensor, QuantizedTensor):
-            return encode_array(tensor)
+            return self._encode_array(name, tensor, state)
 
         plan = self.choice.plans[self.numbers[name]]
+        limit = packed.size(tensor) if plan is None else plan.n_bytes(self.choice.shared)
         if self.mixed and tensor.codes.size and mixed_contexts.holds(tensor.spec):
-            before = state.mixing.copy()
-            writer = mixed_contexts.encode(tensor, state)
-            limit = packed.size(tensor) if plan is None else plan.n_bytes(self.choice.shared)
-            if writer.n_bytes < limit:
+            writer = self._mixed(partial(mixed_contexts.encode, tensor, state), state, limit)
+            if writer is not None:
                 return MIXED, writer
-            state.mixing = before
 
         if plan is None:
             return PACKED, packed.encode(tensor)
 
-        return HUFFMAN_IDS[type(plan.coder)], huffman_blob.write(tensor, plan, self.choice.shared)
+        source = QuantizedLevels(tensor, signed_centre=plan.signed_centre)
+        return HUFFMAN_IDS[type(plan.coder)], huffman_blob.write(source, plan, self.choice.shared)
+
+    def _encode_array(self, name: str, array: npt.NDArray[np.generic], state: FileState) -> Blob:
+        number = self.numbers.get(name)
+        if number is None:
+            return encode_array(array)
+
+        source = _split_sources(array)[0]
+        plan = self.choice.plans[number]
+        n_bytes, encoding, write = _smallest_of_split(array, source)
+        limit = n_bytes if plan is None else plan.n_bytes(self.choice.shared)
+        if self.mixed and mixed_contexts.holds(source.spec):
+            writer = self._mixed(partial(split.encode_mixed, source, state), state, limit)
+            if writer is not None:
+                return SPLIT_MIXED, writer
+
+        if plan is None:
+            return encoding, write()
+        return SPLIT, split.encode_huffman(source, plan, self.choice.shared)
+
+    def _mixed(self, encode: Callable[[], PartWriter], state: FileState, limit: int) -> PartWriter | None:
+        """What mixed contexts make of a tensor, if it is shorter than the limit; else they forget it."""
+        before = state.mixing.copy()
+        writer = encode()
+        if writer.n_bytes < limit:
+            return writer
+        state.mixing = before
+        return None
+
+
+def _smallest_of_split(
+    array: npt.NDArray[np.generic], source: SplitSource
+) -> tuple[int, int, Callable[[], PartWriter]]:
+    """As `_smallest`, or split with levels of fixed width."""
+    best = _smallest(array)
+    n_bytes = packed.size(source)
+    return (n_bytes, SPLIT, partial(split.encode_packed, source)) if n_bytes < best[0] else best
+
+
+def _split_sources(array: npt.NDArray[np.generic]) -> list[SplitSource]:
+    """The one way of splitting that is worth trying, if there is one."""
+    return sorted(split.sources_of(array), key=packed.size)[:1]
 
 
 def plan_file(
     tensors: Mapping[str, Tensor], effort: Effort, *, on_tensor: Callable[[str], None] | None = None
 ) -> Plan:
-    """Decide how the quantized tensors of a file are written.
+    """Decide how the tensors of a file are written.
 
     Args:
         tensors: All of them; each is asked for once.
@@ -116,15 +190,29 @@ def plan_file(
         on_tensor: Called with the name of every tensor that has been looked at.
     """
     coders = _FAST_CODERS if effort == "fast" else tuple(HUFFMAN_IDS)
-    names, plans, limits = [], [], []
+    names, plans, unsigned, limits = [], [], [], []
     for name, tensor in tensors.items():
         if isinstance(tensor, QuantizedTensor):
             names.append(name)
             plans.append(huffman_plans(tensor, coders))
+            if effort == "default":
+                unsigned.append(_unsigned_plans(tensor, plans[-1], coders))
             limits.append(packed.size(tensor))
+        else:
+            for source in _split_sources(tensor):
+                names.append(name)
+                plans.append(huffman_plans(source, coders))
+                unsigned.append(plans[-1])
+                limits.append(_smallest_of_split(tensor, source)[0])
         if on_tensor is not None:
             on_tensor(name)
 
-    # with mixed contexts in most tensors, shared tables would serve few
-    choice = choose(plans, limits) if effort == "default" else choose_alone(plans, limits)
-    return Plan(choice, {name: number for number, name in enumerate(names)}, mixed=effort == "max")
+    if effort == "default":
+        # with whole bits for every symbol, which centre is better is a matter of a few bytes in a thousand
+        choice = min(
+            (choose(some, limits) for some in (plans, unsigned)), key=lambda found: total_bytes(found, limits)
+        )
+    else:  # with mixed contexts in most tensors, shared tables would serve few
+        choice = choose_alone(plans, limits)
+    numbers = {name: number for number, name in enumerate(names)}
+    return Plan(choice, numbers, mixed=effort == "max")

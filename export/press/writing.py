@@ -13,7 +13,6 @@ import numpy.typing as npt
 from modelpress.export.choices import Effort
 from modelpress.export.errors import ModelError
 from modelpress.export.files.atomic import atomic_writer
-from modelpress.export.files.blocks import blocks
 from modelpress.export.graphs.bounds import check_bounds
 from modelpress.export.graphs.parts import check_self_contained
 from modelpress.export.press.directory import (
@@ -21,6 +20,7 @@ from modelpress.export.press.directory import (
     check_names,
     pack_directory,
 )
+from modelpress.export.press.encodings import OLDEST_WRITTEN, minor_version
 from modelpress.export.press.encodings.file_state import FileState
 from modelpress.export.press.encodings.huffman_blob import pack_groups
 from modelpress.export.press.frame import (
@@ -98,9 +98,10 @@ def _write(file: IO[bytes], model: QuantizedModel, effort: Effort, on_tensor: On
     plan = plan_file(model.tensors, effort, on_tensor=on_tensor)
     file.write(bytes(HEADER.size + CHUNK.size))  # filled in at the end
 
-    records = []
+    records, minor = [], OLDEST_WRITTEN
     for record, blob in _blobs(model, plan):
         file.write(blob)
+        minor = max(minor, minor_version(record.encoding, blob))
         records.append(record)
         if on_tensor is not None:
             on_tensor(record.name)
@@ -115,7 +116,7 @@ def _write(file: IO[bytes], model: QuantizedModel, effort: Effort, on_tensor: On
 
     file.seek(HEADER.size)
     file.write(CHUNK.pack(DATA, n_data))
-    return seal(file, 1 + len(chunks))
+    return seal(file, 1 + len(chunks), minor=minor)
 
 
 def _blobs(model: QuantizedModel, plan: Plan) -> Iterator[tuple[TensorRecord, bytes]]:
@@ -151,5 +152,3 @@ def _check_array(name: str, array: npt.NDArray[np.generic]) -> None:
         raise ModelError(
             f"{name}: type {array.dtype} cannot be packed; expected a float, integer or boolean type"
         )
-    if array.dtype.kind == "f" and not all(np.isfinite(block).all() for block in blocks(array)):
-        raise ModelError(f"{name}: holds NaN or infinity")

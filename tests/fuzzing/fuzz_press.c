@@ -57,7 +57,7 @@ static press_status read_tensor(press_file *file, const press_entry *entry)
     values = room(entry->values_size);
     status = press_file_values(file, entry, scratch, scratch_size, values, entry->values_size);
 
-    if (entry->tensor.encoding != PRESS_MIXED) {
+    if (!press_is_mixed(entry->tensor.encoding)) {
         float *floats = room(entry->elements * sizeof *floats);
         press_status same = press_file_floats(file, entry, scratch, scratch_size, floats, entry->elements);
 
@@ -96,7 +96,7 @@ static void read_tensors(press_file *file)
         press_entry entry;
 
         must(press_file_entry(file, k, &entry) == PRESS_OK);
-        if (entry.tensor.encoding == PRESS_MIXED && !file->mixing) {
+        if (press_is_mixed(entry.tensor.encoding) && !file->mixing) {
             give_mixing(file);
         }
         if (read_tensor(file, &entry) != PRESS_OK) {

@@ -309,10 +309,10 @@ static void change_tensor(model *all, tensor_part *tensor)
         change_shape(&tensor->spec);
         break;
     case 11:
-        tensor->spec.encoding = (uint8_t)pick(15);
+        tensor->spec.encoding = (uint8_t)pick(19);
         break;
     case 12:
-        tensor->spec.type = (uint8_t)pick(15);
+        tensor->spec.type = (uint8_t)pick(19);
         break;
     case 13:
         splice(&tensor->blob, &all->tensors[pick(all->n_tensors)].blob);

@@ -40,6 +40,7 @@ HOST = Target("cc")
 TARGETS = {
     "gcc": Target("gcc"),
     "clang": Target("clang"),
+    "small": Target("gcc", flags=("-DPRESS_SMALL",)),
     "32 bits": Target("i686-linux-gnu-gcc", flags=("-static",)),
     "aarch64": Target("aarch64-linux-gnu-gcc", ("qemu-aarch64",), ("-static",)),
     "big-endian": Target("powerpc64-linux-gnu-gcc", ("qemu-ppc64",), ("-static",)),

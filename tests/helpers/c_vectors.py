@@ -15,6 +15,7 @@ from tests.reference.press_writer import Parts, assemble
 from tests.reference.streams import Stream, read_code_table
 
 PACKED, HUFFMAN, GAPS, BITMAP, KERNELS, MIXED = range(5, 11)
+IN_ORDER = {MIXED, 15}
 KINDS = {PACKED: b"p", HUFFMAN: b"r", GAPS: b"g", BITMAP: b"b", KERNELS: b"k", MIXED: b"m"}
 
 
@@ -36,8 +37,8 @@ def vectors():
 
 def in_tens(lines):
     """A file for every ten tensors; one of mixed contexts, whose blob is the first of its file, in each at most."""
-    mixed = [line for line in lines if line.encoding == MIXED]
-    others = [line for line in lines if line.encoding != MIXED]
+    mixed = [line for line in lines if line.encoding in IN_ORDER]
+    others = [line for line in lines if line.encoding not in IN_ORDER]
     for k, start in enumerate(range(0, len(others), 10)):
         some = (*mixed[k : k + 1], *others[start : start + 10])
         yield tuple(replace(line, name=f"w{j}") for j, line in enumerate(some))

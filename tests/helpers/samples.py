@@ -93,6 +93,12 @@ def array_samples():
         "wide doubles": rng.standard_normal((2, 3)) * 1e300,
         "bfloats": np.float32([1e30, -2.0, 0.0, -0.0]),
         "halves": np.float32([6e-8, 65504.0, -0.0]),
+        "not finite": np.array([0x7FC01234, 0xFF800000, 0x7F800001, 0, 1 << 31, 3], np.uint32).view(
+            np.float32
+        ),
+        "pruned": rng.standard_normal((3, 2, 3, 3)).astype(np.float32) * (rng.random((3, 2, 3, 3)) < 0.4),
+        "many doubles": rng.standard_normal(700) * (rng.random(700) < 0.9),
+        "many halves": np.arange(-300, 300).astype(np.float16) / np.float16(7),
         "scalar": np.array(3.5, np.float32),
         "empty": np.zeros((0, 2), np.int64),
     }
@@ -129,7 +135,7 @@ def shared_samples():
     tensors = [quantized((4, 4, 3, 3), flags="os", density=0.4, seed=seed) for seed in (1, 2, 3)]
     files = {}
     for kind, number in HUFFMAN_IDS.items():
-        for coder in kind.candidates(tensors[0].spec):
+        for coder in kind.candidates(tensors[0].spec, (-16, 16)):
             plans = [huffman_blob.survey(tensor, [coder])[0] for tensor in tensors]
             groups = pooled(plans)
             blobs = [

@@ -13,8 +13,14 @@ from modelpress.export.press.encodings import (
     packed,
     raw,
 )
+from modelpress.export.press.encodings.bitmap import BitmapCoder
+from modelpress.export.press.encodings.dense import DenseCoder
 from modelpress.export.press.encodings.file_state import FileState
 from modelpress.export.press.encodings.huffman_blob import NO_SHARED
+from modelpress.export.press.encodings.kernels.kernel_mask import KernelMaskCoder
+from modelpress.export.press.encodings.kernels.sign_rows import SignRowCoder
+from modelpress.export.press.encodings.levels import source_of
+from modelpress.export.press.encodings.split import blob as split
 from modelpress.export.quantized import QuantizedTensor, Tensor
 
 Ways = dict[str, tuple[int, PartWriter]]
@@ -31,10 +37,22 @@ def _quantized(tensor: QuantizedTensor) -> Ways:
         "mixed": (10, mixed_contexts.encode(tensor, FileState())),
     }
     for kind, number in HUFFMAN_IDS.items():
-        for coder in kind.candidates(tensor.spec):
+        for coder in kind.candidates(tensor.spec, source_of(tensor).bounds):
             plan = huffman_blob.survey(tensor, [coder])[0]
             blob = huffman_blob.write(tensor, plan, NO_SHARED)
             ways[f"{kind.__name__} {coder.parameters().hex()}"] = number, blob
+    return ways
+
+
+def _split(source: split.SplitSource) -> Ways:
+    kind = type(source.kind).__name__
+    ways: Ways = {f"{kind}, packed": (14, split.encode_packed(source))}
+    if mixed_contexts.holds(source.spec):
+        ways[f"{kind}, mixed"] = 15, split.encode_mixed(source, FileState())
+    for coder_kind in (DenseCoder, BitmapCoder, KernelMaskCoder, SignRowCoder):
+        for coder in coder_kind.candidates(source.spec, source.bounds)[:1]:
+            plan = huffman_blob.survey(source, [coder])[0]
+            ways[f"{kind}, {coder_kind.__name__}"] = 14, split.encode_huffman(source, plan, NO_SHARED)
     return ways
 
 
@@ -46,6 +64,12 @@ def _array(array: np.ndarray) -> Ways:
     planes = byte_planes.encode(array)
     if planes is not None:
         ways["byte planes"] = 4, planes
+    if not np.isfinite(array).all():
+        ways = {}
+    if array.dtype.kind != "b":
+        ways["any bits"] = 16, raw.encode(array)
+    for source in split.sources_of(array):
+        ways |= _split(source)
     if half.fits_float16(array):
         ways["float16"] = 11, half.encode_float16(array)
     if half.fits_bfloat16(array):

@@ -9,7 +9,7 @@ from tests.reference.streams import require
 FLOAT32, FLOAT16 = 1, 10
 LARGEST = {FLOAT32: 2.0**127, FLOAT16: 65504.0}
 OFFSET, SUPPORT, PER_CHANNEL, CHANNEL_SCALE = 1, 2, 4, 8
-SCALE_F16, OFFSET_F16, CHANNEL_SCALE_F16 = 16, 32, 64
+SCALE_F16, OFFSET_F16, CHANNEL_SCALE_F16, SIGNED_CENTRE = 16, 32, 64, 128
 
 
 def rounded(value, format="<f"):
@@ -33,6 +33,7 @@ class Grid:
     scale: list
     offset: list | None
     channel_scale: list | None
+    signed_centre: bool = False
 
     @property
     def channels(self):
@@ -64,7 +65,8 @@ class Grid:
         if self.offset is None:
             return code
         ratio = rounded(-self.offset[own] / self.scale[own])
-        centre = round(min(max(ratio, 0.0), float(self.codes[-1])))  # ties to even
+        whole = math.ceil if self.signed_centre else round  # ties to even
+        centre = whole(min(max(ratio, 0.0), float(self.codes[-1])))
         level = code - centre
         return level + 1 if self.has_support and level >= 0 else level
 
@@ -90,7 +92,6 @@ def read_grid(stream, shape, element_type):
     axis, bits = divmod(stream.integer(1), 16)
     require(axis < len(shape), "the channel axis is no dimension")
     flags = stream.integer(1)
-    require(not flags & 128, "flag 128 is set")
     return read_parameters(stream, (shape, element_type), bits, axis, flags)
 
 
@@ -106,6 +107,7 @@ def read_parameters(stream, tensor, bits, axis, flags):
     shape, element_type = tensor
     require(2 <= bits <= 8, "bits are outside 2..8")
     require(flags & OFFSET or not flags & (SUPPORT | OFFSET_F16), "flags 2 and 32 require 1")
+    require(flags & SUPPORT or not flags & SIGNED_CENTRE, "flag 128 requires 2")
     require(flags & CHANNEL_SCALE or not flags & CHANNEL_SCALE_F16, "flag 64 requires 8")
     channels = shape[axis]
     n = channels if flags & PER_CHANNEL else 1
@@ -114,7 +116,8 @@ def read_parameters(stream, tensor, bits, axis, flags):
     offset = read_floats(stream, n, flags & OFFSET_F16) if flags & OFFSET else None
     factor = read_floats(stream, channels, flags & CHANNEL_SCALE_F16) if flags & CHANNEL_SCALE else None
     per_channel, has_support = bool(flags & PER_CHANNEL), bool(flags & SUPPORT)
-    grid = Grid(element_type, shape, bits, axis, per_channel, has_support, scale, offset, factor)
+    signed = bool(flags & SIGNED_CENTRE)
+    grid = Grid(element_type, shape, bits, axis, per_channel, has_support, scale, offset, factor, signed)
     check_largest_value(grid)
     return grid
 

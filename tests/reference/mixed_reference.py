@@ -134,7 +134,9 @@ def slog(v, c, s, n):
 def decode_mixed(stream, grid, model):
     """Levels of a tensor; ``stream`` stands behind the grid."""
     shape = grid.shape
-    rows, inputs, taps = (1, shape[0], 1) if len(shape) == 1 else (shape[0], shape[1], math.prod(shape[2:]))
+    rows, inputs, taps = (
+        (1, math.prod(shape), 1) if len(shape) < 2 else (shape[0], shape[1], math.prod(shape[2:]))
+    )
     kernel_width = shape[-1] if len(shape) > 2 else 1
     row_elements = inputs * taps
     require(row_elements <= ROW_ELEMENTS, "mixed contexts: a row is too long")

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 import onnx
 from google.protobuf.message import DecodeError
 
-from tests.reference import plain_reference, quantized_reference, version_1_0_reference
+from tests.reference import plain_reference, quantized_reference, split_reference, version_1_0_reference
 from tests.reference.grid import FLOAT16, Grid, read_grid, read_grid_of_1_0
 from tests.reference.mixed_reference import MixedModel, decode_mixed
 from tests.reference.plain_reference import ITEM_SIZES, check_elements, inflated
+from tests.reference.sign_rows_reference import sign_rows
 from tests.reference.streams import Refused, Stream, read_code_table, require
 
 __all__ = ["ReferenceModel", "ReferenceTensor", "Refused", "decode", "dequantized"]
@@ -35,8 +36,11 @@ QUANTIZED = {
     7: quantized_reference.csr_huffman,
     8: quantized_reference.bitmap_huffman,
     9: quantized_reference.kernel_masks,
+    17: sign_rows,
 }
 MIXED = 10
+SPLIT = {14, 15}
+ANY_BITS = 16
 QUANTIZED_1_0 = {
     1: version_1_0_reference.packed,
     2: version_1_0_reference.huffman,
@@ -266,6 +270,11 @@ def read_tensor(record, blob, shared, mixed):
     if record.encoding in PLAIN:
         elements = PLAIN[record.encoding](stream, record.element_type, n)
         tensor.raw = check_elements(elements, record.element_type)
+    elif record.encoding in SPLIT:
+        tensor.raw = split_reference.split_values(stream, record, n, shared, mixed)
+    elif record.encoding == ANY_BITS:
+        require(record.element_type != plain_reference.BOOL, "bools are not stored as any bits")
+        tensor.raw = plain_reference.raw(stream, record.element_type, n)
     elif record.encoding in QUANTIZED or record.encoding == MIXED:
         grid = tensor.grid = read_grid(stream, record.shape, record.element_type)
         if record.encoding == MIXED:

@@ -31,7 +31,7 @@ static press_status begin(press_file *file, const press_entry *entry)
     if (PRESS_CHECKS_SUMS && press_crc32(entry->tensor.blob, entry->tensor.blob_size) != entry->crc32) {
         return PRESS_CHANGED;
     }
-    if (entry->tensor.encoding != PRESS_MIXED) {
+    if (!press_is_mixed(entry->tensor.encoding)) {
         return PRESS_OK;
     }
 
@@ -39,7 +39,7 @@ static press_status begin(press_file *file, const press_entry *entry)
         return file->mixing ? PRESS_OUT_OF_ORDER : PRESS_BAD_ARGUMENT;
     }
     for (k = file->mixed_until; k < entry->number; k++) {
-        if (press_file_entry(file, k, &other) != PRESS_OK || other.tensor.encoding == PRESS_MIXED) {
+        if (press_file_entry(file, k, &other) != PRESS_OK || press_is_mixed(other.tensor.encoding)) {
             return PRESS_OUT_OF_ORDER;
         }
     }
@@ -50,7 +50,7 @@ static press_status begin(press_file *file, const press_entry *entry)
 
 static press_status end(press_file *file, const press_entry *entry, press_status status)
 {
-    if (status == PRESS_OK && entry->tensor.encoding == PRESS_MIXED) {
+    if (status == PRESS_OK && press_is_mixed(entry->tensor.encoding)) {
         file->mixed_until = entry->number + 1;
     }
     return status;

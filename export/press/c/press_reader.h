@@ -29,7 +29,7 @@
  *
  * Build: the .c files beside this one and press*.c beside press.h, with both folders on the include path, and
  * -ffp-contract=off where the compiler would fuse multiplications and additions by itself. PRESS_NO_MIXED
- * leaves out mixed contexts (encoding 10), which effort `max` writes and which need 1 MB of memory. The graph's check
+ * leaves out mixed contexts (10, 15), which effort `max` writes and which need 1 MB of memory. The graph's check
  * needs about 1.5 kB of stack, inflating about 1.2 kB.
  */
 #ifndef PRESS_READER_H
@@ -99,7 +99,7 @@ typedef struct press_entry {
 press_status press_file_entry(const press_file *file, uint32_t number, press_entry *entry);
 
 /*
- * Give memory for mixed contexts, and start them anew. Needed for files with tensors of PRESS_MIXED alone, and before
+ * Give memory for mixed contexts, and start them anew. Needed for files with tensors of press_is_mixed alone, and before
  * such tensors are read a second time. `mixing` belongs to the file from now on.
  */
 void press_file_mixing(press_file *file, press_mixing *mixing);
@@ -114,7 +114,7 @@ press_status press_file_scratch(const press_entry *entry, size_t *size);
  * Read a tensor's values, entry->values_size bytes of them: elements of its own type, row-major, in this machine's byte
  * order. `values` is aligned as for that type.
  *
- * Tensors of PRESS_MIXED must be read in the order of the file, all of them: PRESS_OUT_OF_ORDER. Others may be read in
+ * Tensors of press_is_mixed must be read in the order of the file, all of them: PRESS_OUT_OF_ORDER. Others may be read in
  * any order. PRESS_CHANGED: the CRC-32 differs.
  */
 press_status press_file_values(press_file *file, const press_entry *entry, void *scratch, size_t scratch_size,

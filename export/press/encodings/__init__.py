@@ -31,9 +31,11 @@ from modelpress.export.press.encodings.bitmap import BitmapCoder
 from modelpress.export.press.encodings.dense import DenseCoder
 from modelpress.export.press.encodings.file_state import FileState
 from modelpress.export.press.encodings.gaps import GapCoder
-from modelpress.export.press.encodings.grid import read_grid, read_grid_1_0
-from modelpress.export.press.encodings.kernel_mask import KernelMaskCoder
+from modelpress.export.press.encodings.grid import SIGNED_CENTRE, read_grid, read_grid_1_0
+from modelpress.export.press.encodings.kernels.kernel_mask import KernelMaskCoder
+from modelpress.export.press.encodings.kernels.sign_rows import SignRowCoder
 from modelpress.export.press.encodings.slab_coder import SlabCoder
+from modelpress.export.press.encodings.split import blob as split
 from modelpress.export.quantized import Tensor, dense_array
 from modelpress.export.tensor_spec import TensorSpec
 
@@ -75,10 +77,14 @@ def _huffman(name: str, kind: type[SlabCoder]) -> Encoding:
 
 # Ids that writers name.
 RAW, BYTE_PLANES, PACKED, MIXED, FLOAT16, BFLOAT16, CODED_PLANES = 0, 4, 5, 10, 11, 12, 13
+SPLIT, SPLIT_MIXED, ANY_BITS = 14, 15, 16
+
+_WITH_GRID = range(PACKED, MIXED + 1)  # that of version 1.1
+OLDEST_WRITTEN = 1  # minor version of files that need no newer one
 
 # The coders of the Huffman encodings, the fastest to decode first.
 HUFFMAN_IDS: Mapping[type[SlabCoder], int] = MappingProxyType(
-    {kind: kind.number for kind in (DenseCoder, BitmapCoder, GapCoder, KernelMaskCoder)}
+    {kind: kind.number for kind in (DenseCoder, BitmapCoder, GapCoder, KernelMaskCoder, SignRowCoder)}
 )
 
 ENCODINGS: Mapping[int, Encoding] = MappingProxyType(
@@ -99,6 +105,10 @@ ENCODINGS: Mapping[int, Encoding] = MappingProxyType(
             Encoding(FLOAT16, "float16", _alone(half.decode_float16)),
             Encoding(BFLOAT16, "bfloat16", _alone(half.decode_bfloat16)),
             Encoding(CODED_PLANES, "coded planes", _alone(coded_planes.decode)),
+            Encoding(SPLIT, "split values", split.decode),
+            Encoding(SPLIT_MIXED, "split values, mixed contexts", split.decode_mixed, in_order=True),
+            _huffman("sign rows+huffman", SignRowCoder),
+            Encoding(ANY_BITS, "any bits", _alone(raw.decode_any_bits)),
         )
     }
 )
@@ -113,6 +123,17 @@ def encoding_by_id(number: int) -> Encoding:
     if number not in ENCODINGS:
         raise UnsupportedVersion(f"encoding {number} is unknown; a newer modelpress wrote it")
     return ENCODINGS[number]
+
+
+def minor_version(number: int, blob: bytes) -> int:
+    """The minor version of the format that a reader needs for this blob.
+
+    Example:
+        >>> minor_version(PACKED, bytes([3, 1 | 2 | SIGNED_CENTRE])), minor_version(RAW, b"")
+        (2, 1)
+    """
+    has_new_flag = number in _WITH_GRID and bool(blob[1] & SIGNED_CENTRE)
+    return 2 if number > CODED_PLANES or has_new_flag else OLDEST_WRITTEN
 
 
 def decode_blob(number: int, blob: bytes, spec: TensorSpec, state: FileState) -> tuple[Tensor, Counter[str]]:

@@ -45,12 +45,12 @@ def choose(plans: Sequence[Sequence[HuffmanPlan]], limits: Sequence[int]) -> Cho
         limits: Per tensor, the bytes of the best other encoding, which a plan must stay below.
     """
     best = choose_alone(plans, limits)
-    best_bytes = _total(best, limits)
+    best_bytes = total_bytes(best, limits)
     pool = _pool(plans)
 
     for _ in range(_ROUNDS):
         choice = _with_tables(plans, limits, _earning(_numbered(pool), plans, limits))
-        total = _total(choice, limits)
+        total = total_bytes(choice, limits)
         if total < best_bytes:
             best, best_bytes = choice, total
         pool = _pool_of_users(choice)
@@ -73,7 +73,8 @@ def _with_tables(plans: Sequence[Sequence[HuffmanPlan]], limits: Sequence[int], 
     return Choice(chosen, shared)
 
 
-def _total(choice: Choice, limits: Sequence[int]) -> int:
+def total_bytes(choice: Choice, limits: Sequence[int]) -> int:
+    """Bytes of all tensors and of the tables they share."""
     blobs = sum(
         limit if plan is None else plan.n_bytes(choice.shared)
         for plan, limit in zip(choice.plans, limits, strict=True)

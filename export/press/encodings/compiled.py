@@ -14,8 +14,8 @@ from modelpress.export.quantized import FloatArray, QuantizedTensor, Tensor
 from modelpress.export.tensor_spec import DTYPES, TensorSpec
 
 BYTE_PLANES = 4  # deflated: Python's own zlib inflates it
-MIXED = 10
-_QUANTIZED = frozenset((1, 2, 3, 5, 6, 7, 8, 9, MIXED))
+MIXED, SPLIT_MIXED = 10, 15
+_QUANTIZED = frozenset((1, 2, 3, 5, 6, 7, 8, 9, MIXED, 17))
 _OFFSET, _PER_CHANNEL = 1, 4  # flags of a grid; FORMAT.md
 
 
@@ -54,7 +54,7 @@ def _filled(
     functions: CoreFunctions, number: int, blob: bytes, spec: TensorSpec, state: FileState
 ) -> tuple[npt.NDArray[np.generic], Parts]:
     values = np.empty(spec.shape, DTYPES[spec.onnx_type].newbyteorder("="))
-    mixing = state.mixing.state if number == MIXED else None
+    mixing = state.mixing.state if number in (MIXED, SPLIT_MIXED) else None
     parts = functions.decode_values(number, spec.onnx_type, spec.shape, blob, state.opened, mixing, values)
     return values, parts
 

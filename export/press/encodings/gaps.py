@@ -49,7 +49,7 @@ class GapCoder(SlabCoder):
         return (f"gaps of {self.gap_bits} bits", 1), ("nonzero levels", 1)
 
     @classmethod
-    def candidates(cls, spec: TensorSpec) -> list[SlabCoder]:
+    def candidates(cls, spec: TensorSpec, bounds: tuple[int, int] = (-4, 4)) -> list[SlabCoder]:
         """Every width."""
         return [cls(gap_bits) for gap_bits in GAP_BITS]
 

@@ -4,7 +4,7 @@ See FORMAT.md, "Grid".
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -19,9 +19,11 @@ from modelpress.export.tensor_spec import DTYPES, TensorSpec
 
 _OFFSET, _SUPPORT, _PER_CHANNEL, _CHANNEL_SCALE = 1, 2, 4, 8
 _HALF_SCALE, _HALF_OFFSET, _HALF_CHANNEL_SCALE = 16, 32, 64
-_ALL_FLAGS = 127
+SIGNED_CENTRE = 128
+_ALL_FLAGS = 255
 _FLAGS_1_0 = 15
 _HALF, _SINGLE = np.dtype("<f2"), np.dtype("<f4")
+_PLAIN_BELOW = 1e6  # quotients that are far from overflow
 QUANTIZED_TYPES = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
 
 
@@ -32,6 +34,8 @@ class StoredGrid:
     Attributes:
         spec: Shape and type of the tensor.
         has_support: Whether exact zeros are told apart from all codes.
+        signed_centre: Whether the sign of every level is that of its value: the centre is rounded up. Without
+            it the code nearest to zero counts as positive, as version 1.1 has it.
     """
 
     spec: TensorSpec
@@ -41,6 +45,7 @@ class StoredGrid:
     channel_scale: FloatArray | None
     has_support: bool
     channel_axis: int = 0
+    signed_centre: bool = False
 
     @property
     def code_range(self) -> tuple[int, int]:
@@ -72,9 +77,31 @@ class StoredGrid:
             raise DamagedArtifact(str(error)) from error
 
 
+def centres(grid: StoredGrid) -> npt.NDArray[np.int16]:
+    """The code that levels are counted from, shape of the offset; 0 for symmetric grids.
+
+    The nearest to zero, or with a signed centre the lowest whose value is not negative.
+    """
+    if grid.offset is None:
+        return np.zeros((), np.int16)
+
+    low, high = grid.code_range
+    if grid.offset.ndim == 0 and abs(float(grid.offset)) < _PLAIN_BELOW * float(grid.scale):
+        quotient = float(np.float32(-grid.offset) / np.float32(grid.scale))
+        return np.array(
+            min(max(math.ceil(quotient) if grid.signed_centre else round(quotient), low), high), np.int16
+        )
+
+    with np.errstate(over="ignore"):  # an infinite quotient is clipped as well
+        quotients = -grid.offset / grid.scale
+        whole = np.ceil(quotients) if grid.signed_centre else np.rint(quotients)
+
+    return np.asarray(np.clip(whole, low, high), np.int16)
+
+
 def grid_of(tensor: QuantizedTensor) -> StoredGrid:
-    """The grid of a tensor."""
-    return StoredGrid(
+    """The grid of a tensor, its centre signed where that makes a difference."""
+    grid = StoredGrid(
         tensor.spec,
         tensor.bits,
         np.asarray(tensor.scale, np.float32),
@@ -83,6 +110,11 @@ def grid_of(tensor: QuantizedTensor) -> StoredGrid:
         tensor.support is not None,
         tensor.channel_axis,
     )
+    if not grid.has_support:
+        return grid
+
+    signed = replace(grid, signed_centre=True)
+    return grid if np.array_equal(centres(signed), centres(grid)) else signed
 
 
 def write_grid(writer: PartWriter, grid: StoredGrid) -> None:
@@ -92,6 +124,7 @@ def write_grid(writer: PartWriter, grid: StoredGrid) -> None:
         | _SUPPORT * grid.has_support
         | _PER_CHANNEL * (grid.scale.ndim == 1)
         | _CHANNEL_SCALE * (grid.channel_scale is not None)
+        | SIGNED_CENTRE * grid.signed_centre
     )
 
     # flags come first in the file, and depend on whether each parameter fits float16
@@ -173,12 +206,18 @@ def _read_grid(
         if flags & _CHANNEL_SCALE
         else None
     )
-    return StoredGrid(spec, bits, scale, offset, channel_scale, bool(flags & _SUPPORT), axis)
+    has_support, is_signed = bool(flags & _SUPPORT), bool(flags & SIGNED_CENTRE)
+    return StoredGrid(spec, bits, scale, offset, channel_scale, has_support, axis, is_signed)
 
 
 def _check_flags(flags: int, all_flags: int) -> None:
     """Refuse unknown flags, and flags about what is absent."""
-    needs = ((_SUPPORT, _OFFSET), (_HALF_OFFSET, _OFFSET), (_HALF_CHANNEL_SCALE, _CHANNEL_SCALE))
+    needs = (
+        (_SUPPORT, _OFFSET),
+        (_HALF_OFFSET, _OFFSET),
+        (_HALF_CHANNEL_SCALE, _CHANNEL_SCALE),
+        (SIGNED_CENTRE, _SUPPORT),
+    )
     if flags & ~all_flags or any(flags & flag and not flags & needed for flag, needed in needs):
         raise DamagedArtifact(f"quantization flags {flags:#04x} are not defined")
 

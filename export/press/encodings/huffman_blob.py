@@ -8,6 +8,7 @@ file's shared groups.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 from modelpress.export.coding.byte_parts import PartReader, PartWriter
 from modelpress.export.coding.code_table import CodeTable, Counts
@@ -15,18 +16,13 @@ from modelpress.export.coding.core import core
 from modelpress.export.coding.slabs import read_slabs, slab_bounds, write_slabs
 from modelpress.export.coding.symbol_runs import LANE_SYMBOLS, RunReader, RunWriter
 from modelpress.export.errors import DamagedArtifact
-from modelpress.export.press.encodings.grid import (
-    StoredGrid,
-    grid_bytes,
-    grid_of,
-    read_grid,
-    write_grid,
-)
-from modelpress.export.press.encodings.levels import Levels, LevelSink, levels_of
+from modelpress.export.press.encodings.grid import StoredGrid, read_grid
+from modelpress.export.press.encodings.levels import Levels, LevelSink, LevelSource, Sink, source_of
 from modelpress.export.press.encodings.slab_coder import Slab, SlabCoder, Survey
 from modelpress.export.quantized import QuantizedTensor
 from modelpress.export.tensor_spec import TensorSpec
 
+_T = TypeVar("_T")
 Group = tuple[CodeTable, ...]
 _OWN = 0  # reference to tables that follow; k refers to the k-th shared group
 
@@ -50,11 +46,13 @@ class HuffmanPlan:
     Attributes:
         groups: Symbol counts, per group and table.
         plain_bytes: Bytes that no code table governs.
+        signed_centre: Whether it is for levels with a signed centre.
     """
 
     coder: SlabCoder
     groups: tuple[tuple[Counts, ...], ...]
     plain_bytes: int
+    signed_centre: bool = True
 
     @cached_property
     def own(self) -> tuple[Group, ...]:
@@ -94,18 +92,18 @@ class HuffmanPlan:
         return self.plain_bytes + (sum(bits for _, _, bits in self.references(shared)) + 7) // 8
 
 
-def survey(tensor: QuantizedTensor, coders: Sequence[SlabCoder]) -> list[HuffmanPlan]:
+def survey(tensor: QuantizedTensor | LevelSource, coders: Sequence[SlabCoder]) -> list[HuffmanPlan]:
     """Count what each coder would write; levels are made and counted once for all whose slabs are the same."""
-    grid = grid_of(tensor)
+    source = source_of(tensor)
     counts = [[[Counts.none()] * n_tables for _, n_tables in coder.groups] for coder in coders]
-    plain = [grid_bytes(grid) + len(coder.parameters()) + len(coder.groups) for coder in coders]
+    plain = [source.front_bytes + len(coder.parameters()) + len(coder.groups) for coder in coders]
 
     # making levels costs more than counting them, so coders of one slab size share them
     for per_slab in dict.fromkeys(coder.slab_elements for coder in coders):
-        bounds = slab_bounds(tensor.codes.size, per_slab=per_slab)
+        bounds = slab_bounds(source.spec.size, per_slab=per_slab)
         alike = [at for at, coder in enumerate(coders) if coder.slab_elements == per_slab]
         for start, stop in bounds:
-            slab = Slab(levels_of(tensor, grid, start, stop))
+            slab = Slab(source.levels(start, stop))
             for at in alike:
                 plain[at] += coders[at].plain_bytes(slab.levels) + 4 * (len(bounds) > 1)
                 counts[at] = _summed(counts[at], coders[at].survey(slab))
@@ -126,11 +124,11 @@ def _plan(coder: SlabCoder, counts: Survey, plain_bytes: int) -> HuffmanPlan:
     return HuffmanPlan(coder, groups, plain_bytes + lanes)
 
 
-def write(tensor: QuantizedTensor, plan: HuffmanPlan, shared: Shared) -> PartWriter:
+def write(tensor: QuantizedTensor | LevelSource, plan: HuffmanPlan, shared: Shared) -> PartWriter:
     """The blob of a plan."""
-    grid, coder = grid_of(tensor), plan.coder
+    source, coder = source_of(tensor), plan.coder
     writer = PartWriter()
-    write_grid(writer, grid)
+    source.write_front(writer)
     writer.add("header", coder.parameters())
 
     references = plan.references(shared)
@@ -141,8 +139,8 @@ def write(tensor: QuantizedTensor, plan: HuffmanPlan, shared: Shared) -> PartWri
                 writer.add("tables", table.pack())
 
     slabs = []
-    for start, stop in slab_bounds(tensor.codes.size, per_slab=coder.slab_elements):
-        levels = levels_of(tensor, grid, start, stop)
+    for start, stop in slab_bounds(source.spec.size, per_slab=coder.slab_elements):
+        levels = source.levels(start, stop)
         slabs.append(_slab(coder, levels, [tables for _, tables, _ in references]))
 
     write_slabs(writer, slabs)
@@ -151,7 +149,7 @@ def write(tensor: QuantizedTensor, plan: HuffmanPlan, shared: Shared) -> PartWri
 
 def _slab(coder: SlabCoder, levels: Levels, tables: Sequence[Group]) -> bytes:
     functions = core()
-    if functions is None:
+    if functions is None or not coder.is_written_compiled:
         runs = RunWriter()
         coder.write(runs, levels, tables)
         return runs.data()
@@ -168,10 +166,17 @@ def read(
     Raises:
         DamagedArtifact: Grid, parameters, tables or runs contradict each other or the shape.
     """
-    grid, coder, tables = read_front(reader, spec, kind, shared)
-    bounds = slab_bounds(spec.size, per_slab=coder.slab_elements)
-    sink = LevelSink(grid)
+    return decode_levels(reader, LevelSink(read_grid(reader, spec)), kind, shared)
 
+
+def decode_levels(reader: PartReader, sink: Sink[_T], kind: type[SlabCoder], shared: Sequence[Group]) -> _T:
+    """What comes after the grid, or another front.
+
+    Raises:
+        DamagedArtifact: As for `read`.
+    """
+    coder, tables = read_tables(reader, kind, shared)
+    bounds = slab_bounds(sink.spec.size, per_slab=coder.slab_elements)
     for (start, stop), slab in zip(bounds, read_slabs(reader, len(bounds)), strict=True):
         runs = RunReader(slab)
         sink.put(start, coder.read(runs, stop - start, tables))
@@ -189,10 +194,21 @@ def read_front(
         DamagedArtifact: As for `read`.
     """
     grid = read_grid(reader, spec)
+    return grid, *read_tables(reader, kind, shared)
+
+
+def read_tables(
+    reader: PartReader, kind: type[SlabCoder], shared: Sequence[Group]
+) -> tuple[SlabCoder, list[Group]]:
+    """Parameters and tables of a coder.
+
+    Raises:
+        DamagedArtifact: As for `read`.
+    """
     coder = kind.from_parameters(reader)
     tables = [_read_group(reader, n_tables, shared) for _, n_tables in coder.groups]
     coder.check(tables)
-    return grid, coder, tables
+    return coder, tables
 
 
 def _read_group(reader: PartReader, n_tables: int, shared: Sequence[Group]) -> Group:

@@ -5,36 +5,24 @@ FORMAT.md, "Levels".
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from math import prod
+from typing import Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from modelpress.export.coding.byte_parts import PartWriter
 from modelpress.export.coding.core import core
 from modelpress.export.errors import DamagedArtifact
-from modelpress.export.press.encodings.grid import StoredGrid
+from modelpress.export.press.encodings.grid import StoredGrid, centres, grid_bytes, grid_of, write_grid
 from modelpress.export.quantized import QuantizedTensor
+from modelpress.export.tensor_spec import TensorSpec
 
 Levels = npt.NDArray[np.int16]
+_T_co = TypeVar("_T_co", covariant=True)
 
-_PLAIN_BELOW = 1e6  # quotients that are far from overflow
 _AT_ONCE = 1 << 20  # elements that are converted together: bounds the working memory
-
-
-def centres(grid: StoredGrid) -> npt.NDArray[np.int16]:
-    """The code nearest to zero, shape of the offset; 0 for symmetric grids."""
-    if grid.offset is None:
-        return np.zeros((), np.int16)
-
-    low, high = grid.code_range
-    if grid.offset.ndim == 0 and abs(float(grid.offset)) < _PLAIN_BELOW * float(grid.scale):
-        quotient = np.float32(-grid.offset) / np.float32(grid.scale)
-        return np.array(min(max(round(float(quotient)), low), high), np.int16)
-
-    with np.errstate(over="ignore"):  # an infinite quotient is clipped as well
-        nearest = np.rint(-grid.offset / grid.scale)
-
-    return np.asarray(np.clip(nearest, low, high), np.int16)
 
 
 def level_bounds(grid: StoredGrid) -> tuple[int, int]:
@@ -83,6 +71,96 @@ def levels_of(tensor: QuantizedTensor, grid: StoredGrid, start: int, stop: int) 
     return levels
 
 
+class LevelSource(Protocol):
+    """What is coded as levels: a front that says what they stand for, then the levels."""
+
+    @property
+    def spec(self) -> TensorSpec:
+        """Of the tensor."""
+        ...
+
+    @property
+    def bounds(self) -> tuple[int, int]:
+        """Lowest and highest level that a reader may expect."""
+        ...
+
+    @property
+    def front_bytes(self) -> int:
+        """Length of the front."""
+        ...
+
+    def write_front(self, writer: PartWriter) -> None:
+        """Write the front."""
+        ...
+
+    def levels(self, start: int, stop: int) -> Levels:
+        """The levels of the elements `start` to `stop`, row-major."""
+        ...
+
+
+class Sink(Protocol[_T_co]):
+    """Takes levels, in order, and becomes the tensor."""
+
+    @property
+    def spec(self) -> TensorSpec:
+        """Of the tensor."""
+        ...
+
+    @property
+    def bounds(self) -> tuple[int, int]:
+        """Lowest and highest level."""
+        ...
+
+    def put(self, start: int, levels: Levels) -> None:
+        """Take the levels of the elements from `start` on; raises `DamagedArtifact`."""
+        ...
+
+    def tensor(self) -> _T_co:
+        """The tensor of all levels; raises `DamagedArtifact`."""
+        ...
+
+
+class QuantizedLevels:
+    """The levels of a quantized tensor, behind its grid.
+
+    Attributes:
+        grid: With a signed centre, unless that makes no difference or is not wanted.
+    """
+
+    def __init__(self, tensor: QuantizedTensor, *, signed_centre: bool = True) -> None:
+        self._tensor = tensor
+        grid = grid_of(tensor)
+        self.grid = grid if signed_centre else replace(grid, signed_centre=False)
+
+    @property
+    def spec(self) -> TensorSpec:
+        """Of the tensor."""
+        return self.grid.spec
+
+    @property
+    def bounds(self) -> tuple[int, int]:
+        """Lowest and highest level."""
+        return level_bounds(self.grid)
+
+    @property
+    def front_bytes(self) -> int:
+        """Length of the grid."""
+        return grid_bytes(self.grid)
+
+    def write_front(self, writer: PartWriter) -> None:
+        """Write the grid."""
+        write_grid(writer, self.grid)
+
+    def levels(self, start: int, stop: int) -> Levels:
+        """Some of the levels."""
+        return levels_of(self._tensor, self.grid, start, stop)
+
+
+def source_of(tensor: QuantizedTensor | LevelSource) -> LevelSource:
+    """What is coded of a tensor."""
+    return QuantizedLevels(tensor) if isinstance(tensor, QuantizedTensor) else tensor
+
+
 class LevelSink:
     """Collects levels and becomes the tensor.
 
@@ -96,8 +174,14 @@ class LevelSink:
 
     def __init__(self, grid: StoredGrid) -> None:
         self._grid = grid
+        self.spec = grid.spec
         self._codes = np.zeros(grid.spec.size, np.int8 if grid.offset is None else np.uint8)
         self._support = np.zeros(grid.spec.size, np.bool_) if grid.has_support else None
+
+    @property
+    def bounds(self) -> tuple[int, int]:
+        """Lowest and highest level."""
+        return level_bounds(self._grid)
 
     def put(self, start: int, levels: Levels) -> None:
         """Take the levels of the elements from `start` on.

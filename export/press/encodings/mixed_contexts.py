@@ -1,31 +1,33 @@
 """Encoding 10: every level coded bit by bit under mixed, adaptive contexts; see `coding.context_mixing`."""
 
 from math import prod
+from typing import TypeVar
 
 from modelpress.export.coding.byte_parts import PartReader, PartWriter
 from modelpress.export.coding.slabs import read_slabs, write_slabs
 from modelpress.export.errors import DamagedArtifact
 from modelpress.export.press.encodings.file_state import FileState
-from modelpress.export.press.encodings.grid import StoredGrid, grid_of, read_grid, write_grid
-from modelpress.export.press.encodings.levels import LevelSink, level_bounds, levels_of
+from modelpress.export.press.encodings.grid import read_grid
+from modelpress.export.press.encodings.levels import LevelSink, LevelSource, Sink, source_of
 from modelpress.export.quantized import QuantizedTensor
 from modelpress.export.tensor_spec import TensorSpec
 
+_T = TypeVar("_T")
 MAX_ROW_ELEMENTS = 1 << 20  # bounds what the coder keeps for each element of a row
 _SLAB_ELEMENTS = 1 << 20  # the coder needs room for the worst case
 
 
-def encode(tensor: QuantizedTensor, state: FileState) -> PartWriter:
-    """Grid and slabs of whole rows; moves the model of `state` on."""
-    grid = grid_of(tensor)
+def encode(tensor: QuantizedTensor | LevelSource, state: FileState) -> PartWriter:
+    """Front and slabs of whole rows; moves the model of `state` on."""
+    source = source_of(tensor)
     writer = PartWriter()
-    write_grid(writer, grid)
-    _, inputs, taps = geometry(grid.spec)
+    source.write_front(writer)
+    _, inputs, taps = geometry(source.spec)
 
     slabs = []
-    for start, stop in _row_slabs(grid.spec):
-        levels = levels_of(tensor, grid, start, stop).reshape(-1, inputs, taps)
-        slabs.append(state.mixing.encode(levels, kernel_width=_kernel_width(grid.spec)))
+    for start, stop in _row_slabs(source.spec):
+        levels = source.levels(start, stop).reshape(-1, inputs, taps)
+        slabs.append(state.mixing.encode(levels, kernel_width=_kernel_width(source.spec)))
 
     write_slabs(writer, slabs)
     return writer
@@ -37,18 +39,33 @@ def decode(reader: PartReader, spec: TensorSpec, state: FileState) -> QuantizedT
     Raises:
         DamagedArtifact: The blob contradicts itself or its spec.
     """
+    check_rows(spec)
+    return decode_levels(reader, LevelSink(read_grid(reader, spec)), state)
+
+
+def check_rows(spec: TensorSpec) -> None:
+    """Refuse rows that are too long.
+
+    Raises:
+        DamagedArtifact: As said.
+    """
     if not holds(spec):
         raise DamagedArtifact(f"a row of shape {spec.shape} has more than {MAX_ROW_ELEMENTS:,} elements")
 
-    grid = read_grid(reader, spec)
-    _, inputs, taps = geometry(spec)
-    sink = LevelSink(grid)
 
+def decode_levels(reader: PartReader, sink: Sink[_T], state: FileState) -> _T:
+    """What comes after the front.
+
+    Raises:
+        DamagedArtifact: As for `decode`.
+    """
+    spec = sink.spec
+    _, inputs, taps = geometry(spec)
     bounds = _row_slabs(spec)
     for (start, stop), slab in zip(bounds, read_slabs(reader, len(bounds)), strict=True):
         shape = ((stop - start) // (inputs * taps), inputs, taps)
         levels = state.mixing.decode(
-            slab, shape, kernel_width=_kernel_width(spec), max_level=_max_level(grid)
+            slab, shape, kernel_width=_kernel_width(spec), max_level=max(map(abs, sink.bounds))
         )
         sink.put(start, levels.reshape(-1))
 
@@ -85,7 +102,3 @@ def _row_slabs(spec: TensorSpec) -> list[tuple[int, int]]:
         return []
     step = max(_SLAB_ELEMENTS // row, 1)
     return [(start * row, min(start + step, rows) * row) for start in range(0, rows, step)]
-
-
-def _max_level(grid: StoredGrid) -> int:
-    return max(map(abs, level_bounds(grid)))

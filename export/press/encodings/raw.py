@@ -1,4 +1,4 @@
-"""Encoding 0: the array as it is, little-endian."""
+"""Encodings 0 and 16: the array as it is, little-endian; 16 holds floats that are not finite, too."""
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,19 @@ def encode(array: npt.NDArray[np.generic]) -> PartWriter:
 def decode(reader: PartReader, spec: TensorSpec) -> npt.NDArray[np.generic]:
     """Undo `encode`."""
     return array_from_bytes(reader.take("payload", spec.n_bytes), spec)
+
+
+def decode_any_bits(reader: PartReader, spec: TensorSpec) -> npt.NDArray[np.generic]:
+    """Undo `encode`, whatever the floats are.
+
+    Raises:
+        DamagedArtifact: The tensor is of booleans.
+    """
+    stored = DTYPES[spec.onnx_type]
+    if stored.kind == "b":
+        raise DamagedArtifact("booleans are not stored as any bits")
+    array = np.frombuffer(reader.take("payload", spec.n_bytes), stored).reshape(spec.shape)
+    return array.astype(stored.newbyteorder("="))
 
 
 def little_endian(array: npt.NDArray[np.generic]) -> bytes:

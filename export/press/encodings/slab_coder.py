@@ -77,18 +77,20 @@ class SlabCoder(ABC):
 
     Attributes:
         number: Of the encoding, in the file.
+        is_written_compiled: Whether the compiled codes write it, too; they read all.
         groups: For every group of tables, a name and the number of tables. Tensors may share groups of the
             same name.
         slab_elements: Elements of a slab; None for as many as usual.
     """
 
     number: int
+    is_written_compiled: bool = True
     groups: tuple[tuple[str, int], ...]
     slab_elements: int | None = None
 
     @classmethod
-    def candidates(cls, spec: TensorSpec) -> list["SlabCoder"]:
-        """The coders of this kind worth trying on a tensor of this shape; here the only one there is."""
+    def candidates(cls, spec: TensorSpec, bounds: tuple[int, int] = (-4, 4)) -> list["SlabCoder"]:
+        """The coders of this kind worth trying on levels of this shape and range; here the only one there is."""
         return [cls()]
 
     @classmethod

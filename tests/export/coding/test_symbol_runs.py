@@ -11,7 +11,7 @@ from modelpress.export.coding.core import core, numpy_alone
 from modelpress.export.coding.symbol_runs import LANE_SYMBOLS, RunReader, RunWriter
 from modelpress.export.coding.varint import pack_varint, unpack_varint, unzigzag, zigzag
 from modelpress.export.errors import DamagedArtifact
-from modelpress.export.press.encodings.kernel_mask import KernelMaskCoder
+from modelpress.export.press.encodings.kernels.kernel_mask import KernelMaskCoder
 from modelpress.export.press.encodings.slab_coder import Slab
 
 

@@ -11,7 +11,8 @@ import pytest
 from onnx import TensorProto
 
 from modelpress.export.coding import core, slabs
-from modelpress.export.press.encodings import ENCODINGS, kernel_mask, mixed_contexts
+from modelpress.export.press.encodings import ENCODINGS, mixed_contexts
+from modelpress.export.press.encodings.kernels import kernel_mask
 from modelpress.export.press.writing import encode_artifact
 from tests.helpers.compiled_core import built_core
 from tests.helpers.models import small_model, sparse_model

@@ -64,19 +64,20 @@ def test_every_encoding_gives_the_tensor_back(tensor):
     hnp.arrays(
         st.sampled_from([np.float32, np.float16, np.float64, np.int64, np.uint8, np.bool_]),
         hnp.array_shapes(min_dims=0, max_dims=3, min_side=0),
-    ).filter(lambda array: bool(np.isfinite(array).all()))
+    )
 )
 def test_other_arrays_are_kept_as_they_are(array):
     from onnx.helper import np_dtype_to_tensor_dtype
 
     spec = TensorSpec(array.shape, np_dtype_to_tensor_dtype(array.dtype))
     ways = every_way(array)
-    for number, writer in (*ways.values(), encode_array(array)):
+    chosen = plan_file({"": array}, "max").encode("", array, FileState())
+    for number, writer in (*ways.values(), chosen):
         restored, parts = decode_blob(number, writer.data(), spec, FileState())
         assert tensors_equal(restored, array)
         assert parts == writer.sizes
     smallest = min(len(writer.data()) for _, writer in ways.values())
-    assert len(encode_array(array)[1].data()) == smallest
+    assert chosen[1].n_bytes <= smallest
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from modelpress.export.press.encodings.coded_planes import survey as survey_plan
 from modelpress.export.press.encodings.file_state import FileState
 from modelpress.export.press.encodings.grid import grid_of, write_grid
 from modelpress.export.press.encodings.huffman_blob import NO_SHARED, PartWriter
+from modelpress.export.press.encodings.levels import source_of
 from modelpress.export.press.encodings.packed import encode as encode_packed
 from modelpress.export.quantized import QuantizedTensor
 from modelpress.export.tensor_spec import TensorSpec
@@ -35,7 +36,7 @@ def weight():
 
 
 def huffman(kind):
-    plans = huffman_blob.survey(weight(), kind.candidates(weight().spec))
+    plans = huffman_blob.survey(weight(), kind.candidates(weight().spec, source_of(weight()).bounds))
     return huffman_blob.write(weight(), min(plans, key=lambda plan: plan.n_bytes(NO_SHARED)), NO_SHARED)
 
 

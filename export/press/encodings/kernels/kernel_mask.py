@@ -64,7 +64,7 @@ class KernelMaskCoder(SlabCoder):
         return SLAB_ELEMENTS // self.taps * self.taps
 
     @classmethod
-    def candidates(cls, spec: TensorSpec) -> list[SlabCoder]:
+    def candidates(cls, spec: TensorSpec, bounds: tuple[int, int] = (-4, 4)) -> list[SlabCoder]:
         """The tensor's own kernels, or their rows; else stretches of eight elements."""
         shapes = {(8, 8)}
         if len(spec.shape) > 2 and 2 <= prod(spec.shape[2:]) <= MAX_TAPS:

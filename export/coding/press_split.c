@@ -1,0 +1,244 @@
+/*
+ * Split values: a short integer for each element, coded as a level of a quantized tensor is, and the bits that no code
+ * makes shorter, as they are; FORMAT.md, "Split values".
+ */
+
+#include "press_internal.h"
+
+#define AT_ONCE 256 /* elements that are put together at once */
+#define UNSIGNED_TYPES (1u << PRESS_UINT8 | 1u << PRESS_UINT16 | 1u << PRESS_UINT32 | 1u << PRESS_UINT64)
+
+enum { FLOATS = 0, INTEGERS = 1, TABLE = 2 };
+
+/* Exponent and mantissa bits of a type; no exponent: it is no float. */
+static int float_layout(unsigned type, unsigned *exponent_bits, unsigned *mantissa_bits)
+{
+    *exponent_bits = type == PRESS_FLOAT ? 8 : type == PRESS_FLOAT16 ? 5 : type == PRESS_DOUBLE ? 11 : 0;
+    *mantissa_bits = type == PRESS_FLOAT ? 23 : type == PRESS_FLOAT16 ? 10 : 52;
+    return *exponent_bits != 0;
+}
+
+static press_status take_floats(press_cursor *cursor, const press_tensor *tensor, press_split *split)
+{
+    const uint8_t *head = press_take(cursor, 4, &cursor->parts.header);
+    press_stream stream = {NULL, 0, 0};
+    unsigned exponent_bits, mantissa_bits;
+    uint64_t n_bytes;
+    press_status status;
+
+    if (!head) {
+        return PRESS_ENDS_EARLY;
+    }
+    if (!float_layout(tensor->type, &exponent_bits, &mantissa_bits)) {
+        return PRESS_BAD_TYPE;
+    }
+    split->exponent = press_load16(head);
+    split->most = head[2] + 1;
+    split->least = -split->most;
+    split->raw_bits = head[3];
+    split->mantissa_bits = mantissa_bits;
+    split->sign_bit = exponent_bits + mantissa_bits;
+    if (split->raw_bits > mantissa_bits || (split->exponent + head[2]) >> exponent_bits) {
+        return PRESS_BAD_SPLIT;
+    }
+
+    stream.data = cursor->data + cursor->at;
+    stream.size = cursor->size - cursor->at;
+    status = press_take_varint(&stream, &n_bytes);
+    if (status) {
+        return status;
+    }
+    (void)press_take(cursor, (size_t)(stream.position >> 3), &cursor->parts.header);
+    if (n_bytes > cursor->size - cursor->at) {
+        return PRESS_ENDS_EARLY;
+    }
+    split->raw.size = (size_t)n_bytes;
+    split->raw.data = press_take(cursor, (size_t)n_bytes, &cursor->parts.payload);
+    split->raw.position = 0;
+    return PRESS_OK;
+}
+
+static press_status take_table(press_cursor *cursor, size_t width, press_split *split)
+{
+    const uint8_t *head = press_take(cursor, 4, &cursor->parts.header);
+    int n, centre;
+
+    if (!head) {
+        return PRESS_ENDS_EARLY;
+    }
+    n = press_load16(head);
+    centre = press_load16(head + 2);
+    if (!n || centre >= n || centre > 256 || n - 1 - centre > 256) {
+        return PRESS_BAD_SPLIT;
+    }
+    split->least = -centre;
+    split->most = n - 1 - centre;
+    split->table = press_take(cursor, width * (size_t)n, &cursor->parts.tables);
+    return split->table ? PRESS_OK : PRESS_ENDS_EARLY;
+}
+
+static press_status take_integers(press_cursor *cursor, unsigned type, press_split *split)
+{
+    const uint8_t *head = press_take(cursor, 2, &cursor->parts.header);
+
+    if (!head) {
+        return PRESS_ENDS_EARLY;
+    }
+    if (type == PRESS_FLOAT || type == PRESS_FLOAT16 || type == PRESS_DOUBLE || type == PRESS_BOOL) {
+        return PRESS_BAD_TYPE;
+    }
+    split->most = press_load16(head);
+    split->least = -split->most;
+    return split->most > 256 ? PRESS_BAD_SPLIT : PRESS_OK;
+}
+
+/* Levels that stand for an element: of integers, those that the type holds. */
+static void find_allowed(press_split *split, size_t width)
+{
+    split->lowest = split->least;
+    split->highest = split->most;
+    if (split->kind == INTEGERS) {
+        if (UNSIGNED_TYPES >> split->type & 1) {
+            split->lowest = 0;
+        } else if (width == 1 && split->lowest < -128) {
+            split->lowest = -128;
+        }
+        if (width == 1 && split->highest > split->lowest + 255) {
+            split->highest = split->lowest + 255;
+        }
+    }
+}
+
+press_status press_take_split(press_cursor *cursor, const press_tensor *tensor, press_tensor *inner,
+                              press_split *split)
+{
+    const uint8_t *head = press_take(cursor, 2, &cursor->parts.header);
+    const size_t width = press_type_size(tensor->type);
+    press_status status = PRESS_BAD_SPLIT;
+
+    if (!head) {
+        return PRESS_ENDS_EARLY;
+    }
+    if (!width || tensor->type == PRESS_BOOL) {
+        return PRESS_BAD_TYPE;
+    }
+    memset(split, 0, sizeof *split);
+    split->type = tensor->type;
+    split->kind = head[1];
+    *inner = *tensor;
+    inner->encoding = head[0];
+    if (tensor->encoding == PRESS_SPLIT_MIXED ? head[0] != PRESS_MIXED
+                                              : (head[0] < PRESS_PACKED || head[0] > PRESS_KERNEL_MASKS) &&
+                                                    head[0] != PRESS_SIGN_ROWS) {
+        return PRESS_BAD_SPLIT;
+    }
+    if (split->kind == FLOATS) {
+        status = take_floats(cursor, tensor, split);
+    } else if (split->kind == INTEGERS) {
+        status = take_integers(cursor, tensor->type, split);
+    } else if (split->kind == TABLE) {
+        status = take_table(cursor, width, split);
+    }
+    find_allowed(split, width);
+    return status;
+}
+
+/* The next bits of the mantissas. */
+static press_status take_mantissa(press_split *split, uint64_t *value)
+{
+    press_stream *raw = &split->raw;
+    const unsigned bits = split->raw_bits, used = (unsigned)(raw->position & 7);
+    const size_t at = (size_t)(raw->position >> 3);
+
+    if (raw->position + bits > 8 * (uint64_t)raw->size) {
+        return PRESS_ENDS_EARLY;
+    }
+    *value = at + 8 <= raw->size ? press_load64(raw->data + at) : press_load64_within(raw->data, raw->size, at);
+    *value = *value >> used & (((uint64_t)1 << bits) - 1); /* at most 52 bits and 7 before them */
+    raw->position += bits;
+    return PRESS_OK;
+}
+
+static press_status value_of(press_split *split, int level, uint64_t *value)
+{
+    uint64_t mantissa, exponent;
+    press_status status;
+
+    if (split->kind == INTEGERS) {
+        *value = (uint64_t)(int64_t)level;
+        return PRESS_OK;
+    }
+    *value = 0;
+    if (!level) {
+        return PRESS_OK;
+    }
+    exponent = (uint64_t)split->exponent + (uint64_t)(level < 0 ? -level : level) - 1;
+    status = take_mantissa(split, &mantissa);
+    mantissa <<= split->mantissa_bits - split->raw_bits;
+    *value = (uint64_t)(level < 0) << split->sign_bit | exponent << split->mantissa_bits | mantissa;
+    /* what is written as zero is one: there is one way to write each value */
+    return status ? status : *value ? PRESS_OK : PRESS_BAD_SPLIT;
+}
+
+static void store(uint64_t value, size_t width, uint8_t *at)
+{
+    const uint8_t small = (uint8_t)value;
+    const uint16_t two = (uint16_t)value;
+    const uint32_t four = (uint32_t)value;
+
+    if (width == 1) {
+        *at = small;
+    } else if (width == 2) {
+        memcpy(at, &two, 2);
+    } else if (width == 4) {
+        memcpy(at, &four, 4);
+    } else {
+        memcpy(at, &value, 8);
+    }
+}
+
+static uint64_t load(const uint8_t *bytes, size_t width)
+{
+    uint64_t value = 0;
+
+    while (width-- > 0) {
+        value = value << 8 | bytes[width];
+    }
+    return value;
+}
+
+press_status press_put_split(press_split *split, uint8_t *values, size_t start, size_t count, const int16_t *levels)
+{
+    const size_t width = press_type_size(split->type);
+    size_t done, n, i;
+
+    for (done = 0; done < count; done += n) {
+        int16_t some[AT_ONCE]; /* values may replace the levels */
+
+        n = count - done < AT_ONCE ? count - done : AT_ONCE;
+        memcpy(some, levels + done, sizeof some[0] * n);
+        for (i = 0; i < n; i++) {
+            uint64_t value = 0;
+            press_status status = PRESS_OK;
+
+            if (some[i] < split->lowest || some[i] > split->highest) {
+                return PRESS_BAD_CODE;
+            }
+            if (split->kind == TABLE) {
+                value = load(split->table + width * (size_t)(some[i] - split->least), width);
+            } else {
+                status = value_of(split, some[i], &value);
+            }
+            if (status) {
+                return status;
+            }
+            store(value, width, values + width * (start + done + i));
+        }
+    }
+    return PRESS_OK;
+}
+
+press_status press_finish_split(press_split *split)
+{
+    return split->kind == FLOATS ? press_finish(&split->raw) : PRESS_OK;
+}
