@@ -1,11 +1,8 @@
 """All measurements of a set of files, put together; the first file is the baseline of the others."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-
-import numpy as np
-import numpy.typing as npt
 
 from modelpress.benchmarks.audits.fusion import fusion_audit
 from modelpress.benchmarks.codes.ladder import stored_ladder
@@ -21,14 +18,23 @@ from modelpress.benchmarks.measures.accuracy import (
     wilson_interval,
 )
 from modelpress.benchmarks.measures.latency import Contestant, Loading, Turn, latency_records, measure_latency
+from modelpress.benchmarks.measures.metrics import Metric, Targets, compare
+from modelpress.benchmarks.measures.metrics import measure as measure_metric
+from modelpress.benchmarks.measures.outputs import Examples, Outputs, outputs_of
 from modelpress.benchmarks.measures.size import layer_record, size_record
 from modelpress.benchmarks.measures.sparsity import total_sparsity
-from modelpress.benchmarks.measures.trial import run_once
+from modelpress.benchmarks.measures.trial import plan_that_runs
 from modelpress.benchmarks.measures.verdict import compare_rounds
-from modelpress.benchmarks.records import ModelRecord, SizeRecord, VerdictRecord
-from modelpress.benchmarks.subjects.feeding import LENGTHS, InputPlan, plan_inputs
+from modelpress.benchmarks.records import (
+    ModelRecord,
+    PairedBootstrap,
+    PairedTest,
+    SizeRecord,
+    VerdictRecord,
+)
+from modelpress.benchmarks.subjects.feeding import InputPlan
 from modelpress.benchmarks.subjects.given import Given
-from modelpress.benchmarks.subjects.inputs import InputSpec, check_names, input_specs
+from modelpress.benchmarks.subjects.inputs import check_names, input_specs
 from modelpress.benchmarks.subjects.model_file import ModelFile
 from modelpress.benchmarks.subjects.running_weights import running_weights
 from modelpress.export.errors import InputError, ModelError
@@ -36,6 +42,7 @@ from modelpress.export.graphs.activations import activation_sizes
 from modelpress.export.onnx_flavours import FLAVOUR_METADATA
 
 _MOST_TIMED_BYTES = 400 << 20  # of activations; the runtime takes up to twice as much for them
+Input = Examples | Mapping[str, Examples]
 
 
 def describe_model(model: ModelFile, *, shown_as: str = "") -> ModelRecord:
@@ -76,10 +83,11 @@ def add_audits(records: Sequence[ModelRecord], models: Sequence[ModelFile]) -> N
 def add_accuracies(
     records: Sequence[ModelRecord],
     models: Sequence[ModelFile],
-    images: npt.NDArray[np.float32] | Callable[[ModelFile], npt.NDArray[np.float32]],
+    images: Input | Callable[[ModelFile], Input],
     labels: Labels,
     *,
     n_classes: int,
+    named_classes: bool = True,
     on_model: Callable[[ModelRecord], None] = lambda record: None,
 ) -> list[Logits]:
     """Classify all images with every model in ONNX Runtime; fills the records and returns the logits, model by model.
@@ -91,6 +99,7 @@ def add_accuracies(
             in how their input is normalised.
         labels: Shape ``(n,)``.
         n_classes: Of the data set; a model must give as many logits.
+        named_classes: They are all; else only those that occur are known, and a model may give more.
         on_model: Called whenever one is done.
 
     Raises:
@@ -99,9 +108,9 @@ def add_accuracies(
     found: list[Logits] = []
     for record, model in zip(records, models, strict=True):
         with named(model.path):
-            pixels = images(model) if callable(images) else images
-            logits = classify(model.session(), pixels, batch=_batch_of(model, pixels))
-            check_classes(logits, n_classes)
+            given = images(model) if callable(images) else images
+            logits = classify(model.session(), given, batch=_batch_of(model, given))
+            check_classes(logits, n_classes, exact=named_classes)
 
         found.append(logits)
         n = len(labels)
@@ -117,19 +126,59 @@ def add_accuracies(
     return found
 
 
-def _batch_of(model: ModelFile, pixels: npt.NDArray[np.float32]) -> int:
-    """Images at a time, so that their activations do not fill the memory."""
+def add_metrics(
+    records: Sequence[ModelRecord],
+    models: Sequence[ModelFile],
+    inputs: Callable[[ModelFile], Mapping[str, Examples]],
+    targets: Targets,
+    metric: Metric,
+    *,
+    on_model: Callable[[ModelRecord], None] = lambda record: None,
+) -> list[Outputs]:
+    """Measure any metric of every model in ONNX Runtime; fills the records and returns the outputs, model by model.
+
+    Args:
+        records: One per model, in order.
+        models: The first is the baseline of the paired tests.
+        inputs: What a model is given, by name.
+        targets: What its outputs are held against.
+        metric: Of both.
+        on_model: Called whenever one is done.
+
+    Raises:
+        InputError: A model does not fit the data, or its outputs do not fit the targets.
+    """
+    found: list[Outputs] = []
+    for record, model in zip(records, models, strict=True):
+        with named(model.path):
+            given = inputs(model)
+            found.append(outputs_of(model.session(), given, batch=_batch_of(model, given)))
+            record.metric = measure_metric(metric, found[-1], targets)
+            record.n_images = record.metric.n_examples
+
+            if model is not models[0]:
+                test = compare(metric, found[0], found[-1], targets)
+                record.paired = test if isinstance(test, PairedTest) else None
+                record.bootstrap = test if isinstance(test, PairedBootstrap) else None
+        on_model(record)
+
+    return found
+
+
+def _batch_of(model: ModelFile, given: Input) -> int:
+    """Examples at a time, so that their activations do not fill the memory."""
     name = input_specs(model.onnx_model)[0].name
-    return model.batch_within(name, pixels.shape[1:], most=CLASSIFIED_AT_ONCE)
+    rows = next(iter(given.values())) if isinstance(given, Mapping) else given
+    return model.batch_within(name, rows.shape[1:], most=CLASSIFIED_AT_ONCE)
 
 
-def check_classes(logits: Logits, n_classes: int) -> None:
-    """A model must give one logit for each class of the data set.
+def check_classes(logits: Logits, n_classes: int, *, exact: bool = True) -> None:
+    """A model must give one logit for each class of the data set; more of them, unless `exact`.
 
     Raises:
         InputError: It does not.
     """
-    if logits.shape[1] != n_classes:
+    if logits.shape[1] < n_classes or (exact and logits.shape[1] != n_classes):
         raise InputError(
             f"the model gives {logits.shape[1]} logits, the data set has {n_classes} classes; "
             "choose the data set the model was trained on (--dataset)"
@@ -157,28 +206,13 @@ def plan_all(
             specs.append(input_specs(model.onnx_model))
 
     check_names(given.names, specs)
-    plans = [_plan(model, inputs, given, batches) for model, inputs in zip(models, specs, strict=True)]
+    plans = [
+        plan_that_runs(model.session, str(model.path), inputs, given, batches)
+        for model, inputs in zip(models, specs, strict=True)
+    ]
     if not bounded or len(batches) == 1:
         return plans
     return [_bounded(model, plan) for model, plan in zip(models, plans, strict=True)]
-
-
-def _plan(model: ModelFile, specs: Sequence[InputSpec], given: Given, batches: Sequence[int]) -> InputPlan:
-    """With lengths of free axes that run."""
-    file = str(model.path)
-    plan = plan_inputs(file, specs, given, batches)
-    if plan == plan_inputs(file, specs, given, batches, length=LENGTHS[-1]):
-        return plan
-
-    session = model.session()
-    for length in LENGTHS:
-        tried = plan_inputs(file, specs, given, batches, length=length)
-        try:
-            run_once(session, tried)
-        except InputError:
-            continue
-        return tried
-    return plan  # whoever times it hears why it does not run
 
 
 def _bounded(model: ModelFile, plan: InputPlan) -> InputPlan:

@@ -46,6 +46,7 @@ def parity_chain(
     given: Given = NOTHING,
     torch_logits: FloatArray | None = None,
     frozen: QuantizedModel | None = None,
+    classes: bool = True,
 ) -> list[ParityStep]:
     """Compare all that ought to be the same network.
 
@@ -57,6 +58,7 @@ def parity_chain(
         given: What the user says of other inputs.
         torch_logits: Shape ``(n, classes)``, of the network in PyTorch on these images.
         frozen: What was packed into the artifact.
+        classes: A table of outputs is one of logits; else numbers are compared, and no labels.
 
     Raises:
         ValueError: There are no models, or fewer or more logits than images.
@@ -70,7 +72,7 @@ def parity_chain(
     if torch_logits is not None and (images is None or len(torch_logits) != len(images)):
         raise ValueError("logits of PyTorch need the images that they belong to")
 
-    runs = _runs(models, images, given)
+    runs = _runs(models, images, given, classes)
     # the artifact is what the others were made from
     first = next((run for run in runs if run.model.artifact), runs[0])
     others = [run for run in runs if run is not first]
@@ -86,10 +88,12 @@ def parity_chain(
     return steps + [_against_first(first, other) for other in others]
 
 
-def _runs(models: Sequence[ModelFile], images: FloatArray | None, given: Given) -> list["_Run"]:
+def _runs(
+    models: Sequence[ModelFile], images: FloatArray | None, given: Given, classes: bool
+) -> list["_Run"]:
     """Files by their names, or by their paths where names repeat."""
     names = distinct_names([model.path for model in models])
-    return [_Run(model, name, images, given) for model, name in zip(models, names, strict=True)]
+    return [_Run(model, name, images, given, classes) for model, name in zip(models, names, strict=True)]
 
 
 def _weights_against_first(first: "_Run", other: "_Run") -> ParityStep:
@@ -109,12 +113,14 @@ class _Run:
         name: What the report calls it.
         pixels: Images; None for other inputs.
         given: What the user says of those.
+        classes: Whether a table of outputs is one of logits.
     """
 
     model: ModelFile
     name: str
     pixels: FloatArray | None
     given: Given
+    classes: bool = True
     _logits: dict[bool, FloatArray] = field(default_factory=dict)
 
     @cached_property
@@ -136,7 +142,7 @@ class _Run:
         if self.pixels is not None:
             if not len(self.pixels):
                 raise InputError("there are no images")
-            check_takes_images(self.specs, self.pixels.shape[1:])
+            check_takes_images(self.specs, self.pixels.shape[1:], dtype=self.pixels.dtype.name)
             return self.pixels[:MOST_IMAGES]
 
         (spec, *more) = self.specs
@@ -178,7 +184,8 @@ class _Run:
         """Whether its only output is a table of at least two columns, so that the largest entry is a label."""
         outputs = self.model.onnx_model.graph.output
         logits = self.logits(optimised=True)
-        return self.images is not None and len(outputs) == 1 and logits.ndim == 2 and logits.shape[1] > 1
+        named = self.classes and self.images is not None
+        return named and len(outputs) == 1 and logits.ndim == 2 and logits.shape[1] > 1
 
     @property
     def fixed_batch(self) -> int | None:

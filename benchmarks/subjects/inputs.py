@@ -91,8 +91,8 @@ def check_names(given: Iterable[str], models: Iterable[Sequence[InputSpec]]) -> 
             raise InputError(f"--input {name}=…: no model has an input of this name; there are: {inputs}")
 
 
-def check_takes_images(specs: Sequence[InputSpec], shape: Sequence[int]) -> None:
-    """Whether a model can be given batches of float32 images of this shape, the batch axis left out.
+def check_takes_images(specs: Sequence[InputSpec], shape: Sequence[int], *, dtype: str = "float32") -> None:
+    """Whether a model can be given batches of images, or other examples, of this shape, the batch axis left out.
 
     Raises:
         InputError: It cannot; says what it takes.
@@ -106,8 +106,8 @@ def check_takes_images(specs: Sequence[InputSpec], shape: Sequence[int]) -> None
     axes = "".join(f", {length}" for length in shape)
     # the batch axis is no matter here
     suits = spec.shape is None or fits((1, *shape), (UNNAMED, *spec.shape[1:]))
-    if spec.dtype != "float32" or not suits:
-        raise InputError(f"the model expects {spec}; the images of the data set are float32 (N{axes})")
+    if spec.dtype != dtype or not suits:
+        raise InputError(f"the model expects {spec}; the images of the data set are {dtype} (N{axes})")
 
 
 def fits(shape: tuple[int, ...], declared: tuple[int | str, ...]) -> bool:

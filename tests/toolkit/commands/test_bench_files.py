@@ -18,7 +18,7 @@ from modelpress.export.quantized import QuantizedTensor
 from modelpress.toolkit.commands.bench.tables import show_bench
 from modelpress.toolkit.commands.given_inputs import parse_inputs
 from modelpress.toolkit.data import measured_set
-from modelpress.toolkit.data.image_set import ImageSet, Split
+from modelpress.toolkit.data.data_set import DataSet, Split
 from modelpress.toolkit.data.measured_set import MeasuredSet
 from modelpress.toolkit.model_files import measuring
 from modelpress.toolkit.model_files.measuring import BenchPlan
@@ -150,9 +150,9 @@ def test_a_model_of_other_classes_is_noted_where_it_was_not(folder):
 
 
 def test_an_empty_data_set_is_refused(folder, monkeypatch):
-    nothing = Split(np.zeros((0, 3, 32, 32), np.uint8), np.zeros(0, np.int64))
-    empty = ImageSet("digits", ("a", "b"), nothing, nothing, nothing, (0.5,) * 3, (0.5,) * 3, False)
-    monkeypatch.setattr(measured_set, "load_image_set", lambda name, **options: empty)
+    nothing = Split.of(np.zeros((0, 3, 32, 32), np.uint8), np.zeros(0, np.int64))
+    empty = DataSet("digits", ("a", "b"), nothing, nothing, nothing, (0.5,) * 3, (0.5,) * 3, False)
+    monkeypatch.setattr(measured_set, "load_data_set", lambda name, **options: empty)
     with pytest.raises(InputError, match="the data set digits holds no test images"):
         measuring.bench_files([folder / "images.onnx"], BenchPlan(data=MeasuredSet("digits")), Silent())
 

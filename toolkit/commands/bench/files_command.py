@@ -16,8 +16,10 @@ from modelpress.toolkit.commands.options import (
     AsJson,
     DataFolder,
     DataSet,
+    DataSettings,
     MaxDecoded,
     Overwrite,
+    OwnData,
     Timeout,
     Wide,
 )
@@ -25,6 +27,7 @@ from modelpress.toolkit.commands.options import (
 EXAMPLE = """
 modelpress bench dense.onnx model.press
 modelpress bench model.press other.onnx --batch 1 8 64 --threads 1 2 -o results.json
+modelpress bench own.onnx --data photos --set data.normalise=imagenet --set data.resize=224
 modelpress bench tokens.onnx --input ids=ids.npy --input mask=mask.npy
 modelpress bench --profile mlperf-tiny model.press --data-dir cifar10
 """
@@ -38,6 +41,8 @@ def command(
             metavar="FILE", help=".press or .onnx files; the first is the baseline.", show_default=False
         ),
     ],
+    data: OwnData = None,
+    data_settings: DataSettings = [],
     dataset: DataSet = None,
     data_dir: DataFolder = None,
     batch: Annotated[
@@ -95,7 +100,7 @@ def command(
     from modelpress.toolkit.commands.bench.numbers import numbers
     from modelpress.toolkit.commands.bench.tables import show_bench
     from modelpress.toolkit.commands.console import TerminalProgress
-    from modelpress.toolkit.data.measured_set import MeasuredSet
+    from modelpress.toolkit.model_files.measured_data import measured_set
     from modelpress.toolkit.model_files.measuring import BenchPlan, bench_files, bench_profile
     from modelpress.toolkit.output_folder import check_output_file
 
@@ -107,7 +112,7 @@ def command(
             "and --shape"
         )
     plan = BenchPlan(
-        data=MeasuredSet(dataset, None if data_dir is None else str(data_dir)),
+        data=measured_set(data, data_settings, dataset, data_dir),
         batches=numbers("--batch", " ".join(batch) if batch else _BATCHES),
         threads=numbers("--threads", " ".join(threads) if threads else _THREADS),
         rounds=rounds,

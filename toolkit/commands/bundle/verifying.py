@@ -19,6 +19,7 @@ from modelpress.toolkit.commands.bundle.checking import ONNX, PRESS, check_sizes
 from modelpress.toolkit.commands.bundle.claims import compression_of
 from modelpress.toolkit.commands.bundle.making import CARD, SCRIPTS, archive_path
 from modelpress.toolkit.commands.bundle.model_card import model_card
+from modelpress.toolkit.commands.bundle.porting import SNIPPETS
 from modelpress.toolkit.commands.bundle.same_network import network_findings
 from modelpress.toolkit.model_files.verifying import verification
 
@@ -93,10 +94,13 @@ def _text_findings(folder: Path, manifest: Manifest) -> Iterator[Finding]:
     yield Finding("model card", same or None, why)
 
     ours = Path(bundle_files.__path__[0])
+    programs = {name: name for name in SCRIPTS} | {
+        name: own for name, own in SNIPPETS.items() if name in manifest.files
+    }
     changed = [
         name
-        for name in SCRIPTS
-        if not (folder / name).is_file() or (folder / name).read_bytes() != (ours / name).read_bytes()
+        for name, own in programs.items()
+        if not (folder / name).is_file() or (folder / name).read_bytes() != (ours / own).read_bytes()
     ]
     why = f"not those of this version: {', '.join(changed)}; read them before you run them"
     yield Finding("scripts", None if changed else True, why if changed else "those of this version")

@@ -13,12 +13,14 @@ from modelpress.toolkit.commands.recipe_options import (
     DeviceName,
     Download,
     MapNames,
+    RecipeData,
     Seed,
     Settings,
     common_keys,
     merged_recipe,
 )
 from modelpress.toolkit.commands.requirements import need_torch
+from modelpress.toolkit.commands.stages.byte_sizes import parse_size
 
 EXAMPLE = """
 modelpress sensitivity pruned.safetensors -o sensitivity.json
@@ -30,6 +32,7 @@ def command(
     network: NetworkFile,
     config: Config = None,
     map_names: MapNames = None,
+    data: RecipeData = None,
     data_dir: DataDir = None,
     download: Download = False,
     bits: Annotated[
@@ -68,7 +71,7 @@ def command(
         {
             "model.checkpoint": network,
             "model.map_names": map_names,
-            **common_keys(data_dir, download, seed, device, None),
+            **common_keys(data, data_dir, download, seed, device, None),
         },
     )
     need_torch()
@@ -79,7 +82,6 @@ def command(
         Question,
         measure_sensitivity,
         parse_bits,
-        parse_size,
     )
 
     question = Question(parse_bits(bits), None if budget is None else parse_size(budget), n_images)

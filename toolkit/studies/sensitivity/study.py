@@ -17,7 +17,6 @@ from modelpress.toolkit.compression.run_folder import recorded_recipe
 from modelpress.toolkit.compression.starting import start
 from modelpress.toolkit.compression.state import NetworkState
 from modelpress.toolkit.compression.work import Work
-from modelpress.toolkit.data.batches import DeviceSplit, to_device
 from modelpress.toolkit.progress import Progress, Silent
 from modelpress.toolkit.recipe import QuantizeOptions, Recipe
 from modelpress.toolkit.studies.sensitivity.measuring import (
@@ -32,11 +31,10 @@ from modelpress.toolkit.studies.sensitivity.measuring import (
     propose,
     quality_with,
 )
-from modelpress.toolkit.training.evaluate import Quality
+from modelpress.toolkit.training.evaluate import Judged, Quality
 
 SCHEMA_VERSION = 1
 _USUAL_BITS = 4  # of the uniform file whose size is the budget where none is given
-_UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "kib": 2**10, "mib": 2**20}
 
 
 @dataclass(frozen=True)
@@ -71,25 +69,6 @@ def parse_bits(text: str) -> tuple[int, ...]:
     if len(set(bits)) < len(bits):
         raise CommandLineError(f"--bits is {text!r}; a width is given twice: give each one once")
     return bits
-
-
-def parse_size(text: str) -> int:
-    """A size as it is written on the command line, in whole bytes; kB is 1000 of them, KiB 1024.
-
-    Raises:
-        CommandLineError: It is none, or not above zero.
-
-    Example:
-        >>> parse_size("60000"), parse_size("60kB"), parse_size("1.5 KiB")
-        (60000, 60000, 1536)
-    """
-    found = re.fullmatch(r"\s*(\d{1,12}(?:\.\d{1,6})?)\s*([a-z]*)\s*", text.lower(), re.ASCII)
-    size = 0 if found is None else int(float(found[1]) * _UNITS.get(found[2], 0))
-    if size <= 0:
-        raise CommandLineError(
-            f"--budget is {text!r}; expected a size in bytes, kB, MB, KiB or MiB, as in --budget 60000 or --budget 60kB"
-        )
-    return size
 
 
 def check_unquantized(state: NetworkState, path: Path) -> None:
@@ -132,15 +111,15 @@ def run_sensitivity(state: NetworkState, work: Work, question: Question) -> dict
     """
     began = time.perf_counter()
     recipe, progress = work.recipe, work.progress
-    source, chosen = measuring_images(work.images, limit=question.n_images, seed=recipe.seed)
+    source, chosen = measuring_images(work.data, limit=question.n_images, seed=recipe.seed)
     progress.note(f"{len(chosen):,} {source} images")
 
     # float16 is judged by the very images that losses are measured on
     if source == "validation":
-        sample = replace(work.images, validation=chosen)
-        state = half_parameters(state, replace(work, images=sample))
+        sample = replace(work.data, validation=chosen)
+        state = half_parameters(state, replace(work, data=sample))
 
-    split = to_device(chosen, work.images, work.device.torch_device)
+    split = Judged.of(chosen, work.data, work.device.torch_device)
     files = WidthFiles(state, recipe.quantize)
     pack_widths(files, question.bits, progress)
     budget = files.uniform(_USUAL_BITS).size_bytes if question.budget is None else question.budget
@@ -174,7 +153,7 @@ def run_sensitivity(state: NetworkState, work: Work, question: Question) -> dict
 
 
 def _measured(
-    state: NetworkState, files: Sequence[WidthFile], split: DeviceSplit, progress: Progress
+    state: NetworkState, files: Sequence[WidthFile], split: Judged, progress: Progress
 ) -> list[tuple[WidthFile, Quality]]:
     measured = []
     progress.start("uniform widths and proposal", len(files))
