@@ -14,7 +14,7 @@ from typing import Annotated, Any, get_args
 
 import yaml
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from modelpress.export.choices import FlavourName
 from modelpress.export.errors import CommandLineError, InputError
@@ -90,6 +90,12 @@ class Recipe(Options):
         return "\n".join(
             ["Recipe with other values than the defaults:", *lines] if lines else ["Recipe: the defaults"]
         )
+
+    @field_validator("finetune", mode="before")
+    @classmethod
+    def _without_a_price(cls, value: object) -> object:
+        """Options of any training will do."""
+        return value.model_dump() if type(value) is TrainingOptions else value
 
     @model_validator(mode="after")
     def _flavours_are_distinct(self) -> "Recipe":

@@ -80,10 +80,10 @@ class RatePrice(TrainingRule):
         self._measured = 0.0
 
     def begin(self, moment: Moment) -> None:
-        """Measure the network as it is."""
+        """Measure the network as it is; a training that goes on has its measures."""
         self._count()
-        self._correct()
         if not moment.epoch and not moment.step:
+            self._correct()
             self._start.copy_(self._estimate())
             self._usual.copy_(self._start)
 
