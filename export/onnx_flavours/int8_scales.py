@@ -4,7 +4,9 @@ Each grid of values gets the scale at which rounding to int8 disturbs the output
 that occur count, so that a channel of nine weights costs nine values, whatever the width of its codes.
 """
 
+import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,11 +52,15 @@ def least_error_scales(source: QuantizedTensor, step: Wide, start: Wide, limit: 
     within[:, 0] |= source.support is not None
     largest = np.abs(values * within).max(axis=1, initial=0.0)
 
-    scales = steps.copy()
-    search = np.flatnonzero(largest > 0)
-    for part in _parts(search, occurs):
+    def best(part: npt.NDArray[np.intp]) -> Wide:
         grids = _Grids.of(values[part], counts[part], occurs[part])
-        scales[part] = _best(grids, steps[part], largest[part] / limit)
+        return _best(grids, steps[part], largest[part] / limit)
+
+    scales = steps.copy()
+    parts = [*_parts(np.flatnonzero(largest > 0), occurs)]
+    with ThreadPoolExecutor(os.cpu_count() or 1) as workers:  # NumPy lets others work while it computes
+        for part, found in zip(parts, workers.map(best, parts), strict=True):
+            scales[part] = found
 
     return scales.reshape(step.shape)
 
