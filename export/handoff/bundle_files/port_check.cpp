@@ -110,7 +110,7 @@ static double number(ONNXTensorElementDataType type, const char* data, std::size
 static double distance(const Tensor& expected, const Ort::Value& found) {
   const auto info = found.GetTensorTypeAndShapeInfo();
   if (info.GetShape() != expected.shape || info.GetElementType() != expected.type.element) return INFINITY;
-  const auto* data = static_cast<const char*>(found.GetTensorRawData());
+  const auto* data = found.GetTensorData<char>();
   double worst = 0, largest = 1e-30;
   for (std::size_t k = 0; k < expected.data.size() / expected.type.bytes; k++) {
     const double left = number(expected.type.element, expected.data.data(), k);
