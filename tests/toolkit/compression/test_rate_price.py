@@ -9,8 +9,8 @@ from torch import nn
 from modelpress.export.errors import InputError
 from modelpress.toolkit.compression.network import CompressedNetwork
 from modelpress.toolkit.compression.quantization.quantizers import QuantizerSpec
-from modelpress.toolkit.compression.rate_price import RatePrice
-from modelpress.toolkit.compression.sizing import file_size
+from modelpress.toolkit.compression.rate.file_size import file_size
+from modelpress.toolkit.compression.rate.price import RatePrice
 from modelpress.toolkit.compression.state import NetworkState
 from modelpress.toolkit.recipe import FinetuneOptions, PackOptions, Recipe
 from modelpress.toolkit.training.interrupt import Interrupted

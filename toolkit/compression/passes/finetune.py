@@ -10,8 +10,8 @@ from modelpress.toolkit.compression.network import CompressedNetwork
 from modelpress.toolkit.compression.passes.quantization_start import QuantizationStart
 from modelpress.toolkit.compression.pruning.removal import prunable_layers, removed_weights, with_masks
 from modelpress.toolkit.compression.pruning.schedule import PruningSchedule
-from modelpress.toolkit.compression.rate_price import RatePrice
-from modelpress.toolkit.compression.sizing import file_size
+from modelpress.toolkit.compression.rate.file_size import file_size
+from modelpress.toolkit.compression.rate.price import RatePrice
 from modelpress.toolkit.compression.state import NetworkState
 from modelpress.toolkit.compression.work import Work
 from modelpress.toolkit.recipe import PruneOptions, Recipe

@@ -75,7 +75,7 @@ class Row:
         changes: Sections of the recipe, over its defaults.
         published: Top-1 accuracy on the test images, in percent; None where there is none.
         start: Row whose network it starts from; None: the dense one.
-        seed: Of its own; None: that of the base.
+        more_seed: Added to the seed of the base.
     """
 
     name: str
@@ -85,13 +85,12 @@ class Row:
     changes: Changes = field(repr=False)
     published: float | None = None
     start: str | None = None
-    seed: int | None = None
+    more_seed: int = 0
 
     def recipe(self, base: Recipe) -> Recipe:
         """The row's recipe: data, model, seed and run options of `base`, everything else the row's own."""
         own = base.model_dump(mode="json", include={"seed", "data", "model", "run"})
-        if self.seed is not None:
-            own["seed"] = self.seed
+        own["seed"] += self.more_seed
         sections = {name: {**own.get(name, {}), **change} for name, change in self.changes.items()}
         return Recipe.model_validate(over_defaults({**own, **sections}))
 
@@ -232,7 +231,7 @@ def _frontier_rows() -> Iterable[Row]:
                 _DENSE,
                 _PRICED_GRID,
                 {"target_bytes": size, "rate_ramp": 0.5},
-                seed=seed,
+                more_seed=seed,
             )
     for share, bits in ((70, 4), (70, 3), (70, 2), (80, 2), (90, 4), (90, 2)):
         schedule = {**_OWN_PRUNING, "epochs": 28, "updates_per_epoch": 1}
@@ -254,11 +253,11 @@ def _of_frontier(  # noqa: PLR0917 - the sections of a recipe
     quantize: dict[str, Any],
     finetune: dict[str, Any],
     *,
-    seed: int | None = None,
+    more_seed: int = 0,
 ) -> Row:
     changes = _improved(prune, quantize)
     changes["finetune"] = {**_FRONTIER_TRAINING, **finetune}
-    return Row(name, "frontier", kind, method, {**changes, "pack": {"effort": "max"}}, seed=seed)
+    return Row(name, "frontier", kind, method, {**changes, "pack": {"effort": "max"}}, more_seed=more_seed)
 
 
 ROWS: dict[str, Row] = {row.name: row for row in (*_pruning_rows(), *_quantization_rows(), *_frontier_rows())}
