@@ -11,6 +11,17 @@ _Element = TypeVar("_Element", bound=np.generic)
 BLOCK_ELEMENTS = 1 << 20
 
 
+def is_finite(array: npt.NDArray[np.generic]) -> bool:
+    """Whether there is neither infinity nor NaN; looks at the floats that NumPy itself has.
+
+    Example:
+        >>> is_finite(np.float32([1, -np.inf])), is_finite(np.arange(3))
+        (False, True)
+    """
+    is_float = array.dtype.kind == "f" and array.dtype.isbuiltin
+    return not is_float or all(bool(np.isfinite(block).all()) for block in blocks(array))
+
+
 def blocks(array: npt.NDArray[_Element]) -> Iterator[npt.NDArray[_Element]]:
     """Consecutive pieces of the elements in row-major order, views where the array is contiguous.
 
