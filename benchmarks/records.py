@@ -94,6 +94,38 @@ class PairedTest(_Record):
     p_value: float
 
 
+class MetricRecord(_Record):
+    """How good the outputs of one model are, where the task is not to name one class.
+
+    Attributes:
+        name: Of the metric.
+        interval: 95 %: Wilson's where examples are right or wrong, else of a bootstrap over examples.
+        fraction: Shown in percent.
+    """
+
+    name: _Text
+    value: float
+    interval: tuple[float, float]
+    n_examples: _Count
+    lower_is_better: bool = False
+    fraction: bool = True
+
+
+class PairedBootstrap(_Record):
+    """Does a model differ from the baseline on the same examples, drawn again and again with repetition?
+
+    Attributes:
+        difference: This model's figure minus the baseline's.
+        interval: 95 %, of the difference.
+        p_value: Two-sided: twice the share of resamples on the other side of none, at least two resamples' share.
+    """
+
+    difference: float
+    interval: tuple[float, float]
+    p_value: float
+    resamples: _Count
+
+
 class LayerRecord(_Record):
     """One convolution or linear layer, as it really runs.
 
@@ -146,7 +178,7 @@ class FidelityRecord(_Record):
     """How closely two ways of running the same model agree.
 
     Attributes:
-        label_agreement: Fraction of images with the same top-1 label.
+        label_agreement: Fraction of images with the same top-1 label; None where outputs are no labels.
         differing_labels: Images whose labels differ although the logits are no tie (within `tie`).
         largest_difference: Largest absolute difference of any logit.
     """
@@ -154,7 +186,7 @@ class FidelityRecord(_Record):
     reference: str
     candidate: str
     n_images: int
-    label_agreement: float
+    label_agreement: float | None
     differing_labels: int
     largest_difference: float
     tie: float
@@ -240,6 +272,8 @@ class ModelRecord(_Record):
             sizes and rounds; None where unknown.
         verdicts: Against the baseline, where both ran that batch size; empty for the baseline itself.
         audit: What ONNX Runtime made of the graph; None where it was not asked.
+        metric: Of tasks other than classification; None for that, and without a data set.
+        bootstrap: `metric` against the baseline's, where examples are not simply right or wrong.
     """
 
     name: _Text
@@ -263,6 +297,8 @@ class ModelRecord(_Record):
     peak_memory_bytes: int | None = None
     verdicts: list[VerdictRecord] = []
     audit: FusionAudit | None = None
+    metric: MetricRecord | None = None
+    bootstrap: PairedBootstrap | None = None
 
     def summary_line(self) -> str:
         """Bytes, zeros and accuracy, as far as they are known."""
@@ -271,6 +307,9 @@ class ModelRecord(_Record):
             known.append(f"{self.sparsity:.2%} zeros")
         if self.top1 is not None:
             known.append(f"top-1 {self.top1:.2%}")
+        if self.metric is not None:
+            shown = f"{self.metric.value:.2%}" if self.metric.fraction else f"{self.metric.value:.4g}"
+            known.append(f"{self.metric.name} {shown}")
         return ", ".join(known)
 
 

@@ -4,12 +4,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
 from modelpress.benchmarks.audits.fusion import fusion_audit
 from modelpress.benchmarks.codes.ladder import stored_ladder
 from modelpress.benchmarks.measures.accuracy import (
+    CLASSIFIED_AT_ONCE,
     Labels,
     Logits,
     classify,
@@ -20,15 +18,31 @@ from modelpress.benchmarks.measures.accuracy import (
     wilson_interval,
 )
 from modelpress.benchmarks.measures.latency import Contestant, Loading, Turn, latency_records, measure_latency
+from modelpress.benchmarks.measures.metrics import Metric, Targets, compare
+from modelpress.benchmarks.measures.metrics import measure as measure_metric
+from modelpress.benchmarks.measures.outputs import Examples, Outputs, outputs_of
 from modelpress.benchmarks.measures.size import layer_record, size_record
 from modelpress.benchmarks.measures.sparsity import total_sparsity
+from modelpress.benchmarks.measures.trial import run_once
 from modelpress.benchmarks.measures.verdict import compare_rounds
-from modelpress.benchmarks.records import ModelRecord, SizeRecord, VerdictRecord
-from modelpress.benchmarks.subjects.inputs import InputPlan, check_names, input_specs, plan_inputs
+from modelpress.benchmarks.records import (
+    ModelRecord,
+    PairedBootstrap,
+    PairedTest,
+    SizeRecord,
+    VerdictRecord,
+)
+from modelpress.benchmarks.subjects.feeding import LENGTHS, InputPlan, plan_inputs
+from modelpress.benchmarks.subjects.given import Given
+from modelpress.benchmarks.subjects.inputs import InputSpec, check_names, input_specs
 from modelpress.benchmarks.subjects.model_file import ModelFile
 from modelpress.benchmarks.subjects.running_weights import running_weights
 from modelpress.export.errors import InputError, ModelError
+from modelpress.export.graphs.activations import activation_sizes
 from modelpress.export.onnx_flavours import FLAVOUR_METADATA
+
+_MOST_TIMED_BYTES = 400 << 20  # of activations; the runtime takes up to twice as much for them
+Input = Examples | Mapping[str, Examples]
 
 
 def describe_model(model: ModelFile, *, shown_as: str = "") -> ModelRecord:
@@ -69,10 +83,11 @@ def add_audits(records: Sequence[ModelRecord], models: Sequence[ModelFile]) -> N
 def add_accuracies(
     records: Sequence[ModelRecord],
     models: Sequence[ModelFile],
-    images: npt.NDArray[np.float32] | Callable[[ModelFile], npt.NDArray[np.float32]],
+    images: Input | Callable[[ModelFile], Input],
     labels: Labels,
     *,
     n_classes: int,
+    named_classes: bool = True,
     on_model: Callable[[ModelRecord], None] = lambda record: None,
 ) -> list[Logits]:
     """Classify all images with every model in ONNX Runtime; fills the records and returns the logits, model by model.
@@ -84,6 +99,7 @@ def add_accuracies(
             in how their input is normalised.
         labels: Shape ``(n,)``.
         n_classes: Of the data set; a model must give as many logits.
+        named_classes: They are all; else only those that occur are known, and a model may give more.
         on_model: Called whenever one is done.
 
     Raises:
@@ -92,8 +108,9 @@ def add_accuracies(
     found: list[Logits] = []
     for record, model in zip(records, models, strict=True):
         with named(model.path):
-            logits = classify(model.session(), images(model) if callable(images) else images)
-            check_classes(logits, n_classes)
+            given = images(model) if callable(images) else images
+            logits = classify(model.session(), given, batch=_batch_of(model, given))
+            check_classes(logits, n_classes, exact=named_classes)
 
         found.append(logits)
         n = len(labels)
@@ -109,13 +126,59 @@ def add_accuracies(
     return found
 
 
-def check_classes(logits: Logits, n_classes: int) -> None:
-    """A model must give one logit for each class of the data set.
+def add_metrics(
+    records: Sequence[ModelRecord],
+    models: Sequence[ModelFile],
+    inputs: Callable[[ModelFile], Mapping[str, Examples]],
+    targets: Targets,
+    metric: Metric,
+    *,
+    on_model: Callable[[ModelRecord], None] = lambda record: None,
+) -> list[Outputs]:
+    """Measure any metric of every model in ONNX Runtime; fills the records and returns the outputs, model by model.
+
+    Args:
+        records: One per model, in order.
+        models: The first is the baseline of the paired tests.
+        inputs: What a model is given, by name.
+        targets: What its outputs are held against.
+        metric: Of both.
+        on_model: Called whenever one is done.
+
+    Raises:
+        InputError: A model does not fit the data, or its outputs do not fit the targets.
+    """
+    found: list[Outputs] = []
+    for record, model in zip(records, models, strict=True):
+        with named(model.path):
+            given = inputs(model)
+            found.append(outputs_of(model.session(), given, batch=_batch_of(model, given)))
+            record.metric = measure_metric(metric, found[-1], targets)
+            record.n_images = record.metric.n_examples
+
+            if model is not models[0]:
+                test = compare(metric, found[0], found[-1], targets)
+                record.paired = test if isinstance(test, PairedTest) else None
+                record.bootstrap = test if isinstance(test, PairedBootstrap) else None
+        on_model(record)
+
+    return found
+
+
+def _batch_of(model: ModelFile, given: Input) -> int:
+    """Examples at a time, so that their activations do not fill the memory."""
+    name = input_specs(model.onnx_model)[0].name
+    rows = next(iter(given.values())) if isinstance(given, Mapping) else given
+    return model.batch_within(name, rows.shape[1:], most=CLASSIFIED_AT_ONCE)
+
+
+def check_classes(logits: Logits, n_classes: int, *, exact: bool = True) -> None:
+    """A model must give one logit for each class of the data set; more of them, unless `exact`.
 
     Raises:
         InputError: It does not.
     """
-    if logits.shape[1] != n_classes:
+    if logits.shape[1] < n_classes or (exact and logits.shape[1] != n_classes):
         raise InputError(
             f"the model gives {logits.shape[1]} logits, the data set has {n_classes} classes; "
             "choose the data set the model was trained on (--dataset)"
@@ -123,33 +186,73 @@ def check_classes(logits: Logits, n_classes: int) -> None:
 
 
 def plan_all(
-    models: Sequence[ModelFile], given: Mapping[str, Path], batches: Sequence[int]
+    models: Sequence[ModelFile], given: Given, batches: Sequence[int], *, bounded: bool = False
 ) -> list[InputPlan]:
     """What every model is fed with, found out before anything is measured.
 
+    Args:
+        models: To be timed.
+        given: What the user says of their inputs.
+        batches: Batch sizes.
+        bounded: Leave out batches, but for the smallest, whose activations take more than 400 MB.
+
     Raises:
         InputError: Arrays are needed and not given, unknown, or do not fit.
+        ModelError: A model takes too long.
     """
     specs = []
     for model in models:
         with named(model.path):
             specs.append(input_specs(model.onnx_model))
 
-    check_names(given, specs)
-    return [
-        plan_inputs(str(model.path), inputs, given, batches)
-        for model, inputs in zip(models, specs, strict=True)
-    ]
+    check_names(given.names, specs)
+    plans = [_plan(model, inputs, given, batches) for model, inputs in zip(models, specs, strict=True)]
+    if not bounded or len(batches) == 1:
+        return plans
+    return [_bounded(model, plan) for model, plan in zip(models, plans, strict=True)]
+
+
+def _plan(model: ModelFile, specs: Sequence[InputSpec], given: Given, batches: Sequence[int]) -> InputPlan:
+    """With lengths of free axes that run."""
+    file = str(model.path)
+    plan = plan_inputs(file, specs, given, batches)
+    if plan == plan_inputs(file, specs, given, batches, length=LENGTHS[-1]):
+        return plan
+
+    session = model.session()
+    for length in LENGTHS:
+        tried = plan_inputs(file, specs, given, batches, length=length)
+        try:
+            run_once(session, tried)
+        except InputError:
+            continue
+        return tried
+    return plan  # whoever times it hears why it does not run
+
+
+def _bounded(model: ModelFile, plan: InputPlan) -> InputPlan:
+    """Without batches that would fill the memory."""
+    kept, left_out = {}, []
+    for batch, feeds in plan.feeds.items():
+        sizes = activation_sizes(model.onnx_model, {feed.name: feed.shape for feed in feeds})
+        if batch == min(plan.feeds) or sizes.peak <= _MOST_TIMED_BYTES:
+            kept[batch] = feeds
+        else:
+            left_out.append(f"batch {batch}, whose activations take {sizes.peak:,} bytes")
+    if not left_out:
+        return plan
+
+    note = f"{model.path}: left out {'; '.join(left_out)}; --batch times it all the same"
+    return InputPlan(kept, "; ".join(filter(None, (plan.note, note))))
 
 
 def add_latency(
     records: Sequence[ModelRecord],
     models: Sequence[ModelFile],
+    plans: Sequence[InputPlan],
     *,
-    batches: Sequence[int],
     threads: Sequence[int],
     rounds: int,
-    given: Mapping[str, Path] | None = None,
     on_round: Callable[[Path], None] = lambda path: None,
 ) -> list[str]:
     """Time all files against each other; fills the records.
@@ -157,20 +260,17 @@ def add_latency(
     Args:
         records: One per model, in order.
         models: The first is the baseline.
-        batches: Batch sizes.
+        plans: What each is fed with, see `plan_all`.
         threads: Intra-operator thread counts.
         rounds: How often the files take turns.
-        given: ``.npy`` files by input name, for models that random numbers do not suit.
         on_round: Called after each file's turn.
 
     Returns:
-        What there is to say about batch sizes that were not timed.
+        What there is to say about batch sizes that were not timed, and about inputs.
 
     Raises:
-        InputError: As in `plan_all`.
         ModelpressError: A file cannot be timed.
     """
-    plans = plan_all(models, given or {}, batches)
     contestants = [Contestant(model.path, plan) for model, plan in zip(models, plans, strict=True)]
 
     measured = measure_latency(contestants, threads=threads, rounds=rounds, on_round=on_round)

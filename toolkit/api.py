@@ -28,6 +28,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from modelpress.benchmarks.records import Results
+from modelpress.benchmarks.subjects.given import Given, read_given
 from modelpress.benchmarks.subjects.model_file import is_artifact, load_session
 from modelpress.export.choices import DEFAULT_TIMEOUT_S, Effort
 from modelpress.export.errors import InputError
@@ -185,6 +186,7 @@ def bench(
     threads: Sequence[int] = BenchPlan.threads,
     rounds: int = BenchPlan.rounds,
     inputs: Mapping[str, File] | None = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
     progress: Progress | None = None,
     timeout_s: float = DEFAULT_TIMEOUT_S,
 ) -> Results:
@@ -199,7 +201,8 @@ def bench(
         batches: Batch sizes of the latency.
         threads: Thread counts of the latency.
         rounds: How often the files take turns; a verdict needs three.
-        inputs: ``.npy`` files by input name, where random numbers do not suit.
+        inputs: ``.npy`` files by input name; inputs that are not given are made up.
+        shapes: Of inputs that are made up.
         progress: Told how far the work is.
         timeout_s: Seconds for each check or run of the model, in a process of its own.
 
@@ -219,10 +222,18 @@ def bench(
         batches=tuple(batches),
         threads=tuple(threads),
         rounds=rounds,
-        inputs={name: Path(file) for name, file in (inputs or {}).items()},
+        inputs=_given(inputs, shapes),
+        bounded=tuple(batches) == BenchPlan.batches,
     )
     with foreign_work(timeout_s):
         return bench_files([Path(file) for file in files], plan, progress or Silent())
+
+
+def _given(inputs: Mapping[str, File] | None, shapes: Mapping[str, Sequence[int]] | None) -> Given:
+    return read_given(
+        {name: Path(file) for name, file in (inputs or {}).items()},
+        shapes={name: tuple(shape) for name, shape in (shapes or {}).items()},
+    )
 
 
 def inspect(file: File) -> dict[str, Any]:
@@ -245,15 +256,19 @@ def verify(
     *,
     against: File | None = None,
     exact: bool = False,
+    inputs: Mapping[str, File] | None = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
     timeout_s: float = DEFAULT_TIMEOUT_S,
 ) -> dict[str, str]:
-    """Check an artifact in every way that is known here; what each step found, by its name.
+    """Check an artifact in every way that is known here; what each step found, by its name, or why it was not checked.
 
     Args:
         file: The artifact.
         against: A model whose weights are compared with the decoded ones. Quantized tensors may differ from it, which
             is told, with how much; all others must be equal bit for bit.
         exact: Quantized tensors must be equal as well.
+        inputs: As for `bench`.
+        shapes: As for `bench`.
         timeout_s: Seconds for each check or run of the model, in a process of its own.
 
     Raises:
@@ -266,8 +281,12 @@ def verify(
         Traceback (most recent call last):
         modelpress.export.errors.InputError: /: is a folder, expected a .press artifact
     """
+    given = _given(inputs, shapes)
     with foreign_work(timeout_s):
-        return verification(Path(file), against=None if against is None else Path(against), exact=exact)
+        found = verification(
+            Path(file), against=None if against is None else Path(against), exact=exact, given=given
+        )
+    return {step.check: step.detail if step.holds else f"not checked: {step.detail}" for step in found}
 
 
 def unpack(file: File, output: File) -> int:

@@ -13,7 +13,15 @@ from modelpress.export.files.places import check_place
 from modelpress.export.files.temporaries import sweep_inside
 
 MANIFEST = "manifest.json"
-_RECIPE_PATHS = (("data", "dir"), ("model", "checkpoint"), ("model", "teacher"))
+_RECIPE_PATHS = (
+    ("data", "dir"),
+    ("data", "source"),
+    ("data", "labels"),
+    ("data", "test"),
+    ("data", "validation"),
+    ("model", "checkpoint"),
+    ("model", "teacher"),
+)
 
 
 def prepare_output_folder(folder: Path, *, overwrite: bool, resume: bool | None) -> None:

@@ -20,15 +20,13 @@ from modelpress.export.choices import FlavourName
 from modelpress.export.errors import CommandLineError, InputError
 from modelpress.export.files.inputs import read_input
 from modelpress.export.files.kinds import Wanted, check_kind, meant_in
+from modelpress.toolkit.data.options import DataOptions, NormalisationOptions, Task, TaskOptions
 from modelpress.toolkit.recipe_sections import (
     BenchOptions,
     CalibrateOptions,
     Compile,
-    DataOptions,
     LayerBits,
     ModelOptions,
-    NormalisationOptions,
-    Options,
     PackOptions,
     PruneOptions,
     QuantizeOptions,
@@ -36,6 +34,7 @@ from modelpress.toolkit.recipe_sections import (
     TrainingOptions,
 )
 from modelpress.toolkit.recipe_yaml import MAX_BYTES, load_yaml
+from modelpress.toolkit.section import Options
 
 __all__ = [
     "BenchOptions",
@@ -51,6 +50,7 @@ __all__ = [
     "Recipe",
     "RecipeKey",
     "RunOptions",
+    "TaskOptions",
     "TrainingOptions",
     "dump_recipe",
     "find_recipe",
@@ -70,6 +70,7 @@ class Recipe(Options):
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Of every random generator."""
     data: DataOptions = DataOptions()
+    task: Task = TaskOptions()
     model: ModelOptions = ModelOptions()
     train: TrainingOptions = TrainingOptions(epochs=12, batch=64, padding=2)
     prune: PruneOptions = PruneOptions()
@@ -166,9 +167,11 @@ def load_recipe(
     try:
         if epochs is not None:
             document = with_epochs(_validated(document, source), epochs).model_dump(mode="json")
+        if isinstance(document.get("task"), str):  # a word stands for the section
+            document["task"] = {"kind": document["task"]}
         for key, value in (overrides or {}).items():
             # layer patterns below the second level may hold dots
-            _place(document, key.split(".", 2), value, key)
+            _place(document, ("task.kind" if key == "task" else key).split(".", 2), value, key)
         return _validated(document, source)
     except InputError as error:
         if _is_valid(file_alone):

@@ -4,7 +4,7 @@ import re
 from math import isclose
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from modelpress.export.choices import (
     CALIBRATION_INPUTS,
@@ -12,58 +12,19 @@ from modelpress.export.choices import (
     CalibrationMethod,
     Effort,
 )
-from modelpress.toolkit.data.names import DataSetName
+from modelpress.toolkit.data.options import NormalisationOptions
 from modelpress.toolkit.networks.names import NetworkName, Shortcut
+from modelpress.toolkit.section import Fraction, Options, PositiveInt
 
-Fraction = Annotated[float, Field(ge=0, le=1)]
 Bits = Annotated[int, Field(ge=2, le=8)]
 MagnitudeMethod = Literal["global-magnitude", "layer-magnitude", "layer-percentile"]
 PenaltyMethod = Literal["proximal-l1", "trimmed-l1", "group-lasso"]
 PruneMethod = Literal[MagnitudeMethod, PenaltyMethod]
-PositiveInt = Annotated[int, Field(ge=1)]
-FiniteFloat = Annotated[float, Field(allow_inf_nan=False)]
-PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Compile = Literal["auto", "on", "off"]
 LayerBits = dict[str, Bits | Literal["float"]]
 
 
 ROLE = "role:"  # before the part that a layer plays, in place of its name
-
-
-class Options(BaseModel):
-    """A section: unknown keys are refused, values stay as they were given."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-
-class DataOptions(Options):
-    """Which images."""
-
-    dataset: DataSetName = "digits"
-    """`digits` ships inside scikit-learn; `cifar10` needs a folder."""
-    dir: str | None = None
-    """Folder of the data set."""
-    download: bool = False
-    """Fetch missing data."""
-    validation: Annotated[float, Field(ge=0, le=0.5)] = 0.1
-    """Fraction of the training images held out for watching the training."""
-
-
-class NormalisationOptions(Options):
-    """How pixels become network input: ``(pixel / 255 - mean) / std``."""
-
-    mean: Annotated[tuple[FiniteFloat, ...], Field(min_length=1)]
-    """Per channel, as in R, G, B; in units of pixel / 255."""
-    std: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
-    """Per channel; in units of pixel / 255."""
-
-    @model_validator(mode="after")
-    def _as_many_means_as_deviations(self) -> "NormalisationOptions":
-        if len(self.mean) != len(self.std):
-            raise ValueError(
-                f"mean has {len(self.mean)} values, std {len(self.std)}: give one of each per channel"
-            )
-        return self
 
 
 _ARCHITECTURES = rf"^({'|'.join(get_args(NetworkName))}|(torchvision|timm)/[\w.]+)$"
@@ -76,7 +37,7 @@ class ModelOptions(Options):
     """resnet20, resnet32, resnet44 or resnet56; torchvision/NAME, or timm/NAME where timm is installed."""
     factory: str | None = None
     """A function of yours that makes the network, in place of arch: package.module:function, or file.py:function."""
-    arguments: dict[str, Any] = {}
+    arguments: dict[str, Any] = Field(default_factory=dict)
     """Keyword arguments of the factory, or of a library's network."""
     shortcut: Shortcut = "B"
     """Shortcut where the shape changes: A pads with zeros, B projects."""
@@ -119,24 +80,32 @@ class ModelOptions(Options):
 
 
 class TrainingOptions(Options):
-    """How weights are trained: stochastic gradient descent with momentum."""
+    """How weights are trained."""
 
     epochs: Annotated[int, Field(ge=0, le=10_000)] = 0
     """Passes over the training images."""
     batch: PositiveInt = 128
     """Images per step."""
+    accumulate: PositiveInt = 1
+    """Parts that the batch of a step is computed in, one after the other, where it does not fit the memory."""
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    """Stochastic gradient descent with momentum; or AdamW, whose rates are about a hundredth of those."""
     lr: Annotated[float, Field(gt=0, le=10)] = 0.1
     """Highest learning rate."""
-    schedule: Literal["cosine", "constant"] = "cosine"
-    """Learning rate after the warm-up."""
+    schedule: Literal["cosine", "constant", "one-cycle", "step"] = "cosine"
+    """Rate after the warm-up: cosine, constant, one-cycle (a rise first), or step (a tenth at 60 %, again at 85 %)."""
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Fraction of all steps over which the rate rises linearly."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    """Momentum."""
+    """Momentum; of AdamW the decay of the mean gradient."""
     nesterov: bool = True
     """Nesterov's form of momentum."""
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 1e-4
-    """L2 penalty on all parameters."""
+    """L2 penalty on all parameters; of AdamW the decay itself."""
+    clip: Annotated[float, Field(ge=0, le=1e6)] = 0.0
+    """Longest gradient of a step, over all parameters; longer ones are shortened to it. 0: any."""
+    early_stopping: Annotated[int, Field(ge=0, le=10_000)] = 0
+    """End after so many epochs without a better figure on the validation examples, with the best weights; 0: never."""
     padding: Annotated[int, Field(ge=0, le=8)] = 4
     """Random crops shift the image by up to so many pixels."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0

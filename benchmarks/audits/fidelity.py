@@ -1,9 +1,12 @@
 """Do two ways of running the same model agree?"""
 
+from collections.abc import Mapping
+
 import numpy as np
 import numpy.typing as npt
 import onnx
 
+from modelpress.benchmarks.measures.outputs import Outputs
 from modelpress.benchmarks.records import FidelityRecord
 from modelpress.benchmarks.subjects.running_weights import constant_tensors
 from modelpress.export.errors import ModelError
@@ -47,6 +50,31 @@ def compare_logits(
         largest_difference=float(np.abs(reference - candidate).max(initial=0.0)),
         tie=TIE,
     )
+
+
+def compare_outputs(
+    reference: Outputs, candidate: Outputs, *, reference_name: str, candidate_name: str, classes: bool
+) -> FidelityRecord:
+    """Agreement of any outputs: of their labels where the last axis is that of classes, and of their values.
+
+    Raises:
+        ModelError: They have other shapes, or hold NaN or infinity.
+    """
+    left, right = (list(o.values()) if isinstance(o, Mapping) else [o] for o in (reference, candidate))
+    if [a.shape for a in left] != [b.shape for b in right]:
+        raise ModelError(f"outputs of {reference_name} and {candidate_name} have other shapes")
+
+    n, by_label = len(left[0]), classes and len(left) == 1
+    a, b = (
+        each[0].reshape(-1, each[0].shape[-1])
+        if by_label
+        else np.concatenate([values.reshape(n, -1) for values in each], axis=1)
+        for each in (left, right)
+    )
+    record = compare_logits(a, b, reference_name=reference_name, candidate_name=candidate_name)
+    if by_label:
+        return record.model_copy(update={"n_images": n})
+    return record.model_copy(update={"label_agreement": None, "differing_labels": 0})
 
 
 def tensors_that_differ(model: QuantizedModel, onnx_model: onnx.ModelProto) -> list[str]:

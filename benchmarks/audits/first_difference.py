@@ -1,20 +1,22 @@
 """Where two models part: the first layer whose activations differ."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import numpy.typing as npt
 import onnx
 import onnxruntime as ort
 
-from modelpress.export.errors import InputError, ModelpressError
+from modelpress.export.errors import InputError
 from modelpress.export.graphs.index import GraphIndex
 from modelpress.export.graphs.operators import layer_weights
-from modelpress.export.runtime import SessionSettings, open_session
+from modelpress.export.runtime import SessionSettings, open_session, run_feed
 
 TOLERANCE = 1e-3  # of a layer's largest activation
 # what a quantized form of a graph has besides, or may leave out: rectifiers vanish where quantizing clips as much
 _LEFT_OUT = frozenset({"QuantizeLinear", "DequantizeLinear", "Identity", "Dropout", "Cast", "Relu", "Clip"})
 
-FloatArray = npt.NDArray[np.float32]
+Feed = Mapping[str, npt.NDArray[np.generic]]
 
 
 def unoptimised_session(model: onnx.ModelProto) -> ort.InferenceSession:
@@ -29,7 +31,7 @@ def unoptimised_session(model: onnx.ModelProto) -> ort.InferenceSession:
 def first_differing_layer(
     reference: onnx.ModelProto,
     candidate: onnx.ModelProto,
-    images: FloatArray,
+    feed: Feed,
     *,
     tolerance: float = TOLERANCE,
 ) -> str:
@@ -39,9 +41,9 @@ def first_differing_layer(
     of data among the operators that work on activations. Whatever quantizes, rectifies or decodes weights is left out.
 
     Args:
-        reference: Any model with one input.
+        reference: Any model.
         candidate: Another of the same architecture.
-        images: A few, shape ``(n, ...)``.
+        feed: A value for each of its inputs.
         tolerance: Largest difference allowed, as a fraction of the layer's largest activation.
 
     Raises:
@@ -51,8 +53,8 @@ def first_differing_layer(
     if [op for op, _, _ in left] != [op for op, _, _ in right]:
         return ""
 
-    expected = _activations(reference, [output for _, _, output in left], images)
-    actual = _activations(candidate, [output for _, _, output in right], images)
+    expected = _activations(reference, [output for _, _, output in left], feed)
+    actual = _activations(candidate, [output for _, _, output in right], feed)
     for (op, name, _), a, b in zip(left, expected, actual, strict=True):
         if a.shape != b.shape or np.abs(a - b).max(initial=0) > tolerance * np.abs(a).max(initial=0):
             return f"{op} {name}"
@@ -77,22 +79,13 @@ def _layers(model: onnx.ModelProto) -> list[tuple[str, str, str]]:
     return found
 
 
-def _activations(
-    model: onnx.ModelProto, names: list[str], images: FloatArray
-) -> list[npt.NDArray[np.float64]]:
+def _activations(model: onnx.ModelProto, names: list[str], feed: Feed) -> list[npt.NDArray[np.float64]]:
     exposed = onnx.ModelProto()
     exposed.CopyFrom(model)
     del exposed.graph.output[:]
     exposed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)  # types are inferred
 
-    session = unoptimised_session(exposed)
-    try:
-        values = session.run(names, {session.get_inputs()[0].name: images})
-    except ModelpressError:
-        raise
-    except Exception as error:  # as above
-        raise InputError(f"ONNX Runtime rejects images of shape {images.shape}: {error}") from error
-
+    values = [*run_feed(unoptimised_session(exposed), feed).values()]
     if not all(isinstance(value, np.ndarray) and value.dtype.kind in "biuf" for value in values):
         raise InputError("some activations are no arrays of numbers")
 

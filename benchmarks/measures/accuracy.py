@@ -1,17 +1,19 @@
 """Accuracy with its sampling error, and the test of a difference on the same images."""
 
+from collections.abc import Mapping
 from math import sqrt
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
+from modelpress.benchmarks.measures.outputs import Examples, Outputs, outputs_of
 from modelpress.benchmarks.records import PairedTest
 from modelpress.export.errors import InputError
 from modelpress.export.runtime import run_batched, single_input
 
 _Z95 = 1.959963984540054  # two-sided 95 % quantile of the normal distribution
-_BATCH = 256
+CLASSIFIED_AT_ONCE = 256
 
 Logits = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
@@ -88,20 +90,43 @@ def paired_test(baseline: npt.NDArray[np.bool_], this: npt.NDArray[np.bool_]) ->
     return PairedTest(n_only_baseline=only_baseline, n_only_this=only_this, p_value=p_value)
 
 
-def classify(session: ort.InferenceSession, images: npt.NDArray[np.float32]) -> Logits:
+def classify(
+    session: ort.InferenceSession,
+    images: Examples | Mapping[str, Examples],
+    *,
+    batch: int = CLASSIFIED_AT_ONCE,
+) -> Logits:
     """Logits of all images; a model whose batch axis is fixed gets batches of that size, the last one filled up.
+
+    Args:
+        session: The model.
+        images: Network input, or rows that become it when they are asked for; by name for a model of several inputs.
+        batch: Images at a time, where the model takes any number.
 
     Raises:
         InputError: There are no images, or they do not fit the model.
     """
+    if isinstance(images, Mapping):
+        if len(images) > 1:
+            return _table(outputs_of(session, images, batch=batch))
+        (images,) = images.values()
     if not len(images):
         raise InputError("the data set holds no images to measure the accuracy on")
 
     first = (single_input(session).shape or [None])[0]
-    if not isinstance(first, int) or first < 1:
-        return run_batched(session, images, batch=_BATCH)
-
+    fixed = first if isinstance(first, int) and first > 0 else None
+    batch = fixed or batch
     # a fixed batch is filled up with the last image, whose extra logits are dropped
-    missing = -len(images) % first
-    filled = np.concatenate([images, np.repeat(images[-1:], missing, axis=0)]) if missing else images
-    return run_batched(session, filled, batch=first)[: len(images)]
+    last = len(images) - 1
+    starts = range(0, len(images), batch)
+    chosen = (
+        np.minimum(np.arange(start, start + batch), last) if fixed else slice(start, start + batch)
+        for start in starts
+    )
+    return np.concatenate([run_batched(session, images[rows], batch=batch) for rows in chosen])[: len(images)]
+
+
+def _table(outputs: Outputs) -> Logits:
+    if isinstance(outputs, Mapping) or outputs.ndim != 2:
+        raise InputError("the model's output is no single table of logits")
+    return outputs

@@ -27,7 +27,7 @@ import numpy as np
 from modelpress.benchmarks.measures.verdict import mean_interval
 from modelpress.benchmarks.measures.worker import run_worker
 from modelpress.benchmarks.records import LatencyRecord
-from modelpress.benchmarks.subjects.inputs import InputPlan
+from modelpress.benchmarks.subjects.feeding import InputPlan
 from modelpress.export.runtime import PROVIDER
 
 Setting = tuple[int, int]  # batch, threads

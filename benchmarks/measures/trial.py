@@ -1,9 +1,14 @@
 """One run before many: a model that never ends shows it here, where it is stopped."""
 
+from collections.abc import Sequence
+
 import onnxruntime as ort
 
-from modelpress.benchmarks.subjects.inputs import InputPlan
-from modelpress.export.errors import InputError, ModelpressError
+from modelpress.benchmarks.subjects.feeding import LENGTHS, Feed, InputPlan, calls_with
+from modelpress.benchmarks.subjects.given import Array, Given
+from modelpress.benchmarks.subjects.inputs import InputSpec
+from modelpress.export.errors import InputError
+from modelpress.export.runtime import run_feed
 
 
 def run_once(session: ort.InferenceSession, plan: InputPlan) -> None:
@@ -15,8 +20,37 @@ def run_once(session: ort.InferenceSession, plan: InputPlan) -> None:
     """
     batch = min(plan.feeds)
     try:
-        session.run(None, {feed.name: feed.array() for feed in plan.feeds[batch]})
-    except ModelpressError:
-        raise
-    except Exception as error:  # onnxruntime's exception classes share no public base
-        raise InputError(f"batch {batch}: ONNX Runtime failed: {error}") from error
+        run_feed(session, arrays_of(plan.feeds[batch]))
+    except InputError as error:
+        raise InputError(f"batch {batch}: {error}") from error
+
+
+def calls_that_run(
+    session: ort.InferenceSession, file: str, specs: Sequence[InputSpec], given: Given, *, n_made: int = 1
+) -> list[list[Feed]]:
+    """Calls of a model, see `calls_with`, the first of which ran: lengths of free axes are tried in turn.
+
+    Raises:
+        InputError: Nothing can be made for an input, or ONNX Runtime refuses the first call whatever the lengths; what
+            it said of the first of them is told.
+        ModelError: It takes too long.
+    """
+    first = None
+    for length in LENGTHS:
+        calls = calls_with(file, specs, given, n_made=n_made, length=length)
+        try:
+            run_feed(session, arrays_of(calls[0]))
+        except InputError as error:
+            first = first or error
+            if calls == calls_with(file, specs, given, n_made=n_made, length=length + 1):
+                break  # no axis is free
+        else:
+            return calls
+
+    assert first is not None  # there are lengths
+    raise first
+
+
+def arrays_of(feeds: Sequence[Feed]) -> dict[str, Array]:
+    """What the runtime gets."""
+    return {feed.name: feed.array() for feed in feeds}

@@ -71,7 +71,12 @@ def latency_label(results: Results) -> str:
 def table_headings(results: Results) -> dict[str, str]:
     """The keys of `file_rows` that short tables show, with their column titles; the verdict where there is one."""
     judged = {"verdict": "latency ratio"} if any(model.verdicts for model in results.models) else {}
-    return {**_COLUMNS, "p50": latency_label(results), **judged}
+    return {**_COLUMNS, "top1": metric_name(results), "p50": latency_label(results), **judged}
+
+
+def metric_name(results: Results) -> str:
+    """What the column `top1` of `file_rows` holds: the metric of the task."""
+    return next((model.metric.name for model in results.models if model.metric is not None), _COLUMNS["top1"])
 
 
 def file_rows(results: Results) -> list[Row]:
@@ -89,15 +94,31 @@ def _file_row(model: ModelRecord, baseline: ModelRecord) -> Row:
         "bytes": f"{model.size_bytes:,}",
         "ratio": f"{baseline.size_bytes / model.size_bytes:.1f}x",
         "sparsity": percent(model.sparsity, digits=2),
-        "top1": with_interval(model.top1, model.top1_interval),
-        "top1_alone": percent(model.top1, digits=2),
+        **_figure(model),
         "top5": with_interval(model.top5, model.top5_interval),
-        **_paired(model.paired),
+        **(_paired(model.paired) if model.bootstrap is None else _bootstrapped(model)),
         "p50": NONE if latency is None else f"{latency.p50_ms:.2f} ms",
         "p99": NONE if latency is None else f"{latency.p99_ms:.2f} ms",
         **_judgement(verdict),
         **loading_row(model),
     }
+
+
+def _figure(model: ModelRecord) -> Row:
+    """Top-1 or the metric of the task, with its interval and alone."""
+    metric = model.metric
+    if metric is None:
+        return {
+            "top1": with_interval(model.top1, model.top1_interval),
+            "top1_alone": percent(model.top1, digits=2),
+        }
+    if metric.fraction:
+        return {
+            "top1": with_interval(metric.value, metric.interval),
+            "top1_alone": percent(metric.value, digits=2),
+        }
+    low, high = metric.interval
+    return {"top1": f"{metric.value:.4g} [{low:.4g}, {high:.4g}]", "top1_alone": f"{metric.value:.4g}"}
 
 
 def _judgement(verdict: VerdictRecord | None) -> Row:
@@ -142,6 +163,19 @@ def _paired(test: PairedTest | None) -> Row:
     direction = "worse" if test.n_only_baseline > test.n_only_this else "better"
     shown = direction if test.p_value < _SIGNIFICANT else "same"
     counts = f"−{test.n_only_baseline:,} +{test.n_only_this:,}, p = {_p_value(test.p_value)}"
+    return {"paired": shown, "paired_counts": counts}
+
+
+def _bootstrapped(model: ModelRecord) -> Row:
+    """Whether the bootstrap shows a difference, and how large it is."""
+    test, metric = model.bootstrap, model.metric
+    assert test is not None  # asked by the caller
+    assert metric is not None  # what was compared
+    worse = (test.difference > 0) == metric.lower_is_better
+    shown = ("worse" if worse else "better") if test.p_value < _SIGNIFICANT else "same"
+    scale, unit = (100, " points") if metric.fraction else (1, "")
+    low, high = (scale * bound for bound in test.interval)
+    counts = f"{scale * test.difference:+.3g}{unit} [{low:+.3g}, {high:+.3g}], p = {_p_value(test.p_value)}"
     return {"paired": shown, "paired_counts": counts}
 
 

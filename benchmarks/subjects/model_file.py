@@ -1,6 +1,7 @@
 """A file to be measured, `.press` or `.onnx`, opened the same way."""
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from google.protobuf.message import DecodeError
 from modelpress.export.errors import InputError, ModelError
 from modelpress.export.files.inputs import is_folder, open_input, read_input
 from modelpress.export.files.kinds import Wanted, wrong_kind
+from modelpress.export.graphs.activations import activation_sizes, batch_within
 from modelpress.export.graphs.bounds import check_bounds
 from modelpress.export.graphs.check import check_as_runtimes_do
 from modelpress.export.graphs.entering.order import sort_nodes
@@ -18,7 +20,12 @@ from modelpress.export.graphs.parts import has_external_data, metadata
 from modelpress.export.graphs.stream import MAX_ONNX_BYTES
 from modelpress.export.onnx_flavours import emit
 from modelpress.export.press.frame import MAGIC
-from modelpress.export.press.reading import Artifact, TensorUsage, open_artifact
+from modelpress.export.press.reading import (
+    DEFAULT_MAX_DECODED_BYTES,
+    Artifact,
+    TensorUsage,
+    open_artifact,
+)
 from modelpress.export.quantized import QuantizedModel
 from modelpress.export.runtime import open_decoded, open_session
 from modelpress.export.shown import Facts, Shown
@@ -72,6 +79,17 @@ class ModelFile(Shown):
         """The ONNX bytes that a runtime loads."""
         return bytes(self.onnx_model.SerializeToString())
 
+    def batch_within(self, name: str, shape: Sequence[int], *, most: int) -> int:
+        """How many examples at a time, so that what is computed of them does not fill the memory.
+
+        Args:
+            name: Of the input.
+            shape: Of an example, the batch axis left out.
+            most: Of any model.
+        """
+        sizes = activation_sizes(self.onnx_model, {name: (1, *shape)})
+        return batch_within(sizes.peak, 1, most=most)
+
     def session(self, *, threads: int | None = None) -> "ort.InferenceSession":
         """A session of what is decoded here, as `load_session` makes it of the file."""
         if self.artifact is None:
@@ -79,7 +97,13 @@ class ModelFile(Shown):
         return open_decoded(self.quantized_model(), threads=threads)
 
 
-def load_session(path: Path, *, threads: int | None = None, spinning: bool = True) -> "ort.InferenceSession":
+def load_session(
+    path: Path,
+    *,
+    threads: int | None = None,
+    spinning: bool = True,
+    max_decoded_bytes: int = DEFAULT_MAX_DECODED_BYTES,
+) -> "ort.InferenceSession":
     """From a file to a session that is ready to run, the way users of each format would take.
 
     An ONNX file is read and handed to the runtime; an artifact is decoded and its weights are handed over where they
@@ -90,20 +114,24 @@ def load_session(path: Path, *, threads: int | None = None, spinning: bool = Tru
         ArtifactError: It is a damaged artifact.
     """
     if is_artifact(path):
-        with open_artifact(path) as artifact:
+        with open_artifact(path, max_decoded_bytes=max_decoded_bytes) as artifact:
             return open_decoded(artifact.model_once(), threads=threads, spinning=spinning)
     return open_session(read_input(path), threads=threads, spinning=spinning)
 
 
-def open_model(path: Path) -> ModelFile:
+def open_model(path: Path, *, max_decoded_bytes: int = DEFAULT_MAX_DECODED_BYTES) -> ModelFile:
     """Open and decode a file; what is no artifact must be ONNX.
+
+    Args:
+        path: Of the file.
+        max_decoded_bytes: Refuse artifacts whose tensors are larger in memory.
 
     Raises:
         InputError: The file cannot be read or is no model.
         ArtifactError: It is a damaged artifact.
     """
     if is_artifact(path):
-        with open_artifact(path) as artifact:
+        with open_artifact(path, max_decoded_bytes=max_decoded_bytes) as artifact:
             stored = artifact.usages()
         return ModelFile(
             path, artifact.size_bytes, emit(_model(artifact, stored), flavour="float"), artifact, stored

@@ -127,3 +127,13 @@ def stand_in(model: QuantizedModel) -> onnx.ModelProto:
         stand_in.graph.input.append(value)
 
     return stand_in
+
+
+def described(model: QuantizedModel) -> onnx.ModelProto:
+    """The graph with its tensors named, typed and shaped, but without values: enough to see what is fed with what."""
+    sketch = onnx.ModelProto()
+    sketch.CopyFrom(model.graph)
+    for name in model.tensors:
+        spec = spec_of(model.tensors, name)
+        sketch.graph.initializer.add(name=name, data_type=spec.onnx_type, dims=spec.shape)
+    return sketch

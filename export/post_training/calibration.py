@@ -11,6 +11,8 @@ from onnx import TensorProto, helper
 
 from modelpress.export.choices import CALIBRATION_PERCENTILE, CalibrationMethod
 from modelpress.export.errors import InputError, ModelError
+from modelpress.export.graphs.activations import activation_sizes, batch_within
+from modelpress.export.graphs.check import stand_in
 from modelpress.export.graphs.index import GraphIndex
 from modelpress.export.graphs.parts import metadata
 from modelpress.export.post_training.observers import (
@@ -39,7 +41,8 @@ class CalibrationOptions:
         method: From minimum to maximum, or with clipping.
         percentile: For `PERCENTILE`: how much of the values each bound covers, in per cent.
         bins: Of the histograms.
-        batch: Inputs run at a time; the activations of one batch are in memory.
+        batch: Inputs run at a time, at most: the activations of a batch are in memory, so that it is smaller where
+            they are large.
 
     Raises:
         InputError: A value is out of range.
@@ -93,7 +96,7 @@ def calibrate(
         {'images': (-1.0, 2.0), 'logits': (0.0, 2.0)}
     """
     options = options or CalibrationOptions()
-    feeds = calls_of(model, inputs, batch=options.batch)
+    feeds = calls_of(model, inputs, batch=options.batch, observed=activations)
     session = open_decoded(_observed(model, activations))
 
     def batches() -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
@@ -117,8 +120,20 @@ def calibrate(
     return {name: _chosen(histogram, options) for name, histogram in histograms.items()}
 
 
-def calls_of(model: QuantizedModel, inputs: Inputs | Sequence[Feed], *, batch: int) -> list[Feed]:
-    """Calls of a model, checked; views of the inputs, `batch` at a time, or the calls that were given.
+def calls_of(
+    model: QuantizedModel,
+    inputs: Inputs | Sequence[Feed],
+    *,
+    batch: int,
+    observed: Sequence[str] = (),
+) -> list[Feed]:
+    """Calls of a model, checked; views of the inputs, some at a time, or the calls that were given.
+
+    Args:
+        model: Graph and weights.
+        inputs: As for `calibrate`.
+        batch: So many at a time, at most.
+        observed: Activations that are kept beside what the model needs itself.
 
     Raises:
         InputError: There are none, or they do not fit the model.
@@ -131,9 +146,32 @@ def calls_of(model: QuantizedModel, inputs: Inputs | Sequence[Feed], *, batch: i
     (value,) = (value for value in model.graph.graph.input if value.name not in model.tensors)
     dims = value.type.tensor_type.shape.dim
     fixed = _fixed_batch([axis.dim_value or None for axis in dims], len(inputs))
-    step = fixed or batch
+    step = fixed or bounded_batch(model, {value.name: inputs.shape[1:]}, most=batch, observed=observed)
     last = len(inputs) - len(inputs) % fixed if fixed else len(inputs)
     return [{value.name: inputs[start : start + step]} for start in range(0, last, step)]
+
+
+def bounded_batch(
+    model: QuantizedModel,
+    examples: Mapping[str, tuple[int, ...]],
+    *,
+    most: int,
+    observed: Sequence[str] = (),
+) -> int:
+    """How many examples at a time, so that what is computed of them does not fill the memory.
+
+    Args:
+        model: Graph and weights.
+        examples: Shape of an example by input, the batch axis left out.
+        most: Of any model.
+        observed: As for `calls_of`.
+
+    Raises:
+        ModelError: The graph is of an old kind and damaged.
+    """
+    shapes = {name: (1, *shape) for name, shape in examples.items()}
+    sizes = activation_sizes(stand_in(model), shapes, weights=model.tensors)
+    return batch_within(sizes.observed(observed), 1, most=most)
 
 
 def _check_feeds(model: QuantizedModel, feeds: Sequence[Feed]) -> None:

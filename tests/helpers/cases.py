@@ -20,6 +20,7 @@ from modelpress.export.post_training.packing import WeightOptions
 from modelpress.export.press.reading import read_artifact
 from modelpress.export.runtime import open_decoded
 from modelpress.toolkit.model_files.packing import pack_onnx
+from modelpress.toolkit.model_files.verifying import verification
 from modelpress.toolkit.progress import Silent
 
 MIN_ELEMENTS = 400  # of a weight: the smallest kernels of these models have 432
@@ -49,6 +50,7 @@ class Row:
         spread: How far outputs for other inputs lie apart, in standard deviations of the outputs.
         error: How far outputs with 8 bits lie apart from the original's, likewise: root of the mean square.
         equal: Whether outputs of the lossless artifact are the original's, but for the last digits.
+        checked: Whether `verify` finds every step of the artifact with codes to hold, what runs it included.
     """
 
     case: str
@@ -62,6 +64,7 @@ class Row:
     spread: float
     error: float
     equal: bool
+    checked: bool
 
     def cells(self):
         """As text."""
@@ -108,6 +111,7 @@ def row_of(path, folder):
         equal=all(
             np.allclose(a, b, rtol=1e-4, atol=1e-5 * scale) for a, b in zip(expected, exact, strict=True)
         ),
+        checked=all(step.holds for step in verification(packed, against=path)),
     )
 
 

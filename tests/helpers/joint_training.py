@@ -1,21 +1,22 @@
 """Trains a tiny network and saves it; started alone or by torchrun."""
 
 import sys
-from functools import partial
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from modelpress.benchmarks.measures.metrics import TOP1
 from modelpress.toolkit.compression.network import CompressedNetwork
 from modelpress.toolkit.compression.quantization.quantizers import QuantizerSpec
 from modelpress.toolkit.data.batches import DeviceSplit
 from modelpress.toolkit.progress import Silent
 from modelpress.toolkit.recipe import TrainingOptions
 from modelpress.toolkit.training.device import choose_device
-from modelpress.toolkit.training.evaluate import top1
+from modelpress.toolkit.training.evaluate import Judged
 from modelpress.toolkit.training.feeds import ImageFeed
 from modelpress.toolkit.training.loop import train
+from modelpress.toolkit.training.losses import TaskLoss
 from modelpress.toolkit.training.team import join_team
 
 
@@ -57,7 +58,7 @@ def main(output: Path) -> None:
             ImageFeed(split(64), options.batch, device, seed=3, mirror=True),
             options,
             device,
-            score=partial(top1, split=split(20)),
+            score=Judged(split(20), split(20).labels.numpy(), TOP1, TaskLoss()),
             progress=Silent(),
             title="test",
             undecayed=trained.grid_parameters(),

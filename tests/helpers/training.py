@@ -2,7 +2,6 @@
 
 import os
 import signal
-from functools import partial
 
 import numpy as np
 import torch
@@ -17,7 +16,7 @@ from modelpress.toolkit.networks.layers import weight_layers
 from modelpress.toolkit.progress import Silent
 from modelpress.toolkit.recipe import TrainingOptions
 from modelpress.toolkit.training.device import choose_device
-from modelpress.toolkit.training.evaluate import top1
+from modelpress.toolkit.training.evaluate import Judged
 from modelpress.toolkit.training.feeds import ImageFeed
 from modelpress.toolkit.training.loop import train
 
@@ -25,7 +24,7 @@ CPU = choose_device("cpu", bf16=False)
 OPTIONS = TrainingOptions(epochs=3, batch=32, lr=0.02, padding=2)
 DIGITS = load_digits().hold_out(0.1)
 TRAIN = to_device(DIGITS.train.take(np.arange(160)), DIGITS, CPU.torch_device, padding=2)
-VALIDATION = to_device(DIGITS.validation.take(np.arange(40)), DIGITS, CPU.torch_device)
+VALIDATION = Judged.of(DIGITS.validation.take(np.arange(40)), DIGITS, CPU.torch_device)
 
 
 def tiny_network() -> CompressedNetwork:
@@ -48,7 +47,7 @@ def fit(network, options=OPTIONS, *, progress=None, **arguments):
         ImageFeed(TRAIN, options.batch, CPU, seed=1, mirror=False),
         options,
         CPU,
-        score=partial(top1, split=VALIDATION),
+        score=VALIDATION,
         progress=progress or Silent(),
         title="train",
         **arguments,

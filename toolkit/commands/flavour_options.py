@@ -30,7 +30,8 @@ CalibrationData = Annotated[
         "--calibration-data",
         metavar="PATH",
         help="Inputs to measure the ranges of activations on: an .npy file (float32 inputs, or uint8 images), the "
-        "folder of CIFAR-10, an .npz file with an array for each input, or a folder of those, one for each call.",
+        "folder of CIFAR-10, an .npz file with an array for each input, or a folder of those, one for each call; or "
+        "examples of yours as --data takes them elsewhere, of which the training part is used.",
         show_default=False,
         rich_help_panel=_PANEL,
     ),

@@ -36,6 +36,25 @@ DataSet = Annotated[
         rich_help_panel=DATA,
     ),
 ]
+_OWN_DATA = (
+    "Your own examples: a folder of images (one folder per class), a .csv of paths and labels, an .npz of arrays, "
+    "file.py:function that gives a torch Dataset, or a .yaml with the sections data and task of a recipe."
+)
+
+OwnData = Annotated[
+    str | None,
+    typer.Option("--data", metavar="PATH", help=_OWN_DATA, show_default=False, rich_help_panel=DATA),
+]
+DataSettings = Annotated[
+    list[str],
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Of --data: a key of a recipe's sections data and task, as in data.resize=[224,224] or task=regression. "
+        "Repeatable.",
+        rich_help_panel=DATA,
+    ),
+]
 DataFolder = Annotated[
     Path | None,
     typer.Option(

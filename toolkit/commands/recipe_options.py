@@ -8,6 +8,7 @@ import typer
 from modelpress.export.choices import Effort
 from modelpress.toolkit.commands.options import DATA, OUTPUT, RECIPE
 from modelpress.toolkit.recipe import Recipe, load_recipe, parse_setting, recipe_key, without_training
+from modelpress.toolkit.recipe_yaml import described
 
 RECIPES_OWN = "the recipe's"
 
@@ -107,6 +108,17 @@ DataDir = Annotated[
     Path | None,
     recipe_option("data.dir", "--data-dir", more="CIFAR-10: binary version, or torchvision's.", panel=DATA),
 ]
+RecipeData = Annotated[
+    str | None,
+    recipe_option(
+        "data.source",
+        "--data",
+        more="Or a .yaml with the sections data and task.",
+        default=False,
+        panel=DATA,
+        metavar="PATH",
+    ),
+]
 Download = Annotated[
     bool,
     typer.Option("--download", help="Let torchvision fetch CIFAR-10 into --data-dir.", rich_help_panel=DATA),
@@ -118,10 +130,16 @@ PackEffort = Annotated[
 
 
 def common_keys(
-    data_dir: Path | None, download: bool, seed: int | None, device: str | None, bf16: bool | None
+    data: str | None,
+    data_dir: Path | None,
+    download: bool,
+    seed: int | None,
+    device: str | None,
+    bf16: bool | None,
 ) -> dict[str, Any]:
     """Recipe keys of the options that every training command has."""
     return {
+        "data.source": data,
         "data.dir": data_dir,
         "data.download": download or None,
         "seed": seed,
@@ -140,6 +158,10 @@ def merged_recipe(
     """
     given = {key: str(v) if isinstance(v, Path) else v for key, v in options.items() if v is not None}
     named = dict(map(parse_setting, settings))
+    source = given.pop("data.source", None)
+    if source is not None:  # a file of sections says less than --set
+        told = {f"{name}.{key}": v for name, part in described(source).items() for key, v in part.items()}
+        named = {**told, **named}
     if epochs is not None:
         named.pop("finetune.epochs", None)  # an option wins over --set
 

@@ -8,6 +8,7 @@ import typer
 from modelpress.export.choices import DEFAULT_TIMEOUT_S
 from modelpress.export.errors import CommandLineError, ModelError
 from modelpress.toolkit.commands.answers import answer
+from modelpress.toolkit.commands.given_inputs import InputFiles, InputShapes, given_inputs
 from modelpress.toolkit.commands.options import AsJson, MaxDecoded, Timeout
 from modelpress.toolkit.commands.saying import say
 
@@ -38,6 +39,8 @@ def command(
             show_default=False,
         ),
     ] = None,
+    inputs: InputFiles = [],
+    shapes: InputShapes = [],
     data_dir: Annotated[
         Path | None,
         typer.Option(
@@ -55,9 +58,7 @@ def command(
             rich_help_panel=BUNDLE,
         ),
     ] = None,
-    strict: Annotated[
-        bool, typer.Option(help="Exit code 3 where something was not checked.", rich_help_panel=BUNDLE)
-    ] = False,
+    strict: Annotated[bool, typer.Option(help="Exit code 3 where something was not checked.")] = False,
     max_decoded: MaxDecoded = 2,
     timeout: Timeout = DEFAULT_TIMEOUT_S,
     as_json: AsJson = False,
@@ -69,10 +70,10 @@ def command(
     from modelpress.export.isolation.foreign import start_early
 
     start_early("modelpress.export.graphs.check", "modelpress.export.runtime")
-    from modelpress.export.handoff.bundle_files.verify import Finding
     from modelpress.toolkit.commands.bundle.recognising import is_bundle
     from modelpress.toolkit.model_files.verifying import verification
 
+    given = given_inputs(inputs, shapes)
     if is_bundle(file):
         if against is not None:
             raise CommandLineError(
@@ -80,14 +81,15 @@ def command(
             )
         from modelpress.toolkit.commands.bundle.verifying import verify_bundle
 
-        found = verify_bundle(file, data_dir=data_dir, factor=latency, max_decoded_bytes=max_decoded << 30)
+        found = verify_bundle(
+            file, data_dir=data_dir, factor=latency, given=given, max_decoded_bytes=max_decoded << 30
+        )
     else:
         if data_dir is not None or latency is not None:
             raise CommandLineError(
                 "--data-dir and --latency are for bundles: a .press file claims no figures"
             )
-        steps = verification(file, against=against, max_decoded_bytes=max_decoded << 30)
-        found = [Finding(step, True, text) for step, text in steps.items()]
+        found = verification(file, against=against, given=given, max_decoded_bytes=max_decoded << 30)
 
     _answer(file, found, claims=is_bundle(file), as_json=as_json)
     failed = [finding for finding in found if finding.holds is False]
@@ -112,5 +114,10 @@ def _answer(file: Path, found: "list[Finding]", *, claims: bool, as_json: bool) 
             for finding in found
         ],
     }
-    lines = [*map(str, found), summary(found)] if claims else [f"ok  {f.check}: {f.detail}" for f in found]
+    lines = [*map(str, found), summary(found)] if claims else [*map(_line, found)]
     answer(facts, lambda: say("\n".join(map(for_terminal, lines))), as_json=as_json)
+
+
+def _line(step: "Finding") -> str:
+    """A step of checking an artifact: one that fails raises."""
+    return f"{'ok ' if step.holds else 'not checked '} {step.check}: {step.detail}"

@@ -11,7 +11,7 @@ import io
 import logging
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, replace
 from typing import Any
@@ -30,6 +30,7 @@ from modelpress.export.errors import ModelError
 from modelpress.export.graphs.conventions import INPUT, IR_VERSION, OPSET, OUTPUT
 from modelpress.export.runtime import PROVIDER
 from modelpress.toolkit.networks.inputs import Inputs
+from modelpress.toolkit.networks.outputs import flat_outputs
 
 Array = npt.NDArray[Any]
 _OPSET_OF_NORMS = 17  # the first with LayerNormalization
@@ -133,16 +134,6 @@ def _n_outputs(network: nn.Module, inputs: Inputs) -> int:
 def _called(network: nn.Module, inputs: Inputs) -> Any:
     with torch.no_grad():
         return inputs.call(network)
-
-
-def flat_outputs(output: Any) -> list[Tensor]:
-    """The tensors of an output, in order."""
-    if isinstance(output, Tensor):
-        return [output]
-    values = output.values() if isinstance(output, Mapping) else output
-    if not isinstance(values, str) and hasattr(values, "__iter__"):
-        return [tensor for value in values for tensor in flat_outputs(value)]
-    raise ModelError(f"the network's output holds a {type(output).__name__}; expected tensors")
 
 
 def _export(

@@ -3,18 +3,21 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from functools import partial
 
 from torch import nn
 
 from modelpress.toolkit.compression.network import CompressedNetwork
 from modelpress.toolkit.compression.state import NetworkState
 from modelpress.toolkit.compression.work import TrainingSection, Work
-from modelpress.toolkit.data.batches import DeviceSplit, to_device
+from modelpress.toolkit.data.batches import to_device
+from modelpress.toolkit.data.data_set import DataSet
 from modelpress.toolkit.recipe import TrainingOptions
-from modelpress.toolkit.training.evaluate import top1
-from modelpress.toolkit.training.feeds import ImageFeed
+from modelpress.toolkit.training.device import Device
+from modelpress.toolkit.training.evaluate import Judged
+from modelpress.toolkit.training.examples import placed
+from modelpress.toolkit.training.feeds import ExampleFeed, ImageFeed
 from modelpress.toolkit.training.loop import Score, train
+from modelpress.toolkit.training.losses import TaskLoss
 from modelpress.toolkit.training.rules import TrainingRule
 
 
@@ -39,26 +42,21 @@ def fit(
         Interrupted: Stopped on request.
         InputError: There is an unfinished training to resume, but of another network or with other options.
     """
-    recipe, images, device = work.recipe, work.images, work.device.torch_device
+    recipe, data = work.recipe, work.data
     options: TrainingOptions = getattr(recipe, section)
     if options.epochs == 0:
         return state
 
     epochs = train(
         network,
-        ImageFeed(
-            to_device(images.train, images, device, padding=options.padding),
-            options.batch,
-            work.device,
-            recipe.seed,
-            images.mirrored,
-        ),
+        training_feed(work, options),
         options,
         work.device,
         progress=work.progress,
         title=section,
         identity=_identity(state, work, options, has_rules=bool(rules)),
-        score=_score_on(to_device(images.validation, images, device)),
+        loss=TaskLoss.of(data.task, data.train.labels),
+        score=_score_on(data, work.device),
         rules=rules,
         teacher=work.teacher,
         undecayed=network.grid_parameters(),
@@ -70,8 +68,27 @@ def fit(
     return replace(state, grids=network.kept_grids(), history=history)
 
 
-def _score_on(validation: DeviceSplit) -> Score | None:
-    return partial(top1, split=validation) if len(validation) else None
+def training_feed(
+    work: Work, options: TrainingOptions, *, batch: int | None = None
+) -> ImageFeed | ExampleFeed:
+    """Augmented batches of the training examples.
+
+    Args:
+        work: Their data set, and where they go.
+        options: Say how many examples a step takes, and how far crops go.
+        batch: In place of the options' own.
+    """
+    data, device, seed = work.data, work.device, work.recipe.seed
+    size = options.batch if batch is None else batch
+    if data.augment is None:
+        split = to_device(data.train, data, device.torch_device, padding=options.padding)
+        return ImageFeed(split, size, device, seed, data.mirrored)
+    examples = placed(data.train, data, device.torch_device)
+    return ExampleFeed(examples, size, device, seed, data.augment, options.padding)
+
+
+def _score_on(data: DataSet, device: Device) -> Score | None:
+    return Judged.of(data.validation, data, device.torch_device) if len(data.validation) else None
 
 
 def _identity(state: NetworkState, work: Work, options: TrainingOptions, *, has_rules: bool) -> str:
@@ -81,7 +98,8 @@ def _identity(state: NetworkState, work: Work, options: TrainingOptions, *, has_
     """
     teacher = work.teacher if options.distill_weight else None
     pruning = work.recipe.prune.model_dump_json() if has_rules else ""
-    return _digest(state, teacher) + pruning + str(work.recipe.quantize.after)
+    task = work.recipe.task.model_dump_json() + "".join(map(str, work.data.description.items()))
+    return _digest(state, teacher) + pruning + str(work.recipe.quantize.after) + task
 
 
 def _named(state: NetworkState) -> tuple[str, ...]:

@@ -1,18 +1,26 @@
 """The files of a compressed network, and what is measured of them; only here the test images are looked at."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
-import numpy.typing as npt
 
-from modelpress.benchmarks.audits.fidelity import compare_logits, tensors_that_differ
-from modelpress.benchmarks.audits.parity import parity_chain
+from modelpress.benchmarks.audits.fidelity import compare_outputs, tensors_that_differ
+from modelpress.benchmarks.audits.parity import MOST_IMAGES, parity_chain
 from modelpress.benchmarks.measures.latency import session_settings
+from modelpress.benchmarks.measures.outputs import Outputs
 from modelpress.benchmarks.records import FidelityRecord, ModelRecord, Results
+from modelpress.benchmarks.subjects.given import NOTHING
 from modelpress.benchmarks.subjects.model_file import ModelFile, open_model
-from modelpress.benchmarks.suite import add_accuracies, add_audits, add_latency, describe_model
+from modelpress.benchmarks.suite import (
+    add_accuracies,
+    add_audits,
+    add_latency,
+    add_metrics,
+    describe_model,
+    plan_all,
+)
 from modelpress.export.choices import CalibrationMethod
 from modelpress.export.errors import ModelError
 from modelpress.export.graphs.parts import metadata
@@ -24,14 +32,13 @@ from modelpress.toolkit.compression.freeze import freeze_state
 from modelpress.toolkit.compression.run_folder import DENSE, PRESS, model_files, onnx_name, recorded_recipe
 from modelpress.toolkit.compression.state import NetworkState
 from modelpress.toolkit.compression.work import TrainingSection, Work
-from modelpress.toolkit.data.batches import to_device
-from modelpress.toolkit.data.calibration_data import training_inputs
-from modelpress.toolkit.data.image_set import normalised
+from modelpress.toolkit.data.data_set import DataSet
+from modelpress.toolkit.data.network_input import network_inputs
+from modelpress.toolkit.data.own_calibration import calibration_of
+from modelpress.toolkit.data.rows import Rows
 from modelpress.toolkit.progress import Progress
 from modelpress.toolkit.recipe import BenchOptions, Recipe
-from modelpress.toolkit.training.evaluate import predict
-
-Logits = npt.NDArray[np.float32]  # (images, classes)
+from modelpress.toolkit.training.evaluate import Judged, predict
 
 
 def write_flavours(packed: QuantizedModel, work: Work, folder: Path) -> None:
@@ -52,10 +59,11 @@ def write_flavours(packed: QuantizedModel, work: Work, folder: Path) -> None:
 
 def _calibrated(packed: QuantizedModel, work: Work) -> ActivationRanges:
     options = work.recipe.calibrate
-    inputs = training_inputs(work.images, options.images, metadata(packed.graph))
+    inputs = calibration_of(work.data, metadata(packed.graph), n_examples=options.images)
     rule = CalibrationOptions(method=CalibrationMethod(options.method), percentile=options.percentile)
     ranges = calibrate(packed, activations_to_calibrate(packed), inputs, rule)
-    work.progress.note(f"{len(ranges)} activations calibrated on {len(inputs):,} training images")
+    n_used = min(options.images, len(work.data.train))
+    work.progress.note(f"{len(ranges)} activations calibrated on {n_used:,} training {work.data.noun}")
     return ranges
 
 
@@ -71,25 +79,28 @@ def measure(state: NetworkState, work: Work, folder: Path, environment: Mapping[
     Raises:
         ModelError: A float ONNX file holds other weights than the artifact.
     """
-    recipe, images, progress = work.recipe, work.images, work.progress
+    recipe, data, progress = work.recipe, work.data, work.progress
     models = [open_model(folder / name) for name in (DENSE, *model_files(recipe))]
     records = [describe_model(model) for model in models]
     add_audits(records, models)
 
-    pixels = normalised(images.test.images, images.mean, images.std)
+    inputs = network_inputs(data.test, data, {})
     progress.start("accuracy", len(models) + 1)
-    found = add_accuracies(
-        records,
-        models,
-        pixels,
-        images.test.labels,
-        n_classes=len(images.class_names),
-        on_model=lambda record: progress.advance(f"{record.path} {record.top1:.2%}"),
+    found = _figures(records, models, inputs, data, progress)
+    outputs = {model.path.name: rows for model, rows in zip(models, found, strict=True)}
+    judged = Judged.of(data.test, data, work.device.torch_device)
+    trained = predict(state.compressed(), judged.examples, batch=judged.batch)
+    fidelity = _fidelity(trained, models, outputs, recipe, progress, classes=_in_classes(data))
+
+    single = len(inputs) == 1 and isinstance(trained, np.ndarray)
+    few = next(iter(inputs.values()))[:MOST_IMAGES] if single else None
+    parity = parity_chain(
+        models[1:],
+        few,
+        torch_logits=trained[: len(few)] if few is not None and isinstance(trained, np.ndarray) else None,
+        frozen=freeze_state(state),
+        classes=data.classifies,
     )
-    logits = {model.path.name: rows for model, rows in zip(models, found, strict=True)}
-    trained = predict(state.compressed(), to_device(images.test, images, work.device.torch_device))
-    fidelity = _fidelity(trained, models, logits, recipe, progress)
-    parity = parity_chain(models[1:], pixels, torch_logits=trained, frozen=freeze_state(state))
     progress.advance()
     progress.finish()
 
@@ -97,13 +108,49 @@ def measure(state: NetworkState, work: Work, folder: Path, environment: Mapping[
     return Results(
         environment={**environment, "sessions": session_settings(recipe.bench.threads)},
         recipe=recorded_recipe(recipe, folder),
-        dataset=images.test_facts(),
+        dataset=data.test_facts(),
         training={k: v for k, v in state.history.items() if k in get_args(TrainingSection)},
         parameters=state.history.get("parameters", {}),
         models=records,
         fidelity=fidelity,
         parity=parity,
     )
+
+
+def _figures(
+    records: list[ModelRecord],
+    models: list[ModelFile],
+    inputs: dict[str, Rows],
+    data: DataSet,
+    progress: Progress,
+) -> Sequence[Outputs]:
+    """The figure of merit of every file; fills the records."""
+    if not data.classifies:
+        metric = data.metric
+        return add_metrics(
+            records,
+            models,
+            lambda model: inputs,
+            data.test.all_targets,
+            metric,
+            on_model=lambda record: progress.advance(
+                record.path if record.metric is None else f"{record.path} {metric.shown(record.metric.value)}"
+            ),
+        )
+    return add_accuracies(
+        records,
+        models,
+        inputs,
+        data.test.labels,
+        n_classes=data.n_outputs,
+        named_classes=bool(data.class_names),
+        on_model=lambda record: progress.advance(f"{record.path} {record.top1:.2%}"),
+    )
+
+
+def _in_classes(data: DataSet) -> bool:
+    """Whether the last axis of the output is that of classes, one of which is meant."""
+    return data.task.kind in ("classification", "sequence") and data.task.metric is None
 
 
 def _add_latencies(
@@ -113,7 +160,7 @@ def _add_latencies(
     add_latency(
         records,
         models,
-        batches=options.batch,
+        plan_all(models, NOTHING, options.batch),
         threads=options.threads,
         rounds=options.rounds,
         on_round=lambda path: progress.advance(path.name),
@@ -122,7 +169,13 @@ def _add_latencies(
 
 
 def _fidelity(
-    trained: Logits, models: list[ModelFile], logits: Mapping[str, Logits], recipe: Recipe, progress: Progress
+    trained: Outputs,
+    models: list[ModelFile],
+    outputs: Mapping[str, Outputs],
+    recipe: Recipe,
+    progress: Progress,
+    *,
+    classes: bool,
 ) -> list[FidelityRecord]:
     """PyTorch's fake-quantized network against every file that holds it.
 
@@ -132,14 +185,22 @@ def _fidelity(
     _check_weights(models, recipe)
 
     records = [
-        compare_logits(trained, logits[name], reference_name="PyTorch, fake-quantized", candidate_name=name)
-        for name in logits
+        compare_outputs(
+            trained,
+            outputs[name],
+            reference_name="PyTorch, fake-quantized",
+            candidate_name=name,
+            classes=classes,
+        )
+        for name in outputs
         if name != DENSE
     ]
     for record in records:
+        agreement = record.label_agreement
+        labels = "" if agreement is None else f"{agreement:.2%} of labels as in PyTorch, "
+        what = "logit" if agreement is not None else "output"
         progress.note(
-            f"{record.candidate}: {record.label_agreement:.2%} of labels as in PyTorch, "
-            f"largest logit difference {record.largest_difference:.1e}"
+            f"{record.candidate}: {labels}largest {what} difference {record.largest_difference:.1e}"
         )
     return records
 

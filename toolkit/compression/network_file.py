@@ -8,11 +8,12 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
-from modelpress.export.errors import InputError
+from modelpress.export.errors import InputError, ModelError
 from modelpress.toolkit.compression.foreign_network import classes_in, fill_from_elsewhere
 from modelpress.toolkit.compression.network import CompressedNetwork
 from modelpress.toolkit.compression.quantization.quantizers import QuantizerSpec
 from modelpress.toolkit.compression.state import InputContract, NetworkState
+from modelpress.toolkit.networks.inputs import image_inputs
 from modelpress.toolkit.networks.layers import n_classes_of, weight_layers
 from modelpress.toolkit.networks.making import make_network
 from modelpress.toolkit.networks.resnet_cifar import WIDTHS
@@ -66,7 +67,7 @@ def save_network(path: Path, state: NetworkState) -> None:
                 name: {key: value.tolist() for key, value in grid.items()}  # float32 survives JSON unchanged
                 for name, grid in state.grids.items()
             },
-            "contract": None if contract is None else vars(contract),
+            "contract": None if contract is None else contract.facts(),
             "history": state.history,
         },
     )
@@ -105,9 +106,20 @@ def load_network(path: Path, model: ModelOptions) -> NetworkState:
 
     # removed weights are exact zeros in the file, so that the mask need not be stored
     masks = {name: layers[name].detach() != 0 for name in facts.masked}
-    loaded = NetworkState(
-        network, facts.model, masks, facts.quantizers, facts.grids, facts.contract, facts.history
-    )
+    try:
+        inputs = image_inputs() if facts.contract is None else facts.contract.example()
+        loaded = NetworkState(
+            network,
+            facts.model,
+            masks,
+            facts.quantizers,
+            facts.grids,
+            facts.contract,
+            facts.history,
+            inputs=inputs,
+        )
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, ModelError) as error:
+        raise InputError(f"checkpoint {path}: its metadata on inputs are damaged: {error!r}") from error
 
     try:
         _check_grids(loaded.compressed())

@@ -27,7 +27,7 @@ from modelpress.export.onnx_flavours import emit
 from modelpress.export.press.writing import write_artifact
 from modelpress.export.runtime import open_session
 from modelpress.toolkit.compression.choosing import layers_in_role
-from modelpress.toolkit.compression.drawing import draw, flat_outputs
+from modelpress.toolkit.compression.drawing import draw
 from modelpress.toolkit.compression.freeze import freeze_state
 from modelpress.toolkit.compression.given_data import teacher_of, train_on
 from modelpress.toolkit.compression.network import CompressedNetwork
@@ -40,6 +40,7 @@ from modelpress.toolkit.compression.report import CompressionReport, report_of
 from modelpress.toolkit.compression.state import NetworkState
 from modelpress.toolkit.networks.inputs import Inputs
 from modelpress.toolkit.networks.layers import layers_with_weights
+from modelpress.toolkit.networks.outputs import flat_outputs
 from modelpress.toolkit.progress import Progress
 from modelpress.toolkit.recipe import Recipe, load_recipe
 from modelpress.toolkit.training.loop import EpochRecord
@@ -56,6 +57,7 @@ def compress(
     *,
     data: Iterable[Any] | None = None,
     loss: Loss | None = None,
+    validation: Iterable[Any] | None = None,
     unfinished: Path | str | None = None,
     progress: Progress | None = None,
 ) -> "Compression":
@@ -70,11 +72,13 @@ def compress(
         example_input: A tensor, or a tuple or dict of tensors: one call. Their first axis is the batch, two examples
             or more.
         recipe: A `Recipe`, a YAML file, the name of a shipped recipe, or its keys as a dict; sections ``prune``,
-            ``quantize``, ``finetune.epochs`` and ``pack.effort`` count; with `data` all of ``finetune``, ``seed`` and
-            ``run`` as well.
+            ``quantize``, ``finetune.epochs`` and ``pack.effort`` count; with `data` all of ``finetune``, ``task``,
+            ``seed`` and ``run`` as well.
         data: Gone through once an epoch, as a `torch.utils.data.DataLoader` or a list: pairs of inputs (as
             `example_input`) and targets. Training runs where `model` is.
-        loss: Of outputs and targets, a scalar; None: cross-entropy of logits and labels.
+        loss: Of outputs and targets, a scalar; None: that of the recipe's section ``task``, cross-entropy by default.
+        validation: As `data`, in the same order each time: the metric of ``task`` is measured on it after every epoch,
+            for ``finetune.early_stopping``.
         unfinished: File that keeps a training that was stopped; the same call goes on from it. It is removed at the
             end.
         progress: Told how the training goes; None: a line an epoch on stderr.
@@ -113,6 +117,7 @@ def compress(
             data,
             teacher=teacher,
             loss=loss,
+            validation=validation,
             unfinished=None if unfinished is None else Path(unfinished),
             progress=progress,
         )
@@ -161,6 +166,7 @@ class Compression:
         *,
         teacher: nn.Module | None = None,
         loss: Loss | None = None,
+        validation: Iterable[Any] | None = None,
         unfinished: Path | None = None,
         progress: Progress | None = None,
     ) -> list[EpochRecord]:
@@ -179,6 +185,7 @@ class Compression:
             rules=self._rules(),
             teacher=teacher,
             loss=loss,
+            validation=validation,
             progress=progress,
             unfinished=unfinished,
         )
@@ -349,6 +356,8 @@ def _recipe(recipe: Recipe | Path | str | Mapping[str, Any] | None) -> Recipe:
 
 
 def _keys(name: str, section: Any) -> Sequence[tuple[str, Any]]:
+    if name == "task" and isinstance(section, str):
+        return [("kind", section)]
     if not isinstance(section, Mapping):
         raise InputError(
             f"recipe: {name} is {section!r}; expected a section, as in {{'quantize': {{'bits': 4}}}}"

@@ -3,7 +3,10 @@
 import json
 from importlib.metadata import version
 
+from modelpress.export.post_training.calibration import INPUT_METADATA
 from modelpress.toolkit.compression.state import InputContract, NetworkState
+from modelpress.toolkit.data.measured_set import DATASET_METADATA, SPLITS_METADATA
+from modelpress.toolkit.data.network_input import VALUES_METADATA
 
 
 def provenance(state: NetworkState) -> dict[str, str]:
@@ -39,14 +42,18 @@ def _compression(state: NetworkState) -> dict[str, object]:
 
 
 def _input(contract: InputContract) -> dict[str, object]:
-    known = {} if contract.dataset is None else {"modelpress.dataset": contract.dataset}
-    named = {"modelpress.classes": contract.class_names} if contract.class_names else {}
-    return {
-        **known,
-        **named,
-        "modelpress.input": {
-            "layout": "NCHW, RGB, (pixel / 255 - mean) / std",
-            "mean": contract.mean,
-            "std": contract.std,
-        },
-    }
+    known: dict[str, object] = {} if contract.dataset is None else {DATASET_METADATA: contract.dataset}
+    if contract.class_names:
+        known["modelpress.classes"] = contract.class_names
+    if contract.own is not None:
+        known[SPLITS_METADATA] = {
+            key: value for key, value in contract.own.items() if key not in ("pixels", "inputs")
+        }
+    if not contract.mean:
+        return known
+
+    rule = {"mean": contract.mean, "std": contract.std}
+    if not contract.of_pixels:
+        return {**known, VALUES_METADATA: {"layout": "(value - mean) / std, along the second axis", **rule}}
+    colours = {1: "grey", 3: "RGB"}.get(len(contract.mean), f"{len(contract.mean)} channels")
+    return {**known, INPUT_METADATA: {"layout": f"NCHW, {colours}, (pixel / 255 - mean) / std", **rule}}

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from modelpress.benchmarks.measures.metrics import TOP1, Metric
 from modelpress.benchmarks.records import Results, read_results, write_results
 from modelpress.benchmarks.report.page import write_report
 from modelpress.export.errors import CommandLineError, InputError
@@ -36,11 +37,11 @@ from modelpress.toolkit.compression.run_folder import (
 from modelpress.toolkit.compression.starting import check_dense, check_recipe_fits, start
 from modelpress.toolkit.compression.state import NetworkState
 from modelpress.toolkit.compression.work import TrainingSection, Work, network_files
-from modelpress.toolkit.data.image_set import ImageSet
+from modelpress.toolkit.data.data_set import DataSet
 from modelpress.toolkit.output_folder import check_network_output, state_path
 from modelpress.toolkit.progress import Progress, Silent
 from modelpress.toolkit.recipe import Recipe
-from modelpress.toolkit.training.evaluate import validation_top1
+from modelpress.toolkit.training.evaluate import validation_figure
 from modelpress.toolkit.training.team import join_team
 
 Pass = Callable[[NetworkState, Work], NetworkState]
@@ -139,7 +140,7 @@ def _run(folder: RunFolder, *, resume: bool) -> Results:
 
     with folder.stage("load"):
         dense, work = _start_run(recipe, output, resume=resume, progress=progress)
-        progress.note(f"{work.images.name}: {_counts(work.images)}; {work.device.describe()}")
+        progress.note(f"{work.data.name}: {_counts(work.data)}; {work.device.describe()}")
     folder.begin(work.device, resume=resume)
     watched = replace(work, watch=lambda point, state: folder.report_validation(point, state, work))
 
@@ -163,7 +164,7 @@ def _run(folder: RunFolder, *, resume: bool) -> Results:
     with folder.stage("report"):
         write_results(output / RESULTS, results)
         write_report(output / REPORT, [results])
-    folder.finish(compressed, work.images)
+    folder.finish(compressed, work.data)
     return results
 
 
@@ -186,8 +187,11 @@ def _start_run(
     return dense, work
 
 
-def _counts(images: ImageSet) -> str:
-    return f"{len(images.train):,} training, {len(images.validation):,} validation, {len(images.test):,} test images"
+def _counts(images: DataSet) -> str:
+    counts = (
+        f"{len(images.train):,} training, {len(images.validation):,} validation, {len(images.test):,} test"
+    )
+    return f"{counts} {images.noun}"
 
 
 @dataclass(frozen=True)
@@ -196,13 +200,16 @@ class NetworkResult:
 
     Attributes:
         state: The network, as it is in the file.
-        validation_top1: Accuracy on the held-out split; None without one, and where no images were read.
+        validation_top1: Accuracy on the held-out split, or the task's own figure; None without such a split, and where
+            no images were read.
         epochs: Of its training, as in the history; empty where nothing was trained.
+        metric: What the figure is.
     """
 
     state: NetworkState
     validation_top1: float | None
     epochs: list[dict[str, object]]
+    metric: Metric = TOP1
 
 
 def train_network(
@@ -317,5 +324,5 @@ def _finished(state: NetworkState, work: Work, section: TrainingSection) -> Netw
     unfinished = work.unfinished(section)
     if unfinished is not None:
         unfinished.unlink(missing_ok=True)
-    accuracy = validation_top1(state.compressed(), work.images, work.device)
-    return NetworkResult(state, accuracy, state.history.get(section, []))
+    figure = validation_figure(state.compressed(), work.data, work.device)
+    return NetworkResult(state, figure, state.history.get(section, []), work.data.metric)

@@ -14,7 +14,7 @@ from modelpress.export.errors import InputError
 from modelpress.export.files.places import check_not_read
 from modelpress.toolkit.compression.state import NetworkState
 from modelpress.toolkit.compression.work import NETWORK_FILES, Work
-from modelpress.toolkit.data.image_set import ImageSet
+from modelpress.toolkit.data.data_set import DataSet
 from modelpress.toolkit.output_folder import (
     MANIFEST,
     check_no_folder,
@@ -28,7 +28,7 @@ from modelpress.toolkit.output_folder import (
 from modelpress.toolkit.progress import Progress
 from modelpress.toolkit.recipe import Recipe
 from modelpress.toolkit.training.device import Device
-from modelpress.toolkit.training.evaluate import validation_top1
+from modelpress.toolkit.training.evaluate import validation_figure
 
 PRESS, DENSE = "model.press", "dense-float.onnx"
 RESULTS, REPORT = "results.json", "report.html"
@@ -149,12 +149,21 @@ class RunFolder:
 
     def report_validation(self, name: str, state: NetworkState, work: Work) -> None:
         """Measure and tell the accuracy on the held-out split."""
-        fraction = validation_top1(state.compressed(), work.images, work.device)
-        if fraction is not None:
-            self.manifest["validation_top1"][name] = fraction
-            self.progress.note(f"{name}: validation {fraction:.2%} of {len(work.images.validation):,} images")
+        data = work.data
+        figure = validation_figure(state.compressed(), data, work.device)
+        if figure is None:
+            return
+        shown = data.metric.shown(figure)
+        if data.classifies:
+            self.manifest["validation_top1"][name] = figure
+            self.progress.note(f"{name}: validation {shown} of {len(data.validation):,} {data.noun}")
+        else:
+            self.manifest.setdefault("validation", {})[name] = figure
+            self.progress.note(
+                f"{name}: validation {data.metric.name} {shown} on {len(data.validation):,} {data.noun}"
+            )
 
-    def finish(self, state: NetworkState, images: ImageSet) -> None:
+    def finish(self, state: NetworkState, images: DataSet) -> None:
         """Complete the manifest and drop the training states."""
         checkpoint = self.recipe.model.checkpoint
         self.manifest.update(

@@ -10,7 +10,7 @@ from torch import nn
 from modelpress.toolkit.compression.network_file import save_network
 from modelpress.toolkit.compression.state import NetworkState
 from modelpress.toolkit.compression.teacher import teacher_for
-from modelpress.toolkit.data.image_set import ImageSet
+from modelpress.toolkit.data.data_set import DataSet
 from modelpress.toolkit.output_folder import state_path
 from modelpress.toolkit.progress import Progress, Silent
 from modelpress.toolkit.recipe import Recipe
@@ -42,7 +42,7 @@ class Work:
 
     Attributes:
         recipe: What to do.
-        images: Passes look at the training and the validation split, never at the test images.
+        data: Passes look at the training and the validation split, never at the test images.
         device: Networks are there already.
         progress: Told of everything that takes time.
         teacher: To distil from, where the recipe asks for it; see `with_teacher`.
@@ -54,7 +54,7 @@ class Work:
     """
 
     recipe: Recipe
-    images: ImageSet
+    data: DataSet
     device: Device
     progress: Progress = field(default_factory=Silent)
     teacher: nn.Module | None = None

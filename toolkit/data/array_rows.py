@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from math import prod
 from pathlib import Path
-from typing import IO, Literal, NamedTuple
+from typing import IO, Literal, NamedTuple, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -49,7 +49,7 @@ def read_rows(path: Path, choose: ChooseRows) -> Array:
         InputError: It cannot be read, is no NumPy file of numbers, holds several arrays of which none is the obvious
             one, or more than is taken.
     """
-    with open_input(path) as file, _told(path):
+    with open_input(path) as file, named_errors(path):
         is_array = file.read(len(_NPY_MAGIC)) == _NPY_MAGIC
         file.seek(0)
         return _of_stream(path, file, choose) if is_array else _of_archive(path, file, choose)
@@ -61,26 +61,40 @@ def read_named(path: Path) -> dict[str, Array]:
     Raises:
         InputError: It cannot be read, is no such file, or holds more than is taken.
     """
-    with open_input(path) as file, _told(path), zipfile.ZipFile(file) as archive:
+    with open_input(path) as file, named_errors(path), zipfile.ZipFile(file) as archive:
         arrays: dict[str, Array] = {}
         left = MAX_KEPT_BYTES
         for entry in archive.infolist():
-            with _plain(path, archive, entry) as stream:
-                header = _read_header(stream)
-                n_bytes = prod(header.shape) * header.dtype.itemsize
-                left -= n_bytes
-                if left < 0:
+            with plain_entry(path, archive, entry) as stream:
+                array = read_whole(stream, most=left)
+                if array is None:
                     raise InputError(f"{path}: holds more than the {MAX_KEPT_BYTES:,} bytes that are taken")
-
-                order: Literal["C", "F"] = "F" if header.fortran_order else "C"
-                data = np.frombuffer(_exactly(stream, n_bytes), header.dtype)
-                arrays[entry.filename.removesuffix(".npy")] = data.reshape(header.shape, order=order)
+                left -= array.nbytes
+                arrays[entry.filename.removesuffix(".npy")] = array
 
         return arrays
 
 
+@overload
+def read_whole(stream: IO[bytes]) -> Array: ...
+@overload
+def read_whole(stream: IO[bytes], *, most: int) -> Array | None: ...
+def read_whole(stream: IO[bytes], *, most: int | None = None) -> Array | None:
+    """The array that a stream holds; None where its header declares more than so many bytes.
+
+    Raises:
+        ValueError: It is damaged, or holds no plain numbers.
+    """
+    header = _read_header(stream)
+    n_bytes = prod(header.shape) * header.dtype.itemsize
+    if most is not None and n_bytes > most:
+        return None
+    order: Literal["C", "F"] = "F" if header.fortran_order else "C"
+    return np.frombuffer(_exactly(stream, n_bytes), header.dtype).reshape(header.shape, order=order)
+
+
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
+def named_errors(path: Path) -> Iterator[None]:
     """Say of whatever a damaged file leads to which file it is."""
     try:
         yield
@@ -100,7 +114,12 @@ def _told(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _plain(path: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> IO[bytes]:
+def plain_entry(path: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> IO[bytes]:
+    """An entry of an archive, unpacked while it is read.
+
+    Raises:
+        InputError: It is compressed in a way that may need any amount of memory.
+    """
     if entry.compress_type not in _PLAIN:
         raise InputError(f"{path}: is not compressed by deflate; write it with numpy.savez_compressed")
     return archive.open(entry)
@@ -116,7 +135,7 @@ def _of_archive(path: Path, file: IO[bytes], choose: ChooseRows) -> Array:
                 f"expected one, or one called {_NPZ_NAMES[0]}"
             )
 
-        with _plain(path, archive, stored[names[0]]) as stream:
+        with plain_entry(path, archive, stored[names[0]]) as stream:
             return _of_stream(path, stream, choose)
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from modelpress.toolkit.data.image_set import ImageSet, Split, normalisation_factors
+from modelpress.toolkit.data.data_set import DataSet, Split, normalisation_factors
 
 
 @dataclass(frozen=True)
@@ -88,10 +88,10 @@ def n_batches(split: DeviceSplit, size: int) -> int:
     return max(1, len(split) // size)
 
 
-def to_device(split: Split, image_set: ImageSet, device: torch.device, *, padding: int = 0) -> DeviceSplit:
+def to_device(split: Split, data: DataSet, device: torch.device, *, padding: int = 0) -> DeviceSplit:
     """Put a split into device memory once, with a black border for cropping."""
     images = torch.from_numpy(split.images.copy()).to(device)
-    scale, shift = normalisation_factors(image_set.mean, image_set.std)
+    scale, shift = normalisation_factors(data.mean, data.std)
 
     return DeviceSplit(
         F.pad(images, (padding,) * 4),

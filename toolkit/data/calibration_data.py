@@ -11,14 +11,14 @@ from modelpress.export.choices import CALIBRATION_INPUTS
 from modelpress.export.errors import InputError
 from modelpress.export.post_training.calibration import pixel_normalisation
 from modelpress.toolkit.data.array_rows import read_rows
-from modelpress.toolkit.data.image_set import ImageSet, normalised
+from modelpress.toolkit.data.data_set import DataSet, normalised
+from modelpress.toolkit.data.measured_set import DATASET_METADATA
 from modelpress.toolkit.data.network_input import network_input
-from modelpress.toolkit.data.registry import load_image_set
+from modelpress.toolkit.data.registry import load_data_set
 
 Inputs = npt.NDArray[np.generic]
 _Number = TypeVar("_Number", bound=np.generic)
 _SEED = 0  # of the choice, so that equal commands give equal files
-_DATASET_METADATA = "modelpress.dataset"
 
 
 def load_calibration(
@@ -51,10 +51,10 @@ def load_calibration(
             f"{n_images} calibration images are too few; expected 1 or more, e.g. {CALIBRATION_INPUTS}"
         )
     if path is not None and not _is_folder(path):
-        return _prepared(path, read_rows(path, lambda n: _choice(n, n_images)), metadata)
+        return _prepared(path, read_rows(path, lambda n: choice(n, n_images)), metadata)
 
     folder = data_dir if path is None else str(path)
-    name = dataset or metadata.get(_DATASET_METADATA)
+    name = dataset or metadata.get(DATASET_METADATA)
     if folder is None and (path is not None or name != "digits"):
         raise InputError(
             "integer arithmetic needs calibration data: pass --calibration-data FILE.npy (float32 inputs, or uint8 "
@@ -65,7 +65,7 @@ def load_calibration(
     return _training_images(name or "cifar10", folder, n_images, metadata)
 
 
-def training_inputs(images: ImageSet, n_images: int, metadata: Mapping[str, str]) -> Inputs:
+def training_inputs(images: DataSet, n_images: int, metadata: Mapping[str, str]) -> Inputs:
     """Training images as the network takes them, chosen at random (seeded) where there are more than asked for.
 
     Args:
@@ -77,17 +77,17 @@ def training_inputs(images: ImageSet, n_images: int, metadata: Mapping[str, str]
 
 
 def _training_images(name: str, folder: str | None, n_images: int, metadata: Mapping[str, str]) -> Inputs:
-    images = load_image_set(name, folder=folder)
+    images = load_data_set(name, folder=folder)
     if not len(images.train):
         raise InputError(f"{name} has no training images in {folder}")
     return training_inputs(images, n_images, metadata)
 
 
 def _chosen(arrays: npt.NDArray[_Number], n_images: int) -> npt.NDArray[_Number]:
-    return arrays if len(arrays) <= n_images else arrays[_choice(len(arrays), n_images)]
+    return arrays if len(arrays) <= n_images else arrays[choice(len(arrays), n_images)]
 
 
-def _choice(n: int, n_images: int) -> npt.NDArray[np.int64]:
+def choice(n: int, n_images: int) -> npt.NDArray[np.int64]:
     """Ascending indices of at most `n_images` of `n`."""
     if n <= n_images:
         return np.arange(n)

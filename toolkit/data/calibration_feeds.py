@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 
 from modelpress.export.errors import InputError
-from modelpress.export.post_training.calibration import Feed
+from modelpress.export.post_training.calibration import Feed, bounded_batch
 from modelpress.export.quantized import QuantizedModel
 from modelpress.toolkit.data.array_rows import read_named
 
@@ -37,7 +37,7 @@ def load_feeds(path: Path | None, model: QuantizedModel, *, n_calls: int) -> lis
         files = sorted(path.glob("*.npz"))
         return [_named(file, inputs) for file in files[:n_calls]] if files else None
     if path.suffix == ".npz" and (len(inputs) > 1 or _holds(path, inputs)):
-        return _cut(_named(path, inputs), inputs, n_calls)
+        return _cut(_named(path, inputs), model, inputs, n_calls)
     return None
 
 
@@ -58,16 +58,21 @@ def _named(path: Path, inputs: Mapping[str, onnx.ValueInfoProto]) -> Feed:
     return {name: arrays[name] for name in inputs}
 
 
-def _cut(feed: Feed, inputs: Mapping[str, onnx.ValueInfoProto], n_calls: int) -> list[Feed]:
+def _cut(
+    feed: Feed, model: QuantizedModel, inputs: Mapping[str, onnx.ValueInfoProto], n_calls: int
+) -> list[Feed]:
     """Calls of few entries each where all arrays have one length and no input prescribes it; else one call."""
     lengths = {array.shape[0] if array.ndim else 0 for array in feed.values()}
     if len(lengths) != 1 or not all(_takes_any_batch(value) for value in inputs.values()):
         return [feed]
 
     last = min(lengths.pop(), n_calls)
+    examples = {name: array.shape[1:] for name, array in feed.items()}
+    made = [name for node in model.graph.graph.node for name in node.output]
+    step = bounded_batch(model, examples, most=_BATCH, observed=made)
     return [
-        {name: array[start : min(start + _BATCH, last)] for name, array in feed.items()}
-        for start in range(0, last, _BATCH)
+        {name: array[start : min(start + step, last)] for name, array in feed.items()}
+        for start in range(0, last, step)
     ]
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from modelpress.export.errors import InputError
 from modelpress.export.extras import how_to_install
-from modelpress.toolkit.data.image_set import ImageSet, Split
+from modelpress.toolkit.data.data_set import DataSet, Split
 
 CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
@@ -18,7 +18,7 @@ _TRAIN_FILES = tuple(f"data_batch_{i}.bin" for i in range(1, 6))
 _TEST_FILE = "test_batch.bin"
 
 
-def load_cifar10(folder: str | None, *, download: bool = False, test_only: bool = False) -> ImageSet:
+def load_cifar10(folder: str | None, *, download: bool = False, test_only: bool = False) -> DataSet:
     """Read the binary version where the folder has it, torchvision's copy otherwise.
 
     Args:
@@ -77,20 +77,20 @@ def read_batch(path: Path) -> Split:
             f"{path}: record {bad:,} has label {labels[bad]}; expected 0 to 9; this is no CIFAR-10 batch"
         )
 
-    return Split(records[:, 1:].reshape(n_records, 3, 32, 32), labels)
+    return Split.of(records[:, 1:].reshape(n_records, 3, 32, 32), labels)
 
 
-def _load_binary(folder: Path, *, test_only: bool) -> ImageSet:
+def _load_binary(folder: Path, *, test_only: bool) -> DataSet:
     test = read_batch(folder / _TEST_FILE)
     if test_only:
-        return _image_set(test.take(np.arange(0)), test)
+        return _data_set(test.take(np.arange(0)), test)
     train = [read_batch(folder / name) for name in _TRAIN_FILES]
-    return _image_set(
-        Split(np.concatenate([s.images for s in train]), np.concatenate([s.labels for s in train])), test
+    return _data_set(
+        Split.of(np.concatenate([s.images for s in train]), np.concatenate([s.labels for s in train])), test
     )
 
 
-def _load_torchvision(root: Path, *, download: bool) -> ImageSet:
+def _load_torchvision(root: Path, *, download: bool) -> DataSet:
     try:
         from torchvision.datasets import CIFAR10
     except ImportError as error:
@@ -101,14 +101,14 @@ def _load_torchvision(root: Path, *, download: bool) -> ImageSet:
         raise InputError(f"torchvision cannot load CIFAR-10 from {root}: {error}") from error
 
     splits = [
-        Split(np.ascontiguousarray(part.data.transpose(0, 3, 1, 2)), np.asarray(part.targets, np.int64))
+        Split.of(np.ascontiguousarray(part.data.transpose(0, 3, 1, 2)), np.asarray(part.targets, np.int64))
         for part in parts
     ]
-    return _image_set(*splits)
+    return _data_set(*splits)
 
 
-def _image_set(train: Split, test: Split) -> ImageSet:
-    return ImageSet(
+def _data_set(train: Split, test: Split) -> DataSet:
+    return DataSet(
         name="cifar10",
         class_names=CLASS_NAMES,
         train=train,

@@ -7,13 +7,13 @@ import numpy as np
 
 from modelpress.export.errors import InputError
 from modelpress.export.extras import how_to_install
-from modelpress.toolkit.data.image_set import ImageSet, Split
+from modelpress.toolkit.data.data_set import DataSet, Split
 
 _TEST_FRACTION = 0.2
 _SPLIT_SEED = 0  # not the recipe's seed: the test images are the same in every run
 
 
-def load_digits() -> ImageSet:
+def load_digits() -> DataSet:
     """All digits, a fifth of them for the test; pixels enlarged fourfold with linear interpolation.
 
     Raises:
@@ -29,13 +29,13 @@ def load_digits() -> ImageSet:
     grey = np.clip(zoom(small.images, (1, 4, 4), order=1) * (255.0 / 16.0), 0, 255).astype(
         np.uint8
     )  # (n, 32, 32)
-    everything = Split(np.repeat(grey[:, None], 3, axis=1), small.target.astype(np.int64))
+    everything = Split.of(np.repeat(grey[:, None], 3, axis=1), small.target.astype(np.int64))
     order = np.random.default_rng(_SPLIT_SEED).permutation(len(everything))
     n_test = round(_TEST_FRACTION * len(everything))
     train, test = everything.take(np.sort(order[n_test:])), everything.take(np.sort(order[:n_test]))
     level = train.images / 255.0
 
-    return ImageSet(
+    return DataSet(
         name="digits",
         class_names=tuple(str(digit) for digit in range(10)),
         train=train,

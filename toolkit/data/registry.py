@@ -5,13 +5,13 @@ from types import MappingProxyType
 
 from modelpress.export.errors import InputError
 from modelpress.toolkit.data.cifar10 import load_cifar10
+from modelpress.toolkit.data.data_set import DataSet
 from modelpress.toolkit.data.digits import load_digits
-from modelpress.toolkit.data.image_set import ImageSet
 
 
-def load_image_set(
+def load_data_set(
     name: str, *, folder: str | None = None, download: bool = False, test_only: bool = False
-) -> ImageSet:
+) -> DataSet:
     """Load a data set by name, everything but the test images in the training split.
 
     Args:
@@ -29,11 +29,11 @@ def load_image_set(
     return _LOADERS[name](folder, download, test_only)
 
 
-def _cifar10(folder: str | None, download: bool, test_only: bool) -> ImageSet:
+def _cifar10(folder: str | None, download: bool, test_only: bool) -> DataSet:
     return load_cifar10(folder, download=download, test_only=test_only)
 
 
-def _digits(folder: str | None, download: bool, test_only: bool) -> ImageSet:
+def _digits(folder: str | None, download: bool, test_only: bool) -> DataSet:
     if folder is not None or download:
         raise InputError(
             "the digits need no folder and no download: leave them out, or choose the data set cifar10"
@@ -41,6 +41,6 @@ def _digits(folder: str | None, download: bool, test_only: bool) -> ImageSet:
     return load_digits()
 
 
-_LOADERS: Mapping[str, Callable[[str | None, bool, bool], ImageSet]] = MappingProxyType(
+_LOADERS: Mapping[str, Callable[[str | None, bool, bool], DataSet]] = MappingProxyType(
     {"cifar10": _cifar10, "digits": _digits}
 )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from modelpress.benchmarks.audits.parity import parity_chain, run_images
+from modelpress.benchmarks.audits.parity import MOST_IMAGES, parity_chain, run_images
 from modelpress.benchmarks.environment import busy_note, describe_environment, usable_cores
 from modelpress.benchmarks.measures.accuracy import classify
 from modelpress.benchmarks.measures.latency import session_settings
@@ -22,12 +22,15 @@ from modelpress.benchmarks.measures.single_stream import (
 )
 from modelpress.benchmarks.measures.trial import run_once
 from modelpress.benchmarks.records import ModelRecord, ParityStep, ProfileRecord, Results
-from modelpress.benchmarks.subjects.inputs import InputPlan, check_takes_images, input_specs
+from modelpress.benchmarks.subjects.feeding import InputPlan
+from modelpress.benchmarks.subjects.given import NOTHING, Given
+from modelpress.benchmarks.subjects.inputs import check_takes_images, input_specs
 from modelpress.benchmarks.subjects.model_file import ModelFile, open_model
 from modelpress.benchmarks.suite import (
     add_accuracies,
     add_audits,
     add_latency,
+    add_metrics,
     check_classes,
     describe_model,
     named,
@@ -36,9 +39,16 @@ from modelpress.benchmarks.suite import (
 from modelpress.export.errors import InputError
 from modelpress.export.files.names import distinct_names
 from modelpress.export.isolation.foreign import foreign_work
-from modelpress.toolkit.data.image_set import ImageSet
+from modelpress.export.press.reading import DEFAULT_MAX_DECODED_BYTES
+from modelpress.toolkit.data.data_set import DataSet
 from modelpress.toolkit.data.measured_set import MeasuredSet
-from modelpress.toolkit.data.network_input import Normalisation, network_input, normalisation_for
+from modelpress.toolkit.data.network_input import (
+    Normalisation,
+    network_input,
+    network_inputs,
+    normalisation_for,
+)
+from modelpress.toolkit.data.rows import Rows
 from modelpress.toolkit.progress import Progress
 
 
@@ -51,14 +61,18 @@ class BenchPlan:
         batches: Batch sizes of the latency.
         threads: Thread counts of the latency.
         rounds: How often the files take turns.
-        inputs: ``.npy`` files by input name.
+        inputs: What the user says of inputs.
+        bounded: Leave out batch sizes whose activations would fill the memory.
+        max_decoded_bytes: Refuse artifacts whose tensors are larger in memory.
     """
 
     data: MeasuredSet = field(default_factory=MeasuredSet)
     batches: tuple[int, ...] = (1, 8, 64)
     threads: tuple[int, ...] = (1, 2)
     rounds: int = 5
-    inputs: dict[str, Path] = field(default_factory=dict)
+    inputs: Given = NOTHING
+    bounded: bool = False
+    max_decoded_bytes: int = DEFAULT_MAX_DECODED_BYTES
 
 
 def bench_files(paths: Sequence[Path], plan: BenchPlan, progress: Progress) -> Results:
@@ -76,14 +90,14 @@ def bench_files(paths: Sequence[Path], plan: BenchPlan, progress: Progress) -> R
 
 def _bench_files(paths: Sequence[Path], plan: BenchPlan, progress: Progress) -> Results:
     bench = _Bench(paths, plan, progress)
-    bench.plans = plan_all(bench.models, plan.inputs, plan.batches)
+    bench.plans = plan_all(bench.models, plan.inputs, plan.batches, bounded=plan.bounded)
     images = bench.test_images()
 
     bench.note(busy_note(bench.environment))
     if max(plan.threads) > usable_cores():
         bench.note(f"{max(plan.threads)} threads on {usable_cores()} cores: such latencies mean little")
 
-    bench.examine(None if images is None else bench.input_of(bench.models[0], images))
+    bench.examine(images)
     if images is not None:
         bench.measure_accuracy(images)
     bench.measure_latency()
@@ -134,9 +148,11 @@ class _Bench:
         self.notes: list[str] = []
         self.plans: list[InputPlan] = []
         self.parity: list[ParityStep] = []
-        self._inputs: dict[Normalisation, npt.NDArray[np.float32]] = {}
+        self._inputs: dict[Normalisation, dict[str, Rows]] = {}
         self.environment = describe_environment()  # before our own work counts as load
-        self.models: list[ModelFile] = [open_model(path) for path in paths]
+        self.models: list[ModelFile] = [
+            open_model(path, max_decoded_bytes=plan.max_decoded_bytes) for path in paths
+        ]
         self.records: list[ModelRecord] = [
             describe_model(model, shown_as=name)
             for model, name in zip(self.models, distinct_names(self.paths), strict=True)
@@ -150,12 +166,12 @@ class _Bench:
 
     def _without_folders(self, text: str) -> str:
         """A note as it is recorded: with the last parts of the paths that were given."""
-        given = [*self.paths, *([Path(self.plan.data.data_dir)] if self.plan.data.data_dir else [])]
+        given = [*self.paths, *self.plan.data.folders]
         for path in sorted((path for path in given if path.is_absolute()), key=lambda path: -len(str(path))):
             text = text.replace(str(path), path.name)
         return text
 
-    def test_images(self, *, classes: bool = False) -> ImageSet | None:
+    def test_images(self, *, classes: bool = False) -> DataSet | None:
         """The data set asked for; else the one that the first file names, where it can be had and fits all files.
 
         Args:
@@ -164,35 +180,45 @@ class _Bench:
         Raises:
             InputError: A data set was asked for, and is missing, empty or does not fit a file.
         """
-        return self.plan.data.load(
+        data = self.plan.data.load(
             self.paths[0],
-            self.models[0].metadata.get("modelpress.dataset"),
+            self.models[0].metadata,
             check=self._check_classes if classes else self._check_fit,
             without=lambda why: self.note(f"accuracy is not measured: {why}"),
         )
+        for text in data.notes if data is not None else ():
+            self.note(text)
+        return data
 
-    def _check_fit(self, images: ImageSet) -> None:
+    def _check_fit(self, images: DataSet) -> None:
         for model in self.models:
             with named(model.path):
-                check_takes_images(input_specs(model.onnx_model), images.test.images.shape[1:])
                 normalisation_for(images, model.metadata)
+                if not images.is_own:  # else the session tells, which knows several inputs and other types
+                    check_takes_images(input_specs(model.onnx_model), images.test.first.shape[1:])
 
-    def input_of(self, model: ModelFile, images: ImageSet) -> npt.NDArray[np.float32]:
-        """The test images, normalised as this file says; made once for files that say the same."""
-        rule = normalisation_for(images, model.metadata)
+    def inputs_of(self, model: ModelFile, data: DataSet) -> dict[str, Rows]:
+        """The test examples, normalised as this file says; made once for files that say the same."""
+        rule = normalisation_for(data, model.metadata)
         if rule not in self._inputs:
             self._inputs.clear()  # of one kind at a time: 10,000 images of 32 by 32 are 123 MB
-            self._inputs[rule] = network_input(images.test.images, images, model.metadata)
+            self._inputs[rule] = network_inputs(data.test, data, model.metadata)
         return self._inputs[rule]
 
-    def _check_classes(self, images: ImageSet) -> None:
+    def few_inputs(self, data: DataSet) -> npt.NDArray[np.float32] | None:
+        """Input of the parity chain for the first file; None where it takes several."""
+        inputs = list(self.inputs_of(self.models[0], data).values())
+        return inputs[0][:MOST_IMAGES] if len(inputs) == 1 else None
+
+    def _check_classes(self, images: DataSet) -> None:
         self._check_fit(images)
         for model in self.models:
-            image = network_input(images.test.images[:1], images, model.metadata)
+            first = images.test.take(np.arange(1))
             with named(model.path):
-                check_classes(classify(model.session(), image), len(images.class_names))
+                logits = classify(model.session(), network_inputs(first, images, model.metadata))
+                check_classes(logits, images.n_outputs, exact=bool(images.class_names))
 
-    def examine(self, pixels: npt.NDArray[np.float32] | None) -> None:
+    def examine(self, data: DataSet | None) -> None:
         """What the runtime makes of every graph, and whether the files hold the same network.
 
         Raises:
@@ -202,11 +228,14 @@ class _Bench:
         try:
             add_audits(self.records, self.models)
             self.progress.advance("parity")
-            self.parity = parity_chain(self.models, pixels)
+            few = None if data is None else self.few_inputs(data)
+            self.parity = parity_chain(
+                self.models, few, given=self.plan.inputs, classes=data is None or data.classifies
+            )
         finally:
             self.progress.finish()
 
-    def measure_accuracy(self, images: ImageSet) -> None:
+    def measure_accuracy(self, images: DataSet) -> None:
         """In ONNX Runtime, on all test images.
 
         Raises:
@@ -214,14 +243,25 @@ class _Bench:
         """
         self.progress.start("accuracy", len(self.models))
         try:
-            add_accuracies(
-                self.records,
-                self.models,
-                lambda model: self.input_of(model, images),
-                images.test.labels,
-                n_classes=len(images.class_names),
-                on_model=lambda record: self.progress.advance(record.path),
-            )
+            if images.classifies:
+                add_accuracies(
+                    self.records,
+                    self.models,
+                    lambda model: self.inputs_of(model, images),
+                    images.test.labels,
+                    n_classes=images.n_outputs,
+                    named_classes=bool(images.class_names),
+                    on_model=lambda record: self.progress.advance(record.path),
+                )
+            else:
+                add_metrics(
+                    self.records,
+                    self.models,
+                    lambda model: self.inputs_of(model, images),
+                    images.test.all_targets,
+                    images.metric,
+                    on_model=lambda record: self.progress.advance(record.path),
+                )
         except InputError as error:
             if self.plan.data.is_asked_for:
                 raise
@@ -246,10 +286,9 @@ class _Bench:
             notes = add_latency(
                 self.records,
                 self.models,
-                batches=plan.batches,
+                self.plans,
                 threads=plan.threads,
                 rounds=plan.rounds,
-                given=plan.inputs,
                 on_round=lambda path: self.progress.advance(path.name),
             )
         finally:
@@ -257,7 +296,7 @@ class _Bench:
         for text in notes:
             self.note(text)
 
-    def profile_samples(self, images: ImageSet | None) -> Samples:
+    def profile_samples(self, images: DataSet | None) -> Samples:
         """200 test images, or random numbers of the shape that the first file takes.
 
         Raises:
@@ -266,8 +305,13 @@ class _Bench:
         specs = [input_specs(model.onnx_model) for model in self.models]
 
         if images is not None:
-            test = images.test.take(balanced_choice(images.test.labels, len(images.class_names)))
-            each = N_SAMPLES // len(images.class_names)
+            if not images.classifies or not images.of_images:
+                raise InputError(
+                    "the profile measures images and their classes; leave --data out for random numbers"
+                )
+            n_classes = images.n_outputs
+            test = images.test.take(balanced_choice(images.test.labels, n_classes))
+            each = N_SAMPLES // n_classes
             described = f"{images.name}: {N_SAMPLES} test images, {each} of each class, seeded"
             if len({normalisation_for(images, model.metadata) for model in self.models}) > 1:
                 raise InputError("the files normalise their input differently; profile them one by one")
@@ -291,7 +335,7 @@ class _Bench:
                 )  # one that never ends is stopped here
         return samples
 
-    def results(self, images: ImageSet | None, *, profile: ProfileRecord | None = None) -> Results:
+    def results(self, images: DataSet | None, *, profile: ProfileRecord | None = None) -> Results:
         """All that was found out."""
         facts: dict[str, Any] = {} if images is None else images.test_facts()
         return Results(

@@ -23,6 +23,8 @@ from modelpress.export.post_training.calibration import (
 from modelpress.export.quantized import QuantizedModel
 from modelpress.toolkit.data.calibration_data import load_calibration
 from modelpress.toolkit.data.calibration_feeds import load_feeds
+from modelpress.toolkit.data.own_calibration import is_own, own_calibration
+from modelpress.toolkit.recipe_yaml import described
 
 
 @dataclass(frozen=True)
@@ -121,10 +123,13 @@ def calibration_inputs(model: QuantizedModel, request: FlavourRequest) -> Inputs
     Raises:
         InputError: They are missing, cannot be read, or do not fit.
     """
+    facts = metadata(model.graph)
+    if request.data is not None and is_own(str(request.data)):
+        return own_calibration(described(str(request.data)), facts, n_examples=request.n_images)
     feeds = load_feeds(request.data, model, n_calls=request.n_images)
     if feeds is not None:
         return feeds
-    return load_calibration(request.data, n_images=request.n_images, metadata=metadata(model.graph))
+    return load_calibration(request.data, n_images=request.n_images, metadata=facts)
 
 
 def _noise(

@@ -4,19 +4,23 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import onnx
 
 from modelpress.benchmarks.audits.loss import loss_against
+from modelpress.benchmarks.measures.trial import arrays_of, calls_that_run
+from modelpress.benchmarks.subjects.feeding import calls_with
+from modelpress.benchmarks.subjects.given import NOTHING, Array, Given
+from modelpress.benchmarks.subjects.inputs import check_names, input_specs
 from modelpress.benchmarks.subjects.model_file import open_model
 from modelpress.export.errors import InputError, ModelError
 from modelpress.export.files.kinds import Kind, kind_of
-from modelpress.export.graphs.check import check_graph
-from modelpress.export.isolation.foreign import ForeignProcess, foreign_work
-from modelpress.export.onnx_flavours import emit
+from modelpress.export.graphs.check import check_graph, described
+from modelpress.export.handoff.bundle_files.verify import Finding
+from modelpress.export.isolation.foreign import foreign_work
+from modelpress.export.onnx_flavours import prepare
 from modelpress.export.press.reading import DEFAULT_MAX_DECODED_BYTES, decode_artifact, open_artifact
 from modelpress.export.press.writing import encode_artifact
 from modelpress.export.quantized import QuantizedModel
-from modelpress.export.runtime import open_session, run_batched, single_input
+from modelpress.export.runtime import open_decoded, open_session, run_feed
 
 _NAMED = 4  # of the tensors that differ
 
@@ -26,15 +30,17 @@ def verification(
     *,
     against: Path | None = None,
     exact: bool = False,
+    given: Given = NOTHING,
     max_decoded_bytes: int = DEFAULT_MAX_DECODED_BYTES,
-) -> dict[str, str]:
-    """Check an artifact in every way this toolkit knows; each step says what it found.
+) -> list[Finding]:
+    """Check an artifact in every way this toolkit knows; each step held, or was not checked, and says why.
 
     Args:
         path: Of the artifact.
         against: A model whose weights are compared with the decoded ones. Quantized tensors may differ from it, which
             is told, with how much; all others must be equal bit for bit.
         exact: Quantized tensors must be equal as well.
+        given: What the user says of inputs; others are made up.
         max_decoded_bytes: Refuse files whose tensors are larger in memory.
 
     Raises:
@@ -43,32 +49,32 @@ def verification(
         ModelError: The decoded model is not valid, or differs from `against` where it must not.
     """
     with foreign_work() as process:
-        return _verification(path, against, process, exact=exact, max_decoded_bytes=max_decoded_bytes)
+        if against is not None:
+            _check_order(path, against)
+        with open_artifact(path, max_decoded_bytes=max_decoded_bytes) as artifact:
+            process.start(check_graph.__module__, open_session.__module__)  # while we decode
+            model = artifact.model()
+
+        n_quantized = len(model.quantized())
+        return [
+            _held(
+                "checksums",
+                f"SHA-256 of {artifact.size_bytes:,} bytes, CRC-32 of {len(model.tensors)} tensors",
+            ),
+            _held("decode", f"{n_quantized} quantized and {len(model.tensors) - n_quantized} other tensors"),
+            _held("re-encode", _check_reencoding(model)),
+            _held("ONNX checker", _check_as_onnx(model)),
+            _run(path, model, given),
+            *(
+                [_held("weights", _compared(path, model, against, exact=exact))]
+                if against is not None
+                else []
+            ),
+        ]
 
 
-def _verification(
-    path: Path, against: Path | None, process: ForeignProcess, *, exact: bool, max_decoded_bytes: int
-) -> dict[str, str]:
-    if against is not None:
-        _check_order(path, against)
-    with open_artifact(path, max_decoded_bytes=max_decoded_bytes) as artifact:
-        process.start(check_graph.__module__, open_session.__module__)  # while we decode
-        model = artifact.model()
-
-    n_quantized = len(model.quantized())
-    steps = {
-        "checksums": f"SHA-256 of {artifact.size_bytes:,} bytes, CRC-32 of {len(model.tensors)} tensors",
-        "decode": f"{n_quantized} quantized and {len(model.tensors) - n_quantized} other tensors",
-        "re-encode": _check_reencoding(model),
-    }
-
-    emitted = emit(model, flavour="float")
-    steps["ONNX checker"] = f"opset {emitted.opset_import[0].version}, {len(emitted.graph.node)} nodes"
-    steps["ONNX Runtime"] = _check_runtime(emitted)
-
-    if against is not None:
-        steps["weights"] = _compared(path, model, against, exact=exact)
-    return steps
+def _held(check: str, detail: str) -> Finding:
+    return Finding(check, True, detail)
 
 
 def _check_order(path: Path, against: Path) -> None:
@@ -111,9 +117,49 @@ def _check_reencoding(model: QuantizedModel) -> str:
     return "the decoded model packs and decodes to itself, bit for bit"
 
 
-def _check_runtime(model: onnx.ModelProto) -> str:
-    session = open_session(bytes(model.SerializeToString()))
-    shape = single_input(session).shape
-    zeros = np.zeros([1, *(size if isinstance(size, int) else 1 for size in shape[1:])], np.float32)
-    logits = run_batched(session, zeros)  # refuses what is not finite
-    return f"runs; output shape {logits.shape}, finite"
+def _check_as_onnx(model: QuantizedModel) -> str:
+    """The flavour `float`, which is the model as it was, is valid ONNX."""
+    graph = prepare(model, flavour="float").model.graph
+    return f"opset {graph.opset_import[0].version}, {len(graph.graph.node)} nodes"
+
+
+def _run(path: Path, model: QuantizedModel, given: Given) -> Finding:
+    """Whether ONNX Runtime computes numbers; not checked where it cannot be asked.
+
+    Raises:
+        InputError: What is given does not fit the model.
+        ModelError: It takes too long.
+    """
+    step = "ONNX Runtime"
+    try:
+        specs = input_specs(described(model))
+    except InputError as error:
+        return Finding(step, None, f"not run: {error}")
+
+    check_names(given.names, [specs])
+    calls_with(str(path), specs, given) if given.names else None  # what is given and does not fit is refused
+    try:
+        session = open_decoded(model)
+        calls = calls_that_run(session, str(path), specs, given)
+        results = [run_feed(session, arrays_of(call)) for call in calls]
+    except InputError as error:
+        return Finding(step, None, f"not run: {error}")
+
+    shapes = "; ".join(f"{name} {np.shape(value)}" for name, value in results[0].items())
+    fed = ", ".join(f"{feed.name} {feed.dtype} {feed.shape}" for feed in calls[0])
+    whose = f"{len(calls)} calls given" if given.calls else f"made up: {fed}"
+    wild = {name: True for result in results for name, value in result.items() if not _is_finite(value)}
+    if wild:
+        return Finding(
+            step,
+            None,
+            f"runs; {', '.join(wild)} holds NaN or infinity ({whose}); give what the model will see by --input",
+        )
+
+    outputs = f"output shape {np.shape(next(iter(results[0].values())))}" if len(results[0]) == 1 else shapes
+    return _held(step, f"runs; {outputs}, finite; {whose}")
+
+
+def _is_finite(value: Array) -> bool:
+    array = np.asarray(value)
+    return array.dtype.kind not in "fc" or bool(np.isfinite(array).all())

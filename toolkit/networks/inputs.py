@@ -81,6 +81,21 @@ class Inputs:
 
         return Inputs(tuple(map(longer, self.arguments)), {k: longer(v) for k, v in self.named.items()})
 
+    def with_first(self, change: Callable[[Tensor], Tensor]) -> "Inputs":
+        """The same with another value for the first tensor."""
+        if self.arguments:
+            return Inputs((change(self.arguments[0]), *self.arguments[1:]), self.named)
+        first = next(iter(self.named))
+        return Inputs((), {**self.named, first: change(self.named[first])})
+
+    def part(self, examples: slice) -> "Inputs":
+        """Some examples of the batch."""
+
+        def cut(value: Any) -> Any:
+            return value[examples] if isinstance(value, Tensor) and value.ndim else value
+
+        return Inputs(tuple(map(cut, self.arguments)), {k: cut(v) for k, v in self.named.items()})
+
     def on(self, device: torch.device | str) -> "Inputs":
         """The same on a device."""
 

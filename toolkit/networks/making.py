@@ -5,9 +5,7 @@ The user's code runs only where their own recipe or command line names it, never
 
 import difflib
 import importlib
-import importlib.util
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,6 +15,7 @@ from modelpress.export.errors import InputError
 from modelpress.export.extras import how_to_install
 from modelpress.toolkit.networks.names import Shortcut
 from modelpress.toolkit.networks.resnet_cifar import DEPTHS, ResNetCifar
+from modelpress.toolkit.user_code import called
 
 _DOWNLOADS = (
     "weights",
@@ -62,44 +61,12 @@ def _by_factory(factory: str, arguments: Mapping[str, Any]) -> nn.Module:
     Raises:
         InputError: It cannot be found, raises, or makes no module.
     """
-    where, colon, name = factory.rpartition(":")
-    if not colon or not where or not name.isidentifier():
-        raise InputError(f"model.factory {factory!r}: expected package.module:function, or file.py:function")
-    function = getattr(_module(where, factory), name, None)
-    if not callable(function):
-        raise InputError(f"model.factory {factory!r}: there is no function {name!r} in {where}")
-
-    try:
-        network = function(**arguments)
-    except Exception as error:  # whatever the user's code raises
-        raise InputError(f"model.factory {factory!r} raised {type(error).__name__}: {error}") from error
+    network = called(factory, "model.factory", arguments)
     if not isinstance(network, nn.Module):
         raise InputError(
             f"model.factory {factory!r} made a {type(network).__name__}; expected a torch.nn.Module"
         )
     return network
-
-
-def _module(where: str, factory: str) -> Any:
-    try:
-        if not where.endswith(".py"):
-            return importlib.import_module(where)
-        path = Path(where)
-        if not path.is_file():
-            what = "is no file" if path.exists() else "does not exist"
-            raise InputError(f"model.factory {factory!r}: {where} {what}")
-        spec = importlib.util.spec_from_file_location(path.stem, path)
-        assert spec is not None  # a name that ends in .py
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module
-    except InputError:
-        raise
-    except Exception as error:  # whatever the user's module raises when it is imported
-        raise InputError(
-            f"model.factory {factory!r} cannot be imported: {type(error).__name__}: {error}"
-        ) from error
 
 
 def _of_library(arch: str, n_classes: int, arguments: Mapping[str, Any]) -> nn.Module:

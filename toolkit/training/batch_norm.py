@@ -9,32 +9,27 @@ average over batches is that of Izmailov et al. 2018, arXiv:1803.05407, section 
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from modelpress.toolkit.data.batches import DeviceSplit, EpochPlan
+from modelpress.toolkit.training.feeds import Feed
 
-_BATCH = 250
+BATCH = 250
 
 
 @torch.no_grad()
-def reestimate_batch_norm(
-    network: nn.Module, split: DeviceSplit, *, n_images: int, seed: int, mirror: bool
-) -> int:
+def reestimate_batch_norm(network: nn.Module, feed: Feed, *, n_images: int) -> int:
     """Replace running means and variances by averages over augmented images, in float32.
 
     Args:
         network: Left in evaluation mode.
-        split: Images to draw from, without repetition.
-        n_images: At most so many; whole batches of 250, at least one (or all there are).
-        seed: Of the draw.
-        mirror: Whether every second image is mirrored.
+        feed: Augmented batches, usually of `BATCH` images; those of its first epoch are taken.
+        n_images: At most so many; whole batches, at least one.
 
     Returns:
         Number of images used.
     """
-    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
-    plan = EpochPlan.draw(split, seed=seed, epoch=0, mirror=mirror)
-    size = min(_BATCH, len(split))
-    n_batches = max(1, min(n_images, len(split)) // size)
+    norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
+    used = 0
 
     usual = [norm.momentum for norm in norms]
     network.train()
@@ -42,10 +37,13 @@ def reestimate_batch_norm(
         norm.reset_running_stats()
         norm.momentum = None  # the plain average over all batches
 
-    for step in range(n_batches):
-        network(plan.batch(split, step, size=size)[0])
+    for inputs, _ in feed.batches(0, 0):
+        if used and used + inputs.n_examples > n_images:
+            break
+        inputs.call(network)
+        used += inputs.n_examples
 
     for norm, momentum in zip(norms, usual, strict=True):
         norm.momentum = momentum
     network.eval()
-    return n_batches * size
+    return used

@@ -1,7 +1,8 @@
-"""Where the batches of a training come from: images in device memory, or a loader of the user's own."""
+"""Where the batches of a training come from: images in device memory, examples of any kind, or a user's own loader."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Any, Protocol
 
@@ -10,10 +11,11 @@ from torch import Tensor
 
 from modelpress.export.errors import InputError
 from modelpress.toolkit.data.batches import DeviceSplit, EpochPlan, n_batches
+from modelpress.toolkit.data.names import AugmentationName
 from modelpress.toolkit.networks.inputs import Inputs
+from modelpress.toolkit.training.augmentation import augmented
 from modelpress.toolkit.training.device import Device
-
-Batch = tuple[Inputs, Any]
+from modelpress.toolkit.training.examples import Batch, Examples
 
 
 class Feed(Protocol):
@@ -71,6 +73,65 @@ class ImageFeed:
 
 
 @dataclass(frozen=True)
+class ExampleFeed:
+    """Examples of any kind, on the device or streamed: shuffled and augmented by seed and epoch.
+
+    Attributes:
+        size: Examples per step, of all processes that train together.
+        augment: What is done to the first input.
+        padding: Of crops, in pixels.
+
+    Raises:
+        InputError: The processes cannot share a step evenly.
+    """
+
+    examples: Examples
+    size: int
+    device: Device
+    seed: int
+    augment: tuple[AugmentationName, ...] = ()
+    padding: int = 0
+
+    def __post_init__(self) -> None:
+        self._part()  # refuses an uneven share before any work
+
+    def __len__(self) -> int:
+        return max(1, len(self.examples) // self.size)
+
+    def batches(self, epoch: int, first: int) -> Iterator[Batch]:
+        """See `Feed`."""
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+        order = torch.randperm(len(self.examples), generator=generator).numpy()
+        part = self._part()
+        chosen = (order[s * self.size : (s + 1) * self.size][part] for s in range(first, len(self)))
+        for step, (inputs, targets) in enumerate(self.examples.batches(chosen), first):
+            seed = (self.seed, epoch, step, self.device.team.rank)
+            yield self._laid_out(inputs.with_first(partial(self._augmented, seed=seed))), targets
+
+    def identity(self) -> dict[str, Any]:
+        """See `Feed`."""
+        return {
+            "seed": self.seed,
+            "images": len(self.examples),
+            "augment": list(self.augment),
+            "padding": self.padding,
+        }
+
+    def _augmented(self, inputs: Tensor, *, seed: Sequence[int]) -> Tensor:
+        return augmented(inputs, self.augment, seed=seed, padding=self.padding) if self.augment else inputs
+
+    def _laid_out(self, inputs: Inputs) -> Inputs:
+        if not self.device.channels_last:
+            return inputs
+        return inputs.with_first(
+            lambda x: x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
+        )
+
+    def _part(self) -> slice:
+        return self.device.team.part(min(self.size, len(self.examples)))
+
+
+@dataclass(frozen=True)
 class LoaderFeed:
     """A loader of the user's own, such as a `torch.utils.data.DataLoader`: pairs of inputs and targets.
 
@@ -115,6 +176,10 @@ class LoaderFeed:
         for number, batch in enumerate(_chained(opening, found)):
             if number >= first:
                 yield self._placed(batch)
+
+    def in_order(self, batch: int) -> Iterator[Batch]:
+        """All of them, in the loader's own batches: for validation, whose loader does not shuffle."""
+        return self.batches(0, 0)
 
     def identity(self) -> dict[str, Any]:
         """See `Feed`."""

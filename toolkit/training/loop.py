@@ -1,4 +1,4 @@
-"""The training loop: SGD over any feed of batches, resumable to the same weights.
+"""The training loop: any optimiser over any feed of batches, resumable to the same weights.
 
 Everything random of an epoch follows from (seed, epoch), so a stopped run continues in the middle of an epoch as if
 nothing had happened.
@@ -6,15 +6,16 @@ nothing had happened.
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from math import cos, isfinite, pi
+from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
 
+from modelpress.benchmarks.measures.metrics import TOP1, Metric
 from modelpress.export.errors import InputError, ModelpressError
 from modelpress.toolkit.networks.foreign.nested import State
 from modelpress.toolkit.networks.inputs import Inputs
@@ -23,13 +24,31 @@ from modelpress.toolkit.recipe import TrainingOptions
 from modelpress.toolkit.training.averaging import WeightAverage
 from modelpress.toolkit.training.checkpoint import load_state, save_state
 from modelpress.toolkit.training.device import Device
-from modelpress.toolkit.training.feeds import Batch, Feed
+from modelpress.toolkit.training.examples import Batch
+from modelpress.toolkit.training.feeds import Feed
 from modelpress.toolkit.training.interrupt import Interrupted, StopRequest, stop_on_signal
-from modelpress.toolkit.training.losses import Loss, training_loss
+from modelpress.toolkit.training.losses import TaskLoss, training_loss
 from modelpress.toolkit.training.memory import keep_freed_memory
+from modelpress.toolkit.training.optimisers import (
+    learning_rate_at,
+    make_optimiser,
+    optimiser_state,
+    restore_optimiser,
+)
+from modelpress.toolkit.training.patience import Patience
 from modelpress.toolkit.training.rules import Moment, TrainingRule
 
-Score = Callable[[nn.Module], float | None]  # of the held-out examples
+
+class Score(Protocol):
+    """The figure of merit on held-out examples."""
+
+    @property
+    def metric(self) -> Metric:
+        """Which figure it is."""
+
+    def __call__(self, network: nn.Module) -> float:
+        """Of a network as it is."""
+
 
 _STEPS_BETWEEN_QUESTIONS = 8  # of processes that train together, whether one was asked to stop
 
@@ -39,11 +58,13 @@ class EpochRecord:
     """What one epoch did.
 
     Attributes:
-        loss: Mean over the epoch, nats.
+        loss: Mean over the epoch; cross-entropy in nats.
         learning_rate: At the epoch's last step.
-        validation_top1: Fraction right on the held-out split after the epoch; None without such a split.
+        validation_top1: Fraction right on the held-out split after the epoch; None without such a split, and of tasks
+            that are judged otherwise.
         images_per_second: Training only, without the validation.
         sparsity: Share of the weights at exactly zero, where a rule counts them.
+        validation: Figure of merit on the held-out split, where that is not top-1.
     """
 
     epoch: int
@@ -53,6 +74,7 @@ class EpochRecord:
     seconds: float
     images_per_second: float
     sparsity: float | None = None
+    validation: float | None = None
 
 
 @dataclass
@@ -67,19 +89,6 @@ class _Position:
     history: list[EpochRecord] = field(default_factory=list)
 
 
-def learning_rate_at(options: TrainingOptions, progress: float) -> float:
-    """Learning rate after a fraction `progress` of all steps.
-
-    Linear warm-up over ``options.warmup`` of the steps, then constant, or cosine decay to zero
-    (Loshchilov and Hutter 2017, arXiv:1608.03983, eq. (5) without restarts).
-    """
-    if progress < options.warmup:
-        return options.lr * progress / options.warmup
-    if options.schedule == "constant":
-        return options.lr
-    return options.lr * 0.5 * (1 + cos(pi * (progress - options.warmup) / (1 - options.warmup)))
-
-
 def train(
     network: nn.Module,
     feed: Feed,
@@ -89,7 +98,7 @@ def train(
     progress: Progress,
     title: str,
     identity: str = "",
-    loss: Loss | None = None,
+    loss: TaskLoss | None = None,
     score: Score | None = None,
     rules: Sequence[TrainingRule] = (),
     teacher: nn.Module | None = None,
@@ -103,8 +112,8 @@ def train(
         network: On the device already.
         feed: Batches; `options.batch` and the augmentation are its own affair.
         identity: Names what is trained; a state of another identity is not resumed.
-        loss: Of outputs and targets, in place of cross-entropy.
-        score: Fraction right on held-out examples, asked after every epoch.
+        loss: Of the task, in place of cross-entropy.
+        score: Figure of merit on held-out examples, asked after every epoch.
         rules: Act between the steps, in this order.
         teacher: In evaluation mode on the device; needed if ``options.distill_weight`` is not 0.
         undecayed: Parameters of the network without weight decay.
@@ -114,16 +123,23 @@ def train(
     Raises:
         Interrupted: Stopped by Ctrl-C or SIGTERM; the state is in `state_path`.
         ModelpressError: The loss is not finite; the last complete epoch is in `state_path`.
-        InputError: The state at `state_path` is that of another run.
+        InputError: The state at `state_path` is that of another run, or early stopping has nothing to watch.
     """
     if options.distill_weight and teacher is None:
         raise InputError("distill_weight is not 0, but there is no teacher to distil from")
+    if options.early_stopping and score is None:
+        raise InputError(
+            "early_stopping watches the validation examples, and there are none (data.validation)"
+        )
     if device.torch_device.type == "cpu":
         keep_freed_memory()
 
-    optimiser = _optimiser(network, options, undecayed)
+    optimiser = make_optimiser(network, options, undecayed)
     average = WeightAverage(network, options.average) if options.average else None
-    run = _Training(network, optimiser, feed, options, device, progress, rules, teacher, average, loss)
+    patience = Patience(network, options.early_stopping) if options.early_stopping else None
+    run = _Training(
+        network, optimiser, feed, options, device, progress, rules, teacher, average, loss, patience
+    )
 
     fingerprint = {"identity": identity, "options": options.model_dump(), **feed.identity()}
     position = _Position()
@@ -138,13 +154,14 @@ def train(
         if position.epoch < options.epochs:
             progress.start(title, total, done=position.epoch * run.steps_per_epoch + position.step)
 
-        while position.epoch < options.epochs:
+        while position.epoch < options.epochs and not run.is_over():
             finished = run.epoch(position, stop)
             if finished:
                 _close_epoch(position, run, score)
             if state_path is not None and device.team.first:
                 _store(state_path, run, position, fingerprint)
-            if not finished or (run.must_stop(stop, position) and position.epoch < options.epochs):
+            goes_on = position.epoch < options.epochs and not run.is_over()
+            if not finished or (run.must_stop(stop, position) and goes_on):
                 progress.finish()
                 raise Interrupted(
                     f"stopped in epoch {position.epoch + 1} of {options.epochs}, step {position.step}"
@@ -153,26 +170,12 @@ def train(
 
     if average is not None and options.epochs:  # the average is what the training ends with
         average.swap()
+    if patience is not None:
+        best = patience.restore()
+        progress.note(
+            f"{title} ends with the weights of epoch {best + 1}, the best on the validation examples"
+        )
     return position.history
-
-
-def _optimiser(
-    network: nn.Module, options: TrainingOptions, undecayed: Sequence[nn.Parameter]
-) -> torch.optim.SGD:
-    apart = {id(parameter) for parameter in undecayed}
-    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    groups: list[dict[str, Any]] = [
-        {"params": [parameter for parameter in trained if id(parameter) not in apart]},
-        {"params": [parameter for parameter in trained if id(parameter) in apart], "weight_decay": 0.0},
-    ]
-
-    return torch.optim.SGD(
-        [group for group in groups if group["params"]],
-        lr=options.lr,
-        momentum=options.momentum,
-        nesterov=options.nesterov,
-        weight_decay=options.weight_decay,
-    )
 
 
 @dataclass
@@ -180,7 +183,7 @@ class _Training:
     """What stays the same from the first step to the last."""
 
     network: nn.Module
-    optimiser: torch.optim.SGD
+    optimiser: torch.optim.Optimizer
     feed: Feed
     options: TrainingOptions
     device: Device
@@ -188,7 +191,8 @@ class _Training:
     rules: Sequence[TrainingRule]
     teacher: nn.Module | None
     average: WeightAverage | None
-    loss: Loss | None
+    loss: TaskLoss | None
+    patience: Patience | None = None
 
     def __post_init__(self) -> None:
         self.forward = torch.compile(self.network) if self.device.compile else self.network
@@ -201,6 +205,10 @@ class _Training:
         return position.step % _STEPS_BETWEEN_QUESTIONS == 0 and team.any(
             stop.pending, self.device.torch_device
         )
+
+    def is_over(self) -> bool:
+        """Whether no better epoch is waited for any more."""
+        return self.patience is not None and self.patience.is_over()
 
     @property
     def steps_per_epoch(self) -> int:
@@ -253,24 +261,39 @@ class _Training:
             group["lr"] = rate
 
         restarts = [rule.before_step(self.moment(position)) for rule in self.rules]
-        if self.average is not None and any(restarts):
-            self.average.restart()
-
-        inputs, targets = batch
-        with self.device.autocast():
-            outputs = self._outputs(inputs)
-        loss = training_loss(outputs, targets, self._teacher_outputs(inputs), self.options, self.loss)
+        if any(restarts):  # the network has become another
+            if self.average is not None:
+                self.average.restart()
+            if self.patience is not None:
+                self.patience.restart()
 
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        loss = self._gradients(batch)
         self.device.team.average_gradients(self.network.parameters())
+        if self.options.clip:
+            torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.options.clip)
         self.optimiser.step()
 
         for rule in self.rules:
             rule.after_step(rate, progress)
         if self.average is not None:
             self.average.update(done)
-        return loss.detach()
+        return loss
+
+    def _gradients(self, batch: Batch) -> torch.Tensor:
+        """Those of the mean loss of a batch, added up over its parts; returns that loss."""
+        n_parts = min(self.options.accumulate, batch[0].n_examples)
+        total: torch.Tensor | None = None
+        for inputs, targets in _parts(batch, n_parts):
+            with self.device.autocast():
+                outputs = self._outputs(inputs)
+            loss = training_loss(outputs, targets, self._teacher_outputs(inputs), self.options, self.loss)
+            if n_parts > 1:
+                loss = loss * (inputs.n_examples / batch[0].n_examples)
+            loss.backward()
+            total = loss.detach() if total is None else total + loss.detach()
+        assert total is not None  # there is a part
+        return total
 
     def _outputs(self, inputs: Inputs) -> Any:
         """Of the compiled network where the device has one; of the network itself if it does not compile."""
@@ -291,25 +314,52 @@ class _Training:
             return inputs.call(self.teacher)
 
 
+def _parts(batch: Batch, n: int) -> Iterator[Batch]:
+    """A batch in `n` parts of nearly equal size."""
+    inputs, targets = batch
+    if n == 1:
+        yield batch
+        return
+    size = inputs.n_examples
+    for k in range(n):
+        part = slice(k * size // n, (k + 1) * size // n)
+        yield inputs.part(part), _cut(targets, part)
+
+
+def _cut(targets: Any, part: slice) -> Any:
+    if isinstance(targets, Mapping):
+        return {name: _cut(value, part) for name, value in targets.items()}
+    if isinstance(targets, tuple | list):
+        return tuple(_cut(value, part) for value in targets)
+    return targets[part]
+
+
 def _close_epoch(position: _Position, run: _Training, score: Score | None) -> None:
     if run.average is not None:
         run.average.swap()  # what the training would end with
-    validation_top1 = None if score is None else score(run.network)
+    figure = None if score is None else score(run.network)
+    if run.patience is not None and score is not None and figure is not None:
+        run.patience.look(position.epoch, figure, score.metric)
     if run.average is not None:
         run.average.swap()
+    is_top1 = score is not None and score.metric is TOP1
 
     record = EpochRecord(
         epoch=position.epoch + 1,
         loss=position.loss_sum / run.steps_per_epoch,
         learning_rate=run.optimiser.param_groups[0]["lr"],
-        validation_top1=validation_top1,
+        validation_top1=figure if is_top1 else None,
         seconds=position.seconds,
         images_per_second=position.examples * run.device.team.size / position.seconds,
         sparsity=run.sparsity(),
+        validation=None if is_top1 else figure,
     )
 
     zeros = "" if record.sparsity is None else f", {record.sparsity:.2%} zeros"
-    held_out = "" if record.validation_top1 is None else f", validation {record.validation_top1:.2%}"
+    held_out = ""
+    if score is not None and figure is not None:
+        named = "" if is_top1 else f"{score.metric.name} "
+        held_out = f", validation {named}{score.metric.shown(figure)}"
     run.progress.note(
         f"epoch {record.epoch}/{run.options.epochs}: loss {record.loss:.4f}{zeros}{held_out}, "
         f"{record.images_per_second:,.0f} images/s"
@@ -322,14 +372,14 @@ def _close_epoch(position: _Position, run: _Training, score: Score | None) -> No
 
 def _store(path: Path, run: _Training, position: _Position, fingerprint: dict[str, Any]) -> None:
     tensors: State = {f"network.{name}": value for name, value in run.network.state_dict().items()}
-    for name, parameter in run.network.named_parameters():
-        momentum = run.optimiser.state.get(parameter, {}).get("momentum_buffer")
-        if momentum is not None:
-            tensors[f"momentum.{name}"] = momentum
-
+    tensors |= optimiser_state(run.network, run.optimiser)
     if run.average is not None:
         tensors |= {f"average.{name}": value for name, value in run.average.values.items()}
-    save_state(path, tensors, {"position": asdict(position), "fingerprint": fingerprint})
+    facts: dict[str, Any] = {"position": asdict(position), "fingerprint": fingerprint}
+    if run.patience is not None:
+        tensors |= {f"best.{name}": value for name, value in run.patience.values.items()}
+        facts["patience"] = run.patience.facts()
+    save_state(path, tensors, facts)
 
 
 def _restore(path: Path, run: _Training, fingerprint: dict[str, Any]) -> _Position:
@@ -340,14 +390,11 @@ def _restore(path: Path, run: _Training, fingerprint: dict[str, Any]) -> _Positi
         )
 
     run.network.load_state_dict(_part(tensors, "network."))
-    momenta = _part(tensors, "momentum.")
-    for name, parameter in run.network.named_parameters():
-        if name in momenta:
-            momentum = torch.empty_like(parameter).copy_(momenta[name])  # in the parameter's memory layout
-            run.optimiser.state[parameter]["momentum_buffer"] = momentum
-
+    restore_optimiser(run.network, run.optimiser, tensors)
     if run.average is not None:
         run.average.load(_part(tensors, "average."))
+    if run.patience is not None:
+        run.patience.load(_part(tensors, "best."), metadata["patience"])
 
     stored = metadata["position"]
     stored["history"] = [EpochRecord(**record) for record in stored["history"]]

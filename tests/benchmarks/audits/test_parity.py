@@ -7,6 +7,7 @@ import pytest
 from modelpress.benchmarks.audits.fidelity import compare_logits
 from modelpress.benchmarks.audits.first_difference import first_differing_layer
 from modelpress.benchmarks.audits.parity import MOST_IMAGES, parity_chain
+from modelpress.benchmarks.subjects.given import read_given
 from modelpress.benchmarks.subjects.model_file import open_model
 from modelpress.export.onnx_flavours import emit
 from modelpress.export.press.writing import write_artifact
@@ -160,12 +161,12 @@ def test_what_rounds_activations_is_said_where_sums_may_end_a_step_apart(put):
 def test_the_first_layer_that_differs_is_the_first():
     a, b, c = random_weights()
     reference = layered([a, b, c])
-    assert first_differing_layer(reference, layered([a, b, c], swapped=True), IMAGES) == ""
-    assert first_differing_layer(reference, layered([a, b * 1.01, c]), IMAGES) == "Conv b"
-    assert first_differing_layer(reference, layered([a, b, c * 1.01]), IMAGES) == "MatMul d"
-    assert first_differing_layer(reference, layered([a, b, c * 1.00001]), IMAGES) == ""
+    assert first_differing_layer(reference, layered([a, b, c], swapped=True), {"x": IMAGES}) == ""
+    assert first_differing_layer(reference, layered([a, b * 1.01, c]), {"x": IMAGES}) == "Conv b"
+    assert first_differing_layer(reference, layered([a, b, c * 1.01]), {"x": IMAGES}) == "MatMul d"
+    assert first_differing_layer(reference, layered([a, b, c * 1.00001]), {"x": IMAGES}) == ""
     assert (
-        first_differing_layer(reference, layered([a, b, c], transposed=True), IMAGES) == ""
+        first_differing_layer(reference, layered([a, b, c], transposed=True), {"x": IMAGES}) == ""
     )  # other operators
 
 
@@ -184,12 +185,39 @@ def test_networks_of_other_shapes_are_not_comparable(put):
     ("shape", "also"),
     [(("N", 2, "H", 6), ()), (("N", 2, 6, 6), (onnx.helper.make_tensor_value_info("z", 1, [1]),))],
 )
-def test_inputs_that_random_numbers_do_not_suit_are_said(put, shape, also):
+def test_inputs_of_any_number_and_length_are_made_and_compared(put, shape, also):
     s = Sketch()
     s.node("Relu", "x")
     (step,) = parity_chain([put("m.onnx", s.model(shape=shape, also_inputs=also, rank=4))], None)
-    assert step.n_compared == 0
-    assert "x" in step.detail or "2 inputs" in step.detail
+    assert (step.n_compared, step.what, step.equal) == (4, "outputs", True)
+
+
+def test_inputs_of_which_nothing_can_be_made_are_said(put):
+    s = Sketch()
+    s.node("Relu", "x")
+    model = s.model(shape=("N", 2, 6, 6), rank=4)
+    model.graph.input[0].type.tensor_type.ClearField("shape")
+    (step,) = parity_chain([put("m.onnx", model)], None)
+    assert (step.n_compared, step.equal) == (0, False)
+    assert "the shape of input x is open" in step.detail
+
+
+def test_given_inputs_are_what_outputs_are_compared_on(put, tmp_path):
+    s = Sketch()
+    s.node("Relu", "x")
+    models = [put(f"{k}.onnx", s.model(shape=("N", 2, 6, 6), rank=4)) for k in range(2)]
+    np.save(tmp_path / "x.npy", np.full((3, 2, 6, 6), -np.inf, np.float32))
+    *_, step = parity_chain(models, None, given=read_given({"x": tmp_path / "x.npy"}))
+    assert (step.n_compared, step.equal, step.largest_difference) == (1, True, 0)
+
+
+def test_infinities_that_masks_make_are_compared(put, tmp_path):
+    s = Sketch()
+    s.node("Neg", "x")
+    models = [put(f"{k}.onnx", s.model(shape=("N", 2, 6, 6), rank=4)) for k in range(2)]
+    np.save(tmp_path / "x.npy", np.where(IMAGES[:2] > 0, np.inf, IMAGES[:2]))
+    *_, step = parity_chain(models, None, given=read_given({"x": tmp_path / "x.npy"}))
+    assert (step.n_compared, step.equal) == (1, True)
 
 
 def test_models_of_a_fixed_batch_run_in_that_batch(put):

@@ -20,16 +20,16 @@ from modelpress.benchmarks.measures.latency_worker import time_calls
 from modelpress.benchmarks.measures.memory import highest_memory
 from modelpress.benchmarks.measures.verdict import compare_rounds, mean_interval, verdict_of
 from modelpress.benchmarks.measures.worker import run_worker
+from modelpress.benchmarks.subjects.feeding import Feed, calls_with, plan_inputs
+from modelpress.benchmarks.subjects.given import NOTHING, read_given
 from modelpress.benchmarks.subjects.inputs import (
-    Feed,
     InputSpec,
     check_names,
     check_takes_images,
     input_specs,
-    plan_inputs,
 )
 from modelpress.benchmarks.subjects.model_file import load_session, open_model
-from modelpress.benchmarks.suite import add_latency, describe_model
+from modelpress.benchmarks.suite import add_latency, describe_model, plan_all
 from modelpress.export.errors import InputError, ModelpressError
 from modelpress.export.onnx_flavours import emit
 from modelpress.export.press.writing import write_artifact
@@ -50,7 +50,9 @@ def files(tmp_path_factory):
 
 
 def contestant(path, *batches):
-    return Contestant(path, plan_inputs(path.name, input_specs(open_model(path).onnx_model), {}, batches))
+    return Contestant(
+        path, plan_inputs(path.name, input_specs(open_model(path).onnx_model), NOTHING, batches)
+    )
 
 
 def stored(path, array):
@@ -97,43 +99,112 @@ def test_an_input_that_is_no_tensor_is_refused():
 
 
 def test_images_get_seeded_random_numbers_of_every_batch_size():
-    plan = plan_inputs("m", [IMAGES], {}, (1, 8))
+    plan = plan_inputs("m", [IMAGES], NOTHING, (1, 8))
     assert plan.note == ""
     assert [feeds[0].array().shape for feeds in plan.feeds.values()] == [(1, 3, 4, 4), (8, 3, 4, 4)]
     assert np.array_equal(plan.feeds[8][0].array(), plan.feeds[8][0].array())
 
 
 def test_a_fixed_batch_axis_is_timed_at_that_batch_and_says_so():
-    plan = plan_inputs("m.onnx", [InputSpec("x", "float32", (4, 3))], {}, (1, 8))
+    plan = plan_inputs("m.onnx", [InputSpec("x", "float32", (4, 3))], NOTHING, (1, 8))
     assert list(plan.feeds) == [4]
     assert plan.note == "m.onnx: its batch axis is fixed: timed at batch 4 only"
-    assert plan_inputs("m.onnx", [InputSpec("x", "float32", (4, 3))], {}, (4,)).note == ""
+    assert plan_inputs("m.onnx", [InputSpec("x", "float32", (4, 3))], NOTHING, (4,)).note == ""
 
 
 @pytest.mark.parametrize(
-    ("specs", "message"),
+    ("specs", "shapes"),
     [
+        ([IDS, MASK], [(3, 16), (3, 16)]),
+        ([InputSpec("x", "float32", ("N", 3, "H", "W"))], [(3, 3, 16, 16)]),
+        ([InputSpec("x", "float32", ("T", "batch", 64))], [(16, 3, 64)]),
         (
-            [IDS, MASK],
-            r"2 inputs: ids int64 \(N, L\); mask bool .* --input ids=FILE.npy --input mask=FILE.npy",
+            [InputSpec("audio", "float32", ("N", "L")), InputSpec("state", "float32", (2, "N", 128))],
+            [(3, 16), (2, 3, 128)],
         ),
-        ([IDS], "do not suit an input of type int64"),
-        (
-            [InputSpec("x", "float32", ("N", 3, "H", "W"))],
-            r"axes besides the batch \(H, W\).*--input x=FILE.npy",
-        ),
-        ([InputSpec("x", "float32", None)], "shape is open: x float32 any shape"),
+        ([IMAGES, InputSpec("k", "int64", ())], [(3, 3, 4, 4), ()]),
+        ([InputSpec("x", "float32", ("?", "?"))], [(3, 16)]),
     ],
 )
-def test_inputs_that_cannot_be_made_up_are_asked_for(specs, message):
-    with pytest.raises(InputError, match=f"m.onnx: .*{message}"):
-        plan_inputs("m.onnx", specs, {}, (1,))
+def test_inputs_are_made_of_the_declared_types_and_shapes(specs, shapes):
+    plan = plan_inputs("m.onnx", specs, NOTHING, (3,))
+    arrays = [feed.array() for feed in plan.feeds[3]]
+    assert [array.shape for array in arrays] == shapes
+    assert [array.dtype.name for array in arrays] == [spec.dtype for spec in specs]
+    assert "m.onnx: made up: " in plan.note
+
+
+def test_integers_lie_within_their_table_and_masks_hide_nothing():
+    ids, mask = InputSpec("ids", "int64", ("N", 400), rows=7), InputSpec("mask", "int64", ("N", 400))
+    made, ones = (feed.array() for feed in plan_inputs("m", [ids, mask], NOTHING, (2,)).feeds[2])
+    assert sorted(set(made.ravel().tolist())) == list(range(7))
+    assert (ones == 1).all()
+
+
+def test_given_shapes_count_and_axes_of_one_name_have_one_length():
+    given = read_given({}, shapes={"ids": (2, 5)})
+    (feeds,) = calls_with("m", [IDS, MASK], given)
+    assert [feed.shape for feed in feeds] == [(2, 5), (2, 5)]
+    assert [feed.shape for feed in plan_inputs("m", [IDS, MASK], given, (1, 8)).feeds[8]] == [(8, 5), (8, 5)]
+
+
+def test_a_shape_that_does_not_fit_is_refused():
+    given = read_given({}, shapes={"ids": (2, 5, 1)})
+    with pytest.raises(InputError, match=r"--shape ids=2,5,1: m.onnx expects ids int64 \(N, L\)"):
+        plan_inputs("m.onnx", [IDS], given, (1,))
+
+
+def test_calls_are_read_from_archives_and_from_a_folder_of_arrays(tmp_path):
+    both = {"ids": np.ones((1, 3), np.int64), "mask": np.ones((1, 3), np.bool_)}
+    for number in range(2):
+        np.savez(tmp_path / f"{number}.npz", **both)
+    folder = tmp_path / "arrays"
+    folder.mkdir()
+    for name, array in both.items():
+        np.save(folder / f"{name}.npy", array)
+
+    calls = calls_with("m", [IDS, MASK], read_given({}, [tmp_path, folder, tmp_path / "0.npz"]))
+    assert len(calls) == 4
+    assert all(np.array_equal(feed.array(), both[feed.name]) for call in calls for feed in call)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="holds neither .npz files"):
+        read_given({}, [tmp_path / "empty"])
+
+
+def test_an_open_shape_is_asked_for():
+    with pytest.raises(InputError, match=r"m.onnx: the shape of input x is open. Give it, --shape x=1,80"):
+        plan_inputs("m.onnx", [InputSpec("x", "float32", None)], NOTHING, (1,))
+
+
+@pytest.mark.parametrize(
+    ("nodes", "rows"),
+    [
+        ([NODE("Gather", ["w", "x"], ["y"])], 5),
+        ([NODE("Unsqueeze", ["x", "axis"], ["u"]), NODE("Gather", ["w", "u"], ["y"], axis=1)], 3),
+        ([NODE("Cast", ["x"], ["y"], to=1)], 0),
+        ([NODE("Neg", ["w"], ["v"]), NODE("Gather", ["v", "x"], ["y"])], 5),
+    ],
+)
+def test_the_table_that_an_input_indexes_is_found(nodes, rows):
+    tensors = {"w": np.zeros((5, 3), np.float32), "axis": np.array([0])}
+    model = foreign(nodes, tensors, x=("N",), y=None, elem=TensorProto.INT64)
+    assert [spec.rows for spec in input_specs(model)] == [rows]
+
+
+def test_batches_that_would_fill_the_memory_are_left_out_and_said(tmp_path):
+    w = np.zeros((1 << 10, 1, 1, 1), np.float32)
+    nodes = [NODE("Conv", ["x", "w"], ["h"]), NODE("GlobalAveragePool", ["h"], ["y"])]
+    path = saved(foreign(nodes, {"w": w}, x=("N", 1, 64, 64), y=None), tmp_path / "large.onnx")
+    (plan,) = plan_all([open_model(path)], NOTHING, (1, 8, 64), bounded=True)
+    assert list(plan.feeds) == [1, 8]
+    assert "left out batch 64, whose activations take 1,0" in plan.note
+    assert list(plan_all([open_model(path)], NOTHING, (1, 64))[0].feeds) == [1, 64]
 
 
 def test_arrays_are_cut_and_repeated_along_the_batch(tmp_path):
     array = np.arange(6).reshape(2, 3)
     given = {"ids": stored(tmp_path / "ids.npy", array), "other": Path("of another model")}
-    feeds = plan_inputs("m", [IDS], given, (1, 2, 5)).feeds
+    feeds = plan_inputs("m", [IDS], read_given(given), (1, 2, 5)).feeds
     assert [len(f) for f in feeds.values()] == [1, 1, 1]
     expected = {1: array[:1], 2: array, 5: array[[0, 1, 0, 1, 0]]}
     for batch, wanted in expected.items():
@@ -145,7 +216,7 @@ def test_arrays_of_different_lengths_are_used_as_they_are(tmp_path):
         "ids": stored(tmp_path / "ids.npy", np.zeros((2, 3), np.int64)),
         "mask": stored(tmp_path / "mask.npy", np.zeros((4, 3), np.bool_)),
     }
-    plan = plan_inputs("m", [IDS, MASK], given, (1, 8))
+    plan = plan_inputs("m", [IDS, MASK], read_given(given), (1, 8))
     assert {batch: [f.array().shape for f in feeds] for batch, feeds in plan.feeds.items()} == {
         2: [(2, 3), (4, 3)]
     }
@@ -158,7 +229,7 @@ def test_a_fixed_input_beside_a_batch_stays_as_it_is(tmp_path):
         "ids": stored(tmp_path / "ids.npy", np.zeros((2, 3), np.int64)),
         "temperature": stored(tmp_path / "t.npy", np.ones(1, np.float32)),
     }
-    (feeds,) = plan_inputs("m", [IDS, temperature], given, (4,)).feeds.values()
+    (feeds,) = plan_inputs("m", [IDS, temperature], read_given(given), (4,)).feeds.values()
     assert [f.shape for f in feeds] == [(4, 3), (1,)]
 
 
@@ -173,7 +244,7 @@ def test_a_fixed_input_beside_a_batch_stays_as_it_is(tmp_path):
 def test_arrays_that_do_not_fit_are_refused(tmp_path, array, message):
     path = stored(tmp_path / "a.npy", array)
     with pytest.raises(InputError, match=f"--input ids=.*a.npy: {message}"):
-        plan_inputs("m.onnx", [IDS], {"ids": path}, (1,))
+        plan_inputs("m.onnx", [IDS], read_given({"ids": path}), (1,))
 
 
 def test_files_that_hold_no_plain_array_are_refused(tmp_path):
@@ -195,7 +266,7 @@ def test_files_that_hold_no_plain_array_are_refused(tmp_path):
         ("missing.npy", "cannot be read"),
     ):
         with pytest.raises(InputError, match=message):
-            plan_inputs("m", [IDS], {"ids": tmp_path / name}, (1,))
+            plan_inputs("m", [IDS], read_given({"ids": tmp_path / name}), (1,))
 
 
 def test_an_array_for_no_input_is_refused_with_the_inputs_there_are():
@@ -294,7 +365,8 @@ def test_several_inputs_are_timed_with_the_arrays_given(tmp_path):
     }
     models = [open_model(path)]
     records = [describe_model(model) for model in models]
-    notes = add_latency(records, models, batches=(1, 4), threads=(1,), rounds=1, given=given)
+    plans = plan_all(models, read_given(given), (1, 4))
+    notes = add_latency(records, models, plans, threads=(1,), rounds=1)
     assert notes == []
     assert [r.batch for r in records[0].latency] == [1, 4]
     assert records[0].session_ratio == 1.0
@@ -307,7 +379,8 @@ def test_verdicts_are_given_where_both_files_ran(tmp_path, files):
         value.type.tensor_type.shape.dim[0].dim_value = 2
     models = [open_model(files[0]), open_model(saved(model, tmp_path / "fixed.onnx"))]
     records = [describe_model(model) for model in models]
-    (note,) = add_latency(records, models, batches=(1, 2), threads=(1,), rounds=1)
+    plans = plan_all(models, NOTHING, (1, 2))
+    (note,) = add_latency(records, models, plans, threads=(1,), rounds=1)
     assert "timed at batch 2 only" in note
     (verdict,) = records[1].verdicts
     assert (verdict.batch, verdict.threads, verdict.verdict) == (2, 1, "undecided")
@@ -318,13 +391,13 @@ def test_verdicts_are_given_where_both_files_ran(tmp_path, files):
 
 def test_a_failing_worker_is_an_error_and_not_a_gap(tmp_path):
     (tmp_path / "bad.onnx").write_bytes(b"\x08\x08")
-    plan = plan_inputs("bad.onnx", [IMAGES], {}, (1,))
+    plan = plan_inputs("bad.onnx", [IMAGES], NOTHING, (1,))
     with pytest.raises(ModelpressError, match=r"bad.onnx: timing failed: ONNX Runtime cannot load"):
         measure_latency([Contestant(tmp_path / "bad.onnx", plan)], threads=(1,), rounds=1)
 
 
 def test_a_call_that_fails_names_the_batch(files):
-    plan = plan_inputs("m", [InputSpec("images", "float32", ("N", 3, 6, 6))], {}, (4,))
+    plan = plan_inputs("m", [InputSpec("images", "float32", ("N", 3, 6, 6))], NOTHING, (4,))
     with pytest.raises(ModelpressError, match=r"model.onnx: timing failed: batch 4: ONNX Runtime failed"):
         measure_latency([Contestant(files[0], plan)], threads=(1,), rounds=1)
 

@@ -9,7 +9,9 @@ from modelpress.benchmarks.measures.latency import Contestant, measure_latency
 from modelpress.benchmarks.measures.sparsity import total_sparsity
 from modelpress.benchmarks.records import LatencyRecord, Results
 from modelpress.benchmarks.report.page import render_report
-from modelpress.benchmarks.subjects.inputs import input_specs, plan_inputs
+from modelpress.benchmarks.subjects.feeding import plan_inputs
+from modelpress.benchmarks.subjects.given import NOTHING
+from modelpress.benchmarks.subjects.inputs import input_specs
 from modelpress.benchmarks.subjects.model_file import open_model
 from modelpress.benchmarks.subjects.running_weights import running_weights
 from modelpress.benchmarks.suite import describe_model
@@ -88,7 +90,7 @@ def test_a_folder_named_like_ours_is_not_imported(artifact, tmp_path, monkeypatc
     (tmp_path / "benchmarks").mkdir()
     (tmp_path / "benchmarks" / "__init__.py").write_text("raise RuntimeError('foreign')")
     monkeypatch.chdir(tmp_path)
-    plan = plan_inputs("m", input_specs(open_model(artifact).onnx_model), {}, (1,))
+    plan = plan_inputs("m", input_specs(open_model(artifact).onnx_model), NOTHING, (1,))
     assert measure_latency([Contestant(artifact, plan)], threads=(1,), rounds=1)
 
 

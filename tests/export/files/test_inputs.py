@@ -7,7 +7,7 @@ import pytest
 
 from modelpress.benchmarks.records import read_results
 from modelpress.benchmarks.runtimes.versions import onnx_bytes
-from modelpress.benchmarks.subjects.inputs import _read_array
+from modelpress.benchmarks.subjects.given import ArrayFile, read_array
 from modelpress.benchmarks.subjects.model_file import load_session, open_model
 from modelpress.export.errors import InputError
 from modelpress.export.files.inputs import open_input, read_input
@@ -31,7 +31,7 @@ READERS = {
     "read_results": (read_results, "results.json"),
     "load_recipe": (load_recipe, "recipe.yaml"),
     "calibration": (lambda path: load_calibration(path, metadata={}), "x.npy"),
-    "input arrays": (_read_array, "x.npy"),
+    "input arrays": (lambda path: read_array(ArrayFile(path)), "x.npy"),
     "onnx_bytes": (onnx_bytes, "m.onnx"),
     "tables": (lambda path: load_problem(path, path), "x.npy"),
     "csv tables": (lambda path: load_problem(path, path), "x.csv"),

@@ -15,10 +15,10 @@ from modelpress.export.errors import InputError
 from modelpress.export.onnx_flavours import write_onnx
 from modelpress.export.press.writing import write_artifact
 from modelpress.export.quantized import QuantizedTensor
-from modelpress.toolkit.commands.bench.files import parse_inputs
 from modelpress.toolkit.commands.bench.tables import show_bench
+from modelpress.toolkit.commands.given_inputs import parse_inputs
 from modelpress.toolkit.data import measured_set
-from modelpress.toolkit.data.image_set import ImageSet, Split
+from modelpress.toolkit.data.data_set import DataSet, Split
 from modelpress.toolkit.data.measured_set import MeasuredSet
 from modelpress.toolkit.model_files import measuring
 from modelpress.toolkit.model_files.measuring import BenchPlan
@@ -91,11 +91,11 @@ def test_busy_machines_and_too_many_threads_are_noted(folder, monkeypatch):
         assert any(part in note for note in notes)
 
 
-def test_several_inputs_are_asked_for_and_then_used(tmp_path, call):
+def test_several_inputs_are_made_up_or_given(tmp_path, call):
     path = two_inputs(tmp_path / "two.onnx")
-    code, _, err = call("bench", path, *QUICK)
-    assert code == 1
-    assert "--input left=FILE.npy --input right=FILE.npy" in err
+    code, out, _ = call("bench", path, *QUICK, "--json")
+    assert code == 0
+    assert [r["batch"] for r in json.loads(out)["models"][0]["latency"]] == [1]
     np.save(tmp_path / "x.npy", np.ones((2, 4), np.float32))
     given = [f"--input={name}={tmp_path / 'x.npy'}" for name in ("left", "right")]
     code, out, _ = call("bench", path, *QUICK, *given, "--json")
@@ -110,6 +110,9 @@ def test_several_inputs_are_asked_for_and_then_used(tmp_path, call):
         (["--input", "x=a.npy", "--input", "x=b.npy"], 2, "is given twice"),
         (["--input", "x=a.npy"], 1, "no model has an input of this name"),
         (["--input", "images=missing.npy"], 1, "missing.npy: cannot be read"),
+        (["--shape", "images=1,two"], 2, "expected NAME=N,N"),
+        (["--shape", "images=1,2,6,6", "--shape", "images=2,2,6,6"], 2, "is given twice"),
+        (["--shape", "images=1,2,7,6"], 1, "--shape images=1,2,7,6: .*expects images float32"),
         (["--profile", "mlperf-tiny", "--batch", "8"], 2, "leave out --batch"),
         (["--dataset", "digits"], 1, r"expects images float32 \(N, 2, 6, 6\).*float32 \(N, 3, 32, 32\)"),
         (["--data-dir", "nowhere"], 1, "does not say what it was trained on: name the data set"),
@@ -147,9 +150,9 @@ def test_a_model_of_other_classes_is_noted_where_it_was_not(folder):
 
 
 def test_an_empty_data_set_is_refused(folder, monkeypatch):
-    nothing = Split(np.zeros((0, 3, 32, 32), np.uint8), np.zeros(0, np.int64))
-    empty = ImageSet("digits", ("a", "b"), nothing, nothing, nothing, (0.5,) * 3, (0.5,) * 3, False)
-    monkeypatch.setattr(measured_set, "load_image_set", lambda name, **options: empty)
+    nothing = Split.of(np.zeros((0, 3, 32, 32), np.uint8), np.zeros(0, np.int64))
+    empty = DataSet("digits", ("a", "b"), nothing, nothing, nothing, (0.5,) * 3, (0.5,) * 3, False)
+    monkeypatch.setattr(measured_set, "load_data_set", lambda name, **options: empty)
     with pytest.raises(InputError, match="the data set digits holds no test images"):
         measuring.bench_files([folder / "images.onnx"], BenchPlan(data=MeasuredSet("digits")), Silent())
 
@@ -228,7 +231,9 @@ def test_the_figures_are_shown_where_they_cannot_be_written(folder, call, tmp_pa
 
 
 def test_names_of_inputs_may_hold_colons():
-    assert {name: path.name for name, path in parse_inputs(["a:0/b=c=d.npy"]).items()} == {"a:0/b": "c=d.npy"}
+    assert {name: path.name for name, path in parse_inputs(["a:0/b=c=d.npy"])[0].items()} == {
+        "a:0/b": "c=d.npy"
+    }
 
 
 def test_a_file_given_twice_is_refused(folder):

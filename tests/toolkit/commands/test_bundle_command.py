@@ -24,7 +24,7 @@ from modelpress.toolkit.commands.bundle import claims as bundle_claims
 from modelpress.toolkit.commands.bundle import making as bundle_command
 from modelpress.toolkit.commands.bundle.claims import choose_samples
 from modelpress.toolkit.data.cifar10 import CLASS_NAMES, MEAN, STD
-from modelpress.toolkit.data.image_set import normalised
+from modelpress.toolkit.data.data_set import normalised
 from tests.helpers.bundles import classifier, manifest_of, seal
 from tests.helpers.command_line import modelpress, one_line
 from tests.helpers.models import small_model

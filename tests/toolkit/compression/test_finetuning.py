@@ -31,8 +31,9 @@ from modelpress.toolkit.recipe import (
     TrainingOptions,
 )
 from modelpress.toolkit.training.averaging import WeightAverage
-from modelpress.toolkit.training.batch_norm import reestimate_batch_norm
+from modelpress.toolkit.training.batch_norm import BATCH, reestimate_batch_norm
 from modelpress.toolkit.training.checkpoint import load_state
+from modelpress.toolkit.training.feeds import ImageFeed
 from modelpress.toolkit.training.interrupt import Interrupted
 from modelpress.toolkit.training.losses import training_loss
 from modelpress.toolkit.training.rules import Moment, TrainingRule
@@ -92,7 +93,7 @@ def finetuned(recipe=RECIPE, *, output=None, progress=None, resume=False):
     quantized = with_quantizers(dense, recipe.quantize)
     work = Work(
         recipe=recipe,
-        images=IMAGES,
+        data=IMAGES,
         device=CPU,
         progress=progress or Silent(),
         teacher=teacher,
@@ -442,6 +443,10 @@ def test_the_average_restarts_when_the_quantization_starts():
 MANY = to_device(DIGITS.train.take(np.arange(600)), DIGITS, CPU.torch_device, padding=4)
 
 
+def feed_of(split, *, seed=0, mirror=False, size=BATCH):
+    return ImageFeed(split, size, CPU, seed, mirror)
+
+
 def spoiled(momentum=0.1):
     network = tiny()
     for module in network.modules():
@@ -455,7 +460,7 @@ def spoiled(momentum=0.1):
 @pytest.mark.parametrize(("n_images", "n_used"), [(600, 500), (10_000, 500), (300, 250), (1, 250)])
 def test_statistics_are_those_of_augmented_images(n_images, n_used):
     network = spoiled()
-    used = reestimate_batch_norm(network, MANY, n_images=n_images, seed=3, mirror=True)
+    used = reestimate_batch_norm(network, feed_of(MANY, seed=3, mirror=True), n_images=n_images)
     assert used == n_used
     plan = EpochPlan.draw(MANY, seed=3, epoch=0, mirror=True)
     means, variances = [], []
@@ -484,7 +489,7 @@ def test_statistics_of_a_trained_network_are_found_again():
             plan = EpochPlan.draw(split, seed=epoch, epoch=epoch, mirror=False)
             for step in range(2):
                 trained(plan.batch(split, step, size=250)[0])
-    reestimate_batch_norm(network, split, n_images=600, seed=0, mirror=False)
+    reestimate_batch_norm(network, feed_of(split, seed=0, mirror=False), n_images=600)
     for ours, theirs in (
         (network.network.norm1, trained.network.norm1),
         (network.network.norm2, trained.network.norm2),
@@ -499,7 +504,7 @@ def test_statistics_of_a_trained_network_are_found_again():
 def test_measuring_statistics_leaves_everything_else_alone(momentum):
     network = spoiled(momentum)
     before = {n: v for n, v in weights_of(network).items() if "running" not in n and "num_" not in n}
-    reestimate_batch_norm(network, MANY, n_images=250, seed=0, mirror=False)
+    reestimate_batch_norm(network, feed_of(MANY, seed=0, mirror=False), n_images=250)
     after = weights_of(network)
     assert_same(before, {name: after[name] for name in before})
     assert not network.training
@@ -512,21 +517,21 @@ def test_measuring_statistics_leaves_everything_else_alone(momentum):
 def test_statistics_are_the_same_every_time():
     first, second = spoiled(), spoiled()
     for network in (first, second):
-        reestimate_batch_norm(network, MANY, n_images=500, seed=1, mirror=True)
+        reestimate_batch_norm(network, feed_of(MANY, seed=1, mirror=True), n_images=500)
     assert_same(weights_of(first), weights_of(second))
-    reestimate_batch_norm(second, MANY, n_images=500, seed=2, mirror=True)
+    reestimate_batch_norm(second, feed_of(MANY, seed=2, mirror=True), n_images=500)
     assert not torch.equal(first.network.norm1.running_mean, second.network.norm1.running_mean)
 
 
 def test_few_images_are_all_taken():
-    assert reestimate_batch_norm(spoiled(), TRAIN, n_images=5000, seed=0, mirror=False) == 160
+    assert reestimate_batch_norm(spoiled(), feed_of(TRAIN, size=160), n_images=5000) == 160
 
 
 def test_statistics_are_measured_with_compressed_weights():
     quantize = QuantizeOptions(bits=2, layers={}, batch_norm_images=250)
     recipe = RECIPE.model_copy(update={"quantize": quantize})
     state = with_quantizers(NetworkState(spoiled().network, ModelOptions()), quantize)
-    measured = batch_norm(state, Work(recipe=recipe, images=IMAGES, device=CPU))
+    measured = batch_norm(state, Work(recipe=recipe, data=IMAGES, device=CPU))
     assert measured.history["batch_norm"] == {"images": 160}
     split = to_device(IMAGES.train, IMAGES, CPU.torch_device, padding=recipe.finetune.padding)
     images, _ = EpochPlan.draw(split, seed=recipe.seed, epoch=0, mirror=IMAGES.mirrored).batch(
@@ -537,5 +542,5 @@ def test_statistics_are_measured_with_compressed_weights():
     values = F.conv2d(images, compressed.effective_weight("conv1"), conv.bias, stride=conv.stride)
     found = measured.network.norm1.running_mean
     torch.testing.assert_close(found, values.mean(dim=(0, 2, 3)).detach(), rtol=1e-4, atol=1e-5)
-    untouched = batch_norm(state, Work(recipe=RECIPE, images=IMAGES, device=CPU))
+    untouched = batch_norm(state, Work(recipe=RECIPE, data=IMAGES, device=CPU))
     assert untouched is state

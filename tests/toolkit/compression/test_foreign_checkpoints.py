@@ -18,8 +18,8 @@ from modelpress.toolkit.compression.run import compress
 from modelpress.toolkit.compression.starting import check_dense, images_for, start, starting_network
 from modelpress.toolkit.compression.state import InputContract, NetworkState
 from modelpress.toolkit.compression.teacher import teacher_for
+from modelpress.toolkit.data.data_set import normalised
 from modelpress.toolkit.data.digits import load_digits
-from modelpress.toolkit.data.image_set import normalised
 from modelpress.toolkit.networks.layers import weight_layers
 from modelpress.toolkit.networks.renormalised import RenormalisedTeacher
 from modelpress.toolkit.progress import Silent
@@ -157,13 +157,13 @@ def test_training_holds_the_zeros(tmp_path):
 def test_images_come_as_the_network_expects_them(tmp_path):
     recipe = recipe_of(written(tmp_path / "c.pt"), **{"model.normalisation": OTHER})
     state, work = start(recipe, progress=Silent())
-    assert (work.images.mean, work.images.std) == (OTHER["mean"], OTHER["std"])
+    assert (work.data.mean, work.data.std) == (OTHER["mean"], OTHER["std"])
     assert state.contract == InputContract("digits", DIGITS.class_names, OTHER["mean"], OTHER["std"])
 
     save_network(tmp_path / "n.safetensors", state)
     again, work = start(recipe_of(tmp_path / "n.safetensors"), progress=Silent())  # the file knows
     assert again.contract == state.contract
-    assert work.images.mean == OTHER["mean"]
+    assert work.data.mean == OTHER["mean"]
 
 
 def test_without_a_word_the_data_set_normalises(tmp_path):
@@ -174,7 +174,7 @@ def test_without_a_word_the_data_set_normalises(tmp_path):
 
 def test_a_new_network_is_trained_with_the_normalisation_asked_for():
     state, work = start(load_recipe(None, {"model.normalisation": OTHER}), progress=Silent())
-    assert state.contract.mean == work.images.mean == OTHER["mean"]
+    assert state.contract.mean == work.data.mean == OTHER["mean"]
 
 
 def test_a_recipe_that_contradicts_the_network_file_is_refused(tmp_path):
@@ -270,9 +270,9 @@ def trained_a_little(recipe):
 
 
 def with_few_images(work):
-    images = work.images
+    images = work.data
     few = replace(images, train=images.train.take(np.arange(32)), validation=images.train.take(np.arange(8)))
-    return replace(work, images=few)
+    return replace(work, data=few)
 
 
 # the command line
@@ -349,8 +349,8 @@ def test_a_public_teacher_scores_and_teaches_a_network_of_another_normalisation(
     teacher = work.with_teacher(state).teacher
     assert isinstance(teacher, RenormalisedTeacher)
 
-    few = work.images.test.take(np.arange(500))
-    shown = torch.from_numpy(normalised(few.images, work.images.mean, work.images.std))
+    few = work.data.test.take(np.arange(500))
+    shown = torch.from_numpy(normalised(few.images, work.data.mean, work.data.std))
     own = torch.from_numpy(normalised(few.images, *TEACHER_NORMALISATION.values()))
     with torch.inference_mode():
         found, expected = teacher(shown), teacher.network(own)

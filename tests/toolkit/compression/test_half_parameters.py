@@ -14,6 +14,7 @@ from modelpress.toolkit.compression.passes.quantize import with_quantizers
 from modelpress.toolkit.compression.quantization.half_parameters import round_parameters_to_half
 from modelpress.toolkit.compression.state import NetworkState
 from modelpress.toolkit.compression.work import Work
+from modelpress.toolkit.data.digits import load_digits
 from modelpress.toolkit.recipe import ModelOptions, PackOptions, QuantizeOptions, Recipe
 
 
@@ -48,6 +49,9 @@ def test_nothing_changes_where_half_precision_has_no_room():
     assert all(torch.equal(value, before[key]) for key, value in norm.state_dict().items())
 
 
+DIGITS = load_digits()
+
+
 @pytest.fixture
 def state():
     network = new_network(ModelOptions(arch="resnet20", shortcut="A"), seed=0)
@@ -62,10 +66,10 @@ def state():
 def judged(state, monkeypatch, *, before, after, allowed=True):
     accuracies = iter([before, after])
     monkeypatch.setattr(
-        "modelpress.toolkit.compression.passes.half_parameters.validation_top1", lambda *_: next(accuracies)
+        "modelpress.toolkit.compression.passes.half_parameters.validation_figure", lambda *_: next(accuracies)
     )
     options = PackOptions(float16_parameters=allowed)
-    return half_parameters(state, Work(recipe=Recipe(pack=options), images=None, device=None))
+    return half_parameters(state, Work(recipe=Recipe(pack=options), data=DIGITS, device=None))
 
 
 def test_half_precision_halves_what_biases_and_factors_take(state, monkeypatch, tmp_path):

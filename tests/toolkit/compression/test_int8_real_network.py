@@ -16,7 +16,7 @@ from modelpress.toolkit.compression.freeze import freeze_state
 from modelpress.toolkit.compression.network_file import load_network
 from modelpress.toolkit.data.calibration_data import load_calibration
 from modelpress.toolkit.data.cifar10 import load_cifar10
-from modelpress.toolkit.data.image_set import normalised
+from modelpress.toolkit.data.data_set import normalised
 from modelpress.toolkit.recipe import ModelOptions
 from tests.helpers.int8_chain import optimised_operators, with_int8_weights
 

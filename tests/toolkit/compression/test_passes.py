@@ -61,7 +61,7 @@ def test_watchers_see_every_point_that_there_is(recipe, points, tmp_path):
     seen = {}
     work = Work(
         recipe=recipe,
-        images=IMAGES,
+        data=IMAGES,
         device=CPU,
         outputs=network_files(tmp_path),
         watch=seen.setdefault,
@@ -79,7 +79,7 @@ def test_without_outputs_nothing_is_written(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     compress(
         NetworkState(tiny_network().network, ModelOptions()),
-        Work(recipe=recipe_of(), images=IMAGES, device=CPU),
+        Work(recipe=recipe_of(), data=IMAGES, device=CPU),
     )
     assert list(tmp_path.iterdir()) == []
 

@@ -8,7 +8,7 @@ import pytest
 from modelpress.export.errors import InputError
 from modelpress.toolkit.data.calibration_data import load_calibration
 from modelpress.toolkit.data.cifar10 import MEAN, STD, load_cifar10
-from modelpress.toolkit.data.image_set import normalised
+from modelpress.toolkit.data.data_set import normalised
 
 METADATA = {"modelpress.input": json.dumps({"mean": MEAN, "std": STD}), "modelpress.dataset": "cifar10"}
 PIXELS = np.random.default_rng(0).integers(0, 256, (7, 3, 5, 4), np.uint8)

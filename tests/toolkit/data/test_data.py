@@ -7,9 +7,9 @@ import torch
 from modelpress.export.errors import InputError
 from modelpress.toolkit.data.batches import EpochPlan, n_batches, to_device
 from modelpress.toolkit.data.cifar10 import load_cifar10, read_batch
+from modelpress.toolkit.data.data_set import normalised
 from modelpress.toolkit.data.digits import load_digits
-from modelpress.toolkit.data.image_set import normalised
-from modelpress.toolkit.data.registry import load_image_set
+from modelpress.toolkit.data.registry import load_data_set
 
 CPU = torch.device("cpu")
 
@@ -67,13 +67,13 @@ def test_impossible_label_and_missing_batch_are_refused(tiny_cifar):
 
 def test_missing_folder_says_what_to_pass(tmp_path):
     with pytest.raises(InputError, match="pass --data-dir"):
-        load_image_set("cifar10")
+        load_data_set("cifar10")
     with pytest.raises(InputError, match="does not exist"):
-        load_image_set("cifar10", folder=str(tmp_path / "no"))
+        load_data_set("cifar10", folder=str(tmp_path / "no"))
     with pytest.raises(InputError, match="holds no CIFAR-10"):
-        load_image_set("cifar10", folder=str(tmp_path))
+        load_data_set("cifar10", folder=str(tmp_path))
     with pytest.raises(InputError, match="'mnist' is unknown"):
-        load_image_set("mnist")
+        load_data_set("mnist")
 
 
 def test_torchvision_layout_is_read_where_the_binary_one_is_missing(tmp_path, monkeypatch):
@@ -151,13 +151,13 @@ def test_a_plan_depends_on_seed_and_epoch_alone():
 def test_the_test_file_alone_is_enough_to_measure(tiny_cifar):
     for path in tiny_cifar.glob("*/data_batch_*"):
         path.unlink()
-    images = load_image_set("cifar10", folder=str(tiny_cifar), test_only=True)
+    images = load_data_set("cifar10", folder=str(tiny_cifar), test_only=True)
     assert (len(images.train), len(images.test)) == (0, 5)
 
 
 def test_digits_take_no_folder(tmp_path):
     with pytest.raises(InputError, match="the digits need no folder"):
-        load_image_set("digits", folder=str(tmp_path))
+        load_data_set("digits", folder=str(tmp_path))
 
 
 def test_real_cifar10_has_the_stated_counts(cifar10_folder):

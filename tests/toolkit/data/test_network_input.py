@@ -11,8 +11,8 @@ from modelpress.benchmarks.suite import add_accuracies, describe_model
 from modelpress.export.errors import InputError
 from modelpress.export.press.writing import write_artifact
 from modelpress.export.quantized import QuantizedTensor
+from modelpress.toolkit.data.data_set import normalised
 from modelpress.toolkit.data.digits import load_digits
-from modelpress.toolkit.data.image_set import normalised
 from modelpress.toolkit.data.network_input import network_input, normalisation_for
 from tests.helpers.graph_builder import INPUT, GraphBuilder
 

@@ -19,7 +19,7 @@ from modelpress.toolkit.compression.pruning.magnitude import prune_global
 from modelpress.toolkit.compression.pruning.removal import prunable_layers
 from modelpress.toolkit.compression.state import InputContract, NetworkState
 from modelpress.toolkit.data.digits import load_digits
-from modelpress.toolkit.data.registry import load_image_set
+from modelpress.toolkit.data.registry import load_data_set
 from modelpress.toolkit.networks.layers import weight_layers
 from modelpress.toolkit.output_folder import file_facts
 from modelpress.toolkit.recipe import ModelOptions, Recipe
@@ -256,12 +256,12 @@ FINISHED = ["iterative-global-70", "asymmetric-4", "symmetric-2", "pruned-finetu
 
 
 def few_images(name, **options):
-    return TINY if name == "digits" else load_image_set(name, **options)
+    return TINY if name == "digits" else load_data_set(name, **options)
 
 
 @pytest.fixture
 def tiny(monkeypatch):
-    monkeypatch.setattr("modelpress.toolkit.studies.published.study.load_image_set", few_images)
+    monkeypatch.setattr("modelpress.toolkit.studies.published.study.load_data_set", few_images)
 
 
 @pytest.fixture
@@ -302,7 +302,7 @@ def finished(tmp_path_factory, inputs):
     folder = tmp_path_factory.mktemp("study") / "out"
     rows = f"asymmetric-4,symmetric-2,{TRAINED}"
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr("modelpress.toolkit.studies.published.study.load_image_set", few_images)
+        monkeypatch.setattr("modelpress.toolkit.studies.published.study.load_data_set", few_images)
         assert modelpress(monkeypatch, *command("quantize", rows, inputs, folder, "--epochs", 1)) == 0
     return folder
 
@@ -365,7 +365,7 @@ def test_published_figures_belong_to_cifar10_alone(finished):
 
 def test_on_cifar10_rows_have_their_published_figure(inputs, tmp_path, monkeypatch, call):
     monkeypatch.setattr(
-        "modelpress.toolkit.studies.published.study.load_image_set",
+        "modelpress.toolkit.studies.published.study.load_data_set",
         lambda name, **_: replace(TINY, name="cifar10"),
     )
     foreign = ("-c", inputs / "recipe.yaml", "--checkpoint", inputs / "dense.pt", "--rows", "one-shot-50")

@@ -21,10 +21,10 @@ from modelpress.toolkit.compression.starting import load_images
 from modelpress.toolkit.compression.state import NetworkState
 from modelpress.toolkit.compression.work import Work
 from modelpress.toolkit.data.batches import to_device
-from modelpress.toolkit.data.image_set import Split
+from modelpress.toolkit.data.data_set import Split
 from modelpress.toolkit.model_files.inspecting import inspection
 from modelpress.toolkit.progress import Silent
-from modelpress.toolkit.recipe import DataOptions, ModelOptions, QuantizeOptions, Recipe, load_recipe
+from modelpress.toolkit.recipe import ModelOptions, QuantizeOptions, Recipe, load_recipe
 from modelpress.toolkit.studies.sensitivity.bit_allocation import allocate, least_budget
 from modelpress.toolkit.studies.sensitivity.measuring import (
     Sensitivity,
@@ -42,7 +42,7 @@ from modelpress.toolkit.studies.sensitivity.study import (
     run_sensitivity,
 )
 from modelpress.toolkit.training.device import choose_device
-from modelpress.toolkit.training.evaluate import Quality
+from modelpress.toolkit.training.evaluate import Judged, Quality
 from tests.helpers.command_line import one_line
 
 BITS = (2, 4, 8)
@@ -110,7 +110,7 @@ def test_sizes_that_are_none_are_refused(text):
 
 @pytest.fixture(scope="module")
 def images():
-    return load_images(DataOptions())
+    return load_images(Recipe())
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +146,7 @@ class Flat(nn.Module):
 @pytest.fixture(scope="module")
 def split(images):
     _, chosen = measuring_images(images, limit=100, seed=0)
-    return to_device(chosen, images, torch.device("cpu"))
+    return Judged.of(chosen, images, torch.device("cpu"))
 
 
 @pytest.fixture(scope="module")
@@ -169,8 +169,8 @@ def only(state, layer, bits):
 
 @torch.no_grad()
 def loss_of(network, split):
-    x, labels = next(split.in_order(len(split)))
-    return F.cross_entropy(network(x).double(), labels).item()
+    inputs, labels = next(split.examples.in_order(len(split.targets)))
+    return F.cross_entropy(inputs.call(network).double(), labels).item()
 
 
 def test_losses_are_those_of_one_quantized_layer(trained, split, measured):
@@ -304,7 +304,7 @@ def test_training_images_stand_in_for_an_empty_validation_split(images):
 @pytest.mark.parametrize("fraction", [0.0, 0.1])
 def test_a_record_says_what_was_proposed_and_built(trained, images, fraction, tmp_path, capsys):
     recipe = Recipe(quantize=QuantizeOptions(per_channel=True, after=2, learned=True))
-    work = Work(recipe=recipe, images=images.hold_out(fraction), device=choose_device("cpu"))
+    work = Work(recipe=recipe, data=images.hold_out(fraction), device=choose_device("cpu"))
     record = run_sensitivity(trained, work, Question((2, 3, 8), None, 40))
     assert record["images"]["split"] == ("validation" if fraction else "training")
     assert record["budget_bytes"] >= record["proposal"]["size_bytes"]

@@ -7,7 +7,7 @@ import torch
 
 from modelpress.export.errors import InputError
 from modelpress.toolkit.data.batches import to_device
-from modelpress.toolkit.data.registry import load_image_set
+from modelpress.toolkit.data.registry import load_data_set
 from modelpress.toolkit.progress import Silent
 from modelpress.toolkit.recipe import TrainingOptions, load_recipe
 from modelpress.toolkit.studies.training_speed import rounds as training_speed
@@ -118,7 +118,7 @@ def test_more_images_than_there_are_are_refused(tiny_cifar):
 
 def test_plain_loop_sees_the_pictures_that_our_loop_sees(tiny_cifar):
     transforms = pytest.importorskip("torchvision.transforms", reason="the plain loop needs torchvision")
-    images = load_image_set("cifar10", folder=str(tiny_cifar))
+    images = load_data_set("cifar10", folder=str(tiny_cifar))
     plain = transforms.Compose([transforms.ToTensor(), transforms.Normalize(images.mean, images.std)])
     pictures = PictureDataset(images.train, plain)
     ours, _ = next(to_device(images.train, images, CPU).in_order(3))
@@ -130,7 +130,7 @@ def test_plain_loop_sees_the_pictures_that_our_loop_sees(tiny_cifar):
 
 def test_plain_loop_moves_the_weights(tiny_cifar):
     need_torchvision()
-    images = load_image_set("cifar10", folder=str(tiny_cifar))
+    images = load_data_set("cifar10", folder=str(tiny_cifar))
     network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 32 * 32, 10))
     before = network[1].weight.detach().clone()
     speeds = train_plainly(network, images, TrainingOptions(epochs=2, batch=16), CPU, workers=0)

@@ -9,13 +9,17 @@ from modelpress.benchmarks.profiles import Profile
 from modelpress.export.choices import DEFAULT_TIMEOUT_S
 from modelpress.export.errors import CommandLineError
 from modelpress.toolkit.commands.answers import answer
+from modelpress.toolkit.commands.given_inputs import InputFiles, InputShapes, given_inputs
 from modelpress.toolkit.commands.options import (
     MEASUREMENT,
     OUTPUT,
     AsJson,
     DataFolder,
     DataSet,
+    DataSettings,
+    MaxDecoded,
     Overwrite,
+    OwnData,
     Timeout,
     Wide,
 )
@@ -23,6 +27,8 @@ from modelpress.toolkit.commands.options import (
 EXAMPLE = """
 modelpress bench dense.onnx model.press
 modelpress bench model.press other.onnx --batch 1 8 64 --threads 1 2 -o results.json
+modelpress bench own.onnx --data photos --set data.normalise=imagenet --set data.resize=224
+modelpress bench tokens.onnx --input ids=ids.npy --input mask=mask.npy
 modelpress bench --profile mlperf-tiny model.press --data-dir cifar10
 """
 _BATCHES, _THREADS = "1 8 64", "1 2"
@@ -35,6 +41,8 @@ def command(
             metavar="FILE", help=".press or .onnx files; the first is the baseline.", show_default=False
         ),
     ],
+    data: OwnData = None,
+    data_settings: DataSettings = [],
     dataset: DataSet = None,
     data_dir: DataFolder = None,
     batch: Annotated[
@@ -57,15 +65,8 @@ def command(
             rich_help_panel=MEASUREMENT,
         ),
     ] = 5,
-    inputs: Annotated[
-        list[str],
-        typer.Option(
-            "--input",
-            metavar="NAME=FILE.npy",
-            help="What the input of this name is fed with, where random numbers do not suit. Repeatable.",
-            rich_help_panel=MEASUREMENT,
-        ),
-    ] = [],
+    inputs: InputFiles = [],
+    shapes: InputShapes = [],
     profile: Annotated[
         Profile | None,
         typer.Option(
@@ -74,6 +75,7 @@ def command(
             rich_help_panel=MEASUREMENT,
         ),
     ] = None,
+    max_decoded: MaxDecoded = 2,
     timeout: Timeout = DEFAULT_TIMEOUT_S,
     output: Annotated[
         Path | None,
@@ -95,26 +97,28 @@ def command(
     Leave the machine alone meanwhile.
     """
     from modelpress.benchmarks.records import write_results
-    from modelpress.toolkit.commands.bench.files import parse_inputs
     from modelpress.toolkit.commands.bench.numbers import numbers
     from modelpress.toolkit.commands.bench.tables import show_bench
     from modelpress.toolkit.commands.console import TerminalProgress
-    from modelpress.toolkit.data.measured_set import MeasuredSet
+    from modelpress.toolkit.model_files.measured_data import measured_set
     from modelpress.toolkit.model_files.measuring import BenchPlan, bench_files, bench_profile
     from modelpress.toolkit.output_folder import check_output_file
 
     if output is not None:
         check_output_file(output, overwrite=overwrite)
-    if profile is not None and (batch or threads or inputs):
+    if profile is not None and (batch or threads or inputs or shapes):
         raise CommandLineError(
-            f"--profile {profile} fixes batch size, threads and inputs: leave out --batch, --threads and --input"
+            f"--profile {profile} fixes batch size, threads and inputs: leave out --batch, --threads, --input "
+            "and --shape"
         )
     plan = BenchPlan(
-        data=MeasuredSet(dataset, None if data_dir is None else str(data_dir)),
+        data=measured_set(data, data_settings, dataset, data_dir),
         batches=numbers("--batch", " ".join(batch) if batch else _BATCHES),
         threads=numbers("--threads", " ".join(threads) if threads else _THREADS),
         rounds=rounds,
-        inputs=parse_inputs(inputs),
+        inputs=given_inputs(inputs, shapes),
+        bounded=not batch,
+        max_decoded_bytes=max_decoded << 30,
     )
     measure = bench_files if profile is None else bench_profile
     results = measure(paths, plan, TerminalProgress())

@@ -6,6 +6,7 @@ from modelpress.benchmarks.report.tables import (
     latency_label,
     latency_rows,
     loading_row,
+    metric_name,
     parity_row,
     profile_rows,
     table_headings,
@@ -123,11 +124,13 @@ def show_files(results: Results, *, wide: bool = False) -> None:
     headings = table_headings(results)
     rows = file_rows(results)
     for row, model in zip(rows, results.models, strict=True):
-        row["paired"] = "–" if model.paired is None else f"{model.paired.p_value:.2g}"
-    if any(model.paired for model in results.models):
-        headings["paired"] = "McNemar p"
+        test = model.paired or model.bootstrap
+        row["paired"] = "–" if test is None else f"{test.p_value:.2g}"
+    if any(model.paired or model.bootstrap for model in results.models):
+        by_bootstrap = any(model.bootstrap for model in results.models)
+        headings["paired"] = "bootstrap p" if by_bootstrap else "McNemar p"
 
-    narrow, title = _NARROW_FILES, ""
+    narrow, title = {**_NARROW_FILES, "top1_alone": metric_name(results)}, ""
     if results.profile is not None:  # its latencies have a table of their own
         headings = {key: title for key, title in headings.items() if key not in ("p50", "top1")}
         narrow = {key: name for key, name in narrow.items() if key in headings}

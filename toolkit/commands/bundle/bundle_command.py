@@ -24,7 +24,9 @@ from modelpress.toolkit.commands.options import (
     AsJson,
     DataFolder,
     DataSet,
+    DataSettings,
     Overwrite,
+    OwnData,
     PressFile,
     Timeout,
 )
@@ -44,6 +46,8 @@ def command(
     calibration_method: CalibrationRule = DEFAULTS.method,
     percentile: Percentile = DEFAULTS.percentile,
     reduce_range: ReduceRange = DEFAULTS.reduce_range,
+    data: OwnData = None,
+    data_settings: DataSettings = [],
     dataset: DataSet = None,
     data_dir: DataFolder = None,
     samples: Annotated[
@@ -69,7 +73,7 @@ def command(
     """
     from modelpress.toolkit.commands.bundle.making import BundleRequest, archive_path, make_bundle
     from modelpress.toolkit.commands.console import TerminalProgress
-    from modelpress.toolkit.data.measured_set import MeasuredSet
+    from modelpress.toolkit.model_files.measured_data import measured_set
     from modelpress.toolkit.model_files.onnx_writing import write_flavour
 
     wanted = flavour_request(
@@ -84,7 +88,7 @@ def command(
     request = BundleRequest(
         flavour=flavour,
         write_model=partial(write_flavour, request=wanted),
-        data=MeasuredSet(dataset, None if data_dir is None else str(data_dir)),
+        data=measured_set(data, data_settings, dataset, data_dir),
         license=license_,
         n_samples=samples,
         archive=archive,

@@ -11,7 +11,7 @@ from modelpress.export.isolation.foreign import run_foreign
 from modelpress.export.isolation.messages import Array, Facts
 from modelpress.export.press.reading import open_artifact
 from modelpress.toolkit.data.names import DATA_SETS
-from modelpress.toolkit.data.registry import load_image_set
+from modelpress.toolkit.data.registry import load_data_set
 
 PRESS, ONNX = "model.press", "model.onnx"
 MAX_OTHER_BYTES = (
@@ -112,7 +112,7 @@ def images_of(name: str, data_dir: Path | None) -> tuple[Any, Any]:
         raise verify.NotChecked(f"this data set cannot be read here; known are {', '.join(DATA_SETS)}")
     try:
         folder = None if data_dir is None else str(data_dir)
-        images = load_image_set(name, folder=folder, test_only=True).test
+        images = load_data_set(name, folder=folder, test_only=True).test
     except InputError as error:
         if data_dir is not None:
             raise verify.Failed(str(error)) from error

@@ -13,7 +13,9 @@ import onnxruntime as ort
 from modelpress.benchmarks.measures.accuracy import classify, top1, wilson_interval
 from modelpress.benchmarks.measures.latency import Contestant, latency_records, measure_latency
 from modelpress.benchmarks.measures.trial import run_once
-from modelpress.benchmarks.subjects.inputs import input_specs, plan_inputs
+from modelpress.benchmarks.subjects.feeding import plan_inputs
+from modelpress.benchmarks.subjects.given import NOTHING
+from modelpress.benchmarks.subjects.inputs import input_specs
 from modelpress.export.errors import InputError
 from modelpress.export.handoff.bundle_files import verify
 from modelpress.export.handoff.manifest import (
@@ -28,7 +30,7 @@ from modelpress.export.handoff.manifest import (
 from modelpress.export.post_training.calibration import INPUT_METADATA, pixel_normalisation
 from modelpress.export.quantized import QuantizedModel, QuantizedTensor
 from modelpress.export.runtime import single_input
-from modelpress.toolkit.data.image_set import ImageSet, Split, normalised
+from modelpress.toolkit.data.data_set import DataSet, Split, normalised
 from modelpress.toolkit.data.png_file import encode_png
 from modelpress.toolkit.progress import Progress
 
@@ -40,7 +42,7 @@ Logits = npt.NDArray[np.float32]
 
 
 def contract_of(
-    session: ort.InferenceSession, metadata: dict[str, str], images: ImageSet | None, progress: Progress
+    session: ort.InferenceSession, metadata: dict[str, str], images: DataSet | None, progress: Progress
 ) -> Contract:
     """What the model takes and gives; what it does not say itself is taken from the data set it is measured on.
 
@@ -100,14 +102,14 @@ def _input_rule(metadata: dict[str, str]) -> tuple[Normalisation | None, list[st
         ) from error
 
 
-def logits_of(session: ort.InferenceSession, contract: Contract, images: ImageSet) -> Logits:
+def logits_of(session: ort.InferenceSession, contract: Contract, images: DataSet) -> Logits:
     """Outputs for all test images."""
     rule = contract.normalisation
     assert rule is not None  # with a data set at hand there is one
     return classify(session, normalised(images.test.images, tuple(rule.mean), tuple(rule.std)))
 
 
-def accuracy_claim(logits: Logits, images: ImageSet) -> AccuracyClaim:
+def accuracy_claim(logits: Logits, images: DataSet) -> AccuracyClaim:
     """Top-1 of outputs for all test images."""
     labels = images.test.labels
     fraction = top1(logits, labels)
@@ -172,7 +174,7 @@ def latency_claim(
     Raises:
         ModelpressError: It cannot be timed.
     """
-    plan = plan_inputs(path.name, input_specs(onnx.load_from_string(path.read_bytes())), {}, (1,))
+    plan = plan_inputs(path.name, input_specs(onnx.load_from_string(path.read_bytes())), NOTHING, (1,))
     run_once(session, plan)
     progress.start("latency", ROUNDS)
     try:

@@ -126,7 +126,7 @@ def _fill(folder: Path, artifact: Path, name: str, request: BundleRequest, progr
     metadata = dict(sorted(session.get_modelmeta().custom_metadata_map.items()))
     images = request.data.load(
         artifact,
-        metadata.get("modelpress.dataset"),
+        metadata,
         check=lambda images: None,
         without=lambda why: progress.note(f"no accuracy is claimed and there are no samples: {why}"),
     )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import onnx
 
+from modelpress.benchmarks.subjects.given import NOTHING, Given
 from modelpress.benchmarks.subjects.model_file import open_model
 from modelpress.export.errors import InputError, ModelpressError
 from modelpress.export.handoff import bundle_files
@@ -27,6 +28,7 @@ def verify_bundle(
     *,
     data_dir: Path | None = None,
     factor: float | None = None,
+    given: Given = NOTHING,
     max_decoded_bytes: int = DEFAULT_MAX_DECODED_BYTES,
 ) -> list[Finding]:
     """Check a bundle from anywhere, its artifact included.
@@ -37,6 +39,7 @@ def verify_bundle(
         path: Of the folder or archive.
         data_dir: Where the data set is that the accuracy was measured on.
         factor: Time the model, and judge the claimed latency within this factor.
+        given: What the user says of inputs, with which the artifact is run; others are made up.
         max_decoded_bytes: Refuse an artifact whose tensors are larger in memory.
 
     Raises:
@@ -51,19 +54,19 @@ def verify_bundle(
 
         return [
             *findings_of(folder, data_dir=data_dir, factor=factor, read_images=True),
-            *_artifact_findings(folder, written, bundle.manifest, max_decoded_bytes),
+            *_artifact_findings(folder, written, bundle.manifest, given, max_decoded_bytes),
             *_text_findings(folder, bundle.manifest),
             *_archive_finding(path, bundle.manifest),
         ]
 
 
 def _artifact_findings(
-    folder: Path, written: onnx.ModelProto, manifest: Manifest, max_decoded_bytes: int
+    folder: Path, written: onnx.ModelProto, manifest: Manifest, given: Given, max_decoded_bytes: int
 ) -> Iterator[Finding]:
     """The artifact by itself, and whether `model.onnx` and the claimed compression are its own."""
     try:
-        for step, text in verification(folder / PRESS, max_decoded_bytes=max_decoded_bytes).items():
-            yield Finding(f"{PRESS}, {step}", True, text)
+        for step in verification(folder / PRESS, given=given, max_decoded_bytes=max_decoded_bytes):
+            yield step._replace(check=f"{PRESS}, {step.check}")
         with open_artifact(folder / PRESS, max_decoded_bytes=max_decoded_bytes) as artifact:
             model = artifact.model()
     except ModelpressError as error:

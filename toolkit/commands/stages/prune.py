@@ -13,6 +13,7 @@ from modelpress.toolkit.commands.recipe_options import (
     DeviceName,
     Download,
     MapNames,
+    RecipeData,
     Seed,
     Settings,
     common_keys,
@@ -32,6 +33,7 @@ def command(
     network: NetworkFile,
     config: Config = None,
     map_names: MapNames = None,
+    data: RecipeData = None,
     data_dir: DataDir = None,
     download: Download = False,
     sparsity: Annotated[float | None, fraction_option("prune.sparsity", "--sparsity")] = None,
@@ -59,7 +61,7 @@ def command(
             "model.map_names": map_names,
             "prune.sparsity": sparsity,
             "sparsify.epochs": epochs,
-            **common_keys(data_dir, download, seed, device, bf16),
+            **common_keys(data, data_dir, download, seed, device, bf16),
         },
     )
     need_torch()

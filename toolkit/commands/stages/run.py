@@ -15,6 +15,7 @@ from modelpress.toolkit.commands.recipe_options import (
     Download,
     FinetuneEpochs,
     MapNames,
+    RecipeData,
     Seed,
     Settings,
     common_keys,
@@ -49,6 +50,7 @@ def command(
         ),
     ] = None,
     map_names: MapNames = None,
+    data: RecipeData = None,
     data_dir: DataDir = None,
     download: Download = False,
     epochs: FinetuneEpochs = None,
@@ -77,7 +79,7 @@ def command(
         {
             "model.checkpoint": checkpoint,
             "model.map_names": map_names,
-            **common_keys(data_dir, download, seed, device, bf16),
+            **common_keys(data, data_dir, download, seed, device, bf16),
         },
         epochs=epochs,
     )

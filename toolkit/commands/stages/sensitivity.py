@@ -13,6 +13,7 @@ from modelpress.toolkit.commands.recipe_options import (
     DeviceName,
     Download,
     MapNames,
+    RecipeData,
     Seed,
     Settings,
     common_keys,
@@ -30,6 +31,7 @@ def command(
     network: NetworkFile,
     config: Config = None,
     map_names: MapNames = None,
+    data: RecipeData = None,
     data_dir: DataDir = None,
     download: Download = False,
     bits: Annotated[
@@ -68,7 +70,7 @@ def command(
         {
             "model.checkpoint": network,
             "model.map_names": map_names,
-            **common_keys(data_dir, download, seed, device, None),
+            **common_keys(data, data_dir, download, seed, device, None),
         },
     )
     need_torch()

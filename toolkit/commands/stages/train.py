@@ -11,6 +11,7 @@ from modelpress.toolkit.commands.recipe_options import (
     DeviceName,
     Download,
     MapNames,
+    RecipeData,
     Seed,
     Settings,
     common_keys,
@@ -28,6 +29,7 @@ modelpress train -c resnet20-cifar10 --data-dir cifar10 --epochs 100 -o dense.sa
 def command(
     config: Config = None,
     map_names: MapNames = None,
+    data: RecipeData = None,
     data_dir: DataDir = None,
     download: Download = False,
     epochs: Annotated[
@@ -49,7 +51,7 @@ def command(
         {
             "model.map_names": map_names,
             "train.epochs": epochs,
-            **common_keys(data_dir, download, seed, device, bf16),
+            **common_keys(data, data_dir, download, seed, device, bf16),
         },
     )
     need_torch()

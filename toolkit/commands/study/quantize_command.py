@@ -45,5 +45,5 @@ def command(
     Of the recipe only data, model, seed and run count; the rows bring everything else. Stop it any time: the same
     command goes on.
     """
-    options = {"model.checkpoint": checkpoint, **common_keys(data_dir, download, seed, device, bf16)}
+    options = {"model.checkpoint": checkpoint, **common_keys(None, data_dir, download, seed, device, bf16)}
     run_study("quantize", rows, config, options, output, epochs=epochs, overwrite=overwrite, as_json=as_json)

@@ -2,10 +2,11 @@
 
 from dataclasses import replace
 
+from modelpress.toolkit.compression.fitting import training_feed
 from modelpress.toolkit.compression.state import NetworkState
 from modelpress.toolkit.compression.work import Work
-from modelpress.toolkit.data.batches import to_device
-from modelpress.toolkit.training.batch_norm import reestimate_batch_norm
+from modelpress.toolkit.training.batch_norm import BATCH, reestimate_batch_norm
+from modelpress.toolkit.training.team import ALONE
 
 
 def batch_norm(state: NetworkState, work: Work) -> NetworkState:
@@ -16,14 +17,9 @@ def batch_norm(state: NetworkState, work: Work) -> NetworkState:
 
 
 def _measured_anew(state: NetworkState, work: Work) -> NetworkState:
-    recipe, images = work.recipe, work.images
+    recipe = work.recipe
     # augmented like the images of the finetuning, whose statistics these replace
-    split = to_device(images.train, images, work.device.torch_device, padding=recipe.finetune.padding)
-    n_images = reestimate_batch_norm(
-        state.compressed(),
-        split,
-        n_images=recipe.quantize.batch_norm_images,
-        seed=recipe.seed,
-        mirror=images.mirrored,
-    )
+    alone = replace(work, device=replace(work.device, team=ALONE, channels_last=False))
+    feed = training_feed(alone, recipe.finetune, batch=min(BATCH, len(work.data.train)))
+    n_images = reestimate_batch_norm(state.compressed(), feed, n_images=recipe.quantize.batch_norm_images)
     return replace(state, history={**state.history, "batch_norm": {"images": n_images}})

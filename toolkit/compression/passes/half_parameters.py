@@ -6,7 +6,7 @@ from dataclasses import replace
 from modelpress.toolkit.compression.quantization.half_parameters import round_parameters_to_half
 from modelpress.toolkit.compression.state import NetworkState
 from modelpress.toolkit.compression.work import Work
-from modelpress.toolkit.training.evaluate import validation_top1
+from modelpress.toolkit.training.evaluate import validation_figure
 
 
 def half_parameters(state: NetworkState, work: Work) -> NetworkState:
@@ -18,7 +18,7 @@ def half_parameters(state: NetworkState, work: Work) -> NetworkState:
     if not work.recipe.pack.float16_parameters or not round_parameters_to_half(network):
         return state
 
-    before = validation_top1(state.compressed(), work.images, work.device)
+    before = validation_figure(state.compressed(), work.data, work.device)
     if before is None:
         work.progress.note(
             "scales and biases stay in float32: there are no validation images to judge float16 by"
@@ -26,11 +26,13 @@ def half_parameters(state: NetworkState, work: Work) -> NetworkState:
         return state
 
     halved = replace(state, network=network)
-    after = validation_top1(halved.compressed(), work.images, work.device)
+    after = validation_figure(halved.compressed(), work.data, work.device)
     assert after is not None  # the same split
-    kept = "float16" if after >= before else "float32"
+    metric = work.data.metric
+    kept = "float32" if metric.better(before, after) else "float16"
     work.progress.note(
-        f"scales and biases in {kept}: validation {before:.2%} in float32, {after:.2%} in float16"
+        f"scales and biases in {kept}: validation {metric.shown(before)} in float32, {metric.shown(after)} in float16"
     )
-    facts = {"precision": kept, "validation_top1": {"float32": before, "float16": after}}
+    figure = "validation_top1" if work.data.classifies else "validation"
+    facts = {"precision": kept, figure: {"float32": before, "float16": after}}
     return replace(halved if kept == "float16" else state, history={**state.history, "parameters": facts})

@@ -17,7 +17,7 @@ from modelpress.toolkit.compression.run import compress
 from modelpress.toolkit.compression.starting import starting_network
 from modelpress.toolkit.compression.state import NetworkState
 from modelpress.toolkit.compression.work import NETWORK_FILES, Point, Work, network_files
-from modelpress.toolkit.data.image_set import ImageSet, normalised
+from modelpress.toolkit.data.data_set import DataSet, normalised
 from modelpress.toolkit.output_folder import file_facts, state_path, without_local_paths, write_json
 from modelpress.toolkit.recipe import Recipe
 from modelpress.toolkit.studies.published.rows import Row
@@ -127,7 +127,7 @@ def run_row(row: Row, work: Work, *, start: Path, folder: Path, environment: dic
         Interrupted: Stopped on request.
         InputError: The checkpoint does not fit.
     """
-    recipe, images = work.recipe, work.images
+    recipe, images = work.recipe, work.data
     _make(folder)
 
     zeros: dict[str, float] = {}
@@ -186,10 +186,10 @@ def _started(start: Path, work: Work) -> NetworkState:
     """On the device, without the history of what was done to it before."""
     model = work.recipe.model.model_copy(update={"checkpoint": str(start)})
     recipe = work.recipe.model_copy(update={"model": model})
-    return replace(starting_network(recipe, work.images, work.device), history={})
+    return replace(starting_network(recipe, work.data, work.device), history={})
 
 
-def _accuracy(file: Path, images: ImageSet) -> float:
+def _accuracy(file: Path, images: DataSet) -> float:
     """Top-1 of the packed file on all test images, in ONNX Runtime."""
     pixels = normalised(images.test.images, images.mean, images.std)
     return top1(run_batched(open_session(open_model(file).serialised()), pixels), images.test.labels)

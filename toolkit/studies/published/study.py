@@ -6,10 +6,15 @@ from typing import Any
 
 from modelpress.benchmarks.environment import describe_environment
 from modelpress.export.errors import CommandLineError, InputError
-from modelpress.toolkit.compression.starting import check_dense, images_for, starting_network
+from modelpress.toolkit.compression.starting import (
+    check_dense,
+    held_out_share,
+    images_for,
+    load_named,
+    starting_network,
+)
 from modelpress.toolkit.compression.work import Work
-from modelpress.toolkit.data.image_set import ImageSet
-from modelpress.toolkit.data.registry import load_image_set
+from modelpress.toolkit.data.data_set import DataSet
 from modelpress.toolkit.output_folder import file_facts
 from modelpress.toolkit.progress import Progress
 from modelpress.toolkit.recipe import Recipe, with_epochs
@@ -101,7 +106,7 @@ def run_study(plan: StudyPlan, progress: Progress, *, overwrite: bool = False) -
     base = plan.base
 
     device = device_of(base.run)
-    images = load_image_set(base.data.dataset, folder=base.data.dir, download=base.data.download)
+    images = load_named(base)
     dense = starting_network(base, images, device)
     check_dense(dense)
     for note in dense.notes:
@@ -115,7 +120,7 @@ def run_study(plan: StudyPlan, progress: Progress, *, overwrite: bool = False) -
     environment = {**describe_environment(), "training_device": device.describe()}
     records = []
     for row, recipe in plan.rows:  # one after the other: a row may start from the network of an earlier one
-        work = Work(recipe=recipe, images=images, device=device, progress=progress)
+        work = Work(recipe=recipe, data=images, device=device, progress=progress)
         records.append(_measured(plan, row, work, environment))
 
     for row, recipe in plan.others:
@@ -134,7 +139,7 @@ def _measured(plan: StudyPlan, row: Row, work: Work, environment: dict[str, Any]
         environment: Goes into the record.
     """
     recipe, progress = work.recipe, work.progress
-    earlier = _measured_before(plan, row, recipe, work.images)
+    earlier = _measured_before(plan, row, recipe, work.data)
     progress.stage(f"{row.name}: {row.method}")
     if earlier is not None:
         progress.note(f"{earlier.top1:.2%}, measured before")
@@ -142,7 +147,7 @@ def _measured(plan: StudyPlan, row: Row, work: Work, environment: dict[str, Any]
 
     epochs = recipe.finetune.epochs
     progress.note(f"epochs of training: {epochs}" if epochs else "no training")
-    held_out = replace(work, images=work.images.hold_out(recipe.data.validation))
+    held_out = replace(work, data=work.data.hold_out(held_out_share(recipe.data)))
     record = run_row(
         row, held_out, start=plan.start(row), folder=plan.folder(row.name), environment=environment
     )
@@ -150,7 +155,7 @@ def _measured(plan: StudyPlan, row: Row, work: Work, environment: dict[str, Any]
     return record
 
 
-def _measured_before(plan: StudyPlan, row: Row, recipe: Recipe, images: ImageSet) -> RowRecord | None:
+def _measured_before(plan: StudyPlan, row: Row, recipe: Recipe, images: DataSet) -> RowRecord | None:
     source = _sha256(plan.start(row))
     return finished_row(plan.folder(row.name), recipe, source=source, dataset=images.fingerprint())
 

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,13 +23,12 @@ from modelpress.export.quantized import QuantizedModel
 from modelpress.toolkit.compression.freeze import freeze_state
 from modelpress.toolkit.compression.passes.quantize import with_quantizers
 from modelpress.toolkit.compression.state import NetworkState
-from modelpress.toolkit.data.batches import DeviceSplit
-from modelpress.toolkit.data.image_set import ImageSet, Split
+from modelpress.toolkit.data.data_set import DataSet, Split
 from modelpress.toolkit.networks.layers import weight_layers
 from modelpress.toolkit.progress import Progress
 from modelpress.toolkit.recipe import QuantizeOptions
 from modelpress.toolkit.studies.sensitivity.bit_allocation import allocate, least_budget
-from modelpress.toolkit.training.evaluate import Quality, loss_and_top1
+from modelpress.toolkit.training.evaluate import Judged, Quality, loss_and_figure
 
 _ROUNDS = 8  # of tightening a budget that the file did not keep
 
@@ -129,7 +129,7 @@ def _weight(layer: str) -> str:
     return f"{layer}.weight"
 
 
-def measuring_images(images: ImageSet, *, limit: int, seed: int) -> tuple[str, Split]:
+def measuring_images(images: DataSet, *, limit: int, seed: int) -> tuple[str, Split]:
     """The images that losses are measured on, and where they are from: never the test images.
 
     Args:
@@ -213,7 +213,7 @@ def check_budget(files: WidthFiles, bits: Sequence[int], *, budget: int) -> None
         )
 
 
-def measure(files: WidthFiles, split: DeviceSplit, bits: Sequence[int], progress: Progress) -> Sensitivity:
+def measure(files: WidthFiles, split: Judged, bits: Sequence[int], progress: Progress) -> Sensitivity:
     """Quantize every layer alone in every width, and measure.
 
     Args:
@@ -258,17 +258,17 @@ class _Changed(nn.Module):
         super().__init__()
         self.network, self.weights = network, dict(weights)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return functional_call(self.network, self.weights, (x,))
+    def forward(self, *arguments: Any, **named: Any) -> Any:
+        return functional_call(self.network, self.weights, arguments, named)
 
 
-def quality_with(weights: Mapping[str, Tensor], network: nn.Module, split: DeviceSplit) -> Quality:
+def quality_with(weights: Mapping[str, Tensor], network: nn.Module, split: Judged) -> Quality:
     """Loss and accuracy in float32 with these weights, by parameter name, in place of the network's own.
 
     Raises:
         InputError: The loss is not finite.
     """
-    quality = loss_and_top1(_Changed(network, weights), split)
+    quality = loss_and_figure(_Changed(network, weights), split)
     if not np.isfinite(quality.loss):
         where = f" with a quantized {', '.join(weights)}" if weights else ""
         raise InputError(

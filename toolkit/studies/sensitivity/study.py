@@ -17,7 +17,6 @@ from modelpress.toolkit.compression.run_folder import recorded_recipe
 from modelpress.toolkit.compression.starting import start
 from modelpress.toolkit.compression.state import NetworkState
 from modelpress.toolkit.compression.work import Work
-from modelpress.toolkit.data.batches import DeviceSplit, to_device
 from modelpress.toolkit.progress import Progress, Silent
 from modelpress.toolkit.recipe import QuantizeOptions, Recipe
 from modelpress.toolkit.studies.sensitivity.measuring import (
@@ -32,7 +31,7 @@ from modelpress.toolkit.studies.sensitivity.measuring import (
     propose,
     quality_with,
 )
-from modelpress.toolkit.training.evaluate import Quality
+from modelpress.toolkit.training.evaluate import Judged, Quality
 
 SCHEMA_VERSION = 1
 _USUAL_BITS = 4  # of the uniform file whose size is the budget where none is given
@@ -132,15 +131,15 @@ def run_sensitivity(state: NetworkState, work: Work, question: Question) -> dict
     """
     began = time.perf_counter()
     recipe, progress = work.recipe, work.progress
-    source, chosen = measuring_images(work.images, limit=question.n_images, seed=recipe.seed)
+    source, chosen = measuring_images(work.data, limit=question.n_images, seed=recipe.seed)
     progress.note(f"{len(chosen):,} {source} images")
 
     # float16 is judged by the very images that losses are measured on
     if source == "validation":
-        sample = replace(work.images, validation=chosen)
-        state = half_parameters(state, replace(work, images=sample))
+        sample = replace(work.data, validation=chosen)
+        state = half_parameters(state, replace(work, data=sample))
 
-    split = to_device(chosen, work.images, work.device.torch_device)
+    split = Judged.of(chosen, work.data, work.device.torch_device)
     files = WidthFiles(state, recipe.quantize)
     pack_widths(files, question.bits, progress)
     budget = files.uniform(_USUAL_BITS).size_bytes if question.budget is None else question.budget
@@ -174,7 +173,7 @@ def run_sensitivity(state: NetworkState, work: Work, question: Question) -> dict
 
 
 def _measured(
-    state: NetworkState, files: Sequence[WidthFile], split: DeviceSplit, progress: Progress
+    state: NetworkState, files: Sequence[WidthFile], split: Judged, progress: Progress
 ) -> list[tuple[WidthFile, Quality]]:
     measured = []
     progress.start("uniform widths and proposal", len(files))

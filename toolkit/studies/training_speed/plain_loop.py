@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from modelpress.export.errors import InputError
 from modelpress.export.extras import how_to_install
-from modelpress.toolkit.data.image_set import ImageSet, Split
+from modelpress.toolkit.data.data_set import DataSet, Split
 from modelpress.toolkit.recipe import TrainingOptions
 
 
@@ -40,7 +40,7 @@ class PictureDataset(Dataset[tuple[Tensor, int]]):
 
 
 def train_plainly(
-    network: nn.Module, images: ImageSet, options: TrainingOptions, device: torch.device, *, workers: int
+    network: nn.Module, images: DataSet, options: TrainingOptions, device: torch.device, *, workers: int
 ) -> list[float]:
     """Train on all training images, at a constant learning rate.
 
@@ -88,7 +88,7 @@ def train_plainly(
 
 
 def _loader(
-    images: ImageSet, options: TrainingOptions, *, workers: int, pin_memory: bool
+    images: DataSet, options: TrainingOptions, *, workers: int, pin_memory: bool
 ) -> DataLoader[tuple[Tensor, int]]:
     try:
         from torchvision import transforms

@@ -15,10 +15,10 @@ from modelpress.toolkit.compression.network_file import new_network
 from modelpress.toolkit.compression.passes.finetune import finetune
 from modelpress.toolkit.compression.passes.prune import prune
 from modelpress.toolkit.compression.passes.quantize import quantize
+from modelpress.toolkit.compression.starting import load_named
 from modelpress.toolkit.compression.state import NetworkState
 from modelpress.toolkit.compression.work import Work
-from modelpress.toolkit.data.image_set import ImageSet
-from modelpress.toolkit.data.registry import load_image_set
+from modelpress.toolkit.data.data_set import DataSet
 from modelpress.toolkit.recipe import PruneOptions, QuantizeOptions, Recipe, TrainingOptions
 from modelpress.toolkit.studies.training_speed.plain_loop import train_plainly
 from modelpress.toolkit.studies.training_speed.rounds import Measurement, Refusal, TrainingJob, Way
@@ -55,8 +55,8 @@ def measure(job: TrainingJob) -> Measurement:
     return Measurement(images_per_second=speeds[-1], images=len(images.train), device=device.describe())
 
 
-def _training_images(recipe: Recipe, device: Device, n_images: int | None) -> ImageSet:
-    images = load_image_set(recipe.data.dataset, folder=recipe.data.dir, download=recipe.data.download)
+def _training_images(recipe: Recipe, device: Device, n_images: int | None) -> DataSet:
+    images = load_named(recipe)
     n_there = len(images.train)
 
     if n_images is None:
@@ -91,11 +91,11 @@ def _finetuning(recipe: Recipe, options: TrainingOptions, way: Way) -> Recipe:
 
 
 def _train_here(
-    state: NetworkState, images: ImageSet, recipe: Recipe, device: Device, *, way: Way
+    state: NetworkState, images: DataSet, recipe: Recipe, device: Device, *, way: Way
 ) -> list[float]:
     """Finetune as every command does, with masks and quantizers where the way has them."""
     passes = [prune, quantize, finetune] if way in (Way.MIN_MAX, Way.LEARNED) else [finetune]
-    work = Work(recipe=recipe, images=images, device=device)
+    work = Work(recipe=recipe, data=images, device=device)
     for each in passes:
         state = each(state, work)
     return [epoch["images_per_second"] for epoch in state.history["finetune"]]
