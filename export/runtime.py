@@ -11,11 +11,11 @@ import numpy.typing as npt
 import onnx
 
 from modelpress.export.errors import InputError, ModelpressError
-from modelpress.export.graphs.few_bits import raw_bytes
 from modelpress.export.isolation.foreign import ForeignProcess, foreign_process
 from modelpress.export.isolation.messages import Array, Facts
 from modelpress.export.lazy_tensors import dense_of
 from modelpress.export.quantized import QuantizedModel
+from modelpress.export.tensor_spec import raw_bytes
 
 if TYPE_CHECKING:
     import onnxruntime as ort

@@ -1,4 +1,4 @@
-"""Shape and type of a tensor: what is known of it before it is made."""
+"""Shape and type of a tensor, what is known of it before it is made; and what its elements are stored as."""
 
 from dataclasses import dataclass
 from math import prod
@@ -140,3 +140,46 @@ def of_carrier(numbers: npt.NDArray[np.generic], onnx_type: int) -> npt.NDArray[
                 f"elements run from {least} to {most}; {bits} bits hold {low} to {low + (1 << bits) - 1}"
             )
     return numbers.view(DTYPES[onnx_type])
+
+
+def raw_bytes(array: npt.NDArray[Any]) -> memoryview:
+    """What ``raw_data`` of an ONNX tensor holds: little-endian; of few bits several elements in a byte, lowest first.
+
+    Example:
+        >>> four_bits = of_carrier(np.array([1, -2, 3], np.int8), 22)
+        >>> raw_bytes(four_bits).hex()
+        'e103'
+    """
+    dtype = array.dtype.newbyteorder("<")
+    numbers = carrier_of(np.ascontiguousarray(array)).reshape(-1)
+    bits = FEW_BITS.get(ONNX_TYPES[dtype])
+    if bits is None:
+        return np.ascontiguousarray(numbers, numbers.dtype.newbyteorder("<")).view(np.uint8).data
+
+    per_byte = 8 // bits
+    padded = np.zeros(-(-numbers.size // per_byte) * per_byte, np.uint8)
+    padded[: numbers.size] = numbers.view(np.uint8) & np.uint8((1 << bits) - 1)
+    combined: npt.NDArray[np.uint8] = np.bitwise_or.reduce(
+        padded.reshape(-1, per_byte) << _shifts(bits), axis=1
+    )
+    return combined.data
+
+
+def array_of_raw(data: memoryview, spec: TensorSpec) -> npt.NDArray[Any]:
+    """Undo `raw_bytes`, without a copy where elements have whole bytes.
+
+    Example:
+        >>> array_of_raw(memoryview(bytes.fromhex("e103")), TensorSpec((3,), 22)).astype(int)
+        array([ 1, -2,  3])
+    """
+    dtype, bits = CARRIERS[spec.onnx_type], FEW_BITS.get(spec.onnx_type)
+    if bits is None:
+        return of_carrier(np.frombuffer(data, dtype), spec.onnx_type).reshape(spec.shape)
+
+    stored = np.frombuffer(data, np.uint8)[:, np.newaxis]
+    numbers = (stored >> _shifts(bits) & np.uint8((1 << bits) - 1)).reshape(-1)[: spec.size]
+    return numbers.view(DTYPES[spec.onnx_type]).reshape(spec.shape)
+
+
+def _shifts(bits: int) -> npt.NDArray[np.uint8]:
+    return np.arange(0, 8, bits, dtype=np.uint8)

@@ -22,7 +22,6 @@ from modelpress.export.graphs.bounds import MAX_NODES, check_bounds
 from modelpress.export.graphs.entering.nested import initializers_to_constants, lift_constants
 from modelpress.export.graphs.entering.order import sort_nodes
 from modelpress.export.graphs.external_data import external_file, external_range
-from modelpress.export.graphs.few_bits import array_of_raw
 from modelpress.export.graphs.parts import graphs_of, has_external_data
 from modelpress.export.graphs.protobuf_wire import LENGTH_DELIMITED, Field, fields
 from modelpress.export.graphs.tensor_scan import (
@@ -35,7 +34,7 @@ from modelpress.export.graphs.tensor_scan import (
 )
 from modelpress.export.lazy_tensors import LazyTensors
 from modelpress.export.shown import Facts, Shown
-from modelpress.export.tensor_spec import DTYPES, MAX_TENSORS, TensorSpec
+from modelpress.export.tensor_spec import DTYPES, MAX_TENSORS, TensorSpec, array_of_raw
 
 Array = npt.NDArray[np.generic]
 MAX_CONSTANT_ELEMENTS = 64  # smaller Constant nodes stay where they are

@@ -12,11 +12,10 @@ import onnx
 from onnx import TensorProto
 
 from modelpress.export.errors import ModelError
-from modelpress.export.graphs.few_bits import raw_bytes
 from modelpress.export.graphs.protobuf_wire import Field, fields, length_prefix
 from modelpress.export.lazy_tensors import spec_of
 from modelpress.export.quantized import QuantizedModel, Tensor, dense_array
-from modelpress.export.tensor_spec import DTYPES, TensorSpec
+from modelpress.export.tensor_spec import DTYPES, TensorSpec, raw_bytes
 
 MAX_ONNX_BYTES = (1 << 31) - 1  # protobuf's limit for one message
 _INLINE_BYTES = 1024  # of values; smaller tensors stay in the graph's file
