@@ -11,6 +11,7 @@ import numpy.typing as npt
 import onnx
 
 from modelpress.export.errors import InputError, ModelpressError
+from modelpress.export.files.blocks import is_of_numpy
 from modelpress.export.isolation.foreign import ForeignProcess, foreign_process
 from modelpress.export.isolation.messages import Array, Facts
 from modelpress.export.lazy_tensors import dense_of
@@ -84,7 +85,7 @@ def open_decoded(
     for name in model.tensors:
         dense = dense_of(model.tensors, name)
         array = np.ascontiguousarray(dense).reshape(dense.shape)
-        if array.nbytes < _HANDED_OVER_FROM or array.dtype.kind != "f" or not array.dtype.isbuiltin:
+        if array.nbytes < _HANDED_OVER_FROM or array.dtype.kind != "f" or not is_of_numpy(array.dtype):
             # shapes and the like, whose values the runtime reads while it builds the graph
             _describe(skeleton.graph.initializer.add(), name, array).raw_data = bytes(raw_bytes(array))
             continue

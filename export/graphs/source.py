@@ -34,7 +34,14 @@ from modelpress.export.graphs.tensor_scan import (
 )
 from modelpress.export.lazy_tensors import LazyTensors
 from modelpress.export.shown import Facts, Shown
-from modelpress.export.tensor_spec import DTYPES, MAX_TENSORS, TensorSpec, array_of_raw
+from modelpress.export.tensor_spec import (
+    DTYPES,
+    MAX_TENSORS,
+    TensorSpec,
+    array_of_raw,
+    carrier_of,
+    of_carrier,
+)
 
 Array = npt.NDArray[np.generic]
 MAX_CONSTANT_ELEMENTS = 64  # smaller Constant nodes stay where they are
@@ -349,7 +356,10 @@ def _array_of(message: onnx.TensorProto, tensor: StoredTensor) -> Array:
     except Exception as error:  # onnx raises whatever its parts raise on damaged data
         raise InputError(f"{tensor.name}: tensor data are damaged: {error}") from error
 
-    return np.ascontiguousarray(array, DTYPES[tensor.spec.onnx_type]).reshape(tensor.spec.shape)
+    array = np.ascontiguousarray(array, DTYPES[tensor.spec.onnx_type]).reshape(tensor.spec.shape)
+    return of_carrier(
+        carrier_of(array), tensor.spec.onnx_type
+    )  # of few bits, the rest of a byte is made to fit
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import numpy as np
 
 from modelpress.export.errors import InputError, ModelError
 from modelpress.export.files.atomic import atomic_writer
+from modelpress.export.files.blocks import is_of_numpy
 from modelpress.export.files.kinds import check_ending
 from modelpress.export.isolation.foreign import foreign_work
 from modelpress.export.onnx_flavours import write_onnx
@@ -106,7 +107,7 @@ def _levels_of(name: str, tensor: Tensor) -> Iterator[tuple[str, Any]]:
 
 def _as_numpy_has(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """The same values in a type of NumPy's own: float32 or int8 for the short types of ONNX, which hold no more."""
-    if array.dtype.isbuiltin:
+    if is_of_numpy(array.dtype):
         return array
     numbers = carrier_of(array)
     is_integer = ONNX_TYPES[array.dtype] in INTEGER_TYPES

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from onnx import TensorProto
 
 from modelpress.export.errors import DamagedArtifact
-from modelpress.export.files.blocks import blocks
+from modelpress.export.files.blocks import blocks, is_of_numpy
 from modelpress.export.press.encodings.levels import Levels
 
 Array = npt.NDArray[np.generic]
@@ -151,7 +151,7 @@ def table_of(array: Array, dtype: np.dtype[np.generic]) -> Table | None:
             return None
 
     numbers: npt.NDArray[Any] = values.view(array.dtype.newbyteorder("="))
-    if not array.dtype.isbuiltin:
+    if not is_of_numpy(array.dtype):
         numbers = numbers.astype(np.float32)
     order = np.lexsort((values, numbers))  # by value, then by bits; NaN last
     values, numbers = values[order], numbers[order]
