@@ -136,6 +136,7 @@ class PackInput:
         model: Its tensors are `tensors`.
         tensors: Made when asked for.
         source_bytes: Size of the ONNX file, and of the files its external data lie in.
+        files: These files.
         objection: What ONNX's strict shape inference objects to, if anything.
         notes: What else the user should know.
     """
@@ -143,6 +144,7 @@ class PackInput:
     model: QuantizedModel
     tensors: PackedTensors
     source_bytes: int
+    files: tuple[Path, ...]
     objection: str | None
     notes: tuple[str, ...] = ()
 
@@ -174,7 +176,9 @@ def open_for_packing(path: Path, options: WeightOptions, *, allow_external_data:
     )
     tensors = PackedTensors(source.tensors, planned.treatments, options)
     model = QuantizedModel(planned.graph, tensors)
-    return PackInput(model, tensors, source.tensors.size_bytes, objection, planned.notes)
+    return PackInput(
+        model, tensors, source.tensors.size_bytes, tuple(source.tensors.paths), objection, planned.notes
+    )
 
 
 def _summary(tensor: Tensor, treatment: Treatment) -> TensorSummary:
