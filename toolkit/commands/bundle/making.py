@@ -23,7 +23,7 @@ from modelpress.export.handoff.bundle import (
     staged_folder,
     write_archive,
 )
-from modelpress.export.handoff.manifest import AccuracyClaim, Claims, Manifest
+from modelpress.export.handoff.manifest import AccuracyClaim, Claims, Contract, Manifest, MetricClaim
 from modelpress.export.isolation.foreign import foreign_work
 from modelpress.export.press.reading import open_artifact
 from modelpress.export.quantized import QuantizedModel
@@ -38,9 +38,17 @@ from modelpress.toolkit.commands.bundle.claims import (
     logits_of,
     write_samples,
 )
+from modelpress.toolkit.commands.bundle.examples import (
+    all_outputs,
+    metric_claim,
+    write_examples,
+    write_test_data,
+)
 from modelpress.toolkit.commands.bundle.model_card import model_card
 from modelpress.toolkit.commands.bundle.recognising import exists
+from modelpress.toolkit.data.data_set import DataSet
 from modelpress.toolkit.data.measured_set import MeasuredSet
+from modelpress.toolkit.data.png_file import PNG_CHANNELS
 from modelpress.toolkit.output_folder import check_output_file, file_facts, read_manifest, without_local_paths
 from modelpress.toolkit.progress import Progress
 
@@ -63,7 +71,8 @@ class BundleRequest:
         write_model: Writes `model.onnx` of a decoded artifact to a path.
         data: What accuracy and samples come from.
         license: SPDX expression of the model's licence.
-        n_samples: Test images to hand over.
+        n_samples: Test images, or other examples, to hand over.
+        test_data: Hand over all test examples, so that the figures can be measured again without any other data.
         archive: Write a `.zip` beside the folder.
     """
 
@@ -72,6 +81,7 @@ class BundleRequest:
     data: MeasuredSet = field(default_factory=MeasuredSet)
     license: str = UNSPECIFIED
     n_samples: int = 20
+    test_data: bool = False
     archive: bool = True
     overwrite: bool = False
 
@@ -131,17 +141,12 @@ def _fill(folder: Path, artifact: Path, name: str, request: BundleRequest, progr
         without=lambda why: progress.note(f"no accuracy is claimed and there are no samples: {why}"),
     )
     contract = contract_of(session, metadata, images, progress)
-    accuracy, samples = None, None
-    if images is not None:
-        logits = logits_of(session, contract, images)
-        accuracy = accuracy_claim(logits, images)
-        chosen = choose_samples(logits, images.test.labels, request.n_samples)
-        if len(chosen) < request.n_samples:
-            progress.note(f"{len(chosen)} samples: the model classifies no more test images right")
-        samples = write_samples(folder, contract, images.test, logits, chosen)
-
+    figures = (
+        {} if images is None else _figures(folder, session, contract, metadata, images, request, progress)
+    )
     environment = describe_environment()
     latency = latency_claim(folder / ONNX, session, environment, progress)
+    claims = Claims(**{"accuracy": None, "samples": None, **figures}, latency=latency)
     for script in SCRIPTS:
         shutil.copyfile(Path(bundle_files.__path__[0], script), folder / script)
     (folder / REQUIREMENTS).write_text(requirements(serialised), encoding="utf-8")
@@ -162,9 +167,9 @@ def _fill(folder: Path, artifact: Path, name: str, request: BundleRequest, progr
         "metadata": metadata,
         "compression": compression_of(model),
         "recipe": run.get("recipe", {}),
-        "dataset": _dataset(metadata, run, accuracy),
+        "dataset": _dataset(metadata, run, claims.accuracy or claims.metric),
         "environment": environment,
-        "claims": Claims(accuracy=accuracy, samples=samples, latency=latency),
+        "claims": claims,
         "contract": contract,
     }
     card = model_card(Manifest(**facts, files=facts_of_files(folder)))
@@ -174,6 +179,34 @@ def _fill(folder: Path, artifact: Path, name: str, request: BundleRequest, progr
     checked(folder, "the new bundle")
 
     return manifest
+
+
+def _figures(
+    folder: Path,
+    session: ort.InferenceSession,
+    contract: Contract,
+    metadata: dict[str, str],
+    data: DataSet,
+    request: BundleRequest,
+    progress: Progress,
+) -> dict[str, Any]:
+    """What is claimed of the test examples, and those that are handed over."""
+    for note in data.notes:
+        progress.note(note)
+    facts: dict[str, Any] = {"test_data": write_test_data(folder, data)} if request.test_data else {}
+    if not data.classifies:
+        outputs = all_outputs(session, data, metadata)
+        examples = write_examples(folder, outputs, data, request.n_samples)
+        return {**facts, "metric": metric_claim(outputs, data), "examples": examples}
+
+    logits = logits_of(session, metadata, data)
+    facts["accuracy"] = accuracy_claim(logits, data)
+    if not data.of_images or data.test.first.shape[1] not in PNG_CHANNELS:
+        return {**facts, "examples": write_examples(folder, logits, data, request.n_samples)}
+    chosen = choose_samples(logits, data.test.labels, request.n_samples)
+    if len(chosen) < request.n_samples:
+        progress.note(f"{len(chosen)} samples: the model classifies no more test images right")
+    return {**facts, "samples": write_samples(folder, contract, data.test, logits, chosen)}
 
 
 def run_beside(artifact: Path) -> dict[str, Any]:
@@ -192,7 +225,9 @@ def run_beside(artifact: Path) -> dict[str, Any]:
     return {"recipe": recipe, "dataset": dataset}
 
 
-def _dataset(metadata: dict[str, str], run: dict[str, Any], accuracy: AccuracyClaim | None) -> dict[str, str]:
+def _dataset(
+    metadata: dict[str, str], run: dict[str, Any], accuracy: AccuracyClaim | MetricClaim | None
+) -> dict[str, str]:
     """Name and fingerprint of the test images, from the best source there is."""
     if accuracy is not None:
         return {"name": accuracy.dataset, "fingerprint": accuracy.fingerprint}

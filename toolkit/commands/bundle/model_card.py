@@ -30,9 +30,16 @@ def model_card(manifest: Manifest) -> str:
 def _what(manifest: Manifest) -> str:
     """One sentence: what kind of network this is."""
     arch, dataset = manifest.metadata.get("modelpress.arch"), manifest.dataset.get("name")
-    classes = manifest.contract.output_shape[-1]
+    contract = manifest.contract
+    kind = "image classifier" if len(contract.input_shape) == 4 else "classifier"
+    made = {
+        "classification": f"{kind} with {contract.output_shape[-1]} classes",
+        "multi-label": f"network that finds {contract.output_shape[-1]} labels",
+        "regression": "network that estimates numbers",
+        "sequence": f"network that finds one of {contract.output_shape[-1]} classes at every place",
+    }
     return (
-        f"A compressed image classifier with {classes} classes"
+        f"A compressed {made[contract.task]}"
         + (f": {arch}" if arch else "")
         + (f", made for {dataset}." if dataset else ".")
     )

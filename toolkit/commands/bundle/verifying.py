@@ -20,6 +20,7 @@ from modelpress.toolkit.commands.bundle.claims import compression_of
 from modelpress.toolkit.commands.bundle.making import CARD, SCRIPTS, archive_path
 from modelpress.toolkit.commands.bundle.model_card import model_card
 from modelpress.toolkit.commands.bundle.same_network import network_findings
+from modelpress.toolkit.data.measured_set import Sections
 from modelpress.toolkit.model_files.verifying import verification
 
 
@@ -27,6 +28,7 @@ def verify_bundle(
     path: Path,
     *,
     data_dir: Path | None = None,
+    own: Sections | None = None,
     factor: float | None = None,
     given: Given = NOTHING,
     max_decoded_bytes: int = DEFAULT_MAX_DECODED_BYTES,
@@ -38,6 +40,7 @@ def verify_bundle(
     Args:
         path: Of the folder or archive.
         data_dir: Where the data set is that the accuracy was measured on.
+        own: Data of the user's own, in place of that.
         factor: Time the model, and judge the claimed latency within this factor.
         given: What the user says of inputs, with which the artifact is run; others are made up.
         max_decoded_bytes: Refuse an artifact whose tensors are larger in memory.
@@ -53,7 +56,7 @@ def verify_bundle(
         written = open_model(folder / ONNX).onnx_model  # refuses a model that would read other files
 
         return [
-            *findings_of(folder, data_dir=data_dir, factor=factor, read_images=True),
+            *findings_of(folder, data_dir=data_dir, factor=factor, read_images=True, own=own),
             *_artifact_findings(folder, written, bundle.manifest, given, max_decoded_bytes),
             *_text_findings(folder, bundle.manifest),
             *_archive_finding(path, bundle.manifest),
