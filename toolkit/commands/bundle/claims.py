@@ -182,7 +182,7 @@ def write_samples(
     """Test images as PNG files."""
     if not len(chosen):
         return None
-    (folder / "samples").mkdir()
+    (folder / "samples").mkdir(exist_ok=True)
     images = []
 
     for number, index in enumerate(chosen):
