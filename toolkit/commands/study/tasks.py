@@ -1,5 +1,6 @@
 """What `study tasks` does: run, hand over, verify, write, print."""
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ def run_row(
     folder: Path,
     progress: Progress,
     *,
-    epochs: tuple[int, int] | None = None,
+    settings: Mapping[str, Any] | None = None,
     limit: int | None = None,
 ) -> TaskRecord:
     """One task from its data to its checked bundle.
@@ -68,12 +69,12 @@ def run_row(
         row: Which.
         folder: Of its data, run and bundle.
         progress: Told of everything.
-        epochs: In place of the row's own.
+        settings: Of the recipe, in place of the row's own.
         limit: Examples at most.
     """
     progress.stage(f"{row.name}: {row.data}")
     source = write_source(row, folder, limit)
-    results = run_task(row, source, folder / "run", progress, epochs)
+    results = run_task(row, source, folder / "run", progress, settings)
     request = BundleRequest(
         flavour="float",
         write_model=partial(write_flavour, request=FlavourRequest("float")),

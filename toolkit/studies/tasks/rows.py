@@ -51,9 +51,9 @@ class TaskRow:
     epochs: tuple[int, int]
     settings: Mapping[str, Any] = field(default_factory=dict)
 
-    def recipe(self, source: Path, *, epochs: tuple[int, int] | None = None) -> Recipe:
-        """Whole; with other numbers of epochs if asked for."""
-        trained, finetuned = epochs or self.epochs
+    def recipe(self, source: Path, settings: Mapping[str, Any] | None = None) -> Recipe:
+        """Whole; with other settings if asked for."""
+        trained, finetuned = self.epochs
         return load_recipe(
             None,
             {
@@ -63,6 +63,7 @@ class TaskRow:
                 "train.epochs": trained,
                 "finetune.epochs": finetuned,
                 **self.settings,
+                **(settings or {}),
             },
         )
 

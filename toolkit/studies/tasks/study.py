@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import distribution
 from pathlib import Path
@@ -91,10 +92,14 @@ def _top1(model: ModelRecord) -> tuple[float, tuple[float, float]]:
 
 
 def run_task(
-    row: TaskRow, source: Path, folder: Path, progress: Progress, epochs: tuple[int, int] | None = None
+    row: TaskRow,
+    source: Path,
+    folder: Path,
+    progress: Progress,
+    settings: Mapping[str, Any] | None = None,
 ) -> Results:
     """Train, compress and measure."""
-    results = run_recipe(row.recipe(source, epochs=epochs), folder, overwrite=True, progress=progress)
+    results = run_recipe(row.recipe(source, settings), folder, overwrite=True, progress=progress)
     assert results is not None  # one process alone
     return results
 
