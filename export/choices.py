@@ -25,3 +25,17 @@ class CalibrationMethod(StrEnum):
     PERCENTILE = "percentile"
     MSE = "mse"
     ENTROPY = "entropy"
+
+
+class Optimise(StrEnum):
+    """What the coding of each layer's weights in firmware is chosen by."""
+
+    SIZE = "size"
+    SPEED = "speed"
+
+
+class Arithmetic(StrEnum):
+    """How sums become codes in firmware."""
+
+    FLOAT = "float"
+    INTEGER = "integer"

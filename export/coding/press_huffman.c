@@ -77,7 +77,7 @@ press_status press_finish(press_stream *stream)
 
 static unsigned length_of(const press_code *code, unsigned symbol)
 {
-    return code->lengths[symbol >> 1] >> (4 * (symbol & 1)) & 15u;
+    return (unsigned)code->lengths[symbol >> 1] >> (4 * (symbol & 1)) & 15u;
 }
 
 press_status press_check_lengths(const uint8_t *lengths, unsigned n, press_code *code)
@@ -340,6 +340,26 @@ static inline void put_symbol(void *symbols, size_t at, int wide, unsigned symbo
 }
 
 /* Symbols first to count - 1 from the current bit on; the stream may end up beyond its end: the caller checks. */
+#ifdef PRESS_SMALL
+/* One at a time, from windows of 32 bits: small devices have no wider registers. */
+static inline void take_some(press_stream *stream, const press_lookup *lookup, size_t first, size_t count, int wide,
+                             void *symbols)
+{
+    size_t at = (size_t)(stream->position >> 3), i;
+    unsigned bit = (unsigned)stream->position & 7, length;
+
+    for (i = first; i < count; i++) {
+        uint32_t window = at + 4 <= stream->size ? press_load32(stream->data + at)
+                                                 : (uint32_t)press_load64_within(stream->data, stream->size, at);
+
+        put_symbol(symbols, i, wide, next_symbol(lookup, window >> bit, &length));
+        bit += length;
+        at += bit >> 3;
+        bit &= 7;
+    }
+    stream->position = 8 * (uint64_t)at + bit;
+}
+#else
 static inline void take_some(press_stream *stream, const press_lookup *lookup, size_t first, size_t count, int wide,
                              void *symbols)
 {
@@ -366,6 +386,7 @@ static inline void take_some(press_stream *stream, const press_lookup *lookup, s
     }
     stream->position = position;
 }
+#endif
 
 static void take_bytes_of(press_stream *stream, const press_lookup *lookup, size_t first, size_t count, void *symbols)
 {

@@ -46,6 +46,11 @@ COMMANDS = {
         "Write the folder (and .zip) that deployment gets: model, runner, checks, measured claims.",
         _FILES,
     ),
+    "firmware": Entry(
+        "firmware.firmware_command",
+        "Write the network in C99 for microcontrollers: weights coded in flash, zeros skipped.",
+        _FILES,
+    ),
     "bench": Entry(
         "bench.group",
         "Measure files: size, sparsity, accuracy, latency; sizes in every form; speed of the coding.",

@@ -18,7 +18,7 @@ FEW = {"images": 120, "table": 160, "sounds": 100, "tokens": 120}
 def test_every_task_ends_in_a_bundle_that_holds_alone(row, tmp_path):
     record = run_row(row, tmp_path, Silent(), settings=QUICK, limit=FEW[row.name])
     held, failed, _ = (int(part.split()[0]) for part in record.verified.split(","))
-    assert (held, failed) == (5 if row.name == "images" else 6, 0)
+    assert (held, failed) == (6, 0)
     assert record.n_test == pytest.approx(0.2 * FEW[row.name], abs=5)  # a fifth of each class
     assert 0.45 < record.zeros < 0.85
     assert record.press_bytes < record.float_bytes / 2

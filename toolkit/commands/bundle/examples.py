@@ -10,12 +10,12 @@ import onnxruntime as ort
 from modelpress.benchmarks.measures.metrics import measure
 from modelpress.benchmarks.measures.outputs import Outputs, outputs_of
 from modelpress.export.errors import InputError
-from modelpress.export.handoff.manifest import ExampleClaim, MetricClaim
+from modelpress.export.handoff.manifest import Contract, MetricClaim
 from modelpress.toolkit.data.data_set import DataSet
 from modelpress.toolkit.data.network_input import network_inputs
 
-EXAMPLES, TEST_DATA = "samples/examples.npz", "samples/test.npz"
-TOLERANCE = 0.02  # processors may round integer products differently
+TEST_DATA = "samples/test.npz"
+_CALLS = 2
 
 
 def all_outputs(
@@ -46,15 +46,12 @@ def metric_claim(outputs: np.ndarray[Any, Any], data: DataSet) -> MetricClaim:
     )
 
 
-def write_examples(folder: Path, outputs: np.ndarray[Any, Any], data: DataSet, n: int) -> ExampleClaim | None:
-    """The first test examples, as they are in the data, and what the model gives for them."""
-    few = min(n, len(data.test))
-    if not few:
-        return None
-    path = folder / EXAMPLES
-    path.parent.mkdir(exist_ok=True)
-    np.savez(path, inputs=np.asarray(data.test.first[:few]), outputs=outputs[:few])
-    return ExampleClaim(file=EXAMPLES, n_examples=few, tolerance=TOLERANCE)
+def examples_as_calls(contract: Contract, data: DataSet, metadata: Mapping[str, str]) -> dict[str, Any]:
+    """The first test examples, as the model takes them, in the place of other calls."""
+    few = min(_CALLS, len(data.test))
+    (rows,) = network_inputs(data.test, data, metadata).values()
+    values = [{contract.input_name: np.asarray(rows[k : k + 1])} for k in range(few)]
+    return {"values": values, "source": f"the first test examples of {data.name}, as the model takes them"}
 
 
 def write_test_data(folder: Path, data: DataSet) -> str:

@@ -21,6 +21,10 @@ COMMANDS = {
         "study.tasks_command",
         "Images in a folder, a table, sounds, tokens: each trained, compressed, packed, measured and handed over.",
     ),
+    "exports": Entry(
+        "study.exports_command",
+        "Ten networks of torchvision as both exporters write them: packed, in every flavour, beside quantize_static.",
+    ),
     "sparse-regression": Entry(
         "study.sparse_regression_command",
         "Gradient descent, iterative pruning, L1 subgradient, proximal gradient, FISTA and trimmed L1 side by side.",

@@ -1,0 +1,107 @@
+"""The folder that a firmware engineer gets."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from modelpress.export import coding
+from modelpress.export.errors import InputError
+from modelpress.export.files.atomic_folder import atomic_folder
+from modelpress.export.firmware.generating import Firmware
+from modelpress.export.firmware.report import facts_of, readme
+from modelpress.export.firmware.vectors import Vectors, vectors_header
+
+REPORT = "report.json"
+_SOURCES = Path(__file__).parent / "c"
+_CORE = Path(coding.__file__).parent
+_COPIED = (
+    "press_nn.h",
+    "press_nn_arithmetic.h",
+    "press_nn.c",
+    "press_nn_conv.c",
+    "Makefile",
+    "CMakeLists.txt",
+    "test/host_test.c",
+    "test/test_same.h",
+    "example/main.c",
+    "example/startup.c",
+    "example/cortex-m.ld",
+)
+_OF_NETWORK = ("model.c", "model.h", "test/vectors.h", "README.md", REPORT)
+_BUILD = "build"
+_DECODER = {"press.h": "press.h", "press_internal.h": "press_internal.h", "press_huffman.c": "press.c"}
+_FLOATS = "#define PRESS_NN_INTEGERS 0"
+_GUARD = "#define PRESS_H\n"
+_SMALL = """
+/* The decoder as firmware needs it: short tables, runs of any length in one piece. */
+#ifndef PRESS_SMALL
+#define PRESS_SMALL
+#endif
+"""
+
+
+def fixed_files(*, integers: bool) -> dict[str, str]:
+    """What is the same for every network: kernels, decoder, builds, tests and example, by name."""
+    files = {name: (_SOURCES / name).read_text() for name in _COPIED}
+    for source, name in _DECODER.items():
+        files[name] = (_CORE / source).read_text()
+    files["press_nn.h"] = files["press_nn.h"].replace(_FLOATS, _FLOATS[:-1] + str(int(integers)), 1)
+    files["press.h"] = files["press.h"].replace(_GUARD, _GUARD + _SMALL, 1)
+    return files
+
+
+def files_of(firmware: Firmware, vectors: Vectors) -> dict[str, str]:
+    """The whole folder, by name."""
+    return {
+        **fixed_files(integers=firmware.is_integer),
+        "model.c": firmware.source,
+        "model.h": firmware.header,
+        "test/vectors.h": vectors_header(vectors, firmware.network, integers=firmware.is_integer),
+        "README.md": readme(firmware, n_vectors=len(vectors.codes)),
+        REPORT: json.dumps(facts_of(firmware), indent=2) + "\n",
+    }
+
+
+def check_target(folder: Path, *, overwrite: bool) -> None:
+    """Make sure that firmware may take this place, before the work for it starts.
+
+    Raises:
+        InputError: Something is there that is not to be replaced, or the path cannot be looked at.
+    """
+    if not folder.name:
+        raise InputError(f"{folder} cannot be replaced; --output names a folder of its own")
+    try:
+        if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+            raise InputError(f"{folder} is there and no folder; choose another --output")
+        there = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    except OSError as error:  # too long a name, a folder that may not be entered
+        raise InputError(f"{folder}: cannot be used: {error.strerror}; choose another --output") from error
+
+    if there and not overwrite:
+        raise InputError(
+            f"{folder}/ is not empty; pass --overwrite to replace it, or choose another --output"
+        )
+    strangers = [name for name in there if name not in _own_names()]
+    if strangers:
+        raise InputError(
+            f"{folder}/ holds {strangers[0]}, which is no part of firmware and stays; choose another --output"
+        )
+
+
+def _own_names() -> set[str]:
+    """What lies in a folder of firmware, and what its Makefile puts there."""
+    written = (*_COPIED, *_DECODER.values(), *_OF_NETWORK)
+    return {name.partition("/")[0] for name in written} | {_BUILD}
+
+
+def write_folder(folder: Path, files: Mapping[str, str]) -> None:
+    """Write all files, or nothing.
+
+    Raises:
+        InputError: The folder cannot be written.
+    """
+    with atomic_folder(folder) as new:
+        for name, text in files.items():
+            path = new / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text)

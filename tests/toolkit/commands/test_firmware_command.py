@@ -1,0 +1,54 @@
+import json
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+
+from modelpress.export.press.writing import write_artifact
+from tests.export.firmware.test_operators import residual
+from tests.helpers.command_line import modelpress, one_line
+from tests.helpers.firmware import Layers
+from tests.helpers.int8_chain import images_for
+
+
+@pytest.fixture
+def artifact(tmp_path):
+    model = residual(Layers())
+    write_artifact(tmp_path / "model.press", model)
+    np.save(tmp_path / "inputs.npy", images_for(model))
+    return tmp_path / "model.press"
+
+
+def test_command_writes_a_folder_whose_test_passes(artifact, tmp_path, monkeypatch, capsys):
+    arguments = [
+        "firmware",
+        artifact,
+        "--calibration-data",
+        tmp_path / "inputs.npy",
+        "-o",
+        tmp_path / "fw",
+        "--json",
+    ]
+    assert modelpress(monkeypatch, *arguments) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["products_run"] < facts["products"]
+    assert facts["weight_bytes"] < facts["elsewhere"]["int8"] < facts["elsewhere"]["float32"]
+    assert json.loads((tmp_path / "fw" / "report.json").read_text())["layers"] == facts["layers"]
+
+    assert modelpress(monkeypatch, *arguments) == 1
+    assert "is not empty; pass --overwrite" in one_line(capsys.readouterr().err)
+    assert modelpress(monkeypatch, *arguments, "--overwrite") == 0
+
+    if shutil.which("make") is None or shutil.which("cc") is None:
+        pytest.skip("needs make and cc")
+    done = subprocess.run(
+        ["make", "-s", "-C", tmp_path / "fw", "test"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout.count("ok: ")) == (0, 4), done.stderr
+
+
+def test_missing_calibration_data_is_one_line(artifact, tmp_path, monkeypatch, capsys):
+    assert modelpress(monkeypatch, "firmware", artifact, "-o", tmp_path / "fw") == 1
+    assert "needs calibration data" in one_line(capsys.readouterr().err)
+    assert not (tmp_path / "fw").exists()
