@@ -36,6 +36,11 @@ COMMANDS = {
         "Images per second in training beside a plain PyTorch loop.",
         "What else is measured",
     ),
+    "streaming": Entry(
+        "bench.streaming_command",
+        "Training on data ten times larger than the memory they may take, beside data in memory.",
+        "What else is measured",
+    ),
     "runtime": Entry(
         "bench.runtime_command",
         "What ONNX Runtime does with each way of storing weights, or whether files run in other versions and engines.",
