@@ -84,6 +84,26 @@ def test_a_price_is_taken_as_it_is(call, source, inputs, tmp_path):
     assert re.search(r"m\.press: [\d,]+ bytes, .*x smaller, price 0\.0001, error of the outputs", out)
 
 
+def test_a_frontier_is_files_a_table_a_record_and_a_figure(call, source, inputs, tmp_path):
+    folder = tmp_path / "curve"
+    arguments = ["--calibration-data", inputs, "--frontier", folder]
+    code, out, err = call("pack", source, *arguments, "--json")
+    assert code == 0, err
+    record = json.loads(out)
+    assert json.loads((folder / "frontier.json").read_text()) == record
+    points = record["points"]
+    assert [(folder / point["output"]).stat().st_size for point in points] == [
+        p["size_bytes"] for p in points
+    ]
+    assert points[0]["size_bytes"] > points[-1]["size_bytes"]
+    assert points[0]["measured_error"] < points[-1]["measured_error"]
+    assert (folder / "frontier.svg").read_text().startswith("<?xml")
+
+    code, _, err = call("pack", source, *arguments)
+    assert code == 1
+    assert "--overwrite" in err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -92,6 +112,7 @@ def test_a_price_is_taken_as_it_is(call, source, inputs, tmp_path):
         (["--rate", "-1"], "expected a number above 0"),
         (["--loss", "half"], "--loss is 'half'; expected points as in 0.5pt"),
         (["--target", "little"], "--target is 'little'; expected a size"),
+        (["--frontier", "curve", "--rate", "1"], "--frontier sets the prices itself"),
         (["--rate", "1e-4", "--bits", "4"], "--bits has no use at a price per bit"),
         (["--rate", "1e-4", "--lossless"], "--lossless has no use at a price per bit"),
     ],
@@ -106,7 +127,7 @@ def test_options_that_contradict_each_other_are_refused(call, source, tmp_path, 
 def test_inputs_alone_are_refused(call, source, inputs, tmp_path):
     code, _, err = call("pack", source, "--calibration-data", inputs, "-o", tmp_path / "m.press")
     assert code == 2
-    assert "--calibration-data is for --rate, --target and --loss" in one_line(err)
+    assert "--calibration-data is for --rate, --target, --loss and --frontier" in one_line(err)
 
 
 @pytest.mark.parametrize(

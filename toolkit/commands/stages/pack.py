@@ -20,7 +20,15 @@ from modelpress.toolkit.commands.recipe_options import (
     recipe_option,
 )
 from modelpress.toolkit.commands.requirements import need_torch
-from modelpress.toolkit.commands.stages.price_options import Inputs, Loss, NInputs, PriceWords, Rate, Target
+from modelpress.toolkit.commands.stages.price_options import (
+    Frontier,
+    Inputs,
+    Loss,
+    NInputs,
+    PriceWords,
+    Rate,
+    Target,
+)
 
 EXAMPLE = """
 modelpress pack quantized.safetensors -o model.press
@@ -104,6 +112,7 @@ def command(
     rate: Rate = None,
     target: Target = None,
     loss: Loss = None,
+    frontier: Frontier = None,
     calibration_data: Inputs = None,
     calibration_images: NInputs = CALIBRATION_INPUTS,
     effort: PackEffort = None,
@@ -136,7 +145,7 @@ def command(
         "sparsity": sparsity,
         "min_elements": min_elements,
     }
-    price = PriceWords(rate, target, loss, calibration_data, calibration_images, min_elements)
+    price = PriceWords(rate, target, loss, calibration_data, calibration_images, min_elements, frontier)
     if price.given:
         refuse_with_price(quantization)
         quantization = {}
@@ -147,9 +156,15 @@ def command(
     )
     if is_onnx(file):
         if price.given:
-            price.request()  # refuses what cannot be before anything is read
-            check_output_file(output, overwrite=overwrite)
-            _price_onnx(file, output, price, bool(allow_external_data), effort or "default", as_json=as_json)
+            _price_onnx(
+                file,
+                output,
+                price,
+                bool(allow_external_data),
+                effort or "default",
+                overwrite=overwrite,
+                as_json=as_json,
+            )
             return
         options = pack_options(**quantization)
         check_output_file(output, overwrite=overwrite)
@@ -172,7 +187,7 @@ def command(
 
     frozen = freeze_state(loaded)
     if price.given:
-        pack_priced(frozen, output, price, recipe.pack.effort, as_json=as_json)
+        pack_priced(frozen, file, output, price, recipe.pack.effort, overwrite=overwrite, as_json=as_json)
         return
     size = write_artifact(output, frozen, effort=recipe.pack.effort)
     answer_line(
@@ -199,10 +214,21 @@ def _pack_onnx(
 
 
 def _price_onnx(
-    file: Path, output: Path, price: PriceWords, external: bool, effort: Effort, *, as_json: bool
+    file: Path,
+    output: Path,
+    price: PriceWords,
+    external: bool,
+    effort: Effort,
+    *,
+    overwrite: bool,
+    as_json: bool,
 ) -> None:
     from modelpress.toolkit.commands.stages.price_options import pack_priced
     from modelpress.toolkit.model_files.pricing import onnx_in_float
+    from modelpress.toolkit.output_folder import check_output_file
 
+    price.request()  # refuses what cannot be before anything is read
+    if price.frontier is None:
+        check_output_file(output, overwrite=overwrite)
     model = onnx_in_float(file, allow_external_data=external)
-    pack_priced(model, output, price, effort, as_json=as_json)
+    pack_priced(model, file, output, price, effort, overwrite=overwrite, as_json=as_json)

@@ -1,6 +1,7 @@
 """The options of `pack` that set a price per bit, and what it prints then."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -47,6 +48,15 @@ Loss = Annotated[
         rich_help_panel=_PANEL,
     ),
 ]
+Frontier = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER",
+        help="The same at seven prices, each twice the one before: files, a table, JSON and a figure in this folder.",
+        show_default=False,
+        rich_help_panel=_PANEL,
+    ),
+]
 Inputs = Annotated[
     Path | None,
     typer.Option(
@@ -74,6 +84,7 @@ class PriceWords:
     data: Path | None
     n_inputs: int
     min_elements: int | None
+    frontier: Path | None = None
 
     @property
     def given(self) -> bool:
@@ -82,9 +93,11 @@ class PriceWords:
         Raises:
             CommandLineError: Inputs are given, and nothing to use them for.
         """
-        wanted = any(option is not None for option in (self.rate, self.target, self.loss))
+        wanted = any(option is not None for option in (self.rate, self.target, self.loss, self.frontier))
         if self.data is not None and not wanted:
-            raise CommandLineError("--calibration-data is for --rate, --target and --loss: give one of them")
+            raise CommandLineError(
+                "--calibration-data is for --rate, --target, --loss and --frontier: give one of them"
+            )
         return wanted
 
     def request(self) -> "PriceRequest":
@@ -95,9 +108,11 @@ class PriceWords:
         """
         from modelpress.toolkit.model_files.pricing import MIN_ELEMENTS, PriceRequest
 
+        if self.frontier is not None and (self.rate, self.target, self.loss) != (None, None, None):
+            raise CommandLineError("--frontier sets the prices itself: leave out --rate, --target and --loss")
         loss, in_points = (None, True) if self.loss is None else parse_loss(self.loss)
         return PriceRequest(
-            self.rate,
+            1.0 if self.frontier is not None else self.rate,
             None if self.target is None else parse_size(self.target, "--target"),
             loss,
             in_points,
@@ -121,15 +136,59 @@ def parse_loss(text: str) -> tuple[float, bool]:
 
 
 def pack_priced(
-    model: "QuantizedModel", output: Path, words: PriceWords, effort: Effort, *, as_json: bool
+    model: "QuantizedModel",
+    source: Path,
+    output: Path,
+    words: PriceWords,
+    effort: Effort,
+    *,
+    overwrite: bool,
+    as_json: bool,
 ) -> None:
-    """Pack at a price, and tell what became of every layer."""
+    """Pack at a price, and tell what became of every layer; or at a series of prices."""
     from modelpress.toolkit.commands.answers import answer
     from modelpress.toolkit.commands.console import TerminalProgress
     from modelpress.toolkit.model_files.pricing import facts_of, pack_at_price
 
+    if words.frontier is not None:
+        from modelpress.toolkit.studies.frontier.curve import record_of, trace
+
+        progress, request = TerminalProgress(), words.request()
+        curve = trace(
+            model, source.name, words.frontier, request, effort=effort, progress=progress, overwrite=overwrite
+        )
+        answer(record_of(curve), lambda: show_points(curve.points), as_json=as_json)
+        return
+
     report = pack_at_price(model, output, words.request(), effort=effort, progress=TerminalProgress())
     answer(facts_of(report), lambda: show_priced(report), as_json=as_json)
+
+
+def show_points(points: "Sequence[PricedReport]") -> None:
+    """A row for each file."""
+    from modelpress.toolkit.commands.console import print_table
+
+    rows = [
+        {
+            "file": Path(point.output).name,
+            "price": f"{point.price:.2e}",
+            "bytes": f"{point.size_bytes:,}",
+            "ratio": f"{point.ratio:.1f}x",
+            "error": f"{point.measured_error:.2%}",
+            "changed": "–" if point.changed_points is None else f"{point.changed_points:.2f} %",
+        }
+        for point in points
+    ]
+    headings = {
+        "file": "file",
+        "price": "price",
+        "bytes": "bytes",
+        "ratio": "smaller",
+        "error": "error of the outputs",
+        "changed": "classes changed",
+    }
+    narrow = {key: title for key, title in headings.items() if key not in ("price", "ratio")}
+    print_table("", rows, headings, narrow=[narrow])
 
 
 def show_priced(report: "PricedReport") -> None:
