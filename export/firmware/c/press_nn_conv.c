@@ -227,8 +227,13 @@ static press_nn_status decode_masks(row_decoder *rows, uint32_t n)
     const uint32_t group = rows->layer->group, n_masks = (n + group - 1) / group;
     uint32_t k;
 
-    if (n_masks > rows->room->n_masks ||
-        press_take_run(&rows->stream, &rows->masks, n_masks, 1, rows->mask_of) != PRESS_OK) {
+    if (n_masks > rows->room->n_masks) {
+        return PRESS_NN_DAMAGED;
+    }
+    for (k = 0; rows->masks.code.used < 2 && k < n_masks; k++) { /* one mask, whose codeword is empty */
+        rows->mask_of[k] = rows->masks.code.only;
+    }
+    if (k == 0 && press_take_symbols(&rows->stream, &rows->masks, n_masks, 1, rows->mask_of) != PRESS_OK) {
         return PRESS_NN_DAMAGED;
     }
     for (k = 0; k < n_masks; k++) {
