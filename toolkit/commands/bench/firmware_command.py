@@ -20,7 +20,11 @@ def command(
         typer.Argument(
             metavar="FOLDER...", help="Folders that [b]modelpress firmware[/] wrote.", show_default=False
         ),
-    ],
+    ] = [],
+    tiny: Annotated[
+        bool,
+        typer.Option("--tiny", help="The four networks of the tiny benchmark too, with random weights."),
+    ] = False,
     against: Annotated[
         Path | None,
         typer.Option(
@@ -39,9 +43,12 @@ def command(
     """Flash, memory and instructions of firmware, built and run: here, and in qemu on a Cortex-M4 and M55."""
     from modelpress.benchmarks.environment import describe_environment
     from modelpress.benchmarks.measures.firmware import measure_firmware, missing_tools
+    from modelpress.export.errors import CommandLineError
     from modelpress.toolkit.commands.console import TerminalProgress
     from modelpress.toolkit.output_folder import check_output_file, write_json
 
+    if not folders and not tiny:
+        raise CommandLineError("name folders that `modelpress firmware` wrote, or pass --tiny")
     if output is not None:
         check_output_file(output, overwrite=overwrite)
     progress = TerminalProgress()
@@ -56,6 +63,10 @@ def command(
             found["agreement"] = _agreement(folder, against, dataset, data_dir)
         facts["firmware"][folder.name] = found
 
+    if tiny:
+        from modelpress.toolkit.commands.bench.tiny_firmware import measure_tiny
+
+        facts["firmware"] |= measure_tiny(progress)
     answer(facts, lambda: _show(facts["firmware"]), as_json=as_json)
     if output is not None:
         write_json(output, facts)
@@ -105,6 +116,8 @@ def _show(folders: dict[str, Any]) -> None:
                     }
                 )
         compared = facts.get("agreement")
+        if "compared" in facts:
+            compared = {"equal_bits": facts["equal_bits"], "images": facts["compared"]}
         host = facts["host_instructions"]
         rows.append(
             {

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from modelpress.export.choices import DEFAULT_TIMEOUT_S
+from modelpress.export.choices import DEFAULT_TIMEOUT_S, INTEGER_FLAVOURS, Target
 from modelpress.toolkit.commands.answers import answer
 from modelpress.toolkit.commands.flavour_options import (
     DEFAULTS,
@@ -34,6 +34,7 @@ from modelpress.toolkit.commands.saying import say_line
 
 EXAMPLE = """
 modelpress bundle model.press -o handoff
+modelpress bundle model.press --target cortex-m4 --calibration-data inputs.npy -o handoff
 modelpress bundle model.press --flavour int8-sparse --data-dir cifar10 --license MIT -o handoff
 """
 
@@ -50,6 +51,15 @@ def command(
     data_settings: DataSettings = [],
     dataset: DataSet = None,
     data_dir: DataFolder = None,
+    target: Annotated[
+        Target | None,
+        typer.Option(
+            "--target",
+            help="Hand over firmware in C99 too, in [b]firmware/[/], whose `make` builds for this; needs "
+            "--calibration-data.",
+            show_default=False,
+        ),
+    ] = None,
     samples: Annotated[
         int, typer.Option(min=0, help="Test images to hand over, as PNG files.", rich_help_panel=DATA)
     ] = 20,
@@ -73,18 +83,28 @@ def command(
     """
     from modelpress.toolkit.commands.bundle.making import BundleRequest, archive_path, make_bundle
     from modelpress.toolkit.commands.console import TerminalProgress
+    from modelpress.toolkit.model_files.firmware_writing import FirmwareRequest, add_firmware
     from modelpress.toolkit.model_files.measured_data import measured_set
     from modelpress.toolkit.model_files.onnx_writing import write_flavour
 
+    of_integers = flavour in INTEGER_FLAVOURS
     wanted = flavour_request(
         flavour,
-        calibration_data,
+        calibration_data if of_integers or target is None else None,  # else it is for the firmware alone
         n_images=calibration_images,
         method=calibration_method,
         percentile=percentile,
         reduce_range=reduce_range,
     )
 
+    calibration = flavour_request(
+        "int8",
+        calibration_data,
+        n_images=calibration_images,
+        method=calibration_method,
+        percentile=percentile,
+        reduce_range=False,
+    )
     request = BundleRequest(
         flavour=flavour,
         write_model=partial(write_flavour, request=wanted),
@@ -93,6 +113,9 @@ def command(
         n_samples=samples,
         archive=archive,
         overwrite=overwrite,
+        add_firmware=None
+        if target is None
+        else partial(add_firmware, request=FirmwareRequest(calibration, target=target)),
     )
     manifest = make_bundle(file, output, request, TerminalProgress())
     facts = {

@@ -46,12 +46,14 @@ from modelpress.toolkit.progress import Progress
 
 CARD, REQUIREMENTS = "MODEL_CARD.md", "requirements.txt"
 SCRIPTS = ("run.py", "verify.py")
+FIRMWARE = "firmware"
 UNSPECIFIED = "unspecified"
 _OLD_OPSET, _OLD_RUNTIME = 17, "1.15"  # the oldest ONNX Runtime known to run models up to this opset right
 # for image files; the last one for Python 3.9 mishandles a format that run.py does not open
 _PILLOW = 'pillow>=12.1.1; python_version >= "3.10"\npillow>=11.3; python_version < "3.10"\n'
 
 WriteModel = Callable[[Path, QuantizedModel], object]
+AddFirmware = Callable[[Path, QuantizedModel], object]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +67,7 @@ class BundleRequest:
         license: SPDX expression of the model's licence.
         n_samples: Test images to hand over.
         archive: Write a `.zip` beside the folder.
+        add_firmware: Writes firmware of a decoded artifact into a new folder.
     """
 
     flavour: str
@@ -74,6 +77,7 @@ class BundleRequest:
     n_samples: int = 20
     archive: bool = True
     overwrite: bool = False
+    add_firmware: AddFirmware | None = None
 
 
 def make_bundle(artifact: Path, target: Path, request: BundleRequest, progress: Progress) -> Manifest:
@@ -121,6 +125,8 @@ def _fill(folder: Path, artifact: Path, name: str, request: BundleRequest, progr
         model = opened.model()
     shutil.copyfile(artifact, folder / PRESS)
     request.write_model(folder / ONNX, model)
+    if request.add_firmware is not None:
+        request.add_firmware(folder / FIRMWARE, model)
     serialised = (folder / ONNX).read_bytes()
     session = open_session(serialised)
     metadata = dict(sorted(session.get_modelmeta().custom_metadata_map.items()))
