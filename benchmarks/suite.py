@@ -23,7 +23,7 @@ from modelpress.benchmarks.measures.metrics import measure as measure_metric
 from modelpress.benchmarks.measures.outputs import Examples, Outputs, outputs_of
 from modelpress.benchmarks.measures.size import layer_record, size_record
 from modelpress.benchmarks.measures.sparsity import total_sparsity
-from modelpress.benchmarks.measures.trial import run_once
+from modelpress.benchmarks.measures.trial import plan_that_runs
 from modelpress.benchmarks.measures.verdict import compare_rounds
 from modelpress.benchmarks.records import (
     ModelRecord,
@@ -32,9 +32,9 @@ from modelpress.benchmarks.records import (
     SizeRecord,
     VerdictRecord,
 )
-from modelpress.benchmarks.subjects.feeding import LENGTHS, InputPlan, plan_inputs
+from modelpress.benchmarks.subjects.feeding import InputPlan
 from modelpress.benchmarks.subjects.given import Given
-from modelpress.benchmarks.subjects.inputs import InputSpec, check_names, input_specs
+from modelpress.benchmarks.subjects.inputs import check_names, input_specs
 from modelpress.benchmarks.subjects.model_file import ModelFile
 from modelpress.benchmarks.subjects.running_weights import running_weights
 from modelpress.export.errors import InputError, ModelError
@@ -206,28 +206,13 @@ def plan_all(
             specs.append(input_specs(model.onnx_model))
 
     check_names(given.names, specs)
-    plans = [_plan(model, inputs, given, batches) for model, inputs in zip(models, specs, strict=True)]
+    plans = [
+        plan_that_runs(model.session, str(model.path), inputs, given, batches)
+        for model, inputs in zip(models, specs, strict=True)
+    ]
     if not bounded or len(batches) == 1:
         return plans
     return [_bounded(model, plan) for model, plan in zip(models, plans, strict=True)]
-
-
-def _plan(model: ModelFile, specs: Sequence[InputSpec], given: Given, batches: Sequence[int]) -> InputPlan:
-    """With lengths of free axes that run."""
-    file = str(model.path)
-    plan = plan_inputs(file, specs, given, batches)
-    if plan == plan_inputs(file, specs, given, batches, length=LENGTHS[-1]):
-        return plan
-
-    session = model.session()
-    for length in LENGTHS:
-        tried = plan_inputs(file, specs, given, batches, length=length)
-        try:
-            run_once(session, tried)
-        except InputError:
-            continue
-        return tried
-    return plan  # whoever times it hears why it does not run
 
 
 def _bounded(model: ModelFile, plan: InputPlan) -> InputPlan:

@@ -36,7 +36,7 @@ class FirmwareInput:
     def codes(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
         """Bytes of inputs, one to a row."""
         steps = np.rint(np.clip(values / self.scale, -self.zero, 255 - self.zero)) + self.zero
-        return steps.astype(np.uint8).reshape(len(values), self.size)
+        return np.asarray(steps, np.uint8).reshape(len(values), self.size)
 
 
 class FirmwareFolder:
@@ -64,7 +64,7 @@ class FirmwareFolder:
             raise InputError(f"{self.folder}: make {target} fails: {done.stderr.strip()[-500:]}")
         return done.stdout + done.stderr
 
-    def values(self, codes: npt.NDArray[np.uint8]) -> npt.NDArray[np.floating]:
+    def values(self, codes: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
         """What the host build gives for each row."""
         kind = np.dtype(np.int32 if self.report["arithmetic"] == "integer" else np.float32)
         self.make(f"{self.build}/host_test")
@@ -76,7 +76,7 @@ class FirmwareFolder:
         if done.returncode:
             raise InputError(f"{self.folder}: the host build fails with {done.returncode}")
         found = np.frombuffer(done.stdout, kind).reshape(len(codes), -1)
-        return found / 65536 if kind == np.int32 else found
+        return np.asarray(found / 65536 if kind == np.int32 else found, np.float64)
 
 
 def measure_firmware(folder: Path) -> dict[str, Any]:

@@ -1,10 +1,10 @@
 """One run before many: a model that never ends shows it here, where it is stopped."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import onnxruntime as ort
 
-from modelpress.benchmarks.subjects.feeding import LENGTHS, Feed, InputPlan, calls_with
+from modelpress.benchmarks.subjects.feeding import LENGTHS, Feed, InputPlan, calls_with, plan_inputs
 from modelpress.benchmarks.subjects.given import Array, Given
 from modelpress.benchmarks.subjects.inputs import InputSpec
 from modelpress.export.errors import InputError
@@ -23,6 +23,41 @@ def run_once(session: ort.InferenceSession, plan: InputPlan) -> None:
         run_feed(session, arrays_of(plan.feeds[batch]))
     except InputError as error:
         raise InputError(f"batch {batch}: {error}") from error
+
+
+def plan_that_runs(
+    session: Callable[[], ort.InferenceSession],
+    file: str,
+    specs: Sequence[InputSpec],
+    given: Given,
+    batches: Sequence[int],
+) -> InputPlan:
+    """What every timed call is fed with, see `plan_inputs`: where axes may have any length, the first that runs.
+
+    Args:
+        session: Opens the model, where lengths are to be tried.
+        file: As for `plan_inputs`, as are the others.
+        specs: As there.
+        given: As there.
+        batches: As there.
+
+    Raises:
+        InputError: As there.
+        ModelError: It takes too long.
+    """
+    plan = plan_inputs(file, specs, given, batches)
+    if plan == plan_inputs(file, specs, given, batches, length=LENGTHS[-1]):
+        return plan
+
+    opened = session()
+    for length in LENGTHS:
+        tried = plan_inputs(file, specs, given, batches, length=length)
+        try:
+            run_once(opened, tried)
+        except InputError:
+            continue
+        return tried
+    return plan  # whoever times it hears why it does not run
 
 
 def calls_that_run(

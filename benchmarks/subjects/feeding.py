@@ -195,6 +195,23 @@ def _call(
     return made
 
 
+def batch_of(specs: Sequence[InputSpec], feeds: Sequence[Feed]) -> int:
+    """How many examples a call holds; 1 where no axis counts them.
+
+    Example:
+        >>> images = InputSpec("images", "float32", ("N", 3))
+        >>> batch_of([images], [Feed("images", "float32", (8, 3))])
+        8
+    """
+    lengths = (
+        length
+        for spec, feed in zip(specs, feeds, strict=True)
+        for k, length in enumerate(feed.shape)
+        if _is_batch(specs, spec, k)
+    )
+    return next(lengths, 1)
+
+
 def _declared(file: str, spec: InputSpec) -> tuple[int | str, ...]:
     """The axes of an input for which numbers can be made.
 

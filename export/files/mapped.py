@@ -12,6 +12,7 @@ class MappedFile:
     """A whole file, mapped.
 
     Attributes:
+        path: Of the file.
         data: All bytes. Views into them stay valid as long as they are used.
 
     Raises:
@@ -21,6 +22,7 @@ class MappedFile:
     data: memoryview
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         try:
             with open_input(path) as file:
                 self.data = memoryview(self._map(path, file.fileno()))

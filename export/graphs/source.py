@@ -95,6 +95,11 @@ class OnnxTensors(LazyTensors):
         return self._stored[name].spec
 
     @property
+    def paths(self) -> list[Path]:
+        """All files."""
+        return [file.path for file in self._files]
+
+    @property
     def size_bytes(self) -> int:
         """Size of all files."""
         return sum(map(len, self._files))

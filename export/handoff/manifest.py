@@ -1,8 +1,9 @@
 """`manifest.json` of a bundle: what is handed over, what goes into it and comes out, and what was measured.
 
-The document is versioned by `schema_version`; unknown fields are refused. Sizes are in bytes, fractions of 1 for
-accuracies, milliseconds per call for latencies. All names of files are relative to the bundle, with ``/``.
-`SHA256SUMS` beside it lists every other file, the manifest included, as ``sha256sum -c`` reads it.
+The document is versioned by `schema_version`; unknown fields are refused. Version 1, of images alone, is read too.
+Sizes are in bytes, fractions of 1 for accuracies, milliseconds per call for latencies. All names of files are relative
+to the bundle, with ``/``. `SHA256SUMS` beside it lists every other file, the manifest included, as ``sha256sum -c``
+reads it.
 """
 
 import hashlib
@@ -14,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from modelpress.export.errors import InputError
 from modelpress.export.handoff.bundle_files.verify import MAX_BATCH, MAX_IMAGES, MAX_THREADS
 
-SCHEMA_VERSION: Literal[1] = 1
+SCHEMA_VERSION: Literal[2] = 2
 MANIFEST, SUMS = "manifest.json", "SHA256SUMS"
 Digest = Field(pattern="^[0-9a-f]{64}$")
 
@@ -38,8 +39,21 @@ class Normalisation(_Record):
     std: list[Annotated[float, Field(gt=0)]]
 
 
+class Port(_Record):
+    """One input or output.
+
+    Attributes:
+        dtype: Type of its numbers, as NumPy calls it.
+        shape: Its axes; a word where one may have any length.
+    """
+
+    name: str
+    dtype: str
+    shape: list[int | str]
+
+
 class Contract(_Record):
-    """What the model takes and gives.
+    """What a model takes and gives that classifies images, or other arrays of one size.
 
     Attributes:
         input_name: Name of its only input.
@@ -87,6 +101,8 @@ class LatencyClaim(_Record):
     Attributes:
         samples: Number of timed calls.
         machine: Processor, cores, system and version of ONNX Runtime, in words.
+        busy: What else the machine did, in words; empty for nothing.
+        peak_memory_bytes: Highest resident memory beyond that of an empty process; None where the system does not tell.
     """
 
     batch: int = Field(ge=1, le=MAX_BATCH)
@@ -95,6 +111,8 @@ class LatencyClaim(_Record):
     p90_ms: float = Field(gt=0)
     samples: int = Field(gt=0)
     machine: str
+    busy: str = ""
+    peak_memory_bytes: int | None = None
 
 
 class Sample(_Record):
@@ -125,12 +143,48 @@ class SampleClaim(_Record):
     images: list[Sample] = Field(min_length=1)
 
 
+class ReferenceCall(_Record):
+    """One call of the model; files by names of inputs and outputs.
+
+    Attributes:
+        outputs: Of `model.onnx` in ONNX Runtime.
+        in_float: Of the network in float, where `model.onnx` computes in integers; else empty.
+    """
+
+    inputs: dict[str, str]
+    outputs: dict[str, str]
+    in_float: dict[str, str]
+
+
+class ReferenceClaim(_Record):
+    """Inputs and the outputs that belong to them, against which a port is checked.
+
+    Attributes:
+        source: Where the inputs come from, in words.
+        noise: Root of squared difference over squared size of the outputs, `model.onnx` against float; 0 for float.
+    """
+
+    source: str
+    noise: float = Field(ge=0)
+    calls: list[ReferenceCall] = Field(min_length=1)
+
+
 class Claims(_Record):
     """Everything measured when the bundle was made; accuracy and samples need a data set."""
 
     accuracy: AccuracyClaim | None
     samples: SampleClaim | None
-    latency: LatencyClaim
+    latency: LatencyClaim | None
+    reference: ReferenceClaim | None = None
+
+
+class Calibration(_Record):
+    """How the ranges of activations were chosen, with names as of the command line."""
+
+    method: str
+    percentile: float
+    images: int
+    reduce_range: bool
 
 
 class Compression(_Record):
@@ -154,28 +208,36 @@ class Manifest(_Record):
         name: Of the bundle.
         license: SPDX expression of the model's licence, or ``unspecified``.
         flavour: How `model.onnx` stores its weights.
+        why_flavour: Why this one, in words; empty where it was asked for.
+        calibration: Of an integer flavour.
         metadata: The model's own ``metadata_props``.
         compression: Of the weights.
         recipe: Of the run that made the artifact, where its manifest lay beside it; else empty.
         dataset: Name of the data set the model was made for, and fingerprint of the test images where known.
         environment: Machine and library versions, when the bundle was made.
         claims: What was measured.
-        contract: What goes into the model and what comes out.
+        inputs: What goes into the model.
+        outputs: What comes out.
+        contract: More of that, where it classifies; else None.
         files: Every file of the bundle but this one and `SHA256SUMS`.
     """
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1, 2] = SCHEMA_VERSION
     kind: Literal["modelpress bundle"] = "modelpress bundle"
     name: str
     license: str
     flavour: str
+    why_flavour: str = ""
+    calibration: Calibration | None = None
     metadata: dict[str, str]
     compression: Compression
     recipe: dict[str, Any]
     dataset: dict[str, str]
     environment: dict[str, Any]
     claims: Claims
-    contract: Contract
+    inputs: list[Port] = Field(default_factory=list)
+    outputs: list[Port] = Field(default_factory=list)
+    contract: Contract | None
     files: dict[str, FileFacts]
 
     def to_bytes(self) -> bytes:

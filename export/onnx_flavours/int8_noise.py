@@ -30,6 +30,7 @@ from modelpress.export.quantized import QuantizedModel
 from modelpress.export.runtime import open_decoded, run_feed
 
 _BATCH = 8
+_BLOCK = 1 << 20  # numbers
 _MOST_INPUTS, _MOST_CALLS = 64, 16  # noise is an average: more inputs change little
 
 
@@ -194,13 +195,17 @@ def _noise_of(
     candidate = open_decoded(integer)
 
     sums = {name: np.zeros(2) for name in dict.fromkeys((*activations, *outputs))}
-    feeds = calls_of(model, inputs, batch=_BATCH)
-    for feed in feeds[: -(-_MOST_INPUTS // _BATCH) if isinstance(inputs, np.ndarray) else _MOST_CALLS]:
+    left = _MOST_INPUTS if isinstance(inputs, np.ndarray) else _MOST_CALLS
+    for feed in calls_of(model, inputs, batch=_BATCH, observed=activations):
         expected, found = run_feed(reference, feed), run_feed(candidate, feed)
         # inputs of the graph are no outputs: what they lose is not measured
         for name in sums:
             if name in expected and shown.get(name, name) in found:
                 sums[name] += _squares(expected[name], found[shown.get(name, name)])
+
+        left -= len(next(iter(feed.values()))) if isinstance(inputs, np.ndarray) else 1
+        if left <= 0:
+            break
 
     return {name: float(error / signal) if signal else 0.0 for name, (error, signal) in sums.items()}
 
@@ -209,8 +214,14 @@ def _squares(expected: npt.NDArray[np.generic], found: npt.NDArray[np.generic]) 
     """Of the error, and of the signal."""
     if expected.dtype.kind != "f":
         return np.zeros(2)
-    signal = np.asarray(expected, np.float64)
-    return np.array([np.square(np.asarray(found, np.float64) - signal).sum(), np.square(signal).sum()])
+
+    total = np.zeros(2)
+    left, right = expected.reshape(-1), found.reshape(-1)
+    for start in range(0, left.size, _BLOCK):  # in double precision, which takes twice the memory
+        signal = np.asarray(left[start : start + _BLOCK], np.float64)
+        error = np.asarray(right[start : start + _BLOCK], np.float64) - signal
+        total += np.dot(error, error), np.dot(signal, signal)
+    return total
 
 
 def _with_outputs(model: QuantizedModel, names: Sequence[str]) -> QuantizedModel:

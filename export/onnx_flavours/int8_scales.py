@@ -4,7 +4,9 @@ Each grid of values gets the scale at which rounding to int8 disturbs the output
 that occur count, so that a channel of nine weights costs nine values, whatever the width of its codes.
 """
 
+import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +19,8 @@ _COARSEST = 0.6  # of the limit: the part of the int8 range that the largest wei
 _SWEEP = np.linspace(
     _COARSEST, 1, 1024
 )  # of the int8 range: how much of it the largest weight is tried to fill
+_MANY = 64  # values in use: the error of so many is smooth enough for every fourth place
+_COARSE_SWEEP = _SWEEP[3::4]  # which ends with the whole range, as the other does
 _COMMON_WEIGHT = 0.5  # squared mean over variance of a rectified normal activation, roughly
 _TIE = 1e-9  # of a squared step: scales of equal error but for rounding
 _BLOCK_ELEMENTS = 1 << 17  # errors looked at at a time: what a processor's second cache holds
@@ -50,11 +54,21 @@ def least_error_scales(source: QuantizedTensor, step: Wide, start: Wide, limit: 
     within[:, 0] |= source.support is not None
     largest = np.abs(values * within).max(axis=1, initial=0.0)
 
-    scales = steps.copy()
-    search = np.flatnonzero(largest > 0)
-    for part in _parts(search, occurs):
+    in_use = occurs.sum(axis=1)
+
+    def best(part: npt.NDArray[np.intp]) -> Wide:
         grids = _Grids.of(values[part], counts[part], occurs[part])
-        scales[part] = _best(grids, steps[part], largest[part] / limit)
+        return _best(grids, steps[part], largest[part] / limit, _sweep_of(int(in_use[part[0]])))
+
+    scales = steps.copy()
+    parts = [
+        part
+        for kind in (in_use > _MANY, in_use <= _MANY)
+        for part in _parts(np.flatnonzero((largest > 0) & kind), in_use)
+    ]
+    with ThreadPoolExecutor(os.cpu_count() or 1) as workers:  # NumPy lets others work while it computes
+        for part, found in zip(parts, workers.map(best, parts), strict=True):
+            scales[part] = found
 
     return scales.reshape(step.shape)
 
@@ -70,13 +84,17 @@ def _code_counts(source: QuantizedTensor) -> tuple[npt.NDArray[np.int64], int]:
     return np.bincount(places, minlength=source.channels * n_codes).reshape(-1, n_codes), lowest
 
 
-def _parts(search: npt.NDArray[np.intp], occurs: npt.NDArray[np.bool_]) -> Iterator[npt.NDArray[np.intp]]:
+def _sweep_of(in_use: int) -> Wide:
+    return _COARSE_SWEEP if in_use > _MANY else _SWEEP
+
+
+def _parts(search: npt.NDArray[np.intp], in_use: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.intp]]:
     """Grids of about as many values in use, as many as make a block of errors."""
-    in_use = occurs.sum(axis=1)
     search = search[np.argsort(in_use[search], kind="stable")[::-1]]
     start = 0
     while start < len(search):
-        size = max(_BLOCK_ELEMENTS // (len(_SWEEP) * max(int(in_use[search[start]]), 1)), 1)
+        most = int(in_use[search[start]])
+        size = max(_BLOCK_ELEMENTS // (len(_sweep_of(most)) * max(most, 1)), 1)
         yield search[start : start + size]
         start += size
 
@@ -115,14 +133,14 @@ class _Grids:
         return np.asarray(scattered + _COMMON_WEIGHT * common)
 
 
-def _best(grids: _Grids, steps: Wide, finest: Wide) -> Wide:
+def _best(grids: _Grids, steps: Wide, finest: Wide, sweep: Wide) -> Wide:
     """One scale for each grid, from that at which the largest value meets the limit up to a coarse one."""
     highest = steps / finest * (1 + _TIE)
     lowest = np.ceil(steps / finest * _COARSEST)
     # integer fractions of the step: at them every value in use may be exact
     divisors = lowest[:, None] + np.arange(int((highest - lowest).max(initial=0.0)) + 1)
     fractions = steps[:, None] / np.maximum(divisors, 1)
-    scales = np.sort(np.concatenate([fractions, finest[:, None] / _SWEEP], axis=1), axis=1)
+    scales = np.sort(np.concatenate([fractions, finest[:, None] / sweep], axis=1), axis=1)
     allowed = (scales >= finest[:, None] * (1 - _TIE)) & (scales <= finest[:, None] / _COARSEST)
 
     total = np.where(allowed, grids.errors(scales), np.inf)

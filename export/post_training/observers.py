@@ -12,6 +12,7 @@ _LEVELS = 255  # steps of an unsigned byte
 _CANDIDATES = 128  # bounds tried on each side
 _ROUNDS = 2  # of choosing the upper bound for a lower one, and the other way round
 _UNSEEN = 1e-4  # counts in a bin of no values, so that the divergence stays finite
+_BLOCK = 1 << 20  # values
 _ENTROPY_STRIDE = 8  # bins between thresholds tried
 
 
@@ -58,11 +59,14 @@ class Histogram:
             self.zeros += values.size
             return
 
-        nonzero = values[values != 0]
-        self.zeros += values.size - nonzero.size
-        share = (nonzero.astype(np.float64) - self.low) / (self.high - self.low)
-        places = np.clip(share * len(self.counts), 0, len(self.counts) - 1).astype(np.int32)
-        self.counts += np.bincount(places, minlength=len(self.counts))
+        flat = values.reshape(-1)
+        for start in range(0, flat.size, _BLOCK):  # places take several times the memory of the values
+            block = flat[start : start + _BLOCK]
+            nonzero = block[block != 0]
+            self.zeros += block.size - nonzero.size
+            share = (nonzero.astype(np.float64) - self.low) / (self.high - self.low)
+            places = np.clip(share * len(self.counts), 0, len(self.counts) - 1).astype(np.int32)
+            self.counts += np.bincount(places, minlength=len(self.counts))
 
     @property
     def centres(self) -> Floats:

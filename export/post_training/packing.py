@@ -138,6 +138,7 @@ class PackInput:
         model: Its tensors are `tensors`.
         tensors: Made when asked for.
         source_bytes: Size of the ONNX file, and of the files its external data lie in.
+        files: These files.
         objection: What ONNX's strict shape inference objects to, if anything.
         notes: What else the user should know.
     """
@@ -145,6 +146,7 @@ class PackInput:
     model: QuantizedModel
     tensors: PackedTensors
     source_bytes: int
+    files: tuple[Path, ...]
     objection: str | None
     notes: tuple[str, ...] = ()
 
@@ -176,7 +178,9 @@ def open_for_packing(path: Path, options: WeightOptions, *, allow_external_data:
     )
     tensors = PackedTensors(source.tensors, planned.treatments, options)
     model = QuantizedModel(planned.graph, tensors)
-    return PackInput(model, tensors, source.tensors.size_bytes, objection, planned.notes)
+    return PackInput(
+        model, tensors, source.tensors.size_bytes, tuple(source.tensors.paths), objection, planned.notes
+    )
 
 
 def _summary(tensor: Tensor, treatment: Treatment) -> TensorSummary:

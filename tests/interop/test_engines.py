@@ -3,9 +3,11 @@
 import importlib.util
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from modelpress.benchmarks.runtimes.engines import NODE_MODULES, check_engines
@@ -15,7 +17,11 @@ from modelpress.export.onnx_flavours import FLAVOURS, emit
 from modelpress.export.onnx_flavours.int8 import activations_to_calibrate
 from modelpress.export.post_training.calibration import calibrate
 from modelpress.export.post_training.rounding import PostTraining, quantize_weight
+from modelpress.toolkit import api
+from modelpress.toolkit.commands.bundle.making import BundleRequest, make_bundle
+from modelpress.toolkit.progress import Silent
 from tests.helpers.graph_builder import INPUT, GraphBuilder
+from tests.helpers.sequence_models import language
 
 pytestmark = pytest.mark.skipif(
     "MODELPRESS_INTEROP" not in os.environ,
@@ -100,3 +106,38 @@ def test_the_reference_evaluator_agrees_on_plain_files_of_opset_19(flavour, tmp_
     check = checked("reference", written(tmp_path, flavour, opset=19, plain=small))
     assert check.error == ""
     assert check.relative_error < (0.05 if "int8" in flavour else 1e-5)
+
+
+@pytest.fixture(scope="module")
+def handed(tmp_path_factory):
+    """A bundle of a model of two inputs, one of them words, and of two outputs."""
+    folder = tmp_path_factory.mktemp("handed")
+    onnx.save(language(), folder / "m.onnx")
+    api.pack(folder / "m.onnx", folder / "m.press")
+    request = BundleRequest(flavour=None, write_model=lambda path, model: None, archive=False)
+    make_bundle(folder / "m.press", folder / "bundle", request, Silent())
+    return folder / "bundle"
+
+
+def test_the_snippet_in_javascript_computes_the_references(handed):
+    if shutil.which("node") is None or NODE_MODULES not in os.environ:
+        pytest.skip("needs Node and onnxruntime-web")
+    web = Path(os.environ[NODE_MODULES], "onnxruntime-web")
+    done = subprocess.run(
+        ["node", handed / "port" / "check.mjs", web], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "allowed are 0.001" in done.stdout
+
+
+def test_the_snippet_in_c_plus_plus_computes_the_references(handed):
+    """`MODELPRESS_ONNXRUNTIME` is a folder of ONNX Runtime for C++: `include` and `lib`."""
+    if "MODELPRESS_ONNXRUNTIME" not in os.environ or shutil.which("c++") is None:
+        pytest.skip("needs ONNX Runtime's headers and library: MODELPRESS_ONNXRUNTIME=FOLDER")
+    include, library = (Path(os.environ["MODELPRESS_ONNXRUNTIME"], part) for part in ("include", "lib"))
+    program = handed.parent / "check"
+    source = handed / "port" / "check.cpp"
+    command = ["c++", "-std=c++17", "-Wall", "-Wextra", "-Werror", "-isystem", include, "-o", program, source]
+    subprocess.run([*command, "-L", library, "-lonnxruntime", f"-Wl,-rpath,{library}"], check=True)
+    done = subprocess.run([program, handed], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr + done.stdout

@@ -15,6 +15,8 @@ def show_inspection(facts: dict[str, Any], *, wide: bool = False) -> None:
             "name": tensor["name"],
             "shape": "x".join(map(str, tensor["shape"])),
             "bits": str(tensor["bits"] or "float"),
+            "bits_per_weight": f"{tensor['bits_per_weight']:.2f}",
+            "estimated_loss": "" if tensor["estimated_loss"] is None else f"{tensor['estimated_loss']:.1e}",
             "sparsity": f"{tensor['sparsity']:.1%}",
             "encoding": tensor["encoding"],
             **{key: f"{tensor[key]:,}" for key in numbers},
@@ -24,7 +26,10 @@ def show_inspection(facts: dict[str, Any], *, wide: bool = False) -> None:
     ]
 
     # below the tensors, where the other bytes of the file are
-    rest = dict.fromkeys(("shape", "bits", "sparsity", "encoding", *PARTS, "entropy_bound"), "")
+    # a column that is empty in every row says nothing
+    priced = ("estimated_loss",) if any(row["estimated_loss"] for row in rows) else ()
+    each = ("bits_per_weight", *priced)
+    rest = dict.fromkeys(("shape", "bits", *each, "sparsity", "encoding", *PARTS, "entropy_bound"), "")
     for name, size in (
         ("graph", facts["graph_bytes"]),
         ("tensor directory", facts["directory_bytes"]),
@@ -37,8 +42,9 @@ def show_inspection(facts: dict[str, Any], *, wide: bool = False) -> None:
     print_table(
         f"{facts['file']}, format {facts['format_version']}",
         rows,
-        _headings("name", "shape", "bits", "sparsity", "encoding", *numbers, "entropy_bound"),
+        _headings("name", "shape", "bits", *each, "sparsity", "encoding", *numbers, "entropy_bound"),
         narrow=[
+            *([_headings("name", "shape", "bits", *each, "sparsity", "bytes")] if priced else []),
             _headings("name", "shape", "bits", "sparsity", "encoding", "bytes"),
             _headings("name", "shape", "bits", "sparsity", "bytes"),
             _headings("name", "bits", "sparsity", "bytes"),
@@ -51,5 +57,6 @@ def show_inspection(facts: dict[str, Any], *, wide: bool = False) -> None:
 
 
 def _headings(*keys: str) -> dict[str, str]:
-    """Columns are titled with their keys, but for one."""
-    return {key: "entropy" if key == "entropy_bound" else key for key in keys}
+    """Columns are titled with their keys, but for some."""
+    titles = {"entropy_bound": "entropy", "bits_per_weight": "a weight", "estimated_loss": "loss"}
+    return {key: titles.get(key, key) for key in keys}

@@ -58,6 +58,16 @@ def command(
             rich_help_panel=BUNDLE,
         ),
     ] = None,
+    calibration_data: Annotated[
+        Path | None,
+        typer.Option(
+            "--calibration-data",
+            metavar="PATH",
+            help="Of a bundle of int8: what its activations were calibrated on, to measure their ranges again.",
+            show_default=False,
+            rich_help_panel=BUNDLE,
+        ),
+    ] = None,
     strict: Annotated[bool, typer.Option(help="Exit code 3 where something was not checked.")] = False,
     max_decoded: MaxDecoded = 2,
     timeout: Timeout = DEFAULT_TIMEOUT_S,
@@ -82,12 +92,17 @@ def command(
         from modelpress.toolkit.commands.bundle.verifying import verify_bundle
 
         found = verify_bundle(
-            file, data_dir=data_dir, factor=latency, given=given, max_decoded_bytes=max_decoded << 30
+            file,
+            data_dir=data_dir,
+            factor=latency,
+            given=given,
+            calibration=calibration_data,
+            max_decoded_bytes=max_decoded << 30,
         )
     else:
-        if data_dir is not None or latency is not None:
+        if any(option is not None for option in (data_dir, latency, calibration_data)):
             raise CommandLineError(
-                "--data-dir and --latency are for bundles: a .press file claims no figures"
+                "--data-dir, --latency and --calibration-data are for bundles: a .press file claims no figures"
             )
         found = verification(file, against=against, given=given, max_decoded_bytes=max_decoded << 30)
 

@@ -7,8 +7,9 @@ from modelpress.benchmarks.codes.ladder import entropies
 from modelpress.benchmarks.measures.sparsity import sparsity_of
 from modelpress.export.coding.byte_parts import PARTS
 from modelpress.export.graphs.parts import metadata
-from modelpress.export.press.reading import DEFAULT_MAX_DECODED_BYTES, TensorUsage, open_artifact
+from modelpress.export.press.reading import DEFAULT_MAX_DECODED_BYTES, Artifact, TensorUsage, open_artifact
 from modelpress.export.quantized import QuantizedTensor
+from modelpress.export.rate.outcomes import losses_in
 
 
 def inspection(path: Path, *, max_decoded_bytes: int = DEFAULT_MAX_DECODED_BYTES) -> dict[str, Any]:
@@ -27,11 +28,20 @@ def inspection(path: Path, *, max_decoded_bytes: int = DEFAULT_MAX_DECODED_BYTES
             "table_bytes": artifact.table_bytes,
             "frame_bytes": artifact.frame_bytes,
             "metadata": metadata(artifact.graph),
-            "tensors": [_inspected(stored) for stored in artifact.stored()],
+            "tensors": _tensors(artifact),
         }
 
 
-def _inspected(stored: TensorUsage) -> dict[str, Any]:
+def _tensors(artifact: Artifact) -> list[dict[str, Any]]:
+    """All tensors; where a price was set, with the loss that each was estimated to cost."""
+    losses = iter(losses_in(metadata(artifact.graph)))
+    return [
+        _inspected(stored, next(losses, None) if isinstance(stored.tensor, QuantizedTensor) else None)
+        for stored in artifact.stored()
+    ]
+
+
+def _inspected(stored: TensorUsage, loss: float | None) -> dict[str, Any]:
     """One tensor; the entropy bound is the smaller of the zero-order entropies, in bytes."""
     tensor = stored.tensor
     bits, bound = None, None
@@ -46,6 +56,8 @@ def _inspected(stored: TensorUsage) -> dict[str, Any]:
         "name": stored.record.name,
         "shape": list(stored.record.spec.shape),
         "bits": bits,
+        "bits_per_weight": 8 * stored.record.n_bytes / max(stored.record.spec.size, 1),
+        "estimated_loss": loss,
         "sparsity": sparsity,
         "encoding": stored.encoding_name,
         "bytes": stored.record.n_bytes,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from modelpress.export.choices import Effort
 from modelpress.export.files.kinds import check_ending
+from modelpress.export.files.places import check_not_read
 from modelpress.export.graphs.check import check_graph
 from modelpress.export.graphs.parts import constants_of_functions
 from modelpress.export.isolation.foreign import foreign_work
@@ -81,6 +82,7 @@ def pack_onnx(
     with foreign_work() as process:
         process.start(check_graph.__module__)  # while the file is looked through
         source = open_for_packing(path, options, allow_external_data=allow_external_data)
+    check_not_read(output, source.files)
     if source.objection is not None:
         progress.note(f"packed as it is, though ONNX's strict shape inference objects: {source.objection}")
 

@@ -1,15 +1,17 @@
 #!/usr/bin/env python3
-"""Classify images with the model beside this script.
+"""Run the model beside this script: classify images, or compute the outputs of any other model.
 
     python run.py photo.jpg other.png [--top 5] [--json]
     python run.py images.npy
+    python run.py inputs.npz -o outputs.npz                 (a model that is no classifier)
 
 An image file (BMP, GIF, JPEG, PNG, PPM, TIFF, WEBP) is turned upright, converted to the model's colours
 (transparency on white), resized so that it just covers the model's input, and cropped to its centre. An ``.npy``
 file holds pixels (uint8; ``(H, W)``, ``(H, W, C)`` or ``(N, H, W, C)``), or input that is ready (float32; with or
-without the batch axis).
+without the batch axis). A model that is no classifier takes ``.npz`` files with an array for each input, named as in
+its manifest.
 
-Needs numpy and onnxruntime; pillow for image files and for pixels of another size than the model's.
+Needs numpy and onnxruntime; pillow for image files (the samples apart) and for pixels of another size than the model's.
 """
 
 from __future__ import annotations
@@ -18,8 +20,10 @@ import argparse
 import json
 import math
 import os
+import struct
 import sys
 import warnings
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -42,8 +46,11 @@ class Problem(Exception):  # noqa: N818 - reads as what it is
 
 def main(arguments: list[str] | None = None) -> int:
     """Print the top classes of every image; returns the exit code."""
-    parser = argparse.ArgumentParser(description="Classify images with the model beside this script.")
-    parser.add_argument("files", nargs="+", metavar="FILE", help="image files, or .npy arrays")
+    parser = argparse.ArgumentParser(description="Run the model beside this script.")
+    parser.add_argument("files", nargs="+", metavar="FILE", help="image files, .npy or .npz arrays")
+    parser.add_argument(
+        "-o", "--output", metavar="FILE.npz", help="write the outputs of a model that classifies nothing"
+    )
     parser.add_argument("--top", type=int, default=5, metavar="N", help="classes to print (default: 5)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(arguments)
@@ -53,6 +60,11 @@ def main(arguments: list[str] | None = None) -> int:
             raise Problem("--top: expected at least 1")
 
         model = Model(HERE)
+        if model.contract is None:
+            return model.compute([Path(file) for file in options.files], options.output)
+        if options.output is not None:
+            raise Problem("--output is for models that classify nothing")
+
         found = []
         for file in options.files:
             for name, batch in inputs_of(Path(file), model.contract):
@@ -87,7 +99,7 @@ class Model:
     def __init__(self, folder: Path) -> None:
         try:
             manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-            self.contract: dict[str, Any] = manifest["contract"]
+            self.contract: Any = manifest["contract"]  # None for models that are no classifiers
             data = (folder / "model.onnx").read_bytes()
         except OSError as error:
             raise Problem(f"{error.filename}: cannot be read: {error.strerror}") from error
@@ -103,6 +115,31 @@ class Model:
             self.session = runtime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its classes of errors are not public
             raise Problem(f"onnxruntime {runtime.__version__} cannot load model.onnx: {error}") from error
+
+    def compute(self, paths: list[Path], target: str | None) -> int:
+        """Print what comes out for each file of inputs, and write that of the last one; returns the exit code."""
+        numpy = needed("numpy")
+        for path in paths:
+            arrays = read_arrays(path)
+            wanted = [node.name for node in self.session.get_inputs()]
+            if sorted(arrays) != sorted(wanted):
+                raise Problem(f"{path}: holds {', '.join(arrays)}; the model takes {', '.join(wanted)}")
+            try:
+                outputs = self.session.run(None, arrays)
+            except Exception as error:  # as above
+                raise Problem(f"{path}: the model rejects these inputs: {error}") from error
+
+            named = dict(zip([node.name for node in self.session.get_outputs()], outputs))
+            for name, array in named.items():
+                span = f", {array.min():g} to {array.max():g}" if array.size else ""
+                print(f"{path}: {printable(name)}: {array.dtype} {array.shape}{span}")
+
+        if target is not None:
+            try:
+                numpy.savez(target, **named)
+            except OSError as error:
+                raise Problem(f"{target}: cannot be written: {error.strerror}") from error
+        return 0
 
     def classify(self, batch: Any, n_top: int) -> list[dict[str, Any]]:
         """The most probable classes of one image, shape ``(1, ...)``."""
@@ -154,6 +191,16 @@ def inputs_of(path: Path, contract: dict[str, Any]) -> Iterator[tuple[str, Any]]
         yield f"{path}[{index}]", batch
 
 
+def read_arrays(path: Path) -> dict[str, Any]:
+    """All arrays of an ``.npz`` file; nothing in it is executed."""
+    numpy = needed("numpy")
+    try:
+        with numpy.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except Exception as error:  # as below; an .npy file is no archive
+        raise Problem(f"{path}: cannot be read as an .npz archive of arrays: {error}") from error
+
+
 def read_array(path: Path) -> Any:
     """The array of an ``.npy`` file; nothing in it is executed."""
     numpy = needed("numpy")
@@ -192,7 +239,9 @@ def normalised(pixels: Any, contract: dict[str, Any]) -> Any:
 
 def pixels_of_image(path: Path, contract: dict[str, Any]) -> Any:
     """An image file as uint8 of shape ``(H, W, C)``, of the model's size and colours."""
-    image_size(contract)
+    plain = pixels_of_sample(path, image_size(contract))
+    if plain is not None:
+        return plain
     pillow, orient = needed("PIL.Image", "pillow"), needed("PIL.ImageOps", "pillow")
     try:
         with warnings.catch_warnings():
@@ -204,6 +253,32 @@ def pixels_of_image(path: Path, contract: dict[str, Any]) -> Any:
         raise Problem(f"{path}: cannot be read as an image: {error}") from error
 
     return fitted_image(image, contract, str(path))
+
+
+def pixels_of_sample(path: Path, size: tuple[int, int, int]) -> Any:
+    """A PNG file written as the samples are, and of the model's size: 8 bits, no row filters; None for any other."""
+    channels, height, width = size
+    data, parts, at = path.read_bytes(), [], 8
+    form = struct.pack(">IIBB", width, height, 8, {1: 0, 3: 2}.get(channels, 255))
+    if data[:8] != b"\x89PNG\r\n\x1a\n" or data[16:26] != form or any(data[26:29]):
+        return None
+    while at + 12 <= len(data):
+        (length,), kind = struct.unpack(">I", data[at : at + 4]), data[at + 4 : at + 8]
+        if kind == b"IDAT":
+            parts.append(data[at + 8 : at + 8 + length])
+        elif kind not in (b"IHDR", b"IEND"):  # transparency, turned images: for pillow
+            return None
+        at += 12 + length
+
+    numpy, n_bytes = needed("numpy"), height * (1 + width * channels)
+    try:
+        unpacked = zlib.decompressobj().decompress(b"".join(parts), n_bytes)
+    except zlib.error:
+        return None
+    if len(unpacked) != n_bytes:
+        return None
+    rows = numpy.frombuffer(unpacked, numpy.uint8).reshape(height, -1)
+    return None if rows[:, 0].any() else rows[:, 1:].reshape(height, width, channels)
 
 
 def fitted(pixels: Any, contract: dict[str, Any], name: str) -> Any:

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Check this bundle and measure again what it claims.
 
-    python verify.py                      files, input and output, sample images
+    python verify.py                      files, inputs and outputs, reference tensors, sample images
     python verify.py --data-dir DIR       accuracy too, on CIFAR-10's binary version
     python verify.py --latency            latency too, judged within a factor
     python verify.py --strict             exit code 3 where something was not checked
@@ -30,6 +30,7 @@ from typing import Any, NamedTuple, Optional
 
 MANIFEST, SUMS = "manifest.json", "SHA256SUMS"
 ACCURACY_TOLERANCE = 0.001  # 0.1 points
+OUTPUT_TOLERANCE, INTEGER_TOLERANCE = 1e-3, 0.05  # of the largest number of an output; the latter as below
 PROBABILITY_TOLERANCE = 0.02  # processors may round integer products differently
 INTERVAL_TOLERANCE = 1e-6
 LATENCY_FACTOR = 3.0
@@ -132,6 +133,7 @@ def findings(
     if bundle.session is None:
         return
     yield finding("input and output", bundle.check_contract)
+    yield finding("reference", bundle.check_reference)
     yield finding("samples", bundle.check_samples)
     yield finding("accuracy", lambda: bundle.check_accuracy(data_dir, read))
     yield finding("latency", lambda: bundle.check_latency(factor, timed=timed))
@@ -184,8 +186,8 @@ class BundleFolder:
         import onnxruntime
 
         manifest = parse_manifest((self.folder / MANIFEST).read_bytes())
-        if manifest["kind"] != "modelpress bundle" or manifest["schema_version"] != 1:
-            raise Failed("is no manifest of schema 1; use the verify.py that came with it")
+        if manifest["kind"] != "modelpress bundle" or manifest["schema_version"] not in (1, 2):
+            raise Failed("is no manifest of schema 1 or 2; use the verify.py that came with it")
         self.manifest = manifest
         self.session = open_session((self.folder / "model.onnx").read_bytes())
         return True, f"{manifest['name']}, loads in onnxruntime {onnxruntime.__version__}"
@@ -194,6 +196,14 @@ class BundleFolder:
         """Names, shapes and types are the model's, and so are labels and normalisation where it knows them."""
         contract, model = self.manifest["contract"], self.session
         inputs, outputs = model.get_inputs(), model.get_outputs()
+        for end, nodes in (("inputs", inputs), ("outputs", outputs)):
+            ports, own = self.manifest.get(end), [port_of(node) for node in nodes]
+            if ports is not None and ports != own:
+                raise Failed(f"the manifest says {ports}, the {end} of the model are {own}")
+        if contract is None:
+            if model.get_modelmeta().custom_metadata_map != self.manifest["metadata"]:
+                raise Failed("the metadata are not the model's")
+            return True, f"{', '.join(n.name for n in inputs)} to {', '.join(n.name for n in outputs)}"
         if len(inputs) != 1 or len(outputs) != 1:
             raise Failed(f"the model has {len(inputs)} inputs and {len(outputs)} outputs")
         facts = model.get_modelmeta().custom_metadata_map
@@ -230,6 +240,41 @@ class BundleFolder:
             raise Failed(f"the normalisation does not fit input of shape {contract['input_shape']}")
         if not (rule["scale"] > 0 and all(deviation > 0 for deviation in rule["std"])):
             raise Failed(f"the normalisation divides by {rule['std']}, scale {rule['scale']}")
+
+    def check_reference(self) -> tuple[bool | None, str]:
+        """The model computes the outputs that lie beside the inputs they belong to."""
+        claim = self.manifest["claims"].get("reference")
+        if claim is None:
+            return True, "none is claimed"
+        integers = self.manifest["flavour"].startswith("int8")
+        tolerance, worst = INTEGER_TOLERANCE if integers else OUTPUT_TOLERANCE, 0.0
+        error = size = 0.0
+        for number, call in enumerate(claim["calls"]):
+            feed = {name: self.array(file) for name, file in call["inputs"].items()}
+            found = self.session.run(list(call["outputs"]), feed)
+            for (name, file), output in zip(call["outputs"].items(), found):
+                distance = relative_distance(self.array(file), output, f"call {number}, {name}")
+                worst = max(worst, distance)
+                if not distance <= tolerance:
+                    raise Failed(f"call {number}: {name} is off by {distance:.2g} of its largest number")
+                if name in call["in_float"]:
+                    more = squares(self.array(file), self.array(call["in_float"][name]))
+                    error, size = error + more[0], size + more[1]
+        noise = math.sqrt(error / size) if size else 0.0
+        if not abs(noise - claim["noise"]) <= 1e-6 * max(1.0, noise):
+            raise Failed(
+                f"claimed to be off by {claim['noise']:.2%} of the float network, the files say {noise:.2%}"
+            )
+        words = f"; {noise:.2%} off the float network" if size else ""
+        return True, f"{len(claim['calls'])} calls, outputs within {worst:.1g} of those claimed{words}"
+
+    def array(self, file: str) -> Any:
+        """An array of numbers among the files of the bundle."""
+        import numpy
+
+        if file not in self.manifest["files"]:
+            raise Failed(f"{file} is not listed")
+        return numpy.load(self.folder / file, allow_pickle=False)
 
     def check_samples(self) -> tuple[bool | None, str]:
         """Every sample is classified as claimed."""
@@ -286,6 +331,8 @@ class BundleFolder:
         import onnxruntime
 
         claim, node = self.manifest["claims"]["latency"], self.session.get_inputs()[0]
+        if claim is None:
+            return True, "none is claimed"
         for key, most in (("batch", MAX_BATCH), ("threads", MAX_THREADS)):
             if not isinstance(claim[key], int) or not 1 <= claim[key] <= most:
                 raise Failed(f"{key} is {claim[key]}; expected 1 to {most}")
@@ -298,8 +345,14 @@ class BundleFolder:
                 f"claimed {claim['p50_ms']:.3f} ms on {claim['machine']}; not measured, give --latency"
             )
         session = open_session((self.folder / "model.onnx").read_bytes(), threads=claim["threads"])
-        shape = [claim["batch"], *node.shape[1:]]
-        feed = {node.name: numpy.random.default_rng(0).standard_normal(shape, numpy.float32)}
+        if self.manifest["contract"] is None:
+            reference = self.manifest["claims"].get("reference")
+            if reference is None:
+                raise NotChecked("there is no reference to feed the model with")
+            feed = {name: self.array(file) for name, file in reference["calls"][0]["inputs"].items()}
+        else:
+            shape = [claim["batch"], *node.shape[1:]]
+            feed = {node.name: numpy.random.default_rng(0).standard_normal(shape, numpy.float32)}
         measured = median_ms(lambda: session.run(None, feed))
         words = (
             f"batch {claim['batch']}, {claim['threads']} thread: claimed {claim['p50_ms']:.3f} ms on "
@@ -397,6 +450,39 @@ def open_session(model: bytes, threads: int = 0) -> Any:
 def shape_of(node: Any) -> list[int | str]:
     """Shape of an input or output, ``"N"`` for a batch of any size."""
     return [size if isinstance(size, int) else "N" for size in node.shape]
+
+
+def port_of(node: Any) -> dict[str, Any]:
+    """Name, type as numpy calls it, and axes of an input or output; a word for an axis of any length."""
+    inner = node.type[len("tensor(") : -1] if node.type.startswith("tensor(") else node.type
+    dtype = {"float": "float32", "double": "float64"}.get(inner, inner)
+    shape = [axis if isinstance(axis, int) else axis or "?" for axis in node.shape]
+    return {"name": node.name, "dtype": dtype, "shape": shape}
+
+
+def relative_distance(expected: Any, found: Any, where: str) -> float:
+    """Largest difference of two arrays over the largest number expected; numbers that are not finite must be equal."""
+    import numpy
+
+    if expected.shape != found.shape or expected.dtype != found.dtype:
+        raise Failed(f"{where}: is {found.dtype} {found.shape}, expected {expected.dtype} {expected.shape}")
+    finite_ones = numpy.isfinite(expected.astype(numpy.float64))
+    if not numpy.array_equal(expected[~finite_ones], found[~finite_ones]):
+        raise Failed(f"{where}: numbers that are not finite differ")
+    left, right = (array[finite_ones].astype(numpy.float64) for array in (expected, found))
+    if not left.size:
+        return 0.0
+    return float(numpy.abs(left - right).max() / max(float(numpy.abs(left).max()), 1e-30))
+
+
+def squares(found: Any, exact: Any) -> tuple[float, float]:
+    """Sums of squares of the difference, and of what is exact; where both are finite."""
+    import numpy
+
+    left, right = found.astype(numpy.float64).ravel(), exact.astype(numpy.float64).ravel()
+    both = numpy.isfinite(left) & numpy.isfinite(right)
+    difference = left[both] - right[both]
+    return float(difference @ difference), float(right[both] @ right[both])
 
 
 def median_ms(call: Callable[[], object]) -> float:

@@ -166,11 +166,16 @@ def test_what_is_no_bundle_is_refused(tmp_path):
 
 
 def test_a_newer_manifest_is_refused():
-    document = {**FACTS, "files": {}, "schema_version": 2}
-    with pytest.raises(InputError, match="schema 1: schema_version"):
+    document = {**FACTS, "files": {}, "schema_version": 3}
+    with pytest.raises(InputError, match="schema 2: schema_version"):
         parse_manifest(json.dumps(document).encode(), "x")
-    with pytest.raises(InputError, match="schema 1"):
+    with pytest.raises(InputError, match="schema 2"):
         parse_manifest(b"\xff{", "x")
+
+
+def test_a_manifest_of_version_1_is_read():
+    document = {**FACTS, "files": {}, "schema_version": 1}
+    assert parse_manifest(json.dumps(document).encode(), "x").claims.reference is None
 
 
 @pytest.mark.parametrize("field", ["p50_ms", "recipe"])
@@ -185,7 +190,7 @@ def test_a_manifest_with_numbers_that_are_not_finite_is_refused(field, number):
         filled = text.replace('"P50"', values["p50_ms"]).replace('"RECIPE"', values["recipe"]).encode()
         if good:
             parse_manifest(filled, "x")
-    with pytest.raises(InputError, match="schema 1"):
+    with pytest.raises(InputError, match="schema 2"):
         parse_manifest(filled, "x")
 
 

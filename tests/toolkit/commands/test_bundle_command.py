@@ -124,7 +124,13 @@ def test_a_bundle_holds_what_it_promises(original, inputs):
     names = {path.relative_to(original).as_posix() for path in original.rglob("*") if path.is_file()}
     assert names == {*manifest.files, "manifest.json", "SHA256SUMS"}
     samples = {sample.file for sample in manifest.claims.samples.images}
-    scripts = {"run.py", "verify.py", "requirements.txt", "MODEL_CARD.md", "sbom.cdx.json"}
+    scripts = {"run.py", "verify.py", "expand.py", "requirements.txt", "MODEL_CARD.md", "sbom.cdx.json"}
+    scripts |= {
+        "operators.config",
+        "reference/tensors.txt",
+        *(f"port/check.{e}" for e in ("py", "cpp", "mjs")),
+    }
+    scripts |= {f"reference/{call}-{end}-0.npy" for call in range(2) for end in ("input", "output")}
     assert names - samples - scripts == {"model.press", "model.onnx", "manifest.json", "SHA256SUMS"}
     assert (original / "model.press").read_bytes() == (inputs / "model.press").read_bytes()
     assert manifest.license == "Apache-2.0"
@@ -169,13 +175,13 @@ def test_the_verifier_works_alone_without_pillow_and_measures_again(original, in
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""
     *lines, beyond, counts = done.stdout.splitlines()
-    assert [line.split()[0] for line in lines] == ["held"] * 6
+    assert [line.split()[0] for line in lines] == ["held"] * 7
     assert beyond.startswith("not checked  model.press: this script cannot read it")
-    assert counts == "6 held, 0 FAILED, 1 not checked"
+    assert counts == "7 held, 0 FAILED, 1 not checked"
 
 
 def test_the_scripts_are_python_3_9_and_import_nothing_of_ours():
-    for name in bundle_command.SCRIPTS:
+    for name in (*bundle_command.SCRIPTS, "port_check.py"):
         tree = ast.parse(Path(bundle_files.__path__[0], name).read_text(), feature_version=(3, 9))
         imported = {
             alias.name.partition(".")[0]
@@ -183,7 +189,8 @@ def test_the_scripts_are_python_3_9_and_import_nothing_of_ours():
             if isinstance(node, ast.Import)
             for alias in node.names
         } | {node.module.partition(".")[0] for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-        assert imported <= {*sys.stdlib_module_names, "numpy", "onnxruntime", "PIL"}
+        needs = {"onnx"} if name == "expand.py" else {"onnxruntime", "PIL"}
+        assert imported <= {*sys.stdlib_module_names, "numpy", *needs}
 
 
 def test_a_changed_byte_in_any_file_is_found(handoff):
@@ -498,11 +505,22 @@ def test_bad_input_to_the_runner_is_one_line(handoff, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("missing", ["numpy", "onnxruntime", "PIL"])
-def test_the_runner_says_what_to_install(original, missing):
+def test_the_runner_says_what_to_install(original, tmp_path, missing):
     sample = original / manifest_of(original)["claims"]["samples"]["images"][0]["file"]
+    if missing == "PIL":
+        Image.open(sample).save(tmp_path / "sample.bmp")
+        sample = tmp_path / "sample.bmp"
     done = run_alone(original / "run.py", sample, blocked=(missing,))
     assert done.returncode == 1
     assert f"-m pip install -r {original / 'requirements.txt'}" in one_line(done.stderr)
+
+
+def test_the_runner_reads_samples_without_pillow_as_with_it(original, tmp_path):
+    sample = manifest_of(original)["claims"]["samples"]["images"][0]
+    done = run_alone(original / "run.py", original / sample["file"], "--json", blocked=(*OURS, "PIL"))
+    assert json.loads(done.stdout)[0]["top"][0]["probability"] == pytest.approx(
+        sample["probability"], abs=1e-4
+    )
 
 
 def test_a_damaged_manifest_or_model_stops_the_runner(handoff, capsys):

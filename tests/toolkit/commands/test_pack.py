@@ -92,6 +92,16 @@ def test_the_default_is_8_bits_per_channel(call, source, tmp_path):
     assert (conv.bits, conv.scale.shape, conv.offset.shape) == (8, (8,), (8,))
 
 
+def test_a_models_own_external_data_are_not_written_over(call, tmp_path):
+    path, data = tmp_path / "m.onnx", tmp_path / "w.press"
+    onnx.save(every_operator(), path, save_as_external_data=True, location=data.name, size_threshold=0)
+    before = data.read_bytes()
+    code, _, err = call("pack", path, "-o", data, "--allow-external-data", "--overwrite")
+    assert code == 1
+    assert "w.press is what is read; writing it would destroy it" in one_line(err)
+    assert data.read_bytes() == before
+
+
 def test_external_data_need_consent(call, tmp_path):
     path, press = tmp_path / "model.onnx", tmp_path / "m.press"
     onnx.save(every_operator(), path, save_as_external_data=True, location="w.bin", size_threshold=0)

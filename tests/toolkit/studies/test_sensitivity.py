@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from modelpress.export.errors import InputError
 from modelpress.export.press.writing import write_artifact
+from modelpress.toolkit.commands.stages.byte_sizes import parse_size
 from modelpress.toolkit.commands.stages.sensitivity_tables import show_sensitivity
 from modelpress.toolkit.compression.freeze import freeze_state
 from modelpress.toolkit.compression.network_file import new_network, save_network
@@ -37,7 +38,6 @@ from modelpress.toolkit.studies.sensitivity.measuring import (
 from modelpress.toolkit.studies.sensitivity.study import (
     Question,
     parse_bits,
-    parse_size,
     recipe_snippet,
     run_sensitivity,
 )

@@ -6,18 +6,18 @@ from typing import Annotated
 
 import typer
 
-from modelpress.export.choices import DEFAULT_TIMEOUT_S, INTEGER_FLAVOURS, Target
+from modelpress.export.choices import DEFAULT_TIMEOUT_S, INTEGER_FLAVOURS, FlavourName, Target
 from modelpress.toolkit.commands.answers import answer
 from modelpress.toolkit.commands.flavour_options import (
     DEFAULTS,
     CalibrationData,
     CalibrationImages,
     CalibrationRule,
-    Flavour,
     Percentile,
     ReduceRange,
     flavour_request,
 )
+from modelpress.toolkit.commands.given_inputs import InputFiles, InputShapes, given_inputs
 from modelpress.toolkit.commands.options import (
     DATA,
     OUTPUT,
@@ -25,6 +25,7 @@ from modelpress.toolkit.commands.options import (
     DataFolder,
     DataSet,
     DataSettings,
+    MaxDecoded,
     Overwrite,
     OwnData,
     PressFile,
@@ -41,7 +42,14 @@ modelpress bundle model.press --flavour int8-sparse --data-dir cifar10 --license
 
 def command(
     file: PressFile,
-    flavour: Flavour = "float",
+    flavour: Annotated[
+        FlavourName | None,
+        typer.Option(
+            "--flavour",
+            help="Of model.onnx, as for the command onnx.",
+            show_default="the smallest that runs everywhere",
+        ),
+    ] = None,
     calibration_data: CalibrationData = None,
     calibration_images: CalibrationImages = DEFAULTS.images,
     calibration_method: CalibrationRule = DEFAULTS.method,
@@ -66,6 +74,9 @@ def command(
     license_: Annotated[
         str, typer.Option("--license", metavar="SPDX", help="Licence of the model, for the manifest.")
     ] = "unspecified",
+    inputs: InputFiles = [],
+    shapes: InputShapes = [],
+    max_decoded: MaxDecoded = 2,
     timeout: Timeout = DEFAULT_TIMEOUT_S,
     output: Annotated[
         Path, typer.Option("-o", "--output", help="Folder to write.", rich_help_panel=OUTPUT)
@@ -79,8 +90,9 @@ def command(
 ) -> None:
     """Write the folder (and .zip) that deployment gets: model, runner, checks, measured claims. Needs no torch.
 
-    [b]run.py[/] in it classifies images and [b]verify.py[/] measures the claims again, both without modelpress.
+    [b]run.py[/] in it runs the model and [b]verify.py[/] measures the claims again, both without modelpress.
     """
+    from modelpress.export.handoff.manifest import Calibration
     from modelpress.toolkit.commands.bundle.making import BundleRequest, archive_path, make_bundle
     from modelpress.toolkit.commands.console import TerminalProgress
     from modelpress.toolkit.model_files.firmware_writing import FirmwareRequest, add_firmware
@@ -89,7 +101,7 @@ def command(
 
     of_integers = flavour in INTEGER_FLAVOURS
     wanted = flavour_request(
-        flavour,
+        flavour or "float",
         calibration_data if of_integers or target is None else None,  # else it is for the firmware alone
         n_images=calibration_images,
         method=calibration_method,
@@ -97,25 +109,35 @@ def command(
         reduce_range=reduce_range,
     )
 
-    calibration = flavour_request(
-        "int8",
-        calibration_data,
-        n_images=calibration_images,
-        method=calibration_method,
+    calibration = Calibration(
+        method=str(calibration_method),
         percentile=percentile,
-        reduce_range=False,
+        images=calibration_images,
+        reduce_range=reduce_range,
     )
+    firmware = None
+    if target is not None:
+        of_firmware = flavour_request(
+            "int8",
+            calibration_data,
+            n_images=calibration_images,
+            method=calibration_method,
+            percentile=percentile,
+            reduce_range=False,
+        )
+        firmware = partial(add_firmware, request=FirmwareRequest(of_firmware, target=target))
     request = BundleRequest(
         flavour=flavour,
         write_model=partial(write_flavour, request=wanted),
+        calibration=calibration if wanted.is_integer else None,
+        given=given_inputs(inputs, shapes),
+        max_decoded_bytes=max_decoded << 30,
         data=measured_set(data, data_settings, dataset, data_dir),
         license=license_,
         n_samples=samples,
         archive=archive,
         overwrite=overwrite,
-        add_firmware=None
-        if target is None
-        else partial(add_firmware, request=FirmwareRequest(calibration, target=target)),
+        add_firmware=firmware,
     )
     manifest = make_bundle(file, output, request, TerminalProgress())
     facts = {

@@ -10,10 +10,11 @@ import numpy.typing as npt
 import onnx
 import onnxruntime as ort
 
+from modelpress.benchmarks.environment import busy_note
 from modelpress.benchmarks.measures.accuracy import classify, top1, wilson_interval
-from modelpress.benchmarks.measures.latency import Contestant, latency_records, measure_latency
+from modelpress.benchmarks.measures.latency import Contestant, Loading, latency_records, measure_latency
 from modelpress.benchmarks.measures.trial import run_once
-from modelpress.benchmarks.subjects.feeding import plan_inputs
+from modelpress.benchmarks.subjects.feeding import Feed, InputPlan, batch_of, plan_inputs
 from modelpress.benchmarks.subjects.given import NOTHING
 from modelpress.benchmarks.subjects.inputs import input_specs
 from modelpress.export.errors import InputError
@@ -43,12 +44,19 @@ Logits = npt.NDArray[np.float32]
 
 def contract_of(
     session: ort.InferenceSession, metadata: dict[str, str], images: DataSet | None, progress: Progress
-) -> Contract:
-    """What the model takes and gives; what it does not say itself is taken from the data set it is measured on.
+) -> Contract | None:
+    """What a classifier takes and gives; what it does not say itself is taken from the data set it is measured on.
+
+    Returns:
+        None for models that are no classifiers, where there is no data set to measure them on.
 
     Raises:
-        InputError: It does not take one batch of float32 arrays of a fixed size, or gives no table of logits.
+        InputError: It does not take one batch of float32 arrays of a fixed size, or gives no table of logits, though
+            there is a data set; or its metadata are not as they should be.
     """
+    if images is None and not _is_classifier(session):
+        return None
+
     node, outputs = single_input(session), session.get_outputs()
     taken, given = verify.shape_of(node), verify.shape_of(outputs[0])
     if len(outputs) != 1 or len(given) != 2 or not isinstance(given[1], int):
@@ -81,6 +89,17 @@ def contract_of(
         output_shape=given,
         labels=labels,
     )
+
+
+def _is_classifier(session: ort.InferenceSession) -> bool:
+    """One batch of float32 arrays of a fixed size in, a table of at least one column out."""
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    if len(inputs) != 1 or len(outputs) != 1 or inputs[0].type != "tensor(float)":
+        return False
+    taken, given = verify.shape_of(inputs[0]), verify.shape_of(outputs[0])
+    fixed = len(taken) > 1 and all(isinstance(size, int) and size > 0 for size in taken[1:])
+    table = len(given) == 2 and isinstance(given[1], int) and outputs[0].type == "tensor(float)"
+    return fixed and taken[0] in ("N", 1) and table
 
 
 def _input_rule(metadata: dict[str, str]) -> tuple[Normalisation | None, list[str], str]:
@@ -167,14 +186,30 @@ def write_samples(
 
 
 def latency_claim(
-    path: Path, session: ort.InferenceSession, environment: dict[str, Any], progress: Progress
+    path: Path,
+    session: ort.InferenceSession,
+    feeds: list[Feed] | None,
+    environment: dict[str, Any],
+    progress: Progress,
 ) -> LatencyClaim:
-    """Time an ONNX file at batch 1 in one thread; a session of it runs once before.
+    """Time an ONNX file in one thread; a session of it runs once before.
+
+    Args:
+        path: Of the file.
+        session: Of it.
+        feeds: One call; None for random images, one at a time.
+        environment: Machine and versions.
+        progress: Told how far the work is.
 
     Raises:
         ModelpressError: It cannot be timed.
     """
-    plan = plan_inputs(path.name, input_specs(onnx.load_from_string(path.read_bytes())), NOTHING, (1,))
+    specs = input_specs(onnx.load_from_string(path.read_bytes()))
+    plan = (
+        plan_inputs(path.name, specs, NOTHING, (1,))
+        if feeds is None
+        else InputPlan({batch_of(specs, feeds): feeds})
+    )
     run_once(session, plan)
     progress.start("latency", ROUNDS)
     try:
@@ -190,13 +225,15 @@ def latency_claim(
     (record,) = latency_records(turns)
     runtime = environment["versions"].get("onnxruntime", "")
     return LatencyClaim(
-        batch=1,
+        batch=min(plan.feeds),
         threads=1,
         p50_ms=record.p50_ms,
         p90_ms=record.p90_ms,
         samples=record.samples,
         machine=f"{environment['cpu']}, {environment['cores']} cores, {environment['system']}, "
         f"onnxruntime {runtime}",
+        busy=busy_note(environment),
+        peak_memory_bytes=Loading.of(turns).peak_memory_bytes,
     )
 
 

@@ -3,7 +3,7 @@
 import shutil
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import onnx
 import onnxruntime as ort
 
 from modelpress.benchmarks.environment import describe_environment
+from modelpress.benchmarks.subjects.given import NOTHING, Given
 from modelpress.export.errors import InputError
 from modelpress.export.files.atomic import atomic_writer
 from modelpress.export.files.places import check_not_around, check_not_read
@@ -23,9 +24,10 @@ from modelpress.export.handoff.bundle import (
     staged_folder,
     write_archive,
 )
-from modelpress.export.handoff.manifest import AccuracyClaim, Claims, Manifest
+from modelpress.export.handoff.bundle_files import verify
+from modelpress.export.handoff.manifest import AccuracyClaim, Calibration, Claims, Manifest, Port
 from modelpress.export.isolation.foreign import foreign_work
-from modelpress.export.press.reading import open_artifact
+from modelpress.export.press.reading import DEFAULT_MAX_DECODED_BYTES, open_artifact
 from modelpress.export.quantized import QuantizedModel
 from modelpress.export.runtime import open_session
 from modelpress.toolkit.commands.bundle.checking import ONNX, PRESS, checked
@@ -38,19 +40,28 @@ from modelpress.toolkit.commands.bundle.claims import (
     logits_of,
     write_samples,
 )
+from modelpress.toolkit.commands.bundle.flavour_choice import WrittenModel, write_smallest
 from modelpress.toolkit.commands.bundle.model_card import model_card
+from modelpress.toolkit.commands.bundle.porting import (
+    images_as_calls,
+    reference_calls,
+    reference_of,
+    write_operators,
+    write_snippets,
+)
 from modelpress.toolkit.commands.bundle.recognising import exists
 from modelpress.toolkit.data.measured_set import MeasuredSet
 from modelpress.toolkit.output_folder import check_output_file, file_facts, read_manifest, without_local_paths
 from modelpress.toolkit.progress import Progress
 
 CARD, REQUIREMENTS = "MODEL_CARD.md", "requirements.txt"
-SCRIPTS = ("run.py", "verify.py")
+SCRIPTS = ("run.py", "verify.py", "expand.py")
 FIRMWARE = "firmware"
 UNSPECIFIED = "unspecified"
 _OLD_OPSET, _OLD_RUNTIME = 17, "1.15"  # the oldest ONNX Runtime known to run models up to this opset right
 # for image files; the last one for Python 3.9 mishandles a format that run.py does not open
 _PILLOW = 'pillow>=12.1.1; python_version >= "3.10"\npillow>=11.3; python_version < "3.10"\n'
+
 
 WriteModel = Callable[[Path, QuantizedModel], object]
 AddFirmware = Callable[[Path, QuantizedModel], object]
@@ -61,8 +72,11 @@ class BundleRequest:
     """What goes into a bundle.
 
     Attributes:
-        flavour: Name of what `write_model` writes, as recorded.
+        flavour: Name of what `write_model` writes, as recorded; None for the smallest that runs everywhere.
         write_model: Writes `model.onnx` of a decoded artifact to a path.
+        calibration: How ranges of activations are chosen, for integer flavours.
+        given: What the user says of inputs.
+        max_decoded_bytes: Refuse an artifact whose tensors are larger in memory.
         data: What accuracy and samples come from.
         license: SPDX expression of the model's licence.
         n_samples: Test images to hand over.
@@ -70,8 +84,11 @@ class BundleRequest:
         add_firmware: Writes firmware of a decoded artifact into a new folder.
     """
 
-    flavour: str
+    flavour: str | None
     write_model: WriteModel
+    calibration: Calibration | None = None
+    given: Given = NOTHING
+    max_decoded_bytes: int = DEFAULT_MAX_DECODED_BYTES
     data: MeasuredSet = field(default_factory=MeasuredSet)
     license: str = UNSPECIFIED
     n_samples: int = 20
@@ -121,10 +138,15 @@ def archive_path(target: Path) -> Path:
 
 def _fill(folder: Path, artifact: Path, name: str, request: BundleRequest, progress: Progress) -> Manifest:
     """Every file of the bundle, measured and checked."""
-    with open_artifact(artifact) as opened:
+    environment = describe_environment()  # before our own work counts as load
+    with open_artifact(artifact, max_decoded_bytes=request.max_decoded_bytes) as opened:
         model = opened.model()
     shutil.copyfile(artifact, folder / PRESS)
-    request.write_model(folder / ONNX, model)
+    if request.flavour is None:
+        written = write_smallest(folder / ONNX, model)
+    else:
+        request.write_model(folder / ONNX, model)
+        written = WrittenModel(request.flavour)
     if request.add_firmware is not None:
         request.add_firmware(folder / FIRMWARE, model)
     serialised = (folder / ONNX).read_bytes()
@@ -137,8 +159,8 @@ def _fill(folder: Path, artifact: Path, name: str, request: BundleRequest, progr
         without=lambda why: progress.note(f"no accuracy is claimed and there are no samples: {why}"),
     )
     contract = contract_of(session, metadata, images, progress)
-    accuracy, samples = None, None
-    if images is not None:
+    accuracy, samples, chosen = None, None, None
+    if images is not None and contract is not None:
         logits = logits_of(session, contract, images)
         accuracy = accuracy_claim(logits, images)
         chosen = choose_samples(logits, images.test.labels, request.n_samples)
@@ -146,11 +168,16 @@ def _fill(folder: Path, artifact: Path, name: str, request: BundleRequest, progr
             progress.note(f"{len(chosen)} samples: the model classifies no more test images right")
         samples = write_samples(folder, contract, images.test, logits, chosen)
 
-    environment = describe_environment()
-    latency = latency_claim(folder / ONNX, session, environment, progress)
-    for script in SCRIPTS:
-        shutil.copyfile(Path(bundle_files.__path__[0], script), folder / script)
-    (folder / REQUIREMENTS).write_text(requirements(serialised), encoding="utf-8")
+    calls = reference_calls(serialised, session, request.given, progress)
+    if images is not None and contract is not None and chosen is not None and len(chosen):
+        calls = replace(calls, **images_as_calls(contract, images, chosen))
+    reference = reference_of(folder, model, session, written.flavour, calls, progress)
+    latency = None
+    if contract is not None or calls.feeds is not None:
+        feeds = None if contract is not None else calls.feeds
+        latency = latency_claim(folder / ONNX, session, feeds, environment, progress)
+
+    _write_programs(folder, serialised, ports=reference is not None)
     bill = bill_of_materials(
         name=name,
         license_=request.license,
@@ -164,13 +191,17 @@ def _fill(folder: Path, artifact: Path, name: str, request: BundleRequest, progr
     facts: dict[str, Any] = {
         "name": name,
         "license": request.license,
-        "flavour": request.flavour,
+        "flavour": written.flavour,
+        "why_flavour": written.why,
+        "calibration": request.calibration,
         "metadata": metadata,
         "compression": compression_of(model),
         "recipe": run.get("recipe", {}),
         "dataset": _dataset(metadata, run, accuracy),
         "environment": environment,
-        "claims": Claims(accuracy=accuracy, samples=samples, latency=latency),
+        "claims": Claims(accuracy=accuracy, samples=samples, latency=latency, reference=reference),
+        "inputs": [Port(**verify.port_of(node)) for node in session.get_inputs()],
+        "outputs": [Port(**verify.port_of(node)) for node in session.get_outputs()],
         "contract": contract,
     }
     card = model_card(Manifest(**facts, files=facts_of_files(folder)))
@@ -180,6 +211,16 @@ def _fill(folder: Path, artifact: Path, name: str, request: BundleRequest, progr
     checked(folder, "the new bundle")
 
     return manifest
+
+
+def _write_programs(folder: Path, model: bytes, *, ports: bool) -> None:
+    """What runs the model, checks it, or makes it fit another runtime, and what that needs."""
+    for script in SCRIPTS:
+        shutil.copyfile(Path(bundle_files.__path__[0], script), folder / script)
+    (folder / REQUIREMENTS).write_text(requirements(model), encoding="utf-8")
+    write_operators(folder, model)
+    if ports:
+        write_snippets(folder)
 
 
 def run_beside(artifact: Path) -> dict[str, Any]:

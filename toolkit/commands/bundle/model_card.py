@@ -30,12 +30,10 @@ def model_card(manifest: Manifest) -> str:
 def _what(manifest: Manifest) -> str:
     """One sentence: what kind of network this is."""
     arch, dataset = manifest.metadata.get("modelpress.arch"), manifest.dataset.get("name")
-    classes = manifest.contract.output_shape[-1]
-    return (
-        f"A compressed image classifier with {classes} classes"
-        + (f": {arch}" if arch else "")
-        + (f", made for {dataset}." if dataset else ".")
-    )
+    kind = "A compressed network"
+    if manifest.contract is not None:
+        kind = f"A compressed image classifier with {manifest.contract.output_shape[-1]} classes"
+    return kind + (f": {arch}" if arch else "") + (f", made for {dataset}." if dataset else ".")
 
 
 def _shape(axes: list[int | str]) -> str:

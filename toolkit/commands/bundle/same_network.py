@@ -1,7 +1,7 @@
 """Is `model.onnx` the network of `model.press`: made again from the artifact, and compared piece by piece."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import version
 
 import numpy as np
@@ -22,10 +22,19 @@ from modelpress.export.quantized import QuantizedModel, dense_array
 _DECODED = "float"  # the flavour that its metadata do not name
 _WRITERS = ("modelpress", "onnx")  # whose versions decide how a graph is laid out
 _NAMED = 4
+_STEP_TOLERANCE = 1e-3  # processors may round sums differently
+
+
+Calibrate = Callable[[], ActivationRanges]
 
 
 def network_findings(
-    model: QuantizedModel, written: onnx.ModelProto, *, flavour: str, versions: Mapping[str, object]
+    model: QuantizedModel,
+    written: onnx.ModelProto,
+    *,
+    flavour: str,
+    versions: Mapping[str, object],
+    calibrate: Calibrate | None = None,
 ) -> Iterator[Finding]:
     """Weights, graph and activation ranges of a written model beside those that its artifact gives.
 
@@ -34,6 +43,7 @@ def network_findings(
         written: The ONNX model that is said to be a flavour of it.
         flavour: Which.
         versions: Of the packages it is said to be written with: another version may lay a graph out otherwise.
+        calibrate: Measures the ranges of activations again; None where there is nothing to measure them on.
     """
     try:
         check_flavour(flavour)
@@ -48,8 +58,39 @@ def network_findings(
 
     yield from min((_compared(made, written, versions) for made in candidates), key=_n_failed)
     if FLAVOURS[flavour].integer is not None:
-        why = "taken from model.onnx as they are; nothing but calibration data could show them"
-        yield Finding("activation ranges", None, why)
+        yield _ranges_finding(model, written, flavour, calibrate)
+
+
+def _ranges_finding(
+    model: QuantizedModel, written: onnx.ModelProto, flavour: str, calibrate: Calibrate | None
+) -> Finding:
+    """Whether activations are quantized in the steps that calibration gives."""
+    check = "activation ranges"
+    if calibrate is None:
+        why = "taken from model.onnx as they are; give the data of their calibration, --calibration-data PATH"
+        return Finding(check, None, why)
+    try:
+        measured = calibrate()
+        stated = _written_ranges(model, written, flavour, reduced=False)
+    except (InputError, ModelError) as error:
+        return Finding(check, False, f"cannot be measured on these data: {error}")
+
+    worst, where = max((_step_difference(stated[name], measured[name]), name) for name in measured)
+    if worst > _STEP_TOLERANCE:
+        return Finding(
+            check,
+            False,
+            f"{where}: its step is off by {worst:.1%} of the one that these data give, {len(measured)} compared",
+        )
+    return Finding(check, True, f"{len(measured)} activations have the steps that these data give")
+
+
+def _step_difference(stated: Range, measured: Range) -> float:
+    """How far two steps of integers lie apart, as a part of the second; infinite where their zeros differ."""
+    one, other = steps_of(*stated), steps_of(*measured)
+    if one.zero_point != other.zero_point:
+        return float("inf")
+    return abs(float(one.scale) / float(other.scale) - 1)
 
 
 def _n_failed(findings: list[Finding]) -> int:

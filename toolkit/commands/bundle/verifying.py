@@ -2,24 +2,35 @@
 
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import onnx
 
 from modelpress.benchmarks.subjects.given import NOTHING, Given
 from modelpress.benchmarks.subjects.model_file import open_model
-from modelpress.export.errors import InputError, ModelpressError
+from modelpress.export.choices import CalibrationMethod
+from modelpress.export.errors import CommandLineError, InputError, ModelpressError
 from modelpress.export.handoff import bundle_files
 from modelpress.export.handoff.bundle import open_bundle
 from modelpress.export.handoff.bundle_files.verify import Finding
 from modelpress.export.handoff.manifest import Manifest
 from modelpress.export.isolation.foreign import foreign_work
+from modelpress.export.onnx_flavours import FLAVOURS
+from modelpress.export.post_training.calibration import ActivationRanges, CalibrationOptions
 from modelpress.export.press.reading import DEFAULT_MAX_DECODED_BYTES, open_artifact
+from modelpress.export.quantized import QuantizedModel
 from modelpress.toolkit.commands.bundle.checking import ONNX, PRESS, check_sizes, findings_of
 from modelpress.toolkit.commands.bundle.claims import compression_of
 from modelpress.toolkit.commands.bundle.making import CARD, SCRIPTS, archive_path
 from modelpress.toolkit.commands.bundle.model_card import model_card
+from modelpress.toolkit.commands.bundle.porting import SNIPPETS
 from modelpress.toolkit.commands.bundle.same_network import network_findings
+from modelpress.toolkit.model_files.onnx_writing import (
+    FlavourRequest,
+    calibrated_ranges,
+    calibration_inputs,
+)
 from modelpress.toolkit.model_files.verifying import verification
 
 
@@ -29,6 +40,7 @@ def verify_bundle(
     data_dir: Path | None = None,
     factor: float | None = None,
     given: Given = NOTHING,
+    calibration: Path | None = None,
     max_decoded_bytes: int = DEFAULT_MAX_DECODED_BYTES,
 ) -> list[Finding]:
     """Check a bundle from anywhere, its artifact included.
@@ -40,6 +52,7 @@ def verify_bundle(
         data_dir: Where the data set is that the accuracy was measured on.
         factor: Time the model, and judge the claimed latency within this factor.
         given: What the user says of inputs, with which the artifact is run; others are made up.
+        calibration: Where the data are that activations of an integer flavour were calibrated on.
         max_decoded_bytes: Refuse an artifact whose tensors are larger in memory.
 
     Raises:
@@ -47,6 +60,11 @@ def verify_bundle(
         InputError: It cannot be read, is no bundle, or was changed since it was made.
     """
     with foreign_work(), open_bundle(path) as bundle, tempfile.TemporaryDirectory() as temporary:
+        flavour = FLAVOURS.get(bundle.manifest.flavour)
+        if calibration is not None and (flavour is None or flavour.integer is None):
+            raise CommandLineError(
+                f"--calibration-data is for integer flavours; {path} holds {bundle.manifest.flavour}"
+            )
         check_sizes(bundle, Path(temporary, PRESS), max_decoded_bytes=max_decoded_bytes)
         folder = Path(temporary)
         bundle.copy_to(folder)
@@ -54,14 +72,19 @@ def verify_bundle(
 
         return [
             *findings_of(folder, data_dir=data_dir, factor=factor, read_images=True),
-            *_artifact_findings(folder, written, bundle.manifest, given, max_decoded_bytes),
+            *_artifact_findings(folder, written, bundle.manifest, given, calibration, max_decoded_bytes),
             *_text_findings(folder, bundle.manifest),
             *_archive_finding(path, bundle.manifest),
         ]
 
 
 def _artifact_findings(
-    folder: Path, written: onnx.ModelProto, manifest: Manifest, given: Given, max_decoded_bytes: int
+    folder: Path,
+    written: onnx.ModelProto,
+    manifest: Manifest,
+    given: Given,
+    calibration: Path | None,
+    max_decoded_bytes: int,
 ) -> Iterator[Finding]:
     """The artifact by itself, and whether `model.onnx` and the claimed compression are its own."""
     try:
@@ -75,13 +98,32 @@ def _artifact_findings(
 
     versions = manifest.environment.get("versions")
     known = versions if isinstance(versions, dict) else {}
-    for finding in network_findings(model, written, flavour=manifest.flavour, versions=known):
+    calibrate = None if calibration is None else partial(_calibrated, model, manifest, calibration)
+    for finding in network_findings(
+        model, written, flavour=manifest.flavour, versions=known, calibrate=calibrate
+    ):
         yield finding._replace(check=f"{PRESS}, {finding.check}")
 
     counted, claimed = compression_of(model), manifest.compression
     words = f"{claimed.zeros:,} of {claimed.weights:,} quantized weights are zero"
     same = counted == claimed
     yield Finding("compression", same, words if same else f"claimed {claimed}; {PRESS} has {counted}")
+
+
+def _calibrated(model: QuantizedModel, manifest: Manifest, data: Path) -> ActivationRanges:
+    """Ranges of activations, measured as the manifest says.
+
+    Raises:
+        InputError: The data cannot be read or do not fit, or the flavour needs none.
+        ModelError: Nothing computes in integers.
+    """
+    stated = manifest.calibration
+    if stated is None:
+        request = FlavourRequest(manifest.flavour, data)
+    else:
+        options = CalibrationOptions(method=CalibrationMethod(stated.method), percentile=stated.percentile)
+        request = FlavourRequest(manifest.flavour, data, stated.images, options)
+    return calibrated_ranges(model, calibration_inputs(model, request), request.options)
 
 
 def _text_findings(folder: Path, manifest: Manifest) -> Iterator[Finding]:
@@ -93,10 +135,13 @@ def _text_findings(folder: Path, manifest: Manifest) -> Iterator[Finding]:
     yield Finding("model card", same or None, why)
 
     ours = Path(bundle_files.__path__[0])
+    programs = {name: name for name in SCRIPTS} | {
+        name: own for name, own in SNIPPETS.items() if name in manifest.files
+    }
     changed = [
         name
-        for name in SCRIPTS
-        if not (folder / name).is_file() or (folder / name).read_bytes() != (ours / name).read_bytes()
+        for name, own in programs.items()
+        if not (folder / name).is_file() or (folder / name).read_bytes() != (ours / own).read_bytes()
     ]
     why = f"not those of this version: {', '.join(changed)}; read them before you run them"
     yield Finding("scripts", None if changed else True, why if changed else "those of this version")

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from modelpress.export.choices import DEFAULT_TIMEOUT_S, Effort
+from modelpress.export.choices import CALIBRATION_INPUTS, DEFAULT_TIMEOUT_S, Effort
 from modelpress.export.post_training.packing import WeightOptions
 from modelpress.toolkit.commands.answers import answer, answer_line
 from modelpress.toolkit.commands.options import AsJson, Overwrite, Timeout, output_file
@@ -20,11 +20,21 @@ from modelpress.toolkit.commands.recipe_options import (
     recipe_option,
 )
 from modelpress.toolkit.commands.requirements import need_torch
+from modelpress.toolkit.commands.stages.price_options import (
+    Frontier,
+    Inputs,
+    Loss,
+    NInputs,
+    PriceWords,
+    Rate,
+    Target,
+)
 
 EXAMPLE = """
 modelpress pack quantized.safetensors -o model.press
 modelpress pack any.onnx --bits 4 --sparsity 0.5 -o any.press
 modelpress pack any.onnx --lossless --effort max -o any.press
+modelpress pack any.onnx --calibration-data inputs.npy --target 90kB -o any.press
 """
 FOREIGN = "ONNX models"
 _WITHOUT_OPTIONS = WeightOptions()
@@ -99,6 +109,12 @@ def command(
             rich_help_panel=FOREIGN,
         ),
     ] = None,
+    rate: Rate = None,
+    target: Target = None,
+    loss: Loss = None,
+    frontier: Frontier = None,
+    calibration_data: Inputs = None,
+    calibration_images: NInputs = CALIBRATION_INPUTS,
     effort: PackEffort = None,
     timeout: Timeout = DEFAULT_TIMEOUT_S,
     output: Path = output_file("Artifact.", "model.press"),
@@ -108,9 +124,17 @@ def command(
     """Write the artifact of a network, or of any ONNX model. The latter needs no torch.
 
     A network file: batch norm is folded and the codes it was trained with are encoded. An ONNX model: its weights
-    are quantized after training, all else is stored as it is; [b]--lossless[/] quantizes nothing.
+    are quantized after training, all else is stored as it is; [b]--lossless[/] quantizes nothing. With
+    [b]--rate[/], [b]--target[/] or [b]--loss[/] and some inputs, the weights of either are rounded to what costs least
+    in error and bytes together.
     """
-    from modelpress.toolkit.commands.stages.packing import check_options_of_kind, is_onnx, pack_options
+    from modelpress.toolkit.commands.stages.packing import (
+        check_options_of_kind,
+        is_onnx,
+        pack_options,
+        refuse_with_price,
+    )
+    from modelpress.toolkit.commands.stages.price_options import pack_priced
     from modelpress.toolkit.output_folder import check_output_file
 
     quantization: dict[str, Any] = {
@@ -121,12 +145,27 @@ def command(
         "sparsity": sparsity,
         "min_elements": min_elements,
     }
+    price = PriceWords(rate, target, loss, calibration_data, calibration_images, min_elements, frontier)
+    if price.given:
+        refuse_with_price(quantization)
+        quantization = {}
     check_options_of_kind(
         file,
         recipe={"config": config, "set": settings or None, "map_names": map_names},
         foreign={**quantization, "allow_external_data": allow_external_data},
     )
     if is_onnx(file):
+        if price.given:
+            _price_onnx(
+                file,
+                output,
+                price,
+                bool(allow_external_data),
+                effort or "default",
+                overwrite=overwrite,
+                as_json=as_json,
+            )
+            return
         options = pack_options(**quantization)
         check_output_file(output, overwrite=overwrite)
         _pack_onnx(file, output, options, bool(allow_external_data), effort or "default", as_json=as_json)
@@ -147,6 +186,9 @@ def command(
         NOTES.print(note, markup=False, soft_wrap=True)
 
     frozen = freeze_state(loaded)
+    if price.given:
+        pack_priced(frozen, file, output, price, recipe.pack.effort, overwrite=overwrite, as_json=as_json)
+        return
     size = write_artifact(output, frozen, effort=recipe.pack.effort)
     answer_line(
         f"{output}: {size:,} bytes, decodes bit-exactly",
@@ -169,3 +211,24 @@ def _pack_onnx(
         file, output, options, allow_external_data=external, effort=effort, progress=TerminalProgress()
     )
     answer(asdict(report), lambda: show_packing(report), as_json=as_json)
+
+
+def _price_onnx(
+    file: Path,
+    output: Path,
+    price: PriceWords,
+    external: bool,
+    effort: Effort,
+    *,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    from modelpress.toolkit.commands.stages.price_options import pack_priced
+    from modelpress.toolkit.model_files.pricing import onnx_in_float
+    from modelpress.toolkit.output_folder import check_output_file
+
+    price.request()  # refuses what cannot be before anything is read
+    if price.frontier is None:
+        check_output_file(output, overwrite=overwrite)
+    model = onnx_in_float(file, allow_external_data=external)
+    pack_priced(model, file, output, price, effort, overwrite=overwrite, as_json=as_json)

@@ -59,6 +59,19 @@ def pack_options(
     return WeightOptions(lossless=bool(lossless), quantization=PostTraining(**grid), **rest)
 
 
+def refuse_with_price(options: Mapping[str, object]) -> None:
+    """Refuse options that a price decides.
+
+    Raises:
+        CommandLineError: One is given.
+    """
+    for option, value in options.items():
+        if value is not None and option != "min_elements":
+            raise CommandLineError(
+                f"{_option(option)} has no use at a price per bit, which decides it itself"
+            )
+
+
 def show_packing(report: PackReport) -> None:
     """Print a report as a table."""
     from modelpress.toolkit.commands.console import print_table

@@ -20,6 +20,7 @@ from modelpress.toolkit.commands.recipe_options import (
     merged_recipe,
 )
 from modelpress.toolkit.commands.requirements import need_torch
+from modelpress.toolkit.commands.stages.byte_sizes import parse_size
 
 EXAMPLE = """
 modelpress sensitivity pruned.safetensors -o sensitivity.json
@@ -81,7 +82,6 @@ def command(
         Question,
         measure_sensitivity,
         parse_bits,
-        parse_size,
     )
 
     question = Question(parse_bits(bits), None if budget is None else parse_size(budget), n_images)

@@ -17,6 +17,10 @@ COMMANDS = {
         "study.networks_command",
         "Ten networks of other people: 50 % pruned, 4 bits, packed, decoded, written and run in every flavour.",
     ),
+    "exports": Entry(
+        "study.exports_command",
+        "Ten networks of torchvision as both exporters write them: packed, in every flavour, beside quantize_static.",
+    ),
     "sparse-regression": Entry(
         "study.sparse_regression_command",
         "Gradient descent, iterative pruning, L1 subgradient, proximal gradient, FISTA and trimmed L1 side by side.",

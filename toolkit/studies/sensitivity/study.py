@@ -35,7 +35,6 @@ from modelpress.toolkit.training.evaluate import Judged, Quality
 
 SCHEMA_VERSION = 1
 _USUAL_BITS = 4  # of the uniform file whose size is the budget where none is given
-_UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "kib": 2**10, "mib": 2**20}
 
 
 @dataclass(frozen=True)
@@ -70,25 +69,6 @@ def parse_bits(text: str) -> tuple[int, ...]:
     if len(set(bits)) < len(bits):
         raise CommandLineError(f"--bits is {text!r}; a width is given twice: give each one once")
     return bits
-
-
-def parse_size(text: str) -> int:
-    """A size as it is written on the command line, in whole bytes; kB is 1000 of them, KiB 1024.
-
-    Raises:
-        CommandLineError: It is none, or not above zero.
-
-    Example:
-        >>> parse_size("60000"), parse_size("60kB"), parse_size("1.5 KiB")
-        (60000, 60000, 1536)
-    """
-    found = re.fullmatch(r"\s*(\d{1,12}(?:\.\d{1,6})?)\s*([a-z]*)\s*", text.lower(), re.ASCII)
-    size = 0 if found is None else int(float(found[1]) * _UNITS.get(found[2], 0))
-    if size <= 0:
-        raise CommandLineError(
-            f"--budget is {text!r}; expected a size in bytes, kB, MB, KiB or MiB, as in --budget 60000 or --budget 60kB"
-        )
-    return size
 
 
 def check_unquantized(state: NetworkState, path: Path) -> None:
