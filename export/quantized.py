@@ -16,7 +16,7 @@ from modelpress.export.errors import ModelError, NoSuchTensor
 from modelpress.export.files.blocks import blocks
 from modelpress.export.grids import along_axis, code_range, decoded
 from modelpress.export.shown import Facts, Shown, some_names
-from modelpress.export.tensor_spec import ONNX_TYPES, TensorSpec
+from modelpress.export.tensor_spec import ONNX_TYPES, TensorSpec, carrier_of
 
 FloatArray = npt.NDArray[np.float32]
 _LARGEST = 2.0**127  # far enough from the end of float32 that no rounding reaches it; FORMAT.md, "Grid"
@@ -275,7 +275,7 @@ def _identical(left: object, right: object) -> bool:
 
 
 def _bytes_of(array: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
-    return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    return carrier_of(np.ascontiguousarray(array)).reshape(-1).view(np.uint8)
 
 
 def _native(array: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:

@@ -11,10 +11,12 @@ import numpy.typing as npt
 import onnx
 
 from modelpress.export.errors import InputError, ModelpressError
+from modelpress.export.files.blocks import is_of_numpy
 from modelpress.export.isolation.foreign import ForeignProcess, foreign_process
 from modelpress.export.isolation.messages import Array, Facts
 from modelpress.export.lazy_tensors import dense_of
 from modelpress.export.quantized import QuantizedModel
+from modelpress.export.tensor_spec import raw_bytes
 
 if TYPE_CHECKING:
     import onnxruntime as ort
@@ -83,9 +85,9 @@ def open_decoded(
     for name in model.tensors:
         dense = dense_of(model.tensors, name)
         array = np.ascontiguousarray(dense).reshape(dense.shape)
-        if array.nbytes < _HANDED_OVER_FROM or array.dtype.kind != "f":
+        if array.nbytes < _HANDED_OVER_FROM or array.dtype.kind != "f" or not is_of_numpy(array.dtype):
             # shapes and the like, whose values the runtime reads while it builds the graph
-            _describe(skeleton.graph.initializer.add(), name, array).raw_data = _little_endian(array)
+            _describe(skeleton.graph.initializer.add(), name, array).raw_data = bytes(raw_bytes(array))
             continue
 
         place = _describe(skeleton.graph.initializer.add(), name, array)
@@ -102,10 +104,6 @@ def _describe(tensor: onnx.TensorProto, name: str, array: npt.NDArray[np.generic
     tensor.dims.extend(array.shape)
     tensor.data_type = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
     return tensor
-
-
-def _little_endian(array: npt.NDArray[np.generic]) -> bytes:
-    return array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
 
 
 def _session(

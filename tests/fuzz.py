@@ -22,7 +22,7 @@ from tests.reference.agreement import disagreement
 from tests.reference.press_writer import HEADER_BYTES, Parts, assemble, deflated, sealed
 
 MAX_DECODED_BYTES = 1 << 17
-GAPS, MIXED = 7, {10, 15}  # encodings
+GAPS, MIXED, SAME = 7, {10, 15}, 19  # encodings
 MEMORY_EVERY = 50  # mutants whose memory is measured
 INTERESTING = (
     0,
@@ -42,7 +42,7 @@ INTERESTING = (
     1 << 31,
     (1 << 32) - 1,
 )
-ELEMENT_TYPES = (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 16)
+ELEMENT_TYPES = range(28)
 
 
 # --- Files to start from
@@ -56,7 +56,13 @@ def bases():
     gaps = [Parts((line,)) for line in lines if line.encoding == GAPS]  # eight variants of each sample
     mixed = [Parts((line,)) for line in lines if line.encoding in MIXED]
     shared = list(shared_samples().values())
+    single, gaps, shared = (in_either_frame(files) for files in (single, gaps, shared))
     return (60, single), (15, gaps), (15, shared), (8, several(lines)), (0.5, mixed), (0.3, lanes())
+
+
+def in_either_frame(files):
+    """Every other one as version 1.2 frames it."""
+    return [replace(parts, is_joint=k % 2 == 1) for k, parts in enumerate(files)]
 
 
 def several(lines):
@@ -64,7 +70,14 @@ def several(lines):
     rng = random.Random(0)
     fast = [line for line in lines if line.encoding not in MIXED]
     fours = [rng.sample(fast, 4) for _ in range(20)]
-    return [Parts(tuple(replace(line, name=f"w{k}") for k, line in enumerate(four))) for four in fours]
+    named = [tuple(replace(line, name=f"w{k}") for k, line in enumerate(four)) for four in fours]
+    # the last one is the same as another
+    return [
+        Parts(
+            (*four, replace(four[k % 4], name="w4", encoding=SAME, blob=bytes([k % 4]))), is_joint=k % 2 == 0
+        )
+        for k, four in enumerate(named)
+    ]
 
 
 @cache
@@ -188,7 +201,7 @@ def in_a_line(rng, parts):
     def change(line):
         match rng.randrange(4):
             case 0:
-                return replace(line, encoding=rng.randrange(19))
+                return replace(line, encoding=rng.randrange(21))
             case 1:
                 return replace(line, element_type=rng.choice(ELEMENT_TYPES))
             case 2:
@@ -237,7 +250,7 @@ def in_the_frame(rng, parts):
 
 
 def with_extra_chunk(rng, parts):
-    kind = rng.choice([b"abcd", b"ABCD", b"tABL", b"TABL", b"GRPH", b"a\xe9bc", b"x1yz"])
+    kind = rng.choice([b"abcd", b"ABCD", b"tABL", b"TABL", b"GRPH", b"META", b"a\xe9bc", b"x1yz"])
     payload = rng.choice([b"", b"\0", deflated(b"")])
     file = bytearray(assemble(parts))
     file[12] += 1

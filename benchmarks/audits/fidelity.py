@@ -12,7 +12,7 @@ from modelpress.benchmarks.subjects.running_weights import constant_tensors
 from modelpress.export.errors import ModelError
 from modelpress.export.graphs.index import GraphIndex
 from modelpress.export.isolation.messages import Array
-from modelpress.export.quantized import QuantizedModel, dense_array
+from modelpress.export.quantized import QuantizedModel, dense_array, tensors_equal
 
 TIE = 1e-4  # logits closer than this are a tie: either label is right
 
@@ -108,4 +108,4 @@ def tensors_held(model: QuantizedModel, onnx_model: onnx.ModelProto) -> tuple[di
 
 def same_values(left: npt.NDArray[np.generic], right: npt.NDArray[np.generic]) -> bool:
     """Bit-exact equality of two arrays, shape and type included."""
-    return (left.shape, left.dtype) == (right.shape, right.dtype) and left.tobytes() == right.tobytes()
+    return tensors_equal(left, right)

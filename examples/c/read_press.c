@@ -88,13 +88,17 @@ static uint32_t crc32(const uint8_t *bytes, size_t size)
 
 static void print_line(const press_entry *entry, const uint8_t *values)
 {
-    static const char *const types[] = {"?",     "float32", "uint8", "int8",    "uint16",  "int16",  "int32",
-                                        "int64", "?",       "bool",  "float16", "float64", "uint32", "uint64"};
+    static const char *const types[] = {"?",        "float32",      "uint8",          "int8",       "uint16",
+                                        "int16",    "int32",        "int64",          "?",          "bool",
+                                        "float16",  "float64",      "uint32",         "uint64",     "?",
+                                        "?",        "bfloat16",     "float8e4m3fn",   "float8e4m3fnuz", "float8e5m2",
+                                        "float8e5m2fnuz", "uint4",  "int4",           "float4e2m1", "float8e8m0",
+                                        "uint2",    "int2"};
     static const char *const encodings[] = {"raw",           "packed 1.0",     "huffman 1.0", "csr+huffman 1.0",
                                             "byte planes",   "packed",         "huffman",     "csr+huffman",
                                             "bitmap+huffman", "kernel masks+huffman", "mixed contexts", "float16",
                                             "bfloat16",      "coded planes", "split values", "split, mixed contexts",
-                                            "any bits", "sign rows+huffman"};
+                                            "any bits", "sign rows+huffman", "lzma"};
     unsigned k;
 
     printf("%.*s  %s (", (int)entry->name_size, entry->name, types[entry->tensor.type]);

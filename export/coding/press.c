@@ -2,7 +2,7 @@
 
 #include "press_internal.h"
 
-#define LAST_ENCODING PRESS_SIGN_ROWS
+#define LAST_ENCODING PRESS_LZMA
 #define HUFFMAN_TABLES 22 /* of sign rows: 15 of rows, 7 of magnitudes */
 
 const char *press_message(press_status status)
@@ -32,11 +32,9 @@ const char *press_message(press_status status)
         "a context-mixing stream does not end as its levels do",
         "a row has more elements than mixed contexts allow",
         "this encoding does not hold tensors of this type or shape",
-        "holds NaN or infinity, or a boolean that is neither 0 nor 1",
+        "holds NaN or infinity, or a boolean or a number of few bits beyond its type",
         "a byte plane is not defined",
         "compressed sparse rows contradict each other",
-        "split values are not defined, or a zero is not written as one",
-        "sign rows are not defined, or signs or magnitudes lie beyond the end of the tensor",
         "an encoding is unknown; a newer modelpress wrote it",
         "this build leaves an encoding out",
         "a buffer is too small",
@@ -52,6 +50,9 @@ const char *press_message(press_status status)
         "a newer modelpress wrote this file",
         "the tensors are larger in memory than the limit",
         "tensors of mixed contexts are read in the order of the file",
+        "split values are not defined, or a zero is not written as one",
+        "sign rows are not defined, or signs or magnitudes lie beyond the end of the tensor",
+        "an LZMA stream does not give the bytes declared",
     };
 
     return (unsigned)status < PRESS_STATUSES ? messages[status] : "an unknown status";
@@ -60,7 +61,7 @@ const char *press_message(press_status status)
 
 size_t press_type_size(unsigned type)
 {
-    static const uint8_t sizes[] = {0, 4, 1, 1, 2, 2, 4, 8, 0, 1, 2, 8, 4, 8};
+    static const uint8_t sizes[] = {0, 4, 1, 1, 2, 2, 4, 8, 0, 1, 2, 8, 4, 8, 0, 0, 2, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
 
     return type < sizeof sizes ? sizes[type] : 0;
 }
@@ -91,6 +92,11 @@ int press_is_quantized(unsigned encoding)
 {
     return (encoding >= PRESS_PACKED_1_0 && encoding <= PRESS_CSR_1_0) ||
            (encoding >= PRESS_PACKED && encoding <= PRESS_MIXED) || encoding == PRESS_SIGN_ROWS;
+}
+
+int press_is_compressed(unsigned encoding)
+{
+    return encoding == PRESS_BYTE_PLANES || encoding == PRESS_LZMA;
 }
 
 int press_is_mixed(unsigned encoding)
@@ -563,7 +569,10 @@ static press_status decode_split(press_cursor *cursor, const press_tensor *tenso
     sink.values = values;
     sink.split = &split;
     status = decode_levels(cursor, &inner, shared, mixing, scratch, &sink);
-    return status ? status : press_finish_split(&split);
+    if (status == PRESS_OK) {
+        status = press_finish_split(&split);
+    }
+    return status ? status : press_check_values(tensor->type, values, count, 1);
 }
 
 /* Nothing of a blob may be left. */
@@ -610,7 +619,7 @@ press_status press_decode_values(const press_tensor *tensor, const press_shared 
     if (tensor->encoding > LAST_ENCODING) {
         return PRESS_BAD_ENCODING;
     }
-    if (tensor->encoding == PRESS_BYTE_PLANES) {
+    if (press_is_compressed(tensor->encoding)) {
         return PRESS_BAD_ARGUMENT;
     }
     if (values_size < count * press_type_size(tensor->type)) {

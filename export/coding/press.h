@@ -30,8 +30,8 @@ extern "C" {
 /* ---- What comes of a call ---------------------------------------------------------------------------------- */
 
 /*
- * PRESS_OK, or why not. What was to be filled is then undefined, unless said otherwise. All but the last four say that
- * the bytes are damaged; values never change, new ones come before PRESS_STATUSES.
+ * PRESS_OK, or why not. What was to be filled is then undefined, unless said otherwise. The bytes are damaged where
+ * nothing else is said; values never change, new ones come before PRESS_STATUSES.
  */
 typedef enum press_status {
     PRESS_OK = 0,
@@ -54,11 +54,9 @@ typedef enum press_status {
     PRESS_MIXED_END,         /* a stream of mixed contexts does not end where, or as, its levels end */
     PRESS_BAD_ROWS,          /* rows too long for mixed contexts */
     PRESS_BAD_TYPE,          /* this encoding does not hold tensors of this type or shape */
-    PRESS_BAD_VALUE,         /* a float that is not finite, a bool that is neither 0 nor 1 */
+    PRESS_BAD_VALUE,         /* a float that is not finite, a bool, or a number of few bits, beyond its type */
     PRESS_BAD_PLANE,         /* a kind of byte plane that is not defined, or a table beyond a byte */
     PRESS_BAD_CSR,           /* compressed sparse rows that contradict each other */
-    PRESS_BAD_SPLIT,         /* split values: fields that are not defined, or a zero that is not written as one */
-    PRESS_BAD_SIGN_ROWS,     /* parameters of sign rows that are not defined, or signs or magnitudes beyond the end */
     PRESS_BAD_ENCODING,      /* not damaged: an encoding that this reader does not know */
     PRESS_LEFT_OUT,          /* not damaged: this build leaves the encoding out */
     PRESS_SMALL_BUFFER,      /* not damaged: a buffer of the caller is smaller than was asked for */
@@ -75,6 +73,10 @@ typedef enum press_status {
     PRESS_NEWER,             /* not damaged: another major version, or a critical chunk that is unknown */
     PRESS_TOO_LARGE,         /* not damaged: the tensors are larger than the limit given */
     PRESS_OUT_OF_ORDER,      /* not damaged: tensors of mixed contexts are read in the order of the file */
+    /* of version 1.2 */
+    PRESS_BAD_SPLIT,         /* split values: fields that are not defined, or a zero that is not written as one */
+    PRESS_BAD_SIGN_ROWS,     /* parameters of sign rows that are not defined, or signs or magnitudes beyond the end */
+    PRESS_BAD_LZMA,          /* an LZMA stream that is damaged, or of another size */
     PRESS_STATUSES           /* how many there are */
 } press_status;
 
@@ -103,7 +105,10 @@ const char *press_message(press_status status);
 /* ONNX TensorProto.DataType, as the tensor directory has it. */
 enum {
     PRESS_FLOAT = 1, PRESS_UINT8 = 2, PRESS_INT8 = 3, PRESS_UINT16 = 4, PRESS_INT16 = 5, PRESS_INT32 = 6,
-    PRESS_INT64 = 7, PRESS_BOOL = 9, PRESS_FLOAT16 = 10, PRESS_DOUBLE = 11, PRESS_UINT32 = 12, PRESS_UINT64 = 13
+    PRESS_INT64 = 7, PRESS_BOOL = 9, PRESS_FLOAT16 = 10, PRESS_DOUBLE = 11, PRESS_UINT32 = 12, PRESS_UINT64 = 13,
+    PRESS_BFLOAT16_TYPE = 16, PRESS_FLOAT8_E4M3FN = 17, PRESS_FLOAT8_E4M3FNUZ = 18, PRESS_FLOAT8_E5M2 = 19,
+    PRESS_FLOAT8_E5M2FNUZ = 20, PRESS_UINT4 = 21, PRESS_INT4 = 22, PRESS_FLOAT4_E2M1 = 23, PRESS_FLOAT8_E8M0 = 24,
+    PRESS_UINT2 = 25, PRESS_INT2 = 26
 };
 
 /* Encodings, see FORMAT.md. */
@@ -112,7 +117,7 @@ enum {
     PRESS_PACKED = 5, PRESS_HUFFMAN = 6, PRESS_CSR = 7, PRESS_BITMAP = 8, PRESS_KERNEL_MASKS = 9,
     PRESS_MIXED = 10, PRESS_HALF = 11, PRESS_BFLOAT16 = 12, PRESS_CODED_PLANES = 13,
     PRESS_SPLIT = 14, PRESS_SPLIT_MIXED = 15, PRESS_ANY_BITS = 16,
-    PRESS_SIGN_ROWS = 17
+    PRESS_SIGN_ROWS = 17, PRESS_LZMA = 18, PRESS_SAME = 19
 };
 
 /* One line of the tensor directory, and its blob. */
@@ -125,7 +130,7 @@ typedef struct press_tensor {
     size_t blob_size;
 } press_tensor;
 
-/* Bytes of an element of this type in memory; 0 if it is none of the above. */
+/* Bytes of an element of this type in memory, 1 where it has fewer bits; 0 if it is none of the above. */
 size_t press_type_size(unsigned type);
 
 /*
@@ -204,6 +209,9 @@ int press_is_quantized(unsigned encoding);
 
 /* Whether tensors of this encoding need the state of mixed contexts: all of them are read in the order of the file. */
 int press_is_mixed(unsigned encoding);
+
+/* Whether an encoding is a stream of zlib or LZMA, which the reader of files decodes, not press_decode_values. */
+int press_is_compressed(unsigned encoding);
 
 /*
  * Bytes of scratch memory, aligned as for uint64_t, that decoding this tensor needs, into *size. It looks at the front

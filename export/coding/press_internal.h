@@ -228,6 +228,8 @@ press_status press_take_sign_rows(press_stream *stream, const uint8_t *parameter
                                   size_t count, void *scratch, int16_t *levels);
 press_status press_decode_plain(press_cursor *cursor, const press_tensor *tensor, size_t count, void *scratch,
                                 uint8_t *values);
-press_status press_check_values(unsigned type, const uint8_t *values, size_t count);
+
+/* Whether bools and numbers of few bits are in range, and unless any_bits, floats finite; the values may lie anywhere. */
+press_status press_check_values(unsigned type, const uint8_t *values, size_t count, int any_bits);
 
 #endif

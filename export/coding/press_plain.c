@@ -12,24 +12,44 @@ static size_t place_of(size_t j, size_t width)
     return first ? j : width - 1 - j;
 }
 
-/* Whether floats are finite and bools 0 or 1; the values may lie anywhere. */
-press_status press_check_values(unsigned type, const uint8_t *values, size_t count)
+/* The largest number of an element of few bits, the least one counted as 0; *bias: what the least one is, negated. */
+static unsigned span_of(unsigned type, unsigned *bias)
+{
+    *bias = type == PRESS_INT4 ? 8 : type == PRESS_INT2 ? 2 : 0;
+    switch (type) {
+    case PRESS_BOOL:
+        return 1;
+    case PRESS_UINT4:
+    case PRESS_INT4:
+    case PRESS_FLOAT4_E2M1:
+        return 15;
+    case PRESS_UINT2:
+    case PRESS_INT2:
+        return 3;
+    default:
+        return 255;
+    }
+}
+
+press_status press_check_values(unsigned type, const uint8_t *values, size_t count, int any_bits)
 {
     const size_t width = press_type_size(type);
     /* all ones where a float is not finite; in its two highest bytes */
     const unsigned exponent =
         type == PRESS_FLOAT ? 0x7F80 : type == PRESS_FLOAT16 ? 0x7C00 : type == PRESS_DOUBLE ? 0x7FF0 : 0;
+    unsigned bias, span = span_of(type, &bias);
     size_t i;
 
-    for (i = 0; type == PRESS_BOOL && i < count; i++) {
-        if (values[i] > 1) {
+    for (i = 0; span < 255 && i < count; i++) {
+        if (((values[i] + bias) & 255u) > span) {
             return PRESS_BAD_VALUE;
         }
     }
-    if (exponent) {
-        values += place_of(width - 2, width) & ~(size_t)1;
+    if (!exponent || any_bits) {
+        return PRESS_OK;
     }
-    for (i = 0; exponent && i < count; i++) {
+    values += place_of(width - 2, width) & ~(size_t)1;
+    for (i = 0; i < count; i++) {
         uint16_t bits;
 
         memcpy(&bits, values + width * i, sizeof bits);
@@ -68,7 +88,7 @@ press_status press_join_planes(const press_tensor *tensor, const uint8_t *planes
     for (j = 0; j < width; j++) {
         put_plane(planes + j * count, j, width, 0, count, (uint8_t *)values);
     }
-    return press_check_values(tensor->type, (const uint8_t *)values, count);
+    return press_check_values(tensor->type, (const uint8_t *)values, count, 0);
 }
 
 static press_status take_raw(press_cursor *cursor, size_t width, size_t count, uint8_t *values)
@@ -209,18 +229,17 @@ press_status press_decode_plain(press_cursor *cursor, const press_tensor *tensor
     const int is_half = tensor->encoding == PRESS_HALF || tensor->encoding == PRESS_BFLOAT16;
     press_status status;
 
-    if (tensor->encoding == PRESS_ANY_BITS) {
-        return !width || tensor->type == PRESS_BOOL ? PRESS_BAD_TYPE : take_raw(cursor, width, count, values);
-    }
-    if (!width || (is_half && tensor->type != PRESS_FLOAT)) {
+    if (!width || (is_half && tensor->type != PRESS_FLOAT) ||
+        (tensor->encoding == PRESS_ANY_BITS && tensor->type == PRESS_BOOL)) {
         return PRESS_BAD_TYPE;
     }
     if (is_half) {
         status = take_half(cursor, tensor->encoding == PRESS_BFLOAT16, count, values);
-    } else if (tensor->encoding == PRESS_RAW) {
+    } else if (tensor->encoding == PRESS_RAW || tensor->encoding == PRESS_ANY_BITS) {
         status = take_raw(cursor, width, count, values);
     } else {
         status = take_coded_planes(cursor, width, count, (uint8_t *)scratch, values);
     }
-    return status ? status : press_check_values(tensor->type, values, count);
+    return status ? status
+                  : press_check_values(tensor->type, values, count, tensor->encoding == PRESS_ANY_BITS);
 }

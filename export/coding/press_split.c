@@ -6,16 +6,37 @@
 #include "press_internal.h"
 
 #define AT_ONCE 256 /* elements that are put together at once */
-#define UNSIGNED_TYPES (1u << PRESS_UINT8 | 1u << PRESS_UINT16 | 1u << PRESS_UINT32 | 1u << PRESS_UINT64)
+#define UNSIGNED_TYPES                                                                                                 \
+    (1u << PRESS_UINT8 | 1u << PRESS_UINT16 | 1u << PRESS_UINT32 | 1u << PRESS_UINT64 | 1u << PRESS_UINT4 |           \
+     1u << PRESS_UINT2)
+#define SIGNED_TYPES                                                                                                   \
+    (1u << PRESS_INT8 | 1u << PRESS_INT16 | 1u << PRESS_INT32 | 1u << PRESS_INT64 | 1u << PRESS_INT4 | 1u << PRESS_INT2)
 
 enum { FLOATS = 0, INTEGERS = 1, TABLE = 2 };
 
-/* Exponent and mantissa bits of a type; no exponent: it is no float. */
+/* Exponent and mantissa bits of a type; 0 where it is not split so. */
 static int float_layout(unsigned type, unsigned *exponent_bits, unsigned *mantissa_bits)
 {
-    *exponent_bits = type == PRESS_FLOAT ? 8 : type == PRESS_FLOAT16 ? 5 : type == PRESS_DOUBLE ? 11 : 0;
-    *mantissa_bits = type == PRESS_FLOAT ? 23 : type == PRESS_FLOAT16 ? 10 : 52;
-    return *exponent_bits != 0;
+    switch (type) {
+    case PRESS_FLOAT:
+        *exponent_bits = 8;
+        *mantissa_bits = 23;
+        return 1;
+    case PRESS_FLOAT16:
+        *exponent_bits = 5;
+        *mantissa_bits = 10;
+        return 1;
+    case PRESS_BFLOAT16_TYPE:
+        *exponent_bits = 8;
+        *mantissa_bits = 7;
+        return 1;
+    case PRESS_DOUBLE:
+        *exponent_bits = 11;
+        *mantissa_bits = 52;
+        return 1;
+    default:
+        return 0;
+    }
 }
 
 static press_status take_floats(press_cursor *cursor, const press_tensor *tensor, press_split *split)
@@ -84,7 +105,7 @@ static press_status take_integers(press_cursor *cursor, unsigned type, press_spl
     if (!head) {
         return PRESS_ENDS_EARLY;
     }
-    if (type == PRESS_FLOAT || type == PRESS_FLOAT16 || type == PRESS_DOUBLE || type == PRESS_BOOL) {
+    if (!((SIGNED_TYPES | UNSIGNED_TYPES) >> type & 1)) {
         return PRESS_BAD_TYPE;
     }
     split->most = press_load16(head);

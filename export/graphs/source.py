@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 from google.protobuf.message import DecodeError
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
 from modelpress.export.errors import InputError, ModelError
 from modelpress.export.files.mapped import MappedFile
@@ -25,6 +25,7 @@ from modelpress.export.graphs.external_data import external_file, external_range
 from modelpress.export.graphs.parts import graphs_of, has_external_data
 from modelpress.export.graphs.protobuf_wire import LENGTH_DELIMITED, Field, fields
 from modelpress.export.graphs.tensor_scan import (
+    STAY_IN_GRAPH,
     StoredTensor,
     check_type,
     parse_shell,
@@ -33,7 +34,14 @@ from modelpress.export.graphs.tensor_scan import (
 )
 from modelpress.export.lazy_tensors import LazyTensors
 from modelpress.export.shown import Facts, Shown
-from modelpress.export.tensor_spec import DTYPES, MAX_TENSORS, TensorSpec
+from modelpress.export.tensor_spec import (
+    DTYPES,
+    MAX_TENSORS,
+    TensorSpec,
+    array_of_raw,
+    carrier_of,
+    of_carrier,
+)
 
 Array = npt.NDArray[np.generic]
 MAX_CONSTANT_ELEMENTS = 64  # smaller Constant nodes stay where they are
@@ -189,7 +197,9 @@ def _split(
     check_bounds(model)
     _check_supported(model)
     initializers = [scan_tensor(data, field.payload, field.end) for field in bulky if _is_initializer(field)]
-    named = _by_name([*initializers, *constants.values()])
+    stay = [tensor for tensor in initializers if tensor.spec.onnx_type in STAY_IN_GRAPH]
+    _keep_in_graph(model.graph, data, stay)
+    named = _by_name([*(tensor for tensor in initializers if tensor not in stay), *constants.values()])
 
     _free_of_old_rules(model.graph if model.ir_version < _SEPARATE_WEIGHTS_IR else None, named)
     model.ir_version = max(model.ir_version, _SEPARATE_WEIGHTS_IR)
@@ -198,6 +208,24 @@ def _split(
     named |= {tensor.name: _stored(tensor) for tensor in loose}
 
     return model, named, {tensor.name: tensor for tensor in loose}
+
+
+def _keep_in_graph(graph: onnx.GraphProto, data: memoryview, tensors: list[StoredTensor]) -> None:
+    """Make `Constant` nodes of tensors whose elements are texts or complex numbers.
+
+    Raises:
+        InputError: A caller may feed another value, or it lies in another file.
+    """
+    inputs = {value.name for value in graph.input}
+    for tensor in tensors:
+        if tensor.name in inputs or tensor.external is not None:
+            raise InputError(
+                f"{tensor.name}: texts and complex numbers are kept in the graph; "
+                "take the tensor out of the inputs, and store it in the model's own file"
+            )
+        start, end = tensor.message
+        value = onnx.TensorProto.FromString(bytes(data[start:end]))
+        graph.node.insert(0, helper.make_node("Constant", [], [tensor.name], value=value))
 
 
 def _free_of_old_rules(graph: onnx.GraphProto | None, tensors: Mapping[str, StoredTensor]) -> None:
@@ -296,7 +324,7 @@ def _external_places(
             files[path] = MappedFile(path)
 
         file = files[path]
-        start = external_range(name, tensor.external, n_bytes=tensor.spec.n_bytes, file_bytes=len(file))
+        start = external_range(name, tensor.external, n_bytes=tensor.spec.n_raw_bytes, file_bytes=len(file))
         places[name] = file, start
 
     return places
@@ -305,7 +333,7 @@ def _external_places(
 def _view(data: memoryview, start: int, spec: TensorSpec) -> Array:
     if not spec.size:
         return np.empty(spec.shape, DTYPES[spec.onnx_type])
-    return np.frombuffer(data, DTYPES[spec.onnx_type], spec.size, start).reshape(spec.shape)
+    return array_of_raw(data[start : start + spec.n_raw_bytes], spec)
 
 
 def _typed_array(data: memoryview, tensor: StoredTensor) -> Array:
@@ -333,7 +361,10 @@ def _array_of(message: onnx.TensorProto, tensor: StoredTensor) -> Array:
     except Exception as error:  # onnx raises whatever its parts raise on damaged data
         raise InputError(f"{tensor.name}: tensor data are damaged: {error}") from error
 
-    return np.ascontiguousarray(array, DTYPES[tensor.spec.onnx_type]).reshape(tensor.spec.shape)
+    array = np.ascontiguousarray(array, DTYPES[tensor.spec.onnx_type]).reshape(tensor.spec.shape)
+    return of_carrier(
+        carrier_of(array), tensor.spec.onnx_type
+    )  # of few bits, the rest of a byte is made to fit
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from modelpress.export.errors import ModelError
 from modelpress.export.graphs.protobuf_wire import Field, fields, length_prefix
 from modelpress.export.lazy_tensors import spec_of
 from modelpress.export.quantized import QuantizedModel, Tensor, dense_array
-from modelpress.export.tensor_spec import DTYPES, TensorSpec
+from modelpress.export.tensor_spec import DTYPES, TensorSpec, raw_bytes
 
 MAX_ONNX_BYTES = (1 << 31) - 1  # protobuf's limit for one message
 _INLINE_BYTES = 1024  # of values; smaller tensors stay in the graph's file
@@ -40,7 +40,7 @@ def write_onnx_stream(file: IO[bytes], model: QuantizedModel) -> int:
     specs = {name: spec_of(model.tensors, name) for name in model.tensors}
     headers = {name: _tensor_header(name, spec) for name, spec in specs.items()}
     head, before, after, tail = _split_at_initializers(model.graph.SerializeToString(deterministic=True))
-    n_weights = sum(len(headers[name]) + spec.n_bytes for name, spec in specs.items())
+    n_weights = sum(len(headers[name]) + spec.n_raw_bytes for name, spec in specs.items())
     prefix = length_prefix(_MODEL_GRAPH, len(before) + n_weights + len(after))
 
     total = len(head) + len(prefix) + len(before) + n_weights + len(after) + len(tail)
@@ -81,7 +81,7 @@ def write_onnx_with_data(file: IO[bytes], data: IO[bytes], model: QuantizedModel
     for name in model.tensors:
         spec = spec_of(model.tensors, name)
         tensor = graph.graph.initializer.add(dims=spec.shape, data_type=spec.onnx_type, name=name)
-        if spec.n_bytes < _INLINE_BYTES:
+        if spec.n_raw_bytes < _INLINE_BYTES:
             tensor.raw_data = bytes(_values_of(model.tensors, name, spec))
             continue
 
@@ -89,10 +89,10 @@ def write_onnx_with_data(file: IO[bytes], data: IO[bytes], model: QuantizedModel
         data.write(bytes(padding))
         place += padding
         tensor.data_location = TensorProto.EXTERNAL
-        for key, value in (("location", location), ("offset", place), ("length", spec.n_bytes)):
+        for key, value in (("location", location), ("offset", place), ("length", spec.n_raw_bytes)):
             tensor.external_data.add(key=key, value=str(value))
         data.write(_values_of(model.tensors, name, spec))
-        place += spec.n_bytes
+        place += spec.n_raw_bytes
 
     described = graph.SerializeToString(deterministic=True)
     file.write(described)
@@ -102,8 +102,10 @@ def write_onnx_with_data(file: IO[bytes], data: IO[bytes], model: QuantizedModel
 def _tensor_header(name: str, spec: TensorSpec) -> bytes:
     """All bytes of an initializer that precede its values."""
     proto = TensorProto(dims=spec.shape, data_type=spec.onnx_type, name=name)
-    described = proto.SerializeToString(deterministic=True) + length_prefix(_TENSOR_RAW_DATA, spec.n_bytes)
-    return length_prefix(_GRAPH_INITIALIZER, len(described) + spec.n_bytes) + described
+    described = proto.SerializeToString(deterministic=True) + length_prefix(
+        _TENSOR_RAW_DATA, spec.n_raw_bytes
+    )
+    return length_prefix(_GRAPH_INITIALIZER, len(described) + spec.n_raw_bytes) + described
 
 
 def _split_at_initializers(serialised: bytes) -> tuple[bytes, bytes, bytes, bytes]:
@@ -143,4 +145,4 @@ def _values_of(tensors: Mapping[str, Tensor], name: str, spec: TensorSpec) -> me
     values = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
     if values.dtype != DTYPES[spec.onnx_type] or array.shape != spec.shape:
         raise ModelError(f"{name}: is {values.dtype} of shape {array.shape}; {spec} was announced")
-    return values.reshape(-1).view(np.uint8).data
+    return raw_bytes(values)

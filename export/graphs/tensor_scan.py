@@ -101,9 +101,9 @@ def scan_tensor(data: memoryview, start: int, end: int) -> StoredTensor:
         return StoredTensor(name, spec, (start, end), None, external)
 
     raw = _raw_range(label, bulky)
-    if raw is not None and spec.onnx_type in DTYPES and raw[1] - raw[0] != spec.n_bytes:
+    if raw is not None and spec.onnx_type in DTYPES and raw[1] - raw[0] != spec.n_raw_bytes:
         raise InputError(
-            f"{label}: {raw[1] - raw[0]:,} bytes of data; shape {spec.shape} asks for {spec.n_bytes:,}"
+            f"{label}: {raw[1] - raw[0]:,} bytes of data; shape {spec.shape} asks for {spec.n_raw_bytes:,}"
         )
 
     return StoredTensor(name, spec, (start, end), raw, None)
@@ -137,6 +137,9 @@ def scan_constant(data: memoryview, node: Field) -> StoredTensor | None:
     return StoredTensor(text(shell.output[0]), found.spec, found.message, found.raw, found.external)
 
 
+STAY_IN_GRAPH = frozenset((TensorProto.STRING, TensorProto.COMPLEX64, TensorProto.COMPLEX128))
+
+
 def check_type(tensor: StoredTensor) -> None:
     """Refuse element types that cannot be packed.
 
@@ -147,7 +150,7 @@ def check_type(tensor: StoredTensor) -> None:
         known = tensor.spec.onnx_type in TensorProto.DataType.values()
         kind = TensorProto.DataType.Name(tensor.spec.onnx_type) if known else str(tensor.spec.onnx_type)
         raise ModelError(
-            f"{tensor.name}: elements of type {kind} cannot be packed; store the tensor as FLOAT, FLOAT16 or integers"
+            f"{tensor.name}: elements of type {kind} cannot be packed; save the model with a released version of onnx"
         )
 
 

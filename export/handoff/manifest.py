@@ -17,6 +17,7 @@ from modelpress.export.handoff.bundle_files.verify import MAX_BATCH, MAX_IMAGES,
 
 SCHEMA_VERSION: Literal[2] = 2
 MANIFEST, SUMS = "manifest.json", "SHA256SUMS"
+Task = Literal["classification", "multi-label", "regression", "sequence"]
 Digest = Field(pattern="^[0-9a-f]{64}$")
 
 
@@ -32,7 +33,10 @@ class FileFacts(_Record):
 
 
 class Normalisation(_Record):
-    """How 8-bit pixels become the model's input: ``(pixel * scale - mean) / std`` per channel."""
+    """How values become the model's input: ``(value * scale - mean) / std`` along the second axis.
+
+    The scale of 8-bit pixels is 1 / 255, that of other values 1.
+    """
 
     scale: float = Field(gt=0)
     mean: list[float]
@@ -60,22 +64,24 @@ class Contract(_Record):
         input_shape: Its axes; the first is the batch, ``"N"`` where it may have any size.
         input_dtype: Type of the input.
         layout: What the axes mean; empty where that is not known.
-        normalisation: None where it is not known how images become input.
+        normalisation: None where it is not known how images become input, and where values are taken as they are.
         output_name: Name of its only output.
-        output_shape: ``["N", classes]``.
+        output_shape: ``["N", classes]``, or what else the task gives.
         output: What the output is.
         labels: Names of the classes, in the order of the output; empty where they are not known.
+        task: What it was made for.
     """
 
     input_name: str
     input_shape: list[int | str]
-    input_dtype: Literal["float32"] = "float32"
+    input_dtype: Literal["float32", "int64"] = "float32"
     layout: str
     normalisation: Normalisation | None
     output_name: str
     output_shape: list[int | str]
     output: str = "logits, one per class; softmax gives probabilities"
     labels: list[str]
+    task: Task = "classification"
 
 
 class AccuracyClaim(_Record):
@@ -91,6 +97,25 @@ class AccuracyClaim(_Record):
     top1: float = Field(ge=0, le=1)
     n_images: int = Field(gt=0, le=MAX_IMAGES)
     interval: tuple[float, float]
+    dataset: str
+    fingerprint: str = Digest
+
+
+class MetricClaim(_Record):
+    """The figure of merit of `model.onnx` in ONNX Runtime, where that is not top-1.
+
+    Attributes:
+        metric: Its name; one of the user's own cannot be measured again by the bundle alone.
+        interval: 95 %, by a bootstrap over examples, or Wilson's where they are right or wrong.
+        fraction: Shown in percent.
+        fingerprint: SHA-256 of the test inputs followed by their targets.
+    """
+
+    metric: str
+    value: float
+    interval: tuple[float, float]
+    fraction: bool
+    n_examples: int = Field(gt=0, le=MAX_IMAGES)
     dataset: str
     fingerprint: str = Digest
 
@@ -170,12 +195,18 @@ class ReferenceClaim(_Record):
 
 
 class Claims(_Record):
-    """Everything measured when the bundle was made; accuracy and samples need a data set."""
+    """Everything measured when the bundle was made; all but the latency need a data set.
+
+    Attributes:
+        test_data: The test examples themselves, where they are handed over: an `.npz` file.
+    """
 
     accuracy: AccuracyClaim | None
     samples: SampleClaim | None
     latency: LatencyClaim | None
     reference: ReferenceClaim | None = None
+    metric: MetricClaim | None = None
+    test_data: str | None = None
 
 
 class Calibration(_Record):

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from modelpress.export.errors import InputError, ModelError
+from modelpress.export.files.blocks import is_finite
 from modelpress.export.graphs.check import check_graph
 from modelpress.export.graphs.source import OnnxTensors, open_onnx
 from modelpress.export.lazy_tensors import LazyTensors
@@ -104,9 +105,6 @@ class PackedTensors(LazyTensors):
 
     def _made(self, name: str, treatment: Treatment) -> Tensor:
         array: npt.NDArray[Any] = np.asarray(self._source[treatment.source])
-        if treatment.part is not None:
-            return treatment.part(array)
-
         array = array.reshape(treatment.spec.shape)
         if self._options.lossless:
             return self._on_its_grid(array, treatment) or array
@@ -125,7 +123,7 @@ class PackedTensors(LazyTensors):
 
     def _on_its_grid(self, array: npt.NDArray[Any], treatment: Treatment) -> QuantizedTensor | None:
         """Codes of a weight that lies on a grid; of biases and shapes they would save nothing."""
-        if array.ndim < 2 or array.size < self._options.min_elements:
+        if array.ndim < 2 or array.size < self._options.min_elements or not is_finite(array):
             return None
         return weight_on_grid(array, channel_axis=treatment.axis, signed_zeros=self._options.lossless)
 

@@ -1,6 +1,6 @@
 """What becomes of each tensor of an ONNX model, decided before any is quantized, and the nodes that this adds."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any
@@ -10,18 +10,18 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper
 
-from modelpress.export.errors import ModelError
-from modelpress.export.graphs.entering.not_finite import is_finite, spelt_out
+from modelpress.export.files.blocks import is_finite
 from modelpress.export.graphs.index import GraphIndex
 from modelpress.export.graphs.initializers import constants
 from modelpress.export.graphs.parts import names_in
 from modelpress.export.graphs.weights.finding import FLOAT_TYPES, Findings, find_weights
 from modelpress.export.lazy_tensors import LazyTensors
 from modelpress.export.post_training.known_grids import Rounding
-from modelpress.export.tensor_spec import ONNX_TYPES, TensorSpec
+from modelpress.export.tensor_spec import INTEGER_TYPES, TensorSpec
 
 Array = npt.NDArray[np.generic]
 _INTEGERS = "integers stay what they are"
+_OTHER_TYPE = "its type has no codes"
 _VECTOR = "a vector: a bias or a factor"
 _NO_WEIGHT = "this operator is not known to have a weight there"
 _SMALL = "fewer elements than --min-elements"
@@ -40,7 +40,6 @@ class Treatment:
         is_weight: Whether it is quantized.
         axis: Its channel axis; None: one scale for all of it.
         rounding: The grid that the graph rounds it to.
-        part: Makes it from the source, where it is a part of that only.
         operator: Who reads it.
         reason: Why it is not quantized; empty where it is.
     """
@@ -50,7 +49,6 @@ class Treatment:
     is_weight: bool = False
     axis: int | None = None
     rounding: Rounding | None = None
-    part: Callable[[Array], Array] | None = None
     operator: str = ""
     reason: str = ""
 
@@ -81,9 +79,6 @@ def plan_weights(
         min_elements: Smaller tensors are no weights.
         per_channel: One scale per output channel instead of one per tensor.
         lossless: Nothing is quantized.
-
-    Raises:
-        ModelError: A tensor that is not finite cannot be kept.
     """
     index = GraphIndex.of_model(graph)
     shaped = tensors if lossless else _Reshaped(tensors, _shapes_in_use(index, tensors, min_elements))
@@ -91,7 +86,7 @@ def plan_weights(
     axes = found.channel_axes(shaped, min_elements=min_elements)
     decide = _Decision(index, shaped, found, axes if per_channel else dict.fromkeys(axes), lossless)
     treatments = {name: decide.treatment(name) for name in tensors}
-    return _spelt_out(graph, tensors, treatments, lossless=lossless)
+    return _spelt_out(graph, tensors, treatments)
 
 
 class _Reshaped(LazyTensors):
@@ -195,7 +190,7 @@ class _Decision:
     def _reason(self, name: str) -> str:
         spec = self.tensors.spec(name)
         if spec.onnx_type not in FLOAT_TYPES:
-            return _INTEGERS
+            return _INTEGERS if spec.onnx_type in INTEGER_TYPES | {TensorProto.BOOL} else _OTHER_TYPE
         if name in self.found.axes:
             return _SMALL
         return _VECTOR if sum(n > 1 for n in spec.shape) < 2 else _NO_WEIGHT
@@ -224,11 +219,10 @@ class _Decision:
 
 
 def _spelt_out(
-    graph: onnx.ModelProto, tensors: LazyTensors, treatments: Mapping[str, Treatment], *, lossless: bool
+    graph: onnx.ModelProto, tensors: LazyTensors, treatments: Mapping[str, Treatment]
 ) -> WeightPlan:
-    """The graph with nodes in front for what an artifact does not hold as it is: doubles as codes, infinities."""
+    """The graph with nodes in front for what an artifact does not hold as it is: doubles as codes."""
     taken = names_in(graph) | set(tensors)
-    inputs = {value.name for value in graph.graph.input}
     nodes: list[onnx.NodeProto] = []
     notes: list[str] = []
     made: dict[str, Treatment] = {}
@@ -239,15 +233,11 @@ def _spelt_out(
         return new
 
     for name, treatment in treatments.items():
-        array = np.asarray(tensors[name]) if treatment.spec.onnx_type in FLOAT_TYPES else None
-        if array is not None and not is_finite(array):
-            if name in inputs:
-                raise ModelError(
-                    f"{name}: holds NaN or infinity, and a caller may feed another value: take it out of the inputs"
-                )
-            spelling = spelt_out(name, array, unused=unused)
-            nodes += spelling.nodes
-            made |= {part: _part_of(treatment, make, array) for part, make in spelling.parts.items()}
+        is_float = treatment.spec.onnx_type in FLOAT_TYPES
+        if is_float and not is_finite(np.asarray(tensors[name])):
+            made[name] = Treatment(
+                name, tensors.spec(name), operator=treatment.operator, reason="holds NaN or infinity"
+            )
             notes.append(f"{name}: holds NaN or infinity; stored bit for bit, not quantized")
         elif treatment.is_weight and treatment.spec.onnx_type == TensorProto.DOUBLE:
             new = unused(f"{name}.float32")
@@ -257,12 +247,6 @@ def _spelt_out(
             made[name] = treatment
 
     return WeightPlan(_in_front(graph, nodes), made, tuple(notes))
-
-
-def _part_of(whole: Treatment, make: Callable[[Array], Array], array: Array) -> Treatment:
-    dtype = make(array.reshape(-1)[:0]).dtype
-    spec = TensorSpec(whole.spec.shape, ONNX_TYPES[dtype.newbyteorder("<")])
-    return Treatment(whole.source, spec, part=make, operator=whole.operator, reason="holds NaN or infinity")
 
 
 def _in_front(graph: onnx.ModelProto, nodes: list[onnx.NodeProto]) -> onnx.ModelProto:

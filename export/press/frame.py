@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO
 
+from modelpress.export.coding import lzma_stream
 from modelpress.export.coding.byte_parts import PartReader
 from modelpress.export.errors import (
     ChecksumMismatch,
@@ -19,14 +20,14 @@ from modelpress.export.errors import (
 from modelpress.export.files.kinds import PRESS_MAGIC
 
 MAGIC = PRESS_MAGIC
-VERSION = (1, 2)  # the newest; a file bears the lowest that it needs
-GRAPH, DIRECTORY, TABLES, DATA = b"GRPH", b"TDIR", b"TABL", b"DATA"
-_REQUIRED = (GRAPH, DIRECTORY, DATA)
-_KNOWN = (*_REQUIRED, TABLES)
+VERSION = (1, 2)  # of what is written
+GRAPH, DIRECTORY, META, TABLES, DATA = b"GRPH", b"TDIR", b"META", b"TABL", b"DATA"
+_KNOWN = (GRAPH, DIRECTORY, META, TABLES, DATA)
 
 HEADER = struct.Struct("<8sHHIQ32s")  # magic, major, minor, chunks, total length, SHA-256
 CHUNK = struct.Struct("<4sQ")
 _DIGEST_AT = HEADER.size - 32
+_META_HEAD = struct.Struct("<II")  # bytes of directory and graph
 
 # Limits of version 1; FORMAT.md states each beside its field
 MAX_CHUNKS = 64
@@ -57,16 +58,15 @@ class Frame:
     chunks: Mapping[bytes, Chunk]
 
 
-def seal(file: IO[bytes], n_chunks: int, *, minor: int) -> int:
+def seal(file: IO[bytes], n_chunks: int) -> int:
     """Write the header in front of finished chunks, over the place kept free; returns the size of the file.
 
     Args:
         file: Readable and writable; `HEADER` bytes were left free at its start.
         n_chunks: How many follow.
-        minor: The lowest minor version that has all that the file uses.
     """
     total = file.seek(0, 2)
-    header = HEADER.pack(MAGIC, VERSION[0], minor, n_chunks, total, bytes(32))
+    header = HEADER.pack(MAGIC, *VERSION, n_chunks, total, bytes(32))
     file.seek(0)
     file.write(header)
     file.flush()
@@ -114,15 +114,43 @@ def read_chunk(file: IO[bytes], chunk: Chunk) -> bytes:
     return file.read(chunk.n_bytes)
 
 
-def deflate(data: bytes, *, limit: int) -> bytes:
-    """Compress the payload of a chunk.
+def deflate(data: bytes) -> bytes:
+    """Compress the payload of a chunk."""
+    return struct.pack("<I", len(data)) + zlib.compress(data, 9)
+
+
+def pack_meta(directory: bytes, graph: bytes) -> bytes:
+    """Compress directory and graph together: they name the same tensors."""
+    return _META_HEAD.pack(len(directory), len(graph)) + lzma_stream.compress(directory + graph)
+
+
+def unpack_meta(payload: bytes) -> tuple[bytes, bytes]:
+    """Undo `pack_meta`.
 
     Raises:
-        ModelError: It is larger than a reader accepts.
+        DamagedArtifact: The stream is damaged, of another size, or one of both is larger than a reader accepts.
+    """
+    reader = PartReader(payload)
+    n_directory, n_graph = reader.unpack("II")
+    for what, declared, limit in (
+        ("tensor directory", n_directory, MAX_DIRECTORY_BYTES),
+        ("graph", n_graph, MAX_GRAPH_BYTES),
+    ):
+        _check_declared(what, declared, limit)
+
+    stream = reader.rest("payload")
+    both = lzma_stream.decompress(stream, n_directory + n_graph, what="tensor directory with the graph")
+    return both[:n_directory], both[n_directory:]
+
+
+def check_length(what: str, data: bytes, limit: int) -> None:
+    """Refuse what no reader accepts.
+
+    Raises:
+        ModelError: There are more bytes than the limit.
     """
     if len(data) > limit:
-        raise ModelError(f"graph or tensor directory takes {len(data):,} bytes; the limit is {limit:,}")
-    return struct.pack("<I", len(data)) + zlib.compress(data, 9)
+        raise ModelError(f"{what} takes {len(data):,} bytes; the limit is {limit:,}")
 
 
 def inflate(payload: bytes, *, limit: int, what: str) -> bytes:
@@ -133,8 +161,7 @@ def inflate(payload: bytes, *, limit: int, what: str) -> bytes:
     """
     reader = PartReader(payload)
     (declared,) = reader.unpack("I")
-    if declared > limit:
-        raise DamagedArtifact(f"{what} inflates to {declared:,} bytes; the limit is {limit:,}")
+    _check_declared(what, declared, limit)
 
     inflater = zlib.decompressobj()
     try:
@@ -147,6 +174,11 @@ def inflate(payload: bytes, *, limit: int, what: str) -> bytes:
         raise DamagedArtifact(f"{what} does not inflate to the {declared:,} bytes declared")
 
     return data
+
+
+def _check_declared(what: str, declared: int, limit: int) -> None:
+    if declared > limit:
+        raise DamagedArtifact(f"{what} inflates to {declared:,} bytes; the limit is {limit:,}")
 
 
 def _read_chunks(file: IO[bytes], n_chunks: int, total: int) -> Iterator[tuple[bytes, Chunk]]:
@@ -178,9 +210,11 @@ def _read_chunks(file: IO[bytes], n_chunks: int, total: int) -> Iterator[tuple[b
     if position != total:
         raise DamagedArtifact(f"{total - position:,} bytes are left over")
 
-    for kind in _REQUIRED:
+    for kind in (DATA,) if META in seen else (GRAPH, DIRECTORY, DATA):
         if kind not in seen:
             raise DamagedArtifact(f"chunk {kind.decode()} is missing")
+    if META in seen and seen & {GRAPH, DIRECTORY}:
+        raise DamagedArtifact("graph and tensor directory occur twice")
 
 
 def _is_known(kind: bytes) -> bool:

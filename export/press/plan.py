@@ -5,6 +5,7 @@ default   all Huffman encodings, tables shared between tensors where that is sma
 max       mixed contexts too: slower to write and to read, the smallest
 """
 
+import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,7 +15,8 @@ import numpy.typing as npt
 
 from modelpress.export.choices import Effort
 from modelpress.export.coding.byte_parts import PartWriter
-from modelpress.export.files.blocks import blocks
+from modelpress.export.coding.varint import pack_varint
+from modelpress.export.files.blocks import is_finite
 from modelpress.export.press.encodings import (
     ANY_BITS,
     BFLOAT16,
@@ -22,15 +24,18 @@ from modelpress.export.press.encodings import (
     CODED_PLANES,
     FLOAT16,
     HUFFMAN_IDS,
+    LZMA,
     MIXED,
     PACKED,
     RAW,
+    SAME,
     SPLIT,
     SPLIT_MIXED,
     byte_planes,
     coded_planes,
     half,
     huffman_blob,
+    lzma_elements,
     mixed_contexts,
     packed,
     raw,
@@ -46,16 +51,18 @@ from modelpress.export.press.encodings.slab_coder import SlabCoder
 from modelpress.export.press.encodings.split import blob as split
 from modelpress.export.press.encodings.split.blob import SplitSource
 from modelpress.export.quantized import QuantizedTensor, Tensor
+from modelpress.export.tensor_spec import carrier_of
 
 _FAST_CODERS = (DenseCoder, BitmapCoder)
 _DEFLATED_UP_TO = 1 << 20  # bytes; larger arrays are left to the faster coded planes
 
+_LZMA_FROM = 24  # bytes; no stream is shorter
+_LZMA_LOOKS_AT = 1 << 14  # bytes in front
+_LZMA_MAY_GAIN = 1.05  # more than what the front promises: a stream learns as it goes
+_SAME_FROM = 16  # bytes of a tensor that is worth a look for an equal one
+
 Blob = tuple[int, PartWriter]  # encoding id, content
-
-
-def is_finite(array: npt.NDArray[np.generic]) -> bool:
-    """Whether every element is a number."""
-    return array.dtype.kind != "f" or all(bool(np.isfinite(block).all()) for block in blocks(array))
+_Way = tuple[int, int, Callable[[], PartWriter]]  # bytes, encoding id, what writes them
 
 
 def huffman_plans(
@@ -85,13 +92,13 @@ def encode_array(array: npt.NDArray[np.generic]) -> Blob:
     return number, write()
 
 
-def _smallest(array: npt.NDArray[np.generic]) -> tuple[int, int, Callable[[], PartWriter]]:
+def _smallest(array: npt.NDArray[np.generic]) -> _Way:
     """Bytes, encoding, and what writes them."""
     if not is_finite(array):
-        return array.nbytes, ANY_BITS, partial(raw.encode, array)
+        return _or_lzma(array, [(array.nbytes, ANY_BITS, partial(raw.encode, array))])
 
     planes = coded_planes.survey(array)
-    ways: list[tuple[int, int, Callable[[], PartWriter]]] = [(array.nbytes, RAW, partial(raw.encode, array))]
+    ways: list[_Way] = [(array.nbytes, RAW, partial(raw.encode, array))]
     if half.fits_float16(array):
         ways.append((2 * array.size, FLOAT16, partial(half.encode_float16, array)))
     elif half.fits_bfloat16(array):
@@ -102,7 +109,22 @@ def _smallest(array: npt.NDArray[np.generic]) -> tuple[int, int, Callable[[], Pa
     if deflated is not None:
         ways.append((deflated.n_bytes, BYTE_PLANES, lambda: deflated))
 
-    return min(ways, key=lambda way: way[0])
+    return _or_lzma(array, ways)
+
+
+def _or_lzma(array: npt.NDArray[np.generic], ways: list[_Way]) -> _Way:
+    """The smallest of some ways; or an LZMA stream, which is tried where the front of the array promises something."""
+    best = min(ways, key=lambda way: way[0])
+    if best[0] < _LZMA_FROM:
+        return best
+
+    front = array.reshape(-1)[: _LZMA_LOOKS_AT // array.dtype.itemsize]
+    share = lzma_elements.encode(front).n_bytes / front.nbytes
+    if share > _LZMA_MAY_GAIN * best[0] / array.nbytes:
+        return best
+
+    writer = lzma_elements.encode(array)
+    return (writer.n_bytes, LZMA, lambda: writer) if writer.n_bytes < best[0] else best
 
 
 @dataclass(frozen=True)
@@ -113,20 +135,26 @@ class Plan:
         choice: The Huffman plans and the tables they share.
         numbers: Of the tensors with levels, in the choice.
         mixed: Whether mixed contexts are tried too.
+        same: Of tensors that equal an earlier one, the number of that.
+        repeated: Those that are equalled: they take no mixed contexts, for readers to find them again at once.
     """
 
     choice: Choice
     numbers: Mapping[str, int]
     mixed: bool
+    same: Mapping[str, int]
+    repeated: frozenset[str]
 
     def encode(self, name: str, tensor: Tensor, state: FileState) -> Blob:
         """The blob of one tensor; tensors must come in file order."""
+        if name in self.same:
+            return SAME, PartWriter().add("header", pack_varint(self.same[name]))
         if not isinstance(tensor, QuantizedTensor):
             return self._encode_array(name, tensor, state)
 
         plan = self.choice.plans[self.numbers[name]]
         limit = packed.size(tensor) if plan is None else plan.n_bytes(self.choice.shared)
-        if self.mixed and tensor.codes.size and mixed_contexts.holds(tensor.spec):
+        if self._tries_mixed(name) and tensor.codes.size and mixed_contexts.holds(tensor.spec):
             writer = self._mixed(partial(mixed_contexts.encode, tensor, state), state, limit)
             if writer is not None:
                 return MIXED, writer
@@ -140,13 +168,13 @@ class Plan:
     def _encode_array(self, name: str, array: npt.NDArray[np.generic], state: FileState) -> Blob:
         number = self.numbers.get(name)
         if number is None:
-            return encode_array(array)
+            return encode_array(carrier_of(array))
 
         source = _split_sources(array)[0]
         plan = self.choice.plans[number]
-        n_bytes, encoding, write = _smallest_of_split(array, source)
+        n_bytes, encoding, write = _smallest_of_split(carrier_of(array), source)
         limit = n_bytes if plan is None else plan.n_bytes(self.choice.shared)
-        if self.mixed and mixed_contexts.holds(source.spec):
+        if self._tries_mixed(name) and mixed_contexts.holds(source.spec):
             writer = self._mixed(partial(split.encode_mixed, source, state), state, limit)
             if writer is not None:
                 return SPLIT_MIXED, writer
@@ -154,6 +182,9 @@ class Plan:
         if plan is None:
             return encoding, write()
         return SPLIT, split.encode_huffman(source, plan, self.choice.shared)
+
+    def _tries_mixed(self, name: str) -> bool:
+        return self.mixed and name not in self.repeated
 
     def _mixed(self, encode: Callable[[], PartWriter], state: FileState, limit: int) -> PartWriter | None:
         """What mixed contexts make of a tensor, if it is shorter than the limit; else they forget it."""
@@ -165,9 +196,7 @@ class Plan:
         return None
 
 
-def _smallest_of_split(
-    array: npt.NDArray[np.generic], source: SplitSource
-) -> tuple[int, int, Callable[[], PartWriter]]:
+def _smallest_of_split(array: npt.NDArray[np.generic], source: SplitSource) -> _Way:
     """As `_smallest`, or split with levels of fixed width."""
     best = _smallest(array)
     n_bytes = packed.size(source)
@@ -191,8 +220,11 @@ def plan_file(
     """
     coders = _FAST_CODERS if effort == "fast" else tuple(HUFFMAN_IDS)
     names, plans, unsigned, limits = [], [], [], []
+    equal = _EqualTensors()
     for name, tensor in tensors.items():
-        if isinstance(tensor, QuantizedTensor):
+        if equal.add(name, tensor):
+            pass
+        elif isinstance(tensor, QuantizedTensor):
             names.append(name)
             plans.append(huffman_plans(tensor, coders))
             if effort == "default":
@@ -203,7 +235,7 @@ def plan_file(
                 names.append(name)
                 plans.append(huffman_plans(source, coders))
                 unsigned.append(plans[-1])
-                limits.append(_smallest_of_split(tensor, source)[0])
+                limits.append(_smallest_of_split(carrier_of(tensor), source)[0])
         if on_tensor is not None:
             on_tensor(name)
 
@@ -215,4 +247,43 @@ def plan_file(
     else:  # with mixed contexts in most tensors, shared tables would serve few
         choice = choose_alone(plans, limits)
     numbers = {name: number for number, name in enumerate(names)}
-    return Plan(choice, numbers, mixed=effort == "max")
+    return Plan(choice, numbers, mixed=effort == "max", same=equal.same, repeated=frozenset(equal.repeated))
+
+
+class _EqualTensors:
+    """Finds tensors that equal an earlier one, bit for bit."""
+
+    def __init__(self) -> None:
+        self.same: dict[str, int] = {}
+        self.repeated: set[str] = set()
+        self._first: dict[bytes, tuple[int, str]] = {}
+        self._n_seen = 0
+
+    def add(self, name: str, tensor: Tensor) -> bool:
+        """Whether this one does."""
+        number, self._n_seen = self._n_seen, self._n_seen + 1
+        if (tensor.codes if isinstance(tensor, QuantizedTensor) else tensor).nbytes < _SAME_FROM:
+            return False
+
+        first, first_name = self._first.setdefault(_digest(tensor), (number, name))
+        if first == number:
+            return False
+        self.same[name] = first
+        self.repeated.add(first_name)
+        return True
+
+
+def _digest(tensor: Tensor) -> bytes:
+    """Differs for tensors that differ in anything."""
+    digest = hashlib.sha256()
+    parts: tuple[object, ...] = (tensor,)
+    if isinstance(tensor, QuantizedTensor):
+        digest.update(f"{tensor.bits} {tensor.channel_axis} {np.dtype(tensor.dtype)}".encode())
+        parts = (tensor.codes, tensor.support, tensor.scale, tensor.offset, tensor.channel_scale)
+
+    for part in parts:
+        array = None if part is None else np.ascontiguousarray(part)
+        digest.update(b"-" if array is None else f"{array.dtype} {array.shape} ".encode())
+        if array is not None:
+            digest.update(array.reshape(-1).view(np.uint8).data)
+    return digest.digest()

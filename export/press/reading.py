@@ -6,6 +6,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +19,7 @@ from google.protobuf.message import DecodeError
 
 from modelpress.export.coding.byte_parts import PartReader
 from modelpress.export.coding.code_table import CodeTable
+from modelpress.export.coding.varint import unpack_varint
 from modelpress.export.errors import (
     ArtifactError,
     ChecksumMismatch,
@@ -35,8 +37,9 @@ from modelpress.export.lazy_tensors import LazyTensors
 from modelpress.export.press.directory import (
     TensorRecord,
     read_directory,
+    read_directory_1_1,
 )
-from modelpress.export.press.encodings import decode_blob, decode_dense, encoding_by_id
+from modelpress.export.press.encodings import SAME, decode_blob, decode_dense, encoding_by_id
 from modelpress.export.press.encodings.file_state import FileState
 from modelpress.export.press.encodings.huffman_blob import Group
 from modelpress.export.press.frame import (
@@ -46,11 +49,13 @@ from modelpress.export.press.frame import (
     MAX_DIRECTORY_BYTES,
     MAX_GRAPH_BYTES,
     MAX_TABLES_BYTES,
+    META,
     TABLES,
     Frame,
     inflate,
     read_chunk,
     read_frame,
+    unpack_meta,
 )
 from modelpress.export.quantized import QuantizedModel, Tensor
 from modelpress.export.shown import Facts, Shown, some_names
@@ -81,8 +86,8 @@ class Artifact(Shown):
     Attributes:
         version: Format version, major and minor.
         size_bytes: The whole file.
-        graph_bytes: The compressed graph.
-        directory_bytes: The compressed directory.
+        graph_bytes: The compressed graph, and the directory where both are compressed together.
+        directory_bytes: The compressed directory; 0 where it is counted above.
         table_bytes: The code tables that tensors share.
         records: The directory.
         graph: The ONNX model without weights.
@@ -96,16 +101,14 @@ class Artifact(Shown):
         frame = read_frame(file)
 
         self.version, self.size_bytes = frame.version, frame.size_bytes
-        self.graph_bytes, self.directory_bytes = (frame.chunks[kind].n_bytes for kind in (GRAPH, DIRECTORY))
-        self.table_bytes = frame.chunks[TABLES].n_bytes if TABLES in frame.chunks else 0
-
-        self.graph = _read_graph(read_chunk(file, frame.chunks[GRAPH]))
-        self.shared = _read_shared(file, frame)
-        self.records = read_directory(
-            inflate(
-                read_chunk(file, frame.chunks[DIRECTORY]), limit=MAX_DIRECTORY_BYTES, what="tensor directory"
-            )
+        self.graph_bytes, self.directory_bytes, self.table_bytes = (
+            frame.chunks[kind].n_bytes if kind in frame.chunks else 0
+            for kind in (META if META in frame.chunks else GRAPH, DIRECTORY, TABLES)
         )
+
+        graph, self.records = _read_meta(file, frame)
+        self.graph = _read_graph(graph)
+        self.shared = _read_shared(file, frame)
 
         # before anything is decoded: a small file can declare huge tensors
         _check_decoded_size(self.records, max_decoded_bytes)
@@ -151,7 +154,7 @@ class Artifact(Shown):
         Raises:
             ArtifactError: The blob cannot be trusted.
         """
-        return self._decode(self.records[index], self.blob(index), state)
+        return self._decode(index, self._source(index), state)
 
     def dense(self, index: int, state: FileState) -> npt.NDArray[np.generic]:
         """The values of one tensor, in one pass where the codes are compiled; `state` as for `decode`.
@@ -159,11 +162,9 @@ class Artifact(Shown):
         Raises:
             ArtifactError: The blob cannot be trusted.
         """
-        record, blob = self.records[index], self.blob(index)
-        try:
-            return decode_dense(record.encoding, blob, record.spec, state)
-        except ArtifactError as error:
-            raise type(error)(f"{record.name}: {error}") from error
+        source, blob = self._source(index)
+        with _named(self.records[index]):
+            return decode_dense(source.encoding, blob, source.spec, state)
 
     def blob(self, index: int) -> bytes:
         """The stored bytes of a tensor.
@@ -174,7 +175,7 @@ class Artifact(Shown):
         record = self.records[index]
         self._file.seek(self._starts[index])
         blob = self._file.read(record.n_bytes)
-        if zlib.crc32(blob) != record.crc32:
+        if record.crc32 is not None and zlib.crc32(blob) != record.crc32:
             raise ChecksumMismatch(f"{record.name}: its bytes changed since the file was written")
         return blob
 
@@ -219,7 +220,7 @@ class Artifact(Shown):
             pending = [
                 None
                 if encoding_by_id(record.encoding).in_order
-                else pool.submit(self._decode, record, self.blob(index), state)
+                else pool.submit(self._decode, index, self._source(index), state)
                 for index, record in enumerate(self.records)
             ]
             return [
@@ -227,12 +228,45 @@ class Artifact(Shown):
                 for index, future in enumerate(pending)
             ]
 
-    def _decode(self, record: TensorRecord, blob: bytes, state: FileState) -> TensorUsage:
-        try:
-            tensor, parts = decode_blob(record.encoding, blob, record.spec, state)
-        except ArtifactError as error:
-            raise type(error)(f"{record.name}: {error}") from error
-        return TensorUsage(record, tensor, parts)
+    def _decode(self, index: int, stored: tuple[TensorRecord, bytes], state: FileState) -> TensorUsage:
+        record, (source, blob) = self.records[index], stored
+        with _named(record):
+            tensor, parts = decode_blob(source.encoding, blob, source.spec, state)
+        return TensorUsage(record, tensor, parts if source is record else Counter(header=record.n_bytes))
+
+    def _source(self, index: int) -> tuple[TensorRecord, bytes]:
+        """The record of a tensor and its blob; those of the tensor that it is the same as, if it is.
+
+        Raises:
+            DamagedArtifact: There is no such tensor.
+        """
+        record, blob = self.records[index], self.blob(index)
+        if record.encoding != SAME:
+            return record, blob
+
+        with _named(record):
+            reader = PartReader(blob)
+            number = unpack_varint(reader, "header")
+            reader.finish()
+            if number >= index:
+                raise DamagedArtifact(f"is the same as tensor {number}; expected an earlier one than {index}")
+            source = self.records[number]
+            if (
+                source.spec != record.spec
+                or source.encoding == SAME
+                or encoding_by_id(source.encoding).in_order
+            ):
+                raise DamagedArtifact(f"cannot be the same as {source.name}")
+        return source, self.blob(number)
+
+
+@contextmanager
+def _named(record: TensorRecord) -> Iterator[None]:
+    """Put the tensor before what is wrong with it."""
+    try:
+        yield
+    except ArtifactError as error:
+        raise type(error)(f"{record.name}: {error}") from error
 
 
 class _StoredTensors(LazyTensors):
@@ -337,6 +371,19 @@ def decode_artifact(data: bytes, *, max_decoded_bytes: int = DEFAULT_MAX_DECODED
     return Artifact(io.BytesIO(data), max_decoded_bytes=max_decoded_bytes).model()
 
 
+def _read_meta(file: IO[bytes], frame: Frame) -> tuple[bytes, list[TensorRecord]]:
+    """The serialised graph, and the directory."""
+    if META in frame.chunks:
+        directory, graph = unpack_meta(read_chunk(file, frame.chunks[META]))
+        return graph, read_directory(directory)
+
+    graph = inflate(read_chunk(file, frame.chunks[GRAPH]), limit=MAX_GRAPH_BYTES, what="graph")
+    directory = inflate(
+        read_chunk(file, frame.chunks[DIRECTORY]), limit=MAX_DIRECTORY_BYTES, what="tensor directory"
+    )
+    return graph, read_directory_1_1(directory)
+
+
 def _read_shared(file: IO[bytes], frame: Frame) -> tuple[Group, ...]:
     if TABLES not in frame.chunks:
         return ()
@@ -359,10 +406,10 @@ def _read_shared(file: IO[bytes], frame: Frame) -> tuple[Group, ...]:
     return tuple(groups)
 
 
-def _read_graph(payload: bytes) -> onnx.ModelProto:
+def _read_graph(serialised: bytes) -> onnx.ModelProto:
     graph = onnx.ModelProto()
     try:
-        graph.ParseFromString(inflate(payload, limit=MAX_GRAPH_BYTES, what="graph"))
+        graph.ParseFromString(serialised)
         check_bounds(graph)
         check_self_contained(graph)
     except (DecodeError, ModelError) as error:

@@ -2,7 +2,6 @@
 
 import io
 import sys
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
@@ -20,19 +19,18 @@ from modelpress.export.press.directory import (
     check_names,
     pack_directory,
 )
-from modelpress.export.press.encodings import OLDEST_WRITTEN, minor_version
 from modelpress.export.press.encodings.file_state import FileState
 from modelpress.export.press.encodings.huffman_blob import pack_groups
 from modelpress.export.press.frame import (
     CHUNK,
     DATA,
-    DIRECTORY,
-    GRAPH,
     HEADER,
     MAX_DIRECTORY_BYTES,
     MAX_GRAPH_BYTES,
+    META,
     TABLES,
-    deflate,
+    check_length,
+    pack_meta,
     seal,
 )
 from modelpress.export.press.plan import Plan, plan_file
@@ -94,20 +92,22 @@ def _write(file: IO[bytes], model: QuantizedModel, effort: Effort, on_tensor: On
     if len(model.tensors) > MAX_TENSORS:
         raise ModelError(f"{len(model.tensors):,} tensors; the limit is {MAX_TENSORS:,}")
 
-    graph = deflate(model.graph.SerializeToString(deterministic=True), limit=MAX_GRAPH_BYTES)
+    graph = model.graph.SerializeToString(deterministic=True)
+    check_length("graph", graph, MAX_GRAPH_BYTES)
     plan = plan_file(model.tensors, effort, on_tensor=on_tensor)
     file.write(bytes(HEADER.size + CHUNK.size))  # filled in at the end
 
-    records, minor = [], OLDEST_WRITTEN
+    records = []
     for record, blob in _blobs(model, plan):
         file.write(blob)
-        minor = max(minor, minor_version(record.encoding, blob))
         records.append(record)
         if on_tensor is not None:
             on_tensor(record.name)
 
     n_data = file.tell() - HEADER.size - CHUNK.size
-    chunks = [(GRAPH, graph), (DIRECTORY, deflate(pack_directory(records), limit=MAX_DIRECTORY_BYTES))]
+    directory = pack_directory(records)
+    check_length("tensor directory", directory, MAX_DIRECTORY_BYTES)
+    chunks = [(META, pack_meta(directory, graph))]
     if plan.choice.groups:
         chunks.insert(0, (TABLES, pack_groups(plan.choice.groups)))
 
@@ -116,7 +116,7 @@ def _write(file: IO[bytes], model: QuantizedModel, effort: Effort, on_tensor: On
 
     file.seek(HEADER.size)
     file.write(CHUNK.pack(DATA, n_data))
-    return seal(file, 1 + len(chunks), minor=minor)
+    return seal(file, 1 + len(chunks))
 
 
 def _blobs(model: QuantizedModel, plan: Plan) -> Iterator[tuple[TensorRecord, bytes]]:
@@ -125,7 +125,7 @@ def _blobs(model: QuantizedModel, plan: Plan) -> Iterator[tuple[TensorRecord, by
         spec = _checked_spec(name, tensor)
         encoding, writer = plan.encode(name, tensor, state)
         blob = writer.data()
-        yield TensorRecord(name, spec, encoding, zlib.crc32(blob), len(blob)), blob
+        yield TensorRecord(name, spec, encoding, None, len(blob)), blob
 
 
 def _checked_spec(name: str, tensor: Tensor) -> TensorSpec:

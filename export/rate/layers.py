@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import helper
+from onnx import TensorProto, helper
 
 from modelpress.export.graphs.index import GraphIndex
 from modelpress.export.graphs.operators import Layout, WeightInput, is_standard, weight_inputs
-from modelpress.export.graphs.weights.finding import FLOAT_TYPES
 from modelpress.export.lazy_tensors import spec_of
 from modelpress.export.quantized import QuantizedModel
 
 Array = npt.NDArray[Any]
+PRICED_TYPES = (TensorProto.FLOAT, TensorProto.FLOAT16)
 MAX_COLUMNS = 8192  # of one matrix: its covariance takes eight times the square in bytes
 _TRANSPOSED = "ConvTranspose"
 
@@ -147,7 +147,7 @@ def find_layers(model: QuantizedModel, *, min_elements: int) -> tuple[list[Layer
 
     for name in model.tensors:
         spec = spec_of(model.tensors, name)
-        if spec.onnx_type not in FLOAT_TYPES or spec.size < min_elements or len(spec.shape) < 2:
+        if spec.onnx_type not in PRICED_TYPES or spec.size < min_elements or len(spec.shape) < 2:
             continue
         readers = [node for node in index.users(name) if id(node) in order]
         found = _layer_of(model, readers, name, spec.shape)

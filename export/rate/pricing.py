@@ -64,12 +64,14 @@ class Pricing:
             n_probes: Calls that measure sensitivities.
 
         Raises:
-            InputError: No weight can be rounded at a price.
+            InputError: No weight can be rounded at a price, or no output tells what it is worth.
         """
         layers, kept = find_layers(model, min_elements=min_elements)
         if not layers:
             raise InputError("there is no weight that could be rounded at a price")
         outputs = outputs_of(model, feeds)
+        if not outputs[0]:
+            raise InputError("the model has no output of floats: what a weight is worth cannot be measured")
         importance = sensitivities(model, layers, feeds[:n_probes], outputs[:n_probes])
         return cls(model, feeds, layers, kept, importance, outputs)
 

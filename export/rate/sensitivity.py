@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import TensorProto, helper
+from onnx import helper
 
 from modelpress.export.graphs.parts import names_in
 from modelpress.export.post_training.calibration import Feed
@@ -44,7 +44,16 @@ class OutputScale:
         """Of the outputs of some calls."""
         return cls(
             {
-                name: max(float(np.var(np.concatenate([call[name].reshape(-1) for call in outputs]))), 1e-30)
+                name: max(
+                    float(
+                        np.var(
+                            np.concatenate(
+                                [np.asarray(call[name], np.float64).reshape(-1) for call in outputs]
+                            )
+                        )
+                    ),
+                    1e-30,
+                )
                 for name in outputs[0]
             }
         )
@@ -81,17 +90,19 @@ def sensitivities(
     """
     names = list(dict.fromkeys(layer.output for layer in layers))
     axes = {layer.output: _channel_axis(layer) for layer in layers}
-    noisy, places = _with_noise(model, names)
-    session = open_decoded(noisy, spinning=False)
     shows = open_decoded(_with_outputs(model, names), spinning=False)
+    first = run_feed(shows, feeds[0])
+    types = {name: first[name].dtype for name in names}
+    noisy, places = _with_noise(model, types)
+    session = open_decoded(noisy, spinning=False)
     scale = OutputScale.of(before)
     rng = np.random.default_rng(seed)
-    nothing = {place: np.zeros(1, np.float32) for place in places.values()}
+    nothing = {place: np.zeros(1, types[name]) for name, place in places.items()}
     sums: dict[str, tuple[Floats, Floats]] = {}
 
     for feed, clean in zip(feeds, before, strict=True):
         shown = run_feed(shows, feed)
-        batch = len(next(iter(feed.values())))
+        batch = min(len(np.atleast_1d(value)) for value in feed.values())
         for name in names:
             value = shown[name]
             axis = axes[name] % value.ndim
@@ -99,7 +110,7 @@ def sensitivities(
             channels = rng.permutation(np.arange(batch if per_entry else 1) + rng.integers(value.shape[axis]))
             channels %= value.shape[axis]
             noise, size = _noise(value, axis, channels, rng)
-            after = run_feed(session, {**feed, **nothing, places[name]: noise})
+            after = run_feed(session, {**feed, **nothing, places[name]: noise.astype(types[name])})
             moved = scale.moved(clean, after, per_entry=per_entry)
             total, seen = sums.setdefault(name, (np.zeros(value.shape[axis]), np.zeros(value.shape[axis])))
             np.add.at(total, channels, moved / size**2)
@@ -157,7 +168,9 @@ def _shrunk(total: Floats, seen: Floats) -> Floats:
     return np.asarray(np.maximum((total + _PRIOR * mean) / (seen + _PRIOR), _FLOOR * mean), np.float64)
 
 
-def _with_noise(model: QuantizedModel, names: Sequence[str]) -> tuple[QuantizedModel, dict[str, str]]:
+def _with_noise(
+    model: QuantizedModel, types: Mapping[str, np.dtype[np.generic]]
+) -> tuple[QuantizedModel, dict[str, str]]:
     """The model with something added to these activations, which are outputs too; and under which input names."""
     graph = onnx.ModelProto()
     graph.CopyFrom(model.graph)
@@ -170,12 +183,14 @@ def _with_noise(model: QuantizedModel, names: Sequence[str]) -> tuple[QuantizedM
         copy.CopyFrom(node)
         nodes.append(copy)
         for k, name in enumerate(node.output):
-            if name not in names:
+            if name not in types:
                 continue
             clean, noise = _free(f"{name} before", taken), _free(f"{name} noise", taken)
             copy.output[k], places[name] = clean, noise
             nodes.append(helper.make_node("Add", [clean, noise], [name]))
-            graph.graph.input.append(helper.make_tensor_value_info(noise, TensorProto.FLOAT, None))
+            graph.graph.input.append(
+                helper.make_tensor_value_info(noise, helper.np_dtype_to_tensor_dtype(types[name]), None)
+            )
 
     del graph.graph.node[:]
     graph.graph.node.extend(nodes)

@@ -9,7 +9,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from tests.fuzz import INTERESTING, bases, damaged, damaged_shape, mutant, with_line
-from tests.reference.press_writer import assemble
+from tests.reference.press_writer import assemble, varint
 
 MANY_TABLES_ONE_IN = 4000  # files of 65,025 tables take a second each
 NAMES = (
@@ -33,23 +33,20 @@ U32 = (
 )
 
 
-def varint(value, *, padding=0):
-    """LEB128, longer than it need be where there is padding."""
-    data = bytearray()
-    while value > 127:
-        data.append(value & 127 | 128)
-        value >>= 7
-    data.append(value)
-    for _ in range(padding):
-        data[-1] |= 128
-        data.append(0)
-    return bytes(data)
-
-
 # --- The directory: what it says of a tensor contradicts the blob, the other tensors, or itself
 
 
 def directory(rng, parts):
+    lines, number = _damaged_lines(rng, parts)
+    if not parts.is_joint:
+        return assemble(parts, directory=struct.pack("<I", number) + b"".join(map(_packed_1_1, lines)))
+    padding = rng.choice([0] * 9 + [1])
+    data = varint(number, padding=padding) + b"".join(_packed(line, padding) for line in lines)
+    return assemble(parts, directory=data)
+
+
+def _damaged_lines(rng, parts):
+    """What is said of each tensor, and of their number."""
     lines = [
         {
             "name": line.name.encode(),
@@ -93,14 +90,29 @@ def directory(rng, parts):
             case _:
                 key = rng.choice(["type", "encoding", "crc"])
                 line[key] = rng.choice([line[key] ^ 1, rng.randrange(256)])
-    data = struct.pack("<I", number) + b"".join(map(_packed, lines))
-    return assemble(parts, directory=data)
+    return lines, number
 
 
-def _packed(line):
+def _packed(line, padding):
+    name, shape, n_name, n_axes = _counted(line)
+    return (
+        varint(n_name)
+        + name
+        + bytes([line["encoding"] % 256, line["type"] % 256, n_axes])
+        + b"".join(varint(size, padding=padding) for size in shape)
+        + varint(line["length"] % (1 << 63))
+    )
+
+
+def _counted(line):
+    """Name and shape, and what is said of their lengths."""
     name, shape = line["name"], line["shape"]
     n_name = len(name) if line["name_bytes"] is None else line["name_bytes"]
-    n_axes = len(shape) if line["axes"] is None else line["axes"]
+    return name, shape, n_name, len(shape) if line["axes"] is None else line["axes"]
+
+
+def _packed_1_1(line):
+    name, shape, n_name, n_axes = _counted(line)
     return (
         struct.pack("<H", n_name)
         + name

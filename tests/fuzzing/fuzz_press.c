@@ -95,7 +95,7 @@ static void read_tensors(press_file *file)
     for (k = 0; k < file->n_tensors; k++) {
         press_entry entry;
 
-        must(press_file_entry(file, k, &entry) == PRESS_OK);
+        must(press_file_entry(file, k, &entry) == PRESS_OK && entry.tensor.encoding != PRESS_SAME);
         if (press_is_mixed(entry.tensor.encoding) && !file->mixing) {
             give_mixing(file);
         }

@@ -11,7 +11,7 @@ from tests.helpers.samples import encoded, samples, shared_samples
 from tests.reference.press_writer import Line, Parts, assemble
 
 CORPUS = Path(__file__).with_name("corpus")
-MOST_BYTES = 700
+MOST_BYTES, SAME = 700, 19
 
 
 def files():
@@ -25,9 +25,13 @@ def files():
         found[f"three-{k:03d}"] = tuple(
             replace(line, name=f"w{j}") for j, line in enumerate(pairs[k : k + 3])
         )
+    twice = (pairs[1], replace(pairs[1], name="again", encoding=SAME, blob=b"\0"))
+    found |= {"same": twice, "same-too": (*twice, replace(twice[1], name="once more"))}
     # no elements, but many inputs: working memory must not follow them
     found["no-taps"] = (Line("w", 1, (2, 1 << 25, 0), 10, bytes([3, 0]) + struct.pack("<f", 0.5)),)
-    made = {name: assemble(Parts(lines)) for name, lines in found.items()}
+    made = {
+        name: assemble(Parts(lines, is_joint=k % 2 == 0)) for k, (name, lines) in enumerate(found.items())
+    }
     made |= {f"shared-{k:02d}": assemble(parts) for k, parts in enumerate(shared_samples().values())}
     return {name: data for name, data in made.items() if len(data) <= MOST_BYTES}
 

@@ -2,7 +2,8 @@
 
    A file is taken apart into its tensors (directory and blobs), the shared tables and the graph. One of these is
    changed, then the file is put together: lengths are right, and directory and graph are zlib streams of stored
-   blocks, whose checksums nobody looks at. What cannot be taken apart is changed byte by byte. */
+   blocks, whose checksums nobody looks at, or one LZMA stream of literals. What cannot be taken apart is changed byte
+   by byte. */
 
 #include <stdlib.h>
 #include <string.h>
@@ -31,7 +32,7 @@ typedef struct {
 typedef struct {
     uint32_t n_tensors;
     tensor_part tensors[MOST_TENSORS];
-    int has_tables;
+    int has_tables, is_joint;
     part tables, graph;
 } model;
 
@@ -87,9 +88,10 @@ static int take_apart(const uint8_t *data, size_t size, model *into)
     }
 
     into->has_tables = file.shared.data != NULL;
+    into->is_joint = file.is_joint;
     into->graph.size = file.graph_size;
     return set(&into->tables, file.shared.data, file.shared.size) && file.graph_size <= MOST &&
-           press_inflate(file.graph_stream, file.graph_stream_size, into->graph.bytes, file.graph_size) == PRESS_OK;
+           press_file_graph(&file, into->graph.bytes, file.graph_size) != PRESS_BAD_LZMA;
 }
 
 typedef struct {
@@ -132,12 +134,157 @@ static void add_stored(output *to, const char *kind, const part *content)
     add_integer(to, 0, 4); /* of Adler-32: not looked at */
 }
 
+/* An LZMA stream of literals alone, with an end mark: enough to reach what is behind. */
+typedef struct {
+    output *to;
+    uint64_t low;
+    uint32_t range;
+    uint8_t cache;
+    uint64_t n_cached;
+    uint16_t probabilities[1 << 13];
+} lzma_writer;
+
+static void shift_low(lzma_writer *self)
+{
+    if (self->low < 0xff000000u || self->low >> 32) {
+        uint8_t carry = (uint8_t)(self->low >> 32);
+
+        for (; self->n_cached > 0; self->n_cached--) {
+            add_integer(self->to, (uint8_t)(self->cache + carry), 1);
+            self->cache = 0xff;
+        }
+        self->cache = (uint8_t)(self->low >> 24);
+    }
+    self->n_cached++;
+    self->low = (uint32_t)self->low << 8;
+}
+
+static void put_bit(lzma_writer *self, unsigned which, unsigned bit)
+{
+    uint16_t *probability = &self->probabilities[which];
+    uint32_t bound = (self->range >> 11) * *probability;
+
+    if (bit) {
+        self->low += bound;
+        self->range -= bound;
+        *probability = (uint16_t)(*probability - (*probability >> 5));
+    } else {
+        self->range = bound;
+        *probability = (uint16_t)(*probability + ((2048 - *probability) >> 5));
+    }
+    while (self->range < 1u << 24) {
+        self->range <<= 8;
+        shift_low(self);
+    }
+}
+
+static void put_tree(lzma_writer *self, unsigned tree, unsigned n, unsigned value)
+{
+    unsigned node = 1;
+
+    while (n-- > 0) {
+        put_bit(self, tree + node, value >> n & 1);
+        node = node << 1 | (value >> n & 1);
+    }
+}
+
+/* Where kinds of decisions are: any places do, as no two of them meet in such a stream. */
+enum { IS_MATCH = 0, IS_REPEATED = 1, LENGTH = 2, SHORT = 3, SLOT = 16, ALIGN = 96, LITERAL = 256 };
+
+static void add_lzma(output *to, const part *one, const part *two)
+{
+    static lzma_writer self;
+    size_t k;
+
+    self.to = to;
+    self.low = 0;
+    self.range = UINT32_MAX;
+    self.cache = 0;
+    self.n_cached = 1;
+    for (k = 0; k < sizeof self.probabilities / sizeof *self.probabilities; k++) {
+        self.probabilities[k] = 1024;
+    }
+    for (k = 0; k < one->size + two->size; k++) {
+        put_bit(&self, IS_MATCH, 0);
+        put_tree(&self, LITERAL, 8, k < one->size ? one->bytes[k] : two->bytes[k - one->size]);
+    }
+    put_bit(&self, IS_MATCH, 1);
+    put_bit(&self, IS_REPEATED, 0);
+    put_bit(&self, LENGTH, 0);
+    put_tree(&self, SHORT, 3, 0);
+    put_tree(&self, SLOT, 6, 63);
+    for (k = 0; k < 26; k++) { /* direct bits, all set */
+        self.range >>= 1;
+        self.low += self.range;
+        while (self.range < 1u << 24) {
+            self.range <<= 8;
+            shift_low(&self);
+        }
+    }
+    put_tree(&self, ALIGN, 4, 15);
+    for (k = 0; k < 5; k++) {
+        shift_low(&self);
+    }
+}
+
+/* A chunk of both. */
+static void add_joint(output *to, const part *directory, const part *graph)
+{
+    size_t start, size, k;
+
+    add(to, "META", 4);
+    start = to->size;
+    add_integer(to, 0, 8);
+    add_integer(to, directory->size, 4);
+    add_integer(to, graph->size, 4);
+    add_lzma(to, directory, graph);
+    size = to->size - start - 8;
+    for (k = 0; k < 8 && to->size < to->most; k++) {
+        to->bytes[start + k] = (uint8_t)((uint64_t)size >> (8 * k));
+    }
+}
+
+static void add_varint(output *to, uint64_t value)
+{
+    for (; value > 127; value >>= 7) {
+        add_integer(to, (value & 127) | 128, 1);
+    }
+    add_integer(to, value, 1);
+}
+
+static void write_joint_directory(const model *from, part *directory)
+{
+    output to = {directory->bytes, 0, MOST};
+    uint32_t k;
+    unsigned j;
+
+    add_varint(&to, from->n_tensors);
+    for (k = 0; k < from->n_tensors; k++) {
+        const tensor_part *tensor = &from->tensors[k];
+
+        add_varint(&to, tensor->name_size);
+        add(&to, tensor->name, tensor->name_size);
+        add_integer(&to, tensor->spec.encoding, 1);
+        add_integer(&to, tensor->spec.type, 1);
+        add_integer(&to, tensor->spec.n_dims, 1);
+        for (j = 0; j < tensor->spec.n_dims; j++) {
+            add_varint(&to, tensor->spec.dims[j]);
+        }
+        add_varint(&to, tensor->blob.size);
+    }
+    directory->size = to.size;
+}
+
 static void write_directory(const model *from, part *directory)
 {
     output to = {directory->bytes, 0, MOST};
     uint32_t k;
     unsigned j;
 
+    if (from->is_joint) {
+        write_joint_directory(from, directory);
+        return;
+    }
     add_integer(&to, from->n_tensors, 4);
     for (k = 0; k < from->n_tensors; k++) {
         const tensor_part *tensor = &from->tensors[k];
@@ -164,7 +311,7 @@ static size_t put_together(const model *from, const part *directory, uint8_t *da
     uint32_t k;
 
     add(&to, "\x89PRESS\r\n\1\0\1\0", 12);
-    add_integer(&to, from->has_tables ? 4 : 3, 4);
+    add_integer(&to, (from->has_tables ? 4u : 3u) - (from->is_joint ? 1u : 0), 4);
     add_integer(&to, 0, 8);
     for (k = 0; k < 4; k++) {
         add_integer(&to, 0, 8);
@@ -183,8 +330,12 @@ static size_t put_together(const model *from, const part *directory, uint8_t *da
         add_integer(&to, from->tables.size, 8);
         add(&to, from->tables.bytes, from->tables.size);
     }
-    add_stored(&to, "GRPH", &from->graph);
-    add_stored(&to, "TDIR", directory);
+    if (from->is_joint) {
+        add_joint(&to, directory, &from->graph);
+    } else {
+        add_stored(&to, "GRPH", &from->graph);
+        add_stored(&to, "TDIR", directory);
+    }
 
     if (to.size < HEADER || to.size == to.most) {
         return 0;
@@ -309,10 +460,10 @@ static void change_tensor(model *all, tensor_part *tensor)
         change_shape(&tensor->spec);
         break;
     case 11:
-        tensor->spec.encoding = (uint8_t)pick(19);
+        tensor->spec.encoding = (uint8_t)pick(21);
         break;
     case 12:
-        tensor->spec.type = (uint8_t)pick(19);
+        tensor->spec.type = (uint8_t)pick(28);
         break;
     case 13:
         splice(&tensor->blob, &all->tensors[pick(all->n_tensors)].blob);
@@ -363,6 +514,9 @@ size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsi
         change_tensor(&all, &all.tensors[pick(all.n_tensors)]);
     }
 
+    if (pick(8) == 0) {
+        all.is_joint = !all.is_joint;
+    }
     write_directory(&all, &directory);
     if (all.n_tensors == 0 || pick(16) == 0) {
         change(&directory);

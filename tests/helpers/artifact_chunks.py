@@ -7,19 +7,23 @@ import struct
 from modelpress.export.press import frame as artifact_frame
 from modelpress.export.press.writing import encode_artifact
 from tests.helpers.models import small_model
+from tests.helpers.paths import GOLDEN
 
 SMALL = encode_artifact(small_model())
+SMALL_1_1 = (
+    GOLDEN / "v1.1-small.press"
+).read_bytes()  # the same model, graph and directory in chunks of their own
 HEADER = 56
 
 
-def resealed(body: bytes, *, n_chunks: int = 3, version: tuple[int, int] = (1, 1)) -> bytes:
+def resealed(body: bytes, *, n_chunks: int = 2, version: tuple[int, int] = (1, 1)) -> bytes:
     """A file with these chunks whose length and checksum are right."""
     header = struct.pack("<8sHHIQ", artifact_frame.MAGIC, *version, n_chunks, HEADER + len(body))
     return header + hashlib.sha256(header + body).digest() + body
 
 
 def deflated(data: bytes) -> bytes:
-    return artifact_frame.deflate(data, limit=len(data))
+    return artifact_frame.deflate(data)
 
 
 def chunks_of(data: bytes) -> dict[bytes, bytes]:
@@ -29,7 +33,8 @@ def chunks_of(data: bytes) -> dict[bytes, bytes]:
 
 
 def with_chunks(**changes: bytes) -> bytes:
-    chunks = {**chunks_of(SMALL), **{k.encode(): v for k, v in changes.items()}}
+    """As version 1.1 frames it."""
+    chunks = {**chunks_of(SMALL_1_1), **{k.encode(): v for k, v in changes.items()}}
     return resealed(
         b"".join(struct.pack("<4sQ", k, len(v)) + v for k, v in chunks.items()), n_chunks=len(chunks)
     )

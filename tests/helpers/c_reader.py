@@ -34,6 +34,11 @@ def library(*flags):
     data, size = ctypes.c_char_p, ctypes.c_size_t
     loaded.read_whole.argtypes = (data, size, ctypes.c_uint64, data, size, ctypes.POINTER(size))
     loaded.press_inflate.argtypes = (data, size, data, size)
+    loaded.press_lzma_probabilities.restype = size
+    loaded.press_unlzma.argtypes = (
+        *(data, size, ctypes.c_uint, data),
+        *(data, size, data, size, ctypes.c_int),
+    )
     loaded.press_check_graph.argtypes = loaded.press_crc32.argtypes = (data, size)
     loaded.press_crc32.restype = ctypes.c_uint32
     loaded.press_is_text.argtypes = (data, size, ctypes.c_int)

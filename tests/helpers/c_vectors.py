@@ -24,7 +24,10 @@ def vectors():
     names = {*[*samples()][::5], "halves", "bfloats", "wide doubles", "bool"}
     lines = [line for name in samples() if name in names for line in encoded(name)]
     lines = [line for line in lines if line.encoding != GAPS or line.blob[-1] % 3 == 0]  # eight ways for each
-    files = [(GOLDEN / name).read_bytes() for name in ("v1.0-small.press", "v1.1-max.press")]
+    files = [
+        (GOLDEN / f"{name}.press").read_bytes()
+        for name in ("v1.0-small", "v1.1-max", "v1.2-max", "v1.2-types")
+    ]
     files += [assemble(parts) for parts in [*shared_samples().values()][::3]]
     files += [assemble(Parts(several)) for several in in_tens(lines)]
     long = in_every_encoding(quantized((4, 5000), bits=2, density=2))

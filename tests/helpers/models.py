@@ -3,6 +3,7 @@
 import numpy as np
 
 from modelpress.export.quantized import QuantizedModel, QuantizedTensor
+from modelpress.export.tensor_spec import CARRIERS, DTYPES, FEW_BITS, carrier_of
 from tests.helpers.graph_builder import INPUT, GraphBuilder
 
 
@@ -26,6 +27,18 @@ def small_model() -> QuantizedModel:
     x = builder.flatten(builder.global_average_pool(builder.relu(x)))
     x = builder.gemm("fc", x, linear, np.zeros(3, np.float32))
     return builder.finish(x, n_outputs=3, metadata={"modelpress.version": "test"})
+
+
+def typed_model() -> QuantizedModel:
+    """A tensor of every element type, whatever their bits say; one of them twice."""
+    rng = np.random.default_rng(3)
+    tensors = {}
+    for kind, dtype in CARRIERS.items():
+        bits = 1 if dtype.kind == "b" else FEW_BITS.get(kind, 8 * dtype.itemsize)
+        data = rng.integers(0, 256, 40 * dtype.itemsize, np.uint8)
+        numbers = data & np.uint8(255 >> 8 - min(bits, 8))
+        tensors[f"type {kind}"] = carrier_of(numbers.view(dtype).view(DTYPES[kind])).view(DTYPES[kind])
+    return QuantizedModel(small_model().graph, {**tensors, "again": tensors["type 1"]})
 
 
 def sparse_model() -> QuantizedModel:

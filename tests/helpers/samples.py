@@ -9,9 +9,12 @@ from modelpress.export.coding.code_table import CodeTable
 from modelpress.export.press.encodings import HUFFMAN_IDS, huffman_blob
 from modelpress.export.press.encodings.huffman_blob import SharedGroup
 from modelpress.export.quantized import QuantizedTensor
+from modelpress.export.tensor_spec import CARRIERS, DTYPES, FEW_BITS, of_carrier
 from tests.helpers.ways import every_way
 from tests.reference.press_writer import Line, Parts
 from tests.reference.version_1_0_writer import every_way_of_1_0
+
+BFLOAT16 = onnx.TensorProto.BFLOAT16
 
 
 def quantized(shape, *, bits=4, axis=0, flags="", density=0.5, dtype=np.float32, seed=0):
@@ -99,9 +102,23 @@ def array_samples():
         "pruned": rng.standard_normal((3, 2, 3, 3)).astype(np.float32) * (rng.random((3, 2, 3, 3)) < 0.4),
         "many doubles": rng.standard_normal(700) * (rng.random(700) < 0.9),
         "many halves": np.arange(-300, 300).astype(np.float16) / np.float16(7),
+        **{
+            f"type {kind}": random_bits(rng, (3, 5), kind)
+            for kind in CARRIERS
+            if kind > onnx.TensorProto.UINT64
+        },
+        "bfloat16 weights": (rng.standard_normal(900) * (rng.random(900) < 0.6)).astype(DTYPES[BFLOAT16]),
+        "indices": np.repeat(np.arange(0, 3000, 100), 4),
         "scalar": np.array(3.5, np.float32),
         "empty": np.zeros((0, 2), np.int64),
     }
+
+
+def random_bits(rng, shape, kind):
+    """Elements of a type that NumPy has not, whatever their bits say."""
+    dtype, bits = CARRIERS[kind], FEW_BITS.get(kind, 8 * CARRIERS[kind].itemsize)
+    low = -(1 << bits - 1) if dtype.kind == "i" else 0
+    return of_carrier(rng.integers(low, low + (1 << bits), shape).astype(dtype), kind)
 
 
 def samples():

@@ -3,12 +3,14 @@
 import numpy as np
 
 from modelpress.export.coding.byte_parts import PartWriter
+from modelpress.export.files.blocks import is_finite
 from modelpress.export.press.encodings import (
     HUFFMAN_IDS,
     byte_planes,
     coded_planes,
     half,
     huffman_blob,
+    lzma_elements,
     mixed_contexts,
     packed,
     raw,
@@ -22,6 +24,7 @@ from modelpress.export.press.encodings.kernels.sign_rows import SignRowCoder
 from modelpress.export.press.encodings.levels import source_of
 from modelpress.export.press.encodings.split import blob as split
 from modelpress.export.quantized import QuantizedTensor, Tensor
+from modelpress.export.tensor_spec import carrier_of
 
 Ways = dict[str, tuple[int, PartWriter]]
 
@@ -57,17 +60,19 @@ def _split(source: split.SplitSource) -> Ways:
 
 
 def _array(array: np.ndarray) -> Ways:
+    numbers = carrier_of(array)
     ways: Ways = {
-        "raw": (0, raw.encode(array)),
-        "coded planes": (13, coded_planes.encode(array, coded_planes.survey(array))),
+        "raw": (0, raw.encode(numbers)),
+        "coded planes": (13, coded_planes.encode(numbers, coded_planes.survey(numbers))),
     }
-    planes = byte_planes.encode(array)
+    planes = byte_planes.encode(numbers)
     if planes is not None:
         ways["byte planes"] = 4, planes
-    if not np.isfinite(array).all():
+    if not is_finite(array):
         ways = {}
+    ways["lzma"] = 18, lzma_elements.encode(numbers)
     if array.dtype.kind != "b":
-        ways["any bits"] = 16, raw.encode(array)
+        ways["any bits"] = 16, raw.encode(numbers)
     for source in split.sources_of(array):
         ways |= _split(source)
     if half.fits_float16(array):

@@ -1,5 +1,6 @@
 """Encodings 0, 4, 11, 12 and 13: elements as they are, bytes apart, halves. Each returns the bytes of the elements."""
 
+import lzma
 import math
 import struct
 import zlib
@@ -10,6 +11,8 @@ from tests.reference.streams import Refused, read_code_table, read_run, read_sla
 
 BOOL = 9
 ITEM_SIZES = {1: 4, 2: 1, 3: 1, 4: 2, 5: 2, 6: 4, 7: 8, 9: 1, 10: 2, 11: 8, 12: 4, 13: 8}
+ITEM_SIZES |= {16: 2} | dict.fromkeys(range(17, 27), 1)
+RANGES = {9: (0, 1), 21: (0, 15), 22: (-8, 7), 23: (0, 15), 25: (0, 3), 26: (-2, 1)}
 FLOAT_LETTERS = {1: "f", 10: "e", 11: "d"}
 
 
@@ -30,8 +33,35 @@ def check_elements(data, element_type):
     if letter:
         values = struct.unpack(f"<{len(data) // ITEM_SIZES[element_type]}{letter}", data)
         require(all(map(math.isfinite, values)), "an element is not finite")
-    require(element_type != BOOL or set(data) <= {0, 1}, "a bool is neither 0 nor 1")
+    check_few_bits(data, element_type)
     return data
+
+
+def check_few_bits(data, element_type):
+    if element_type in RANGES:
+        low, high = RANGES[element_type]
+        require(set(data) <= {value % 256 for value in range(low, high + 1)}, "an element beyond its bits")
+
+
+def unpacked_lzma(data, size, properties):
+    """An LZMA stream of exactly this size, followed by nothing."""
+    literal, position, positions = properties % 9, properties // 9 % 5, properties // 45
+    require(positions <= 4 and literal + position <= 4, "properties that are not defined")
+    kind = {"id": lzma.FILTER_LZMA1, "lc": literal, "lp": position, "pb": positions}
+    decoder = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=[{**kind, "dict_size": max(size, 4096)}])
+    try:
+        result = decoder.decompress(data, size + 1)
+    except lzma.LZMAError as error:
+        raise Refused(f"lzma: {error}") from None
+    require(decoder.eof and len(result) == size, "the LZMA stream has another length than declared")
+    require(not decoder.unused_data, "bytes follow the LZMA stream")
+    return result
+
+
+def lzma_elements(stream, element_type, n_elements):
+    """Encoding 18."""
+    properties = stream.integer(1)
+    return unpacked_lzma(stream.rest(), n_elements * ITEM_SIZES[element_type], properties)
 
 
 def raw(stream, element_type, n_elements):

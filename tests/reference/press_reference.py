@@ -8,7 +8,7 @@ import math
 import struct
 import unicodedata
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import onnx
 from google.protobuf.message import DecodeError
@@ -16,7 +16,14 @@ from google.protobuf.message import DecodeError
 from tests.reference import plain_reference, quantized_reference, split_reference, version_1_0_reference
 from tests.reference.grid import FLOAT16, Grid, read_grid, read_grid_of_1_0
 from tests.reference.mixed_reference import MixedModel, decode_mixed
-from tests.reference.plain_reference import ITEM_SIZES, check_elements, inflated
+from tests.reference.plain_reference import (
+    ITEM_SIZES,
+    check_elements,
+    check_few_bits,
+    inflated,
+    lzma_elements,
+    unpacked_lzma,
+)
 from tests.reference.sign_rows_reference import sign_rows
 from tests.reference.streams import Refused, Stream, read_code_table, require
 
@@ -41,6 +48,7 @@ QUANTIZED = {
 MIXED = 10
 SPLIT = {14, 15}
 ANY_BITS = 16
+LZMA, SAME = 18, 19
 QUANTIZED_1_0 = {
     1: version_1_0_reference.packed,
     2: version_1_0_reference.huffman,
@@ -74,17 +82,42 @@ class ReferenceModel:
 def decode(data, max_decoded_bytes=2 << 30):
     """The model in a `.press` file, or `Refused`."""
     chunks = read_chunks(bytes(data))
-    graph = inflated_chunk(chunks[b"GRPH"])
+    if b"META" in chunks:
+        directory, graph = unpacked_meta(chunks[b"META"])
+        records = read_directory(directory)
+    else:
+        graph = inflated_chunk(chunks[b"GRPH"])
+        records = read_directory_1_1(inflated_chunk(chunks[b"TDIR"]))
     check_graph(graph)
-    records = read_directory(inflated_chunk(chunks[b"TDIR"]))
     shared = read_shared_tables(chunks[b"TABL"]) if b"TABL" in chunks else []
     size = sum(math.prod(record.shape) * ITEM_SIZES[record.element_type] for record in records)
     require(size <= max_decoded_bytes, "tensors are larger than the limit")
     blobs = Stream(chunks[b"DATA"])
     mixed = MixedModel()  # learns from one tensor to the next
-    tensors = [read_tensor(record, blobs.take(record.length), shared, mixed) for record in records]
+    tensors = []
+    for record in records:
+        blob = blobs.take(record.length)
+        require(record.crc in {None, zlib.crc32(blob)}, "CRC-32 of a blob differs")
+        if record.encoding == SAME:
+            tensors.append(same_tensor(record, blob, tensors))
+        else:
+            tensors.append(read_tensor(record, blob, shared, mixed))
     blobs.finish()
     return ReferenceModel(graph, tensors)
+
+
+def same_tensor(record, blob, before):
+    """One that was read before, under another name."""
+    stream = Stream(blob)
+    number = stream.varint()
+    stream.finish()
+    require(number < len(before), "a tensor that is not an earlier one")
+    other = before[number]
+    require(
+        (other.shape, other.element_type) == (record.shape, record.element_type), "another kind of tensor"
+    )
+    require(other.encoding not in {MIXED, 15, SAME}, "a tensor that none can be the same as")
+    return replace(other, name=record.name, encoding=SAME)
 
 
 def dequantized(tensor):
@@ -118,14 +151,26 @@ def read_chunks(data):
         kind = file.take(4)
         require(kind.isalpha(), "a chunk type is not four letters")
         payload = file.take(file.integer(8))
-        if kind in {b"GRPH", b"TDIR", b"TABL", b"DATA"}:
+        if kind in {b"GRPH", b"TDIR", b"META", b"TABL", b"DATA"}:
             require(kind not in chunks, "a chunk occurs twice")
             chunks[kind] = payload
         else:
             require(not kind[:1].isupper(), "an unknown critical chunk")
     file.finish()
-    require(chunks.keys() >= {b"GRPH", b"TDIR", b"DATA"}, "a chunk is missing")
+    needed = [{b"META"}, {b"GRPH", b"TDIR"}]
+    require(
+        chunks.keys() & needed[0] | chunks.keys() & needed[1] in needed, "a chunk is missing, or one too many"
+    )
+    require(b"DATA" in chunks, "a chunk is missing")
     return chunks
+
+
+def unpacked_meta(payload):
+    stream = Stream(payload)
+    sizes = stream.integer(4), stream.integer(4)
+    require(max(sizes) <= 8 * MIB, "more than 8 MiB")
+    both = unpacked_lzma(stream.rest(), sum(sizes), 0)
+    return both[: sizes[0]], both[sizes[0] :]
 
 
 def inflated_chunk(payload):
@@ -234,9 +279,17 @@ class Record:
 
 def read_directory(data):
     stream = Stream(data)
-    n = stream.integer(4)
+    return read_records(stream, stream.varint(), read_record)
+
+
+def read_directory_1_1(data):
+    stream = Stream(data)
+    return read_records(stream, stream.integer(4), read_record_1_1)
+
+
+def read_records(stream, n, read):
     require(n <= 65536, "more than 65,536 tensors")
-    records = [read_record(stream) for _ in range(n)]
+    records = [read(stream) for _ in range(n)]
     stream.finish()
     names = {unicodedata.normalize("NFC", record.name).casefold() for record in records}
     require(len(names) == n, "names are equal after normalisation and case folding")
@@ -244,27 +297,41 @@ def read_directory(data):
 
 
 def read_record(stream):
-    size = stream.integer(2)
+    name = read_name(stream, stream.varint())
+    encoding, element_type, n_dimensions = (stream.integer(1) for _ in range(3))
+    require(n_dimensions <= 8, "more than 8 dimensions")
+    shape = tuple(stream.varint() for _ in range(n_dimensions))
+    return checked(Record(name, element_type, shape, encoding, None, stream.varint()))
+
+
+def read_record_1_1(stream):
+    name = read_name(stream, stream.integer(2))
+    element_type, n_dimensions = stream.integer(1), stream.integer(1)
+    require(n_dimensions <= 8, "more than 8 dimensions")
+    shape = tuple(stream.integer(4) for _ in range(n_dimensions))
+    return checked(Record(name, element_type, shape, stream.integer(1), stream.integer(4), stream.integer(8)))
+
+
+def read_name(stream, size):
     require(1 <= size <= 1024, "a name has 1 to 1,024 bytes")
     try:
         name = stream.take(size).decode()
     except UnicodeDecodeError:
         raise Refused("a name is not UTF-8") from None
     require(name.isprintable(), "a name has characters that are not printable")
-    element_type = stream.integer(1)
-    require(element_type in ITEM_SIZES, "unknown element type")
-    n_dimensions = stream.integer(1)
-    require(n_dimensions <= 8, "more than 8 dimensions")
-    shape = tuple(stream.integer(4) for _ in range(n_dimensions))
-    require(math.prod(size or 1 for size in shape) < 1 << 32, "the dimensions are too large")
-    return Record(name, element_type, shape, stream.integer(1), stream.integer(4), stream.integer(8))
+    return name
+
+
+def checked(record):
+    require(record.element_type in ITEM_SIZES, "unknown element type")
+    require(math.prod(size or 1 for size in record.shape) < 1 << 32, "the dimensions are too large")
+    return record
 
 
 # --- Tensors
 
 
 def read_tensor(record, blob, shared, mixed):
-    require(zlib.crc32(blob) == record.crc, "CRC-32 of a blob differs")
     tensor = ReferenceTensor(record.name, record.shape, record.element_type, record.encoding)
     stream, n = Stream(blob), math.prod(record.shape)
     if record.encoding in PLAIN:
@@ -272,9 +339,14 @@ def read_tensor(record, blob, shared, mixed):
         tensor.raw = check_elements(elements, record.element_type)
     elif record.encoding in SPLIT:
         tensor.raw = split_reference.split_values(stream, record, n, shared, mixed)
+        check_few_bits(tensor.raw, record.element_type)
     elif record.encoding == ANY_BITS:
         require(record.element_type != plain_reference.BOOL, "bools are not stored as any bits")
         tensor.raw = plain_reference.raw(stream, record.element_type, n)
+        check_few_bits(tensor.raw, record.element_type)
+    elif record.encoding == LZMA:
+        tensor.raw = lzma_elements(stream, record.element_type, n)
+        check_few_bits(tensor.raw, record.element_type)
     elif record.encoding in QUANTIZED or record.encoding == MIXED:
         grid = tensor.grid = read_grid(stream, record.shape, record.element_type)
         if record.encoding == MIXED:

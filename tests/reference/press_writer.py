@@ -1,6 +1,7 @@
 """Files put together from their parts, checksums and lengths right whatever the parts hold: to break parts alone."""
 
 import hashlib
+import lzma
 import struct
 import zlib
 from dataclasses import dataclass, field
@@ -37,10 +38,13 @@ class Parts:
     graph: bytes = field(default_factory=tiny_graph)
     tables: bytes | None = None
     minor: int = 1
+    is_joint: bool = False  # graph and directory in one chunk, as version 1.2 has them
 
     @property
     def directory(self):
-        return struct.pack("<I", len(self.lines)) + b"".join(map(directory_line, self.lines))
+        if self.is_joint:
+            return varint(len(self.lines)) + b"".join(map(directory_line, self.lines))
+        return struct.pack("<I", len(self.lines)) + b"".join(map(directory_line_1_1, self.lines))
 
     @property
     def data(self):
@@ -48,6 +52,25 @@ class Parts:
 
 
 def directory_line(line):
+    name = line.name.encode()
+    numbers = bytes([line.encoding, line.element_type, len(line.shape)])
+    return varint(len(name)) + name + numbers + b"".join(map(varint, line.shape)) + varint(len(line.blob))
+
+
+def varint(value, *, padding=0):
+    """LEB128, longer than it need be where there is padding."""
+    data = bytearray()
+    while value > 127:
+        data.append(value & 127 | 128)
+        value >>= 7
+    data.append(value)
+    for _ in range(padding):
+        data[-1] |= 128
+        data.append(0)
+    return bytes(data)
+
+
+def directory_line_1_1(line):
     name = line.name.encode()
     return (
         struct.pack("<H", len(name))
@@ -60,11 +83,13 @@ def directory_line(line):
 def assemble(parts, *, graph=None, directory=None, tables=None):
     """The file; parts given by name replace those of ``parts``, as they are before compression."""
     tables = parts.tables if tables is None else tables
-    chunks = [
-        (b"DATA", parts.data),
-        (b"GRPH", deflated(parts.graph if graph is None else graph)),
-        (b"TDIR", deflated(parts.directory if directory is None else directory)),
-    ]
+    graph, directory = (
+        parts.graph if graph is None else graph,
+        parts.directory if directory is None else directory,
+    )
+    chunks = [(b"DATA", parts.data), (b"GRPH", deflated(graph)), (b"TDIR", deflated(directory))]
+    if parts.is_joint:
+        chunks[1:] = [(b"META", meta(directory, graph))]
     if tables is not None:
         chunks.insert(1, (b"TABL", tables))
     body = b"".join(kind + struct.pack("<Q", len(payload)) + payload for kind, payload in chunks)
@@ -74,6 +99,16 @@ def assemble(parts, *, graph=None, directory=None, tables=None):
 
 def deflated(data):
     return struct.pack("<I", len(data)) + zlib.compress(data, 1)
+
+
+def meta(directory, graph):
+    return struct.pack("<II", len(directory), len(graph)) + squeezed(directory + graph)
+
+
+def squeezed(data, properties=0):
+    """An LZMA stream."""
+    kind = {"lc": properties % 9, "lp": properties // 9 % 5, "pb": properties // 45}
+    return lzma.compress(data, lzma.FORMAT_RAW, filters=[{"id": lzma.FILTER_LZMA1, "preset": 6, **kind}])
 
 
 def sealed(file):

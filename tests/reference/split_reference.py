@@ -8,8 +8,8 @@ from tests.reference.plain_reference import BOOL, ITEM_SIZES
 from tests.reference.sign_rows_reference import sign_rows
 from tests.reference.streams import Stream, require
 
-FLOATS = {1: (8, 23), 10: (5, 10), 11: (11, 52)}  # element type: bits of exponent and mantissa
-SIGNED = {3, 5, 6, 7}
+FLOATS = {1: (8, 23), 10: (5, 10), 11: (11, 52), 16: (8, 7)}  # element type: bits of exponent and mantissa
+SIGNED, UNSIGNED = {3, 5, 6, 7, 22, 26}, {2, 4, 12, 13, 21, 25}
 INNER = {
     5: quantized_reference.packed,
     6: quantized_reference.huffman,
@@ -82,7 +82,7 @@ def floats(stream, element_type):
 
 
 def integers(stream, element_type):
-    require(element_type not in FLOATS, "no integer")
+    require(element_type in SIGNED | UNSIGNED, "no integer")
     most, bits = stream.integer(2), 8 * ITEM_SIZES[element_type]
     signed = element_type in SIGNED
 

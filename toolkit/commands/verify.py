@@ -9,7 +9,7 @@ from modelpress.export.choices import DEFAULT_TIMEOUT_S
 from modelpress.export.errors import CommandLineError, ModelError
 from modelpress.toolkit.commands.answers import answer
 from modelpress.toolkit.commands.given_inputs import InputFiles, InputShapes, given_inputs
-from modelpress.toolkit.commands.options import AsJson, MaxDecoded, Timeout
+from modelpress.toolkit.commands.options import AsJson, DataSettings, MaxDecoded, OwnData, Timeout
 from modelpress.toolkit.commands.saying import say
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ EXAMPLE = """
 modelpress verify model.press
 modelpress verify model.press --against model.onnx
 modelpress verify handoff.zip --data-dir cifar10 --strict
+modelpress verify handoff.zip --data photos
 """
 
 
@@ -41,6 +42,8 @@ def command(
     ] = None,
     inputs: InputFiles = [],
     shapes: InputShapes = [],
+    data: OwnData = None,
+    data_settings: DataSettings = [],
     data_dir: Annotated[
         Path | None,
         typer.Option(
@@ -81,6 +84,7 @@ def command(
 
     start_early("modelpress.export.graphs.check", "modelpress.export.runtime")
     from modelpress.toolkit.commands.bundle.recognising import is_bundle
+    from modelpress.toolkit.model_files.measured_data import own_data
     from modelpress.toolkit.model_files.verifying import verification
 
     given = given_inputs(inputs, shapes)
@@ -94,15 +98,16 @@ def command(
         found = verify_bundle(
             file,
             data_dir=data_dir,
+            own=own_data(data, data_settings),
             factor=latency,
             given=given,
             calibration=calibration_data,
             max_decoded_bytes=max_decoded << 30,
         )
     else:
-        if any(option is not None for option in (data_dir, latency, calibration_data)):
+        if data_settings or any(option is not None for option in (data, data_dir, latency, calibration_data)):
             raise CommandLineError(
-                "--data-dir, --latency and --calibration-data are for bundles: a .press file claims no figures"
+                "--data, --data-dir, --latency and --calibration-data are for bundles: a .press file claims no figures"
             )
         found = verification(file, against=against, given=given, max_decoded_bytes=max_decoded << 30)
 

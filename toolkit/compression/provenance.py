@@ -13,12 +13,17 @@ def provenance(state: NetworkState) -> dict[str, str]:
     """What the model is, what was done to it, and what input it expects; structured values are JSON."""
     facts: dict[str, object] = {
         "modelpress.version": version("modelpress"),
-        "modelpress.arch": state.architecture,
+        "modelpress.arch": _shown(state.architecture),
         **_compression(state),
     }
     if state.contract is not None:
         facts |= _input(state.contract)
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in facts.items()}
+
+
+def _shown(architecture: str) -> str:
+    """Without the folders of this machine, where it is made by a file of the user's."""
+    return architecture.rpartition("/")[2] if architecture.startswith("/") else architecture
 
 
 def _compression(state: NetworkState) -> dict[str, object]:

@@ -159,7 +159,12 @@ class DataSet:
 
     def test_facts(self) -> dict[str, str | int]:
         """What a record of an accuracy says of its data."""
-        return {"name": self.name, "test_images": len(self.test), "fingerprint": self.fingerprint()}
+        facts: dict[str, str | int] = {
+            "name": self.name,
+            "test_images": len(self.test),
+            "fingerprint": self.fingerprint(),
+        }
+        return {**facts, "training_examples": len(self.train)} if self.is_own and len(self.train) else facts
 
     def fingerprint(self) -> str:
         """SHA-256 over the test examples and their targets: names the data that an accuracy belongs to."""

@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _COLOUR_TYPES = {1: 0, 3: 2}  # grey, RGB
+PNG_CHANNELS = frozenset(_COLOUR_TYPES)
 
 
 def encode_png(pixels: npt.NDArray[np.uint8]) -> bytes:

@@ -36,7 +36,7 @@ def own_data(data: str | None, settings: list[str]) -> dict[str, dict[str, Any]]
 
     Example:
         >>> own_data("photos", ["data.resize=64", "task=multi-label"])
-        {'data': {'resize': 64, 'source': 'photos'}, 'task': {'kind': 'multi-label'}}
+        {'data': {'source': 'photos', 'resize': 64}, 'task': {'kind': 'multi-label'}}
     """
     if data is None and not settings:
         return {}

@@ -16,7 +16,6 @@ from modelpress.export.graphs.constant_folding import with_constants_computed
 from modelpress.export.graphs.constant_identities import without_constant_identities
 from modelpress.export.graphs.layout import with_weights_in_place
 from modelpress.export.graphs.parts import metadata
-from modelpress.export.graphs.weights.finding import FLOAT_TYPES
 from modelpress.export.lazy_tensors import dense_of, spec_of
 from modelpress.export.post_training.calibration import Feed, calls_of
 from modelpress.export.post_training.packing import WeightOptions, open_for_packing
@@ -142,7 +141,7 @@ class PricedPacking:
         self.request, self.effort, self.progress = request, effort, progress
         feeds = _feeds(model, request)
         fitted, self._held = _split(feeds) if request.loss is not None else (feeds, feeds)
-        n_probes = -(-_PROBED // max(len(next(iter(feeds[0].values()))), 1))
+        n_probes = -(-_PROBED // max(min(len(np.atleast_1d(value)) for value in feeds[0].values()), 1))
         progress.note(f"measuring how far the outputs move with each channel, on {len(fitted)} calls")
         self.pricing = Pricing.of(model, fitted, min_elements=request.min_elements, n_probes=n_probes)
         self._before = self.pricing.outputs if self._held is fitted else outputs_of(model, self._held)
@@ -209,8 +208,7 @@ class PricedPacking:
         tensors = dict(model.tensors)
         for name in self.pricing.kept:
             array = np.asarray(tensors[name])
-            if spec_of(self.pricing.model.tensors, name).onnx_type in FLOAT_TYPES[:2]:
-                tensors[name] = quantize_weight(array, PostTraining(), channel_axis=None)
+            tensors[name] = quantize_weight(array, PostTraining(), channel_axis=None)
         return QuantizedModel(model.graph, tensors)
 
 

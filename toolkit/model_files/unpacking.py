@@ -11,6 +11,7 @@ import numpy as np
 
 from modelpress.export.errors import InputError, ModelError
 from modelpress.export.files.atomic import atomic_writer
+from modelpress.export.files.blocks import is_of_numpy
 from modelpress.export.files.kinds import check_ending
 from modelpress.export.isolation.foreign import foreign_work
 from modelpress.export.onnx_flavours import write_onnx
@@ -18,6 +19,7 @@ from modelpress.export.press.encodings.grid import grid_of
 from modelpress.export.press.encodings.levels import levels_of
 from modelpress.export.press.reading import DEFAULT_MAX_DECODED_BYTES, open_artifact
 from modelpress.export.quantized import QuantizedModel, QuantizedTensor, Tensor
+from modelpress.export.tensor_spec import INTEGER_TYPES, ONNX_TYPES, carrier_of
 
 ArraysOf = Callable[[str, Tensor], Iterator[tuple[str, Any]]]  # members of an .npz for one tensor
 
@@ -103,10 +105,19 @@ def _levels_of(name: str, tensor: Tensor) -> Iterator[tuple[str, Any]]:
         yield name, levels_of(tensor, grid_of(tensor), 0, tensor.codes.size).reshape(tensor.shape)
 
 
+def _as_numpy_has(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The same values in a type of NumPy's own: float32 or int8 for the short types of ONNX, which hold no more."""
+    if is_of_numpy(array.dtype):
+        return array
+    numbers = carrier_of(array)
+    is_integer = ONNX_TYPES[array.dtype] in INTEGER_TYPES
+    return np.asarray(numbers if is_integer else array.astype(np.float32))
+
+
 def _arrays_of(name: str, tensor: Tensor) -> Iterator[tuple[str, Any]]:
     """Integer codes and parameters as ``NAME/codes``, ``NAME/scale``, …; other tensors under their own name."""
     if not isinstance(tensor, QuantizedTensor):
-        yield name, tensor
+        yield name, _as_numpy_has(tensor)
         return
     for part in ("codes", "scale", "offset", "support", "channel_scale"):
         if getattr(tensor, part) is not None:

@@ -72,9 +72,13 @@ class TaskLoss:
         if [t.shape for t in ours] != [t.shape for t in theirs]:
             shapes = " and ".join(", ".join(str(tuple(t.shape)) for t in each) for each in (ours, theirs))
             raise InputError(f"network and teacher give outputs of shape {shapes}: nothing to distil")
-        compare = _DISTILLED[self.kind]
-        parts = [compare(a.float(), b.float(), temperature) for a, b in zip(ours, theirs, strict=True)]
+        parts = [self._compared(a.float(), b.float(), temperature) for a, b in zip(ours, theirs, strict=True)]
         return parts[0] if len(parts) == 1 else torch.stack(parts).sum()
+
+    def _compared(self, ours: Tensor, theirs: Tensor, temperature: float) -> Tensor:
+        if self.softens and (ours.ndim < 2 or ours.shape[-1] == 1):  # one number is no choice among classes
+            return _as_numbers(ours, theirs, temperature) / temperature**2
+        return _DISTILLED[self.kind](ours, theirs, temperature)
 
     @property
     def softens(self) -> bool:

@@ -68,7 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
         found = []
         for file in options.files:
             for name, batch in inputs_of(Path(file), model.contract):
-                found.append({"image": name, "top": model.classify(batch, options.top)})
+                found.append({"image": name, **model.answer(batch, options.top)})
                 if not options.json:
                     show(found[-1])
 
@@ -84,7 +84,9 @@ def main(arguments: list[str] | None = None) -> int:
 def show(found: dict[str, Any]) -> None:
     """One image and its classes."""
     print(printable(found["image"]))
-    for entry in found["top"]:
+    if "output" in found:
+        print(f"  {json.dumps(found['output'])}")
+    for entry in found.get("top", []):
         print(f"  {100 * entry['probability']:6.2f} %  {printable(entry['label'])}")
 
 
@@ -141,13 +143,18 @@ class Model:
                 raise Problem(f"{target}: cannot be written: {error.strerror}") from error
         return 0
 
-    def classify(self, batch: Any, n_top: int) -> list[dict[str, Any]]:
-        """The most probable classes of one image, shape ``(1, ...)``."""
+    def answer(self, batch: Any, n_top: int) -> dict[str, Any]:
+        """The most probable classes of one image, shape ``(1, ...)``; of other tasks, what the model gives."""
         try:
-            logits = self.session.run(None, {self.contract["input_name"]: batch})[0][0]
+            output = self.session.run(None, {self.contract["input_name"]: batch})[0][0]
         except Exception as error:  # as above
             raise Problem(f"the model rejects input of shape {batch.shape}: {error}") from error
+        if self.contract.get("task", "classification") != "classification":
+            return {"output": output.tolist()}
+        return {"top": self.classes(output, n_top)}
 
+    def classes(self, logits: Any, n_top: int) -> list[dict[str, Any]]:
+        """The most probable ones, by the logits of one image."""
         probabilities, labels = softmax(logits), self.contract["labels"]
         return [
             {
@@ -176,19 +183,43 @@ def inputs_of(path: Path, contract: dict[str, Any]) -> Iterator[tuple[str, Any]]
 
     array = read_array(path)
     shape = tuple(contract["input_shape"][1:])
-    if array.dtype == "float32" and array.shape[-len(shape) :] == shape and array.ndim - len(shape) in (0, 1):
+    array, raw = as_taken(array, contract)
+    kind = contract["input_dtype"]
+    if array.dtype == kind and array.shape[-len(shape) :] == shape and array.ndim - len(shape) in (0, 1):
         batches = array.reshape((-1, 1, *shape))
+        if raw:
+            batches = (standardised(batch, contract) for batch in batches)
     elif array.dtype == "uint8" and 2 <= array.ndim <= 4:
         images = array if array.ndim == 4 else array[None]
         batches = (normalised(fitted(pixels, contract, str(path)), contract) for pixels in images)
     else:
         raise Problem(
             f"{path}: holds {array.dtype} of shape {array.shape}; expected pixels (uint8; HW, HWC or NHWC), "
-            f"or float32 of shape {shape} or (N, {str(shape)[1:]}"
+            f"or {kind} of shape {shape} or (N, {str(shape)[1:]}"
         )
 
     for index, batch in enumerate(batches):
         yield f"{path}[{index}]", batch
+
+
+def as_taken(array: Any, contract: dict[str, Any]) -> tuple[Any, bool]:
+    """An array in the type that the model takes, and whether its values are yet to be normalised."""
+    rule = contract["normalisation"]
+    raw = rule is not None and rule["scale"] == 1
+    if contract["input_dtype"] == "int64" and array.dtype.kind in "iu":
+        return array.astype("int64"), False
+    return (array.astype("float32") if raw and array.dtype.kind in "iuf" else array), raw
+
+
+def standardised(values: Any, contract: dict[str, Any]) -> Any:
+    """``(value - mean) / std`` along the second axis of ``(1, ...)``."""
+    numpy, rule = needed("numpy"), contract["normalisation"]
+    std, along = numpy.asarray(rule["std"]), (slice(None), *(None,) * (values.ndim - 2))
+    factor, shift = (
+        (1 / std).astype(numpy.float32),
+        (-numpy.asarray(rule["mean"]) / std).astype(numpy.float32),
+    )
+    return values * factor[along] + shift[along]
 
 
 def read_arrays(path: Path) -> dict[str, Any]:

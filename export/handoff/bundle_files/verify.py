@@ -3,6 +3,7 @@
 
     python verify.py                      files, inputs and outputs, reference tensors, sample images
     python verify.py --data-dir DIR       accuracy too, on CIFAR-10's binary version
+    python verify.py --data FILE.npz      accuracy too, on test examples of yours: inputs, and labels or targets
     python verify.py --latency            latency too, judged within a factor
     python verify.py --strict             exit code 3 where something was not checked
 
@@ -23,6 +24,7 @@ import statistics
 import struct
 import sys
 import time
+import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -32,7 +34,9 @@ MANIFEST, SUMS = "manifest.json", "SHA256SUMS"
 ACCURACY_TOLERANCE = 0.001  # 0.1 points
 OUTPUT_TOLERANCE, INTEGER_TOLERANCE = 1e-3, 0.05  # of the largest number of an output; the latter as below
 PROBABILITY_TOLERANCE = 0.02  # processors may round integer products differently
+METRIC_TOLERANCE = 0.005  # of figures that are no fractions, as a share of them
 INTERVAL_TOLERANCE = 1e-6
+TYPES = {"float32": "tensor(float)", "int64": "tensor(int64)"}
 LATENCY_FACTOR = 3.0
 MAX_IMAGES = 10**9  # more than that is no data set
 MAX_BATCH, MAX_THREADS = 1024, 1024  # more than that is not run, whatever is claimed
@@ -71,6 +75,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Check this bundle and measure again what it claims.")
     parser.add_argument("--data-dir", type=Path, metavar="DIR", help="measure accuracy on CIFAR-10 in DIR")
     parser.add_argument(
+        "--data", type=Path, metavar="FILE.npz", help="measure accuracy on these test examples"
+    )
+    parser.add_argument(
         "--latency",
         type=float,
         nargs="?",
@@ -82,7 +89,9 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
 
     found = []
-    for finding in findings(Path(__file__).resolve().parent, options.data_dir, factor=options.latency):
+    read = None if options.data is None else lambda name, folder: read_npz(options.data)
+    folder = Path(__file__).resolve().parent
+    for finding in findings(folder, options.data_dir, factor=options.latency, read=read):
         print(finding, flush=True)
         found.append(finding)
 
@@ -135,7 +144,12 @@ def findings(
     yield finding("input and output", bundle.check_contract)
     yield finding("reference", bundle.check_reference)
     yield finding("samples", bundle.check_samples)
-    yield finding("accuracy", lambda: bundle.check_accuracy(data_dir, read))
+    claims = bundle.manifest.get("claims")
+    claims = claims if isinstance(claims, dict) else {}
+    if claims.get("metric") is None:
+        yield finding("accuracy", lambda: bundle.check_accuracy(data_dir, read))
+    else:
+        yield finding("metric", lambda: bundle.check_metric(data_dir, read))
     yield finding("latency", lambda: bundle.check_latency(factor, timed=timed))
 
 
@@ -209,7 +223,7 @@ class BundleFolder:
         facts = model.get_modelmeta().custom_metadata_map
         claimed = [contract[f"{end}_{key}"] for end in ("input", "output") for key in ("name", "shape")]
         found = [inputs[0].name, shape_of(inputs[0]), outputs[0].name, shape_of(outputs[0])]
-        if claimed != found or (contract["input_dtype"], inputs[0].type) != ("float32", "tensor(float)"):
+        if claimed != found or TYPES.get(contract["input_dtype"]) != inputs[0].type:
             raise Failed(f"the manifest says {claimed}, the model {found} of {inputs[0].type}")
         if facts != self.manifest["metadata"]:
             raise Failed("the metadata are not the model's")
@@ -217,14 +231,17 @@ class BundleFolder:
         if labels is not None and labels != contract["labels"]:
             raise Failed(f"the labels are not the model's: {', '.join(labels)}")
         rule = json.loads(facts.get("modelpress.input", "null"))
+        scale = 1 / 255
+        if rule is None and "modelpress.values" in facts:
+            rule, scale = json.loads(facts["modelpress.values"]), 1.0
         if rule is not None and contract["normalisation"] != {
-            "scale": 1 / 255,
+            "scale": scale,
             "mean": rule["mean"],
             "std": rule["std"],
         }:
             raise Failed(f"the normalisation is not the model's: mean {rule['mean']}, std {rule['std']}")
         self._check_normalisation(contract)
-        classes = found[3][-1]
+        classes = found[3][-1] if len(found[3]) > 1 else 1
         if contract["labels"] and len(contract["labels"]) != classes:
             raise Failed(f"{len(contract['labels'])} labels for {classes} classes")
         return True, f"{found[0]} {found[1]} to {found[2]} {found[3]}"
@@ -234,8 +251,11 @@ class BundleFolder:
         rule = contract["normalisation"]
         if rule is None:
             return
-        if len(contract["input_shape"]) != 4 or not (
-            len(rule["mean"]) == len(rule["std"]) == contract["input_shape"][1]
+        n_axes = len(contract["input_shape"])
+        if (
+            n_axes < 2
+            or (rule["scale"] != 1 and n_axes != 4)
+            or not (len(rule["mean"]) == len(rule["std"]) == contract["input_shape"][1])
         ):
             raise Failed(f"the normalisation does not fit input of shape {contract['input_shape']}")
         if not (rule["scale"] > 0 and all(deviation > 0 for deviation in rule["std"])):
@@ -309,13 +329,7 @@ class BundleFolder:
             return data_dir is None, "none is claimed"
         words = f"claimed {claim['top1']:.2%} of {claim['n_images']:,} test images of {claim['dataset']}"
         check_plausible(claim, words)
-        try:
-            images, labels = (read or read_images)(claim["dataset"], data_dir)
-        except NotChecked as reason:
-            raise NotChecked(f"{words}; {reason}") from reason
-
-        if hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest() != claim["fingerprint"]:
-            raise Failed(f"{words}; {data_dir or claim['dataset']} holds other test images ({len(labels):,})")
+        images, labels = self._test_examples(claim, words, data_dir, read)
         right = sum(
             int((self.logits(images[i : i + 250]).argmax(axis=1) == labels[i : i + 250]).sum())
             for i in range(0, len(labels), 250)
@@ -324,6 +338,74 @@ class BundleFolder:
         if len(labels) != claim["n_images"] or not abs(measured - claim["top1"]) <= ACCURACY_TOLERANCE:
             raise Failed(f"{words}; measured {measured:.2%} of {len(labels):,}")
         return True, f"{words}; measured {measured:.2%}"
+
+    def check_metric(self, data_dir: Path | None, read: Images | None = None) -> tuple[bool | None, str]:
+        """The figure of merit on the very test examples of the claim."""
+        claim = self.manifest["claims"]["metric"]
+        scale, unit = (100, " %") if claim["fraction"] else (1, "")
+        words = (
+            f"claimed {claim['metric']} {scale * claim['value']:.4g}{unit} on {claim['n_examples']:,} test examples of "
+            f"{claim['dataset']}"
+        )
+        low, high = claim["interval"]
+        if not (low <= claim["value"] <= high and 0 < claim["n_examples"] <= MAX_IMAGES):
+            raise Failed(f"{words}, whose 95 % interval is {claim['interval']}")
+        if not claim["fingerprint"].strip("0"):
+            raise Failed(f"{words}, whose fingerprint is that of no examples")
+        if claim["metric"] not in METRICS:
+            raise NotChecked(f"{words}; this script does not know that metric")
+
+        inputs, targets = self._test_examples(claim, words, data_dir, read)
+        measured = METRICS[claim["metric"]](self._outputs(inputs), targets)
+        allowed = ACCURACY_TOLERANCE if claim["fraction"] else METRIC_TOLERANCE * abs(claim["value"])
+        if len(targets) != claim["n_examples"] or not abs(measured - claim["value"]) <= allowed:
+            raise Failed(f"{words}; measured {scale * measured:.4g}{unit} on {len(targets):,}")
+        return True, f"{words}; measured {scale * measured:.4g}{unit}"
+
+    def _test_examples(
+        self, claim: dict[str, Any], words: str, data_dir: Path | None, read: Images | None
+    ) -> tuple[Any, Any]:
+        """Inputs and targets that have the fingerprint of a claim: those named, or those in the bundle."""
+        inside = self.manifest["claims"].get("test_data")
+        try:
+            if read is None and data_dir is None and inside is not None:
+                held = self._archive(inside)
+                inputs, targets = held["inputs"], held["targets"]
+            else:
+                inputs, targets = (read or read_images)(claim["dataset"], data_dir)
+        except NotChecked as reason:
+            raise NotChecked(f"{words}; {reason}") from reason
+        inputs, targets = self._as_claimed(inputs, targets)
+        if hashlib.sha256(inputs.tobytes() + targets.tobytes()).hexdigest() != claim["fingerprint"]:
+            what = "images" if "n_images" in claim else "examples"
+            raise Failed(
+                f"{words}; {data_dir or claim['dataset']} holds other test {what} ({len(targets):,})"
+            )
+        return inputs, targets
+
+    def _as_claimed(self, inputs: Any, targets: Any) -> tuple[Any, Any]:
+        """In the types that the fingerprint is of: pixels as they are, whole numbers int64, all others float32."""
+        import numpy
+
+        pixels = inputs.dtype == numpy.uint8 and inputs.ndim == 4
+        kind = inputs.dtype if pixels else numpy.float32 if inputs.dtype.kind == "f" else numpy.int64
+        labels = self.manifest["contract"].get("task", "classification") in ("classification", "sequence")
+        wanted = targets.astype(numpy.int64 if labels else numpy.float32)
+        if not labels and wanted.ndim == 1:
+            wanted = wanted[:, None]
+        return numpy.ascontiguousarray(inputs.astype(kind)), numpy.ascontiguousarray(wanted)
+
+    def _archive(self, name: str) -> dict[str, Any]:
+        """The arrays of a listed `.npz` file."""
+        import numpy
+
+        if name not in self.manifest["files"]:
+            raise Failed(f"{name} is not listed")
+        with zipfile.ZipFile(self.folder / name) as stored:
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in stored.infolist()):
+                raise Failed(f"{name} is compressed: it might unpack to any size")
+        with numpy.load(self.folder / name, allow_pickle=False) as held:
+            return {key: held[key] for key in held.files}
 
     def check_latency(self, factor: float | None, *, timed: bool = True) -> tuple[bool | None, str]:
         """Median time of a call, with the claimed batch size and number of threads."""
@@ -352,7 +434,9 @@ class BundleFolder:
             feed = {name: self.array(file) for name, file in reference["calls"][0]["inputs"].items()}
         else:
             shape = [claim["batch"], *node.shape[1:]]
-            feed = {node.name: numpy.random.default_rng(0).standard_normal(shape, numpy.float32)}
+            made = numpy.random.default_rng(0).standard_normal(shape, numpy.float32)
+            whole = self.manifest["contract"]["input_dtype"] == "int64"  # 0 is in every table
+            feed = {node.name: numpy.zeros(shape, numpy.int64) if whole else made}
         measured = median_ms(lambda: session.run(None, feed))
         words = (
             f"batch {claim['batch']}, {claim['threads']} thread: claimed {claim['p50_ms']:.3f} ms on "
@@ -365,20 +449,63 @@ class BundleFolder:
             raise Failed(f"{words}: more than {factor:g} times the claim")
         return True, f"{words}: within {factor:g} times the claim"
 
+    def _outputs(self, inputs: Any) -> Any:
+        """Output for examples of any number."""
+        import numpy
+
+        parts = [self.logits(inputs[i : i + 250]) for i in range(0, len(inputs), 250)]
+        return numpy.concatenate(parts)
+
     def logits(self, images: Any) -> Any:
-        """Output for uint8 images of shape ``(n, C, H, W)``."""
+        """Output for uint8 images of shape ``(n, C, H, W)``, or for other values as the contract describes them."""
         import numpy
 
         contract = self.manifest["contract"]
         rule, node = contract["normalisation"], self.session.get_inputs()[0]
-        std = numpy.asarray(rule["std"])
-        factor = (rule["scale"] / std).astype(numpy.float32)[:, None, None]
-        shift = (-numpy.asarray(rule["mean"]) / std).astype(numpy.float32)[:, None, None]
         step = len(images) if isinstance(contract["input_shape"][0], str) else contract["input_shape"][0]
+        if rule is None:
+            kind = numpy.dtype(contract["input_dtype"])
+            return numpy.concatenate(
+                [
+                    self.session.run(None, {node.name: images[i : i + step].astype(kind)})[0]
+                    for i in range(0, len(images), step)
+                ]
+            )
+        std = numpy.asarray(rule["std"])
+        along = (slice(None), *(None,) * (images.ndim - 2))
+        factor = (rule["scale"] / std).astype(numpy.float32)[along]
+        shift = (-numpy.asarray(rule["mean"]) / std).astype(numpy.float32)[along]
         batches = (images[i : i + step].astype(numpy.float32) for i in range(0, len(images), step))
         return numpy.concatenate(
             [self.session.run(None, {node.name: batch * factor + shift})[0] for batch in batches]
         )
+
+
+def micro_f1(outputs: Any, targets: Any) -> float:
+    """Of all labels together; an output above 0 says that a label is there."""
+    positive, true = outputs > 0, targets > 0.5
+    found = int(positive.sum()) + int(true.sum())
+    return 2 * int((positive & true).sum()) / found if found else 1.0
+
+
+def mean_absolute_error(outputs: Any, targets: Any) -> float:
+    """Over all numbers of all examples."""
+    import numpy
+
+    return float(numpy.abs(outputs.reshape(targets.shape).astype(numpy.float64) - targets).mean())
+
+
+def places_right(outputs: Any, targets: Any) -> float:
+    """Share of the places of all sequences, those without a class (-100) left out."""
+    counts = targets != -100
+    return int(((outputs.argmax(axis=2) == targets) & counts).sum()) / max(int(counts.sum()), 1)
+
+
+METRICS: dict[str, Callable[[Any, Any], float]] = {
+    "micro F1": micro_f1,
+    "mean absolute error": mean_absolute_error,
+    "places right": places_right,
+}
 
 
 def check_plausible(claim: dict[str, Any], words: str) -> None:
@@ -548,6 +675,19 @@ def read_images(name: str, data_dir: Path | None) -> tuple[Any, Any]:
     if data_dir is None:
         raise NotChecked("not measured, give --data-dir DIR")
     return read_cifar10(data_dir)
+
+
+def read_npz(path: Path) -> tuple[Any, Any]:
+    """Inputs and targets of an `.npz` file: one array called labels or targets, and one other."""
+    import numpy
+
+    with numpy.load(path, allow_pickle=False) as held:
+        names = [name for name in held.files if name not in ("split", "classes")]
+        targets = [name for name in names if name in ("labels", "targets")]
+        inputs = [name for name in names if name not in targets]
+        if len(targets) != 1 or len(inputs) != 1:
+            raise Failed(f"{path} holds {', '.join(held.files)}; expected inputs, and labels or targets")
+        return held[inputs[0]], held[targets[0]]
 
 
 def read_cifar10(folder: Path) -> tuple[Any, Any]:

@@ -7,7 +7,7 @@ enum {
     DIGEST_AT = 24,
     CHUNK_HEADER_BYTES = 12,
     MAX_CHUNKS = 64,
-    MAX_INFLATED = 8 << 20, /* graph and directory, each */
+    MAX_INFLATED = 8 << 20, /* graph and directory, each, before they were compressed */
     MAX_TABLES = 1 << 20
 };
 
@@ -16,10 +16,10 @@ typedef struct {
     size_t size;
 } chunk;
 
-enum { GRPH, TDIR, TABL, DATA, N_KINDS };
+enum { GRPH, TDIR, META, TABL, DATA, N_KINDS };
 
 static const uint8_t kinds[N_KINDS][4] = {
-    {'G', 'R', 'P', 'H'}, {'T', 'D', 'I', 'R'}, {'T', 'A', 'B', 'L'}, {'D', 'A', 'T', 'A'}};
+    {'G', 'R', 'P', 'H'}, {'T', 'D', 'I', 'R'}, {'M', 'E', 'T', 'A'}, {'T', 'A', 'B', 'L'}, {'D', 'A', 'T', 'A'}};
 
 uint64_t press_integer(const uint8_t *at, unsigned n_bytes)
 {
@@ -128,21 +128,41 @@ static press_status find_chunks(const uint8_t *bytes, size_t n_bytes, chunk *chu
         at += (size_t)size;
     }
 
-    if (at != n_bytes || !chunks[GRPH].bytes || !chunks[TDIR].bytes || !chunks[DATA].bytes) {
+    if (at != n_bytes || !chunks[GRPH].bytes != !chunks[TDIR].bytes || !chunks[GRPH].bytes == !chunks[META].bytes ||
+        !chunks[DATA].bytes) {
         return PRESS_BAD_CHUNKS;
     }
     return PRESS_OK;
 }
 
-/* The inflated size that a compressed chunk declares; the stream behind it. */
-static int split_inflated(const chunk *from, size_t *size, const uint8_t **stream, size_t *stream_size)
+/* The next size that a compressed chunk declares; the chunk begins behind it from then on. */
+static int take_size(chunk *from, size_t *size)
 {
     if (from->size < 4 || press_integer(from->bytes, 4) > MAX_INFLATED) {
         return 0;
     }
     *size = (size_t)press_integer(from->bytes, 4);
-    *stream = from->bytes + 4;
-    *stream_size = from->size - 4;
+    from->bytes += 4;
+    from->size -= 4;
+    return 1;
+}
+
+/* Where graph and directory are, and how large they will be. */
+static int take_streams(press_file *file, chunk *chunks)
+{
+    chunk *graph = &chunks[GRPH], *directory = &chunks[TDIR];
+
+    file->is_joint = chunks[META].bytes != NULL;
+    if (file->is_joint) {
+        graph = directory = &chunks[META];
+    }
+    if (!take_size(directory, &file->directory_size) || !take_size(graph, &file->graph_size)) {
+        return 0;
+    }
+    file->graph_stream = graph->bytes;
+    file->graph_stream_size = graph->size;
+    file->directory_stream = directory->bytes;
+    file->directory_stream_size = directory->size;
     return 1;
 }
 
@@ -162,9 +182,7 @@ press_status press_file_open(press_file *file, const void *data, size_t size)
         return status;
     }
 
-    if (!split_inflated(&chunks[GRPH], &file->graph_size, &file->graph_stream, &file->graph_stream_size) ||
-        !split_inflated(&chunks[TDIR], &file->directory_size, &file->directory_stream, &file->directory_stream_size) ||
-        chunks[TABL].size > MAX_TABLES) {
+    if (!take_streams(file, chunks) || chunks[TABL].size > MAX_TABLES) {
         return PRESS_BAD_CHUNKS;
     }
 
@@ -182,6 +200,13 @@ press_status press_file_graph(const press_file *file, void *graph, size_t graph_
     if (graph_size < file->graph_size) {
         return PRESS_SMALL_BUFFER;
     }
-    status = press_inflate(file->graph_stream, file->graph_stream_size, graph, file->graph_size);
+    if (!file->is_joint) {
+        status = press_inflate(file->graph_stream, file->graph_stream_size, graph, file->graph_size);
+    } else if (file->directory) {
+        status = press_unlzma(file->graph_stream, file->graph_stream_size, 0, file->probabilities, file->directory,
+                              file->directory_size, graph, file->graph_size, 1);
+    } else {
+        status = PRESS_BAD_ARGUMENT;
+    }
     return status == PRESS_OK ? press_check_graph(graph, file->graph_size) : status;
 }

@@ -32,6 +32,16 @@ uint32_t press_crc32(const uint8_t *bytes, size_t n_bytes);
 /* Inflates a zlib stream that must hold exactly `n_out` bytes and be followed by nothing. */
 press_status press_inflate(const uint8_t *in, size_t n_in, uint8_t *out, size_t n_out);
 
+/* How many probabilities an LZMA stream of these properties needs. */
+size_t press_lzma_probabilities(unsigned properties);
+
+/*
+ * Decodes an LZMA stream that goes on after `n_before` bytes, which are known from an earlier call, with `n_out` bytes.
+ * is_whole: then it must be at its end, and followed by nothing.
+ */
+press_status press_unlzma(const uint8_t *in, size_t n_in, unsigned properties, uint16_t *probabilities,
+                          const uint8_t *before, size_t n_before, uint8_t *out, size_t n_out, int is_whole);
+
 /* Whether bytes are an ONNX `ModelProto` without initializers and external data. */
 press_status press_check_graph(const uint8_t *bytes, size_t n_bytes);
 

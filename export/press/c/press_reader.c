@@ -19,6 +19,15 @@ press_status press_file_scratch(const press_entry *entry, size_t *size)
         *size = entry->values_size;
         return PRESS_OK;
     }
+    if (entry->tensor.encoding == PRESS_LZMA) {
+        unsigned properties = entry->tensor.blob_size ? *entry->tensor.blob : 0;
+
+        if (properties > 224 || properties % 9 + properties / 9 % 5 > 4) {
+            return PRESS_BAD_LZMA;
+        }
+        *size = (entry->values_size + 7) / 8 * 8 + 2 * press_lzma_probabilities(properties);
+        return PRESS_OK;
+    }
     return press_scratch_size(&entry->tensor, size);
 }
 
@@ -28,7 +37,7 @@ static press_status begin(press_file *file, const press_entry *entry)
     press_entry other;
     uint32_t k;
 
-    if (PRESS_CHECKS_SUMS && press_crc32(entry->tensor.blob, entry->tensor.blob_size) != entry->crc32) {
+    if (PRESS_CHECKS_SUMS && !file->is_joint && press_crc32(entry->tensor.blob, entry->tensor.blob_size) != entry->crc32) {
         return PRESS_CHANGED;
     }
     if (!press_is_mixed(entry->tensor.encoding)) {
@@ -56,6 +65,40 @@ static press_status end(press_file *file, const press_entry *entry, press_status
     return status;
 }
 
+/* A tensor whose stored bytes are a stream of zlib or LZMA. */
+static press_status decompress(const press_entry *entry, uint8_t *scratch, size_t scratch_size, void *values)
+{
+    press_tensor plain = entry->tensor;
+    size_t needed, nothing;
+    press_status status = press_file_scratch(entry, &needed);
+
+    if (status == PRESS_OK && scratch_size < needed) {
+        status = PRESS_SMALL_BUFFER;
+    }
+    if (status != PRESS_OK) {
+        return status;
+    }
+    if (plain.encoding == PRESS_BYTE_PLANES) {
+        if (plain.type == PRESS_BOOL) {
+            return PRESS_BAD_TYPE;
+        }
+        status = press_inflate(plain.blob, plain.blob_size, scratch, entry->values_size);
+        return status == PRESS_OK ? press_join_planes(&plain, scratch, entry->values_size, values) : status;
+    }
+
+    nothing = plain.blob_size ? 1 : 0; /* of properties */
+    status = press_unlzma(plain.blob + nothing, plain.blob_size - nothing, nothing ? *plain.blob : 0,
+                          (uint16_t *)(void *)(scratch + (entry->values_size + 7) / 8 * 8), scratch, 0, scratch,
+                          entry->values_size, 1);
+    if (status != PRESS_OK) {
+        return status;
+    }
+    plain.blob = scratch;
+    plain.blob_size = entry->values_size;
+    plain.encoding = plain.type == PRESS_BOOL ? PRESS_RAW : PRESS_ANY_BITS;
+    return press_decode_values(&plain, NULL, NULL, NULL, 0, values, entry->values_size, NULL);
+}
+
 press_status press_file_values(press_file *file, const press_entry *entry, void *scratch, size_t scratch_size,
                                void *values, size_t values_size)
 {
@@ -68,20 +111,11 @@ press_status press_file_values(press_file *file, const press_entry *entry, void 
     if (values_size < entry->values_size) {
         return PRESS_SMALL_BUFFER;
     }
-    if (tensor->encoding != PRESS_BYTE_PLANES) {
-        status = press_decode_values(tensor, &file->shared, file->mixing, scratch, scratch_size, values,
-                                     values_size, NULL);
-        return end(file, entry, status);
+    if (press_is_compressed(tensor->encoding)) {
+        return decompress(entry, scratch, scratch_size, values);
     }
-
-    if (tensor->type == PRESS_BOOL) {
-        return PRESS_BAD_TYPE;
-    }
-    if (scratch_size < entry->values_size) {
-        return PRESS_SMALL_BUFFER;
-    }
-    status = press_inflate(tensor->blob, tensor->blob_size, scratch, entry->values_size);
-    return status == PRESS_OK ? press_join_planes(tensor, scratch, entry->values_size, values) : status;
+    status = press_decode_values(tensor, &file->shared, file->mixing, scratch, scratch_size, values, values_size, NULL);
+    return end(file, entry, status);
 }
 
 press_status press_file_floats(press_file *file, const press_entry *entry, void *scratch, size_t scratch_size,

@@ -54,13 +54,15 @@ typedef struct press_file {
 
     uint32_t mixed_until;     /* tensors before this one are what the model of mixed contexts has learned from */
     press_mixing *mixing;
+    int is_joint;             /* graph and directory are one stream */
+    uint16_t *probabilities;  /* for that */
     const uint8_t *graph_stream, *directory_stream, *directory, *blobs;
     size_t graph_stream_size, directory_stream_size, directory_size, blobs_size;
     press_shared shared;
 } press_file;
 
 /*
- * Check header, SHA-256, chunks and shared code tables of a whole file. Opens versions 1.0 and 1.1, and what a later
+ * Check header, SHA-256, chunks and shared code tables of a whole file. Opens versions 1.0 to 1.2, and what a later
  * 1.x adds as far as this reader may skip it.
  *
  * PRESS_NO_PRESS_FILE, PRESS_WRONG_SIZE (truncated, or bytes added), PRESS_NEWER, PRESS_CHANGED, PRESS_BAD_CHUNKS, or
@@ -68,7 +70,7 @@ typedef struct press_file {
  */
 press_status press_file_open(press_file *file, const void *data, size_t size);
 
-/* Bytes of memory that press_file_directory needs: the directory, and 4 bytes for every tensor. */
+/* Bytes of memory that press_file_directory needs: the directory, 12 bytes for every tensor, 5 kB to decompress it. */
 size_t press_file_memory(const press_file *file);
 
 /* What tensors of one file may take together in memory, unless the caller knows better. */
@@ -78,7 +80,7 @@ size_t press_file_memory(const press_file *file);
  * Inflate and check the directory. `memory` belongs to the file from now on. `max_decoded`: how many bytes the values
  * of all tensors may take together; a small file can declare huge tensors.
  *
- * PRESS_SMALL_BUFFER, PRESS_BAD_ZLIB, PRESS_BAD_DIRECTORY, PRESS_BAD_NAME, PRESS_TOO_LARGE.
+ * PRESS_SMALL_BUFFER, PRESS_BAD_ZLIB, PRESS_BAD_LZMA, PRESS_BAD_DIRECTORY, PRESS_BAD_NAME, PRESS_TOO_LARGE.
  */
 press_status press_file_directory(press_file *file, void *memory, size_t memory_size, uint64_t max_decoded);
 
@@ -91,8 +93,9 @@ typedef struct press_entry {
     size_t name_size;
     size_t elements;
     size_t values_size;      /* bytes of all elements */
-    uint32_t crc32;
-    press_tensor tensor;     /* type, encoding, dims; the stored bytes: tensor.blob_size of them */
+    uint32_t crc32;          /* of the stored bytes; 0 in files that have none */
+    press_tensor tensor;     /* type, encoding, dims; the stored bytes: tensor.blob_size of them. Of a tensor that is
+                                stored as the same as another, those of the other */
 } press_entry;
 
 /* Tensor `number` into *entry. PRESS_BAD_ARGUMENT: there are not so many. */
@@ -139,7 +142,9 @@ press_status press_file_codes(press_file *file, const press_entry *entry, void *
  * Inflate the graph, file->graph_size bytes, and check that it is a ModelProto that is complete in itself. Add each
  * tensor to graph.initializer under its name to have the whole model.
  *
- * PRESS_SMALL_BUFFER, PRESS_BAD_ZLIB, PRESS_BAD_GRAPH.
+ * Works in the memory of the directory, which must have been read before (PRESS_BAD_ARGUMENT).
+ *
+ * PRESS_SMALL_BUFFER, PRESS_BAD_ZLIB, PRESS_BAD_LZMA, PRESS_BAD_GRAPH.
  */
 press_status press_file_graph(const press_file *file, void *graph, size_t graph_size);
 

@@ -22,6 +22,7 @@ from modelpress.export.press.encodings import (
     compiled,
     half,
     huffman_blob,
+    lzma_elements,
     mixed_contexts,
     packed,
     raw,
@@ -31,13 +32,13 @@ from modelpress.export.press.encodings.bitmap import BitmapCoder
 from modelpress.export.press.encodings.dense import DenseCoder
 from modelpress.export.press.encodings.file_state import FileState
 from modelpress.export.press.encodings.gaps import GapCoder
-from modelpress.export.press.encodings.grid import SIGNED_CENTRE, read_grid, read_grid_1_0
+from modelpress.export.press.encodings.grid import read_grid, read_grid_1_0
 from modelpress.export.press.encodings.kernels.kernel_mask import KernelMaskCoder
 from modelpress.export.press.encodings.kernels.sign_rows import SignRowCoder
 from modelpress.export.press.encodings.slab_coder import SlabCoder
 from modelpress.export.press.encodings.split import blob as split
 from modelpress.export.quantized import Tensor, dense_array
-from modelpress.export.tensor_spec import TensorSpec
+from modelpress.export.tensor_spec import TensorSpec, of_carrier
 
 _T = TypeVar("_T")
 
@@ -75,12 +76,13 @@ def _huffman(name: str, kind: type[SlabCoder]) -> Encoding:
     )
 
 
+def _stored_elsewhere(_reader: PartReader, spec: TensorSpec, _state: FileState) -> Tensor:
+    raise DamagedArtifact(f"a tensor of shape {spec.shape} is stored as the same as one that is not given")
+
+
 # Ids that writers name.
 RAW, BYTE_PLANES, PACKED, MIXED, FLOAT16, BFLOAT16, CODED_PLANES = 0, 4, 5, 10, 11, 12, 13
-SPLIT, SPLIT_MIXED, ANY_BITS = 14, 15, 16
-
-_WITH_GRID = range(PACKED, MIXED + 1)  # that of version 1.1
-OLDEST_WRITTEN = 1  # minor version of files that need no newer one
+SPLIT, SPLIT_MIXED, ANY_BITS, LZMA, SAME = 14, 15, 16, 18, 19
 
 # The coders of the Huffman encodings, the fastest to decode first.
 HUFFMAN_IDS: Mapping[type[SlabCoder], int] = MappingProxyType(
@@ -109,6 +111,8 @@ ENCODINGS: Mapping[int, Encoding] = MappingProxyType(
             Encoding(SPLIT_MIXED, "split values, mixed contexts", split.decode_mixed, in_order=True),
             _huffman("sign rows+huffman", SignRowCoder),
             Encoding(ANY_BITS, "any bits", _alone(raw.decode_any_bits)),
+            Encoding(LZMA, "lzma", _alone(lzma_elements.decode)),
+            Encoding(SAME, "same as another", _stored_elsewhere),
         )
     }
 )
@@ -125,17 +129,6 @@ def encoding_by_id(number: int) -> Encoding:
     return ENCODINGS[number]
 
 
-def minor_version(number: int, blob: bytes) -> int:
-    """The minor version of the format that a reader needs for this blob.
-
-    Example:
-        >>> minor_version(PACKED, bytes([3, 1 | 2 | SIGNED_CENTRE])), minor_version(RAW, b"")
-        (2, 1)
-    """
-    has_new_flag = number in _WITH_GRID and bool(blob[1] & SIGNED_CENTRE)
-    return 2 if number > CODED_PLANES or has_new_flag else OLDEST_WRITTEN
-
-
 def decode_blob(number: int, blob: bytes, spec: TensorSpec, state: FileState) -> tuple[Tensor, Counter[str]]:
     """Read a tensor back, with the bytes that each part took.
 
@@ -144,14 +137,15 @@ def decode_blob(number: int, blob: bytes, spec: TensorSpec, state: FileState) ->
         UnsupportedVersion: The encoding is not known.
     """
     encoding = encoding_by_id(number)
-    if state.functions is not None and number != BYTE_PLANES:
+    if state.functions is not None and number not in compiled.COMPRESSED:
         with _more_said(encoding, blob, spec, state):
-            return compiled.decode(state.functions, number, blob, spec, state)
+            tensor, sizes = compiled.decode(state.functions, number, blob, spec, state)
+    else:
+        reader = PartReader(blob)
+        tensor, sizes = encoding.decode(reader, spec, state), reader.sizes
+        reader.finish()
 
-    reader = PartReader(blob)
-    tensor = encoding.decode(reader, spec, state)
-    reader.finish()
-    return tensor, reader.sizes
+    return _in_type(tensor, spec) if isinstance(tensor, np.ndarray) else tensor, sizes
 
 
 def decode_dense(number: int, blob: bytes, spec: TensorSpec, state: FileState) -> npt.NDArray[np.generic]:
@@ -162,10 +156,18 @@ def decode_dense(number: int, blob: bytes, spec: TensorSpec, state: FileState) -
         UnsupportedVersion: As for `decode_blob`.
     """
     encoding = encoding_by_id(number)
-    if state.functions is None or number == BYTE_PLANES:
+    if state.functions is None or number in compiled.COMPRESSED:
         return dense_array(decode_blob(number, blob, spec, state)[0])
     with _more_said(encoding, blob, spec, state):
-        return compiled.decode_dense(state.functions, number, blob, spec, state)
+        return _in_type(compiled.decode_dense(state.functions, number, blob, spec, state), spec)
+
+
+def _in_type(numbers: npt.NDArray[np.generic], spec: TensorSpec) -> npt.NDArray[np.generic]:
+    """Elements of the tensor's own type, from the numbers that are stored for them."""
+    try:
+        return of_carrier(numbers, spec.onnx_type)
+    except ValueError as error:
+        raise DamagedArtifact(str(error)) from error
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import onnx
 from modelpress.export.coding.byte_parts import PartReader, PartWriter
 from modelpress.export.errors import DamagedArtifact
 from modelpress.export.press.encodings import raw
-from modelpress.export.tensor_spec import DTYPES, TensorSpec
+from modelpress.export.tensor_spec import CARRIERS, TensorSpec
 
 
 def encode(array: npt.NDArray[np.generic]) -> PartWriter | None:
@@ -43,8 +43,8 @@ def decode(reader: PartReader, spec: TensorSpec) -> npt.NDArray[np.generic]:
     if len(planes) != spec.n_bytes or not inflater.eof or inflater.unused_data:
         raise DamagedArtifact(f"byte planes do not inflate to {spec.n_bytes:,} bytes")
 
-    itemsize = DTYPES[spec.onnx_type].itemsize
+    itemsize = CARRIERS[spec.onnx_type].itemsize
     elements = np.frombuffer(planes, np.uint8).reshape(itemsize, -1).T
-    values = np.ascontiguousarray(elements).reshape(-1).view(DTYPES[spec.onnx_type])
+    values = np.ascontiguousarray(elements).reshape(-1).view(CARRIERS[spec.onnx_type])
 
     return raw.check_values(values.reshape(spec.shape))

@@ -15,7 +15,7 @@ from modelpress.export.coding.slabs import read_slabs, slab_bounds, write_slabs
 from modelpress.export.coding.symbol_runs import LANE_SYMBOLS, RunReader, RunWriter
 from modelpress.export.errors import DamagedArtifact
 from modelpress.export.press.encodings.raw import check_values
-from modelpress.export.tensor_spec import DTYPES, TensorSpec
+from modelpress.export.tensor_spec import CARRIERS, TensorSpec
 
 Array = npt.NDArray[np.generic]
 _PLAIN, _CODED = 0, 1
@@ -82,7 +82,7 @@ def decode(reader: PartReader, spec: TensorSpec) -> Array:
     Raises:
         DamagedArtifact: A table or run is damaged, or a value is not allowed.
     """
-    dtype = DTYPES[spec.onnx_type]
+    dtype = CARRIERS[spec.onnx_type]
     tables = [_read_table(reader) for _ in range(dtype.itemsize)]
     elements = np.empty((spec.size, dtype.itemsize), np.uint8)
 

@@ -1,4 +1,4 @@
-"""Tensors of every encoding but one, read by the compiled codes in one call each; `press.h` says how."""
+"""Tensors of every encoding that is not compressed, read by the compiled codes in one call each; `press.h` says how."""
 
 from collections import Counter
 
@@ -11,9 +11,9 @@ from modelpress.export.errors import DamagedArtifact
 from modelpress.export.press.encodings.file_state import FileState
 from modelpress.export.press.encodings.grid import QUANTIZED_TYPES
 from modelpress.export.quantized import FloatArray, QuantizedTensor, Tensor
-from modelpress.export.tensor_spec import DTYPES, TensorSpec
+from modelpress.export.tensor_spec import CARRIERS, DTYPES, TensorSpec
 
-BYTE_PLANES = 4  # deflated: Python's own zlib inflates it
+COMPRESSED = frozenset((4, 18))  # byte planes, elements: Python's own zlib and lzma decompress them
 MIXED, SPLIT_MIXED = 10, 15
 _QUANTIZED = frozenset((1, 2, 3, 5, 6, 7, 8, 9, MIXED, 17))
 _OFFSET, _PER_CHANNEL = 1, 4  # flags of a grid; FORMAT.md
@@ -53,7 +53,7 @@ def decode_dense(
 def _filled(
     functions: CoreFunctions, number: int, blob: bytes, spec: TensorSpec, state: FileState
 ) -> tuple[npt.NDArray[np.generic], Parts]:
-    values = np.empty(spec.shape, DTYPES[spec.onnx_type].newbyteorder("="))
+    values = np.empty(spec.shape, CARRIERS[spec.onnx_type].newbyteorder("="))
     mixing = state.mixing.state if number in (MIXED, SPLIT_MIXED) else None
     parts = functions.decode_values(number, spec.onnx_type, spec.shape, blob, state.opened, mixing, values)
     return values, parts

@@ -5,8 +5,8 @@ import numpy.typing as npt
 
 from modelpress.export.coding.byte_parts import PartReader, PartWriter
 from modelpress.export.errors import DamagedArtifact
-from modelpress.export.files.blocks import blocks
-from modelpress.export.tensor_spec import DTYPES, TensorSpec
+from modelpress.export.files.blocks import is_finite
+from modelpress.export.tensor_spec import CARRIERS, TensorSpec
 
 
 def encode(array: npt.NDArray[np.generic]) -> PartWriter:
@@ -25,10 +25,21 @@ def decode_any_bits(reader: PartReader, spec: TensorSpec) -> npt.NDArray[np.gene
     Raises:
         DamagedArtifact: The tensor is of booleans.
     """
-    stored = DTYPES[spec.onnx_type]
-    if stored.kind == "b":
+    if CARRIERS[spec.onnx_type].kind == "b":
         raise DamagedArtifact("booleans are not stored as any bits")
-    array = np.frombuffer(reader.take("payload", spec.n_bytes), stored).reshape(spec.shape)
+    return array_of_any_bits(reader.take("payload", spec.n_bytes), spec)
+
+
+def array_of_any_bits(data: bytes, spec: TensorSpec) -> npt.NDArray[np.generic]:
+    """Undo `little_endian`, whatever the floats are.
+
+    Raises:
+        DamagedArtifact: A boolean is neither 0 nor 1.
+    """
+    stored = CARRIERS[spec.onnx_type]
+    array = np.frombuffer(data, stored).reshape(spec.shape)
+    if stored.kind == "b":
+        check_values(array)
     return array.astype(stored.newbyteorder("="))
 
 
@@ -43,7 +54,7 @@ def array_from_bytes(data: bytes | memoryview, spec: TensorSpec) -> npt.NDArray[
     Raises:
         DamagedArtifact: A boolean is neither 0 nor 1, or a float is not finite.
     """
-    stored = DTYPES[spec.onnx_type]
+    stored = CARRIERS[spec.onnx_type]
     return check_values(np.frombuffer(data, stored).reshape(spec.shape)).copy()
 
 
@@ -55,6 +66,6 @@ def check_values(array: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
     """
     if array.dtype.kind == "b" and array.size and int(array.view(np.uint8).max()) > 1:
         raise DamagedArtifact("a boolean is neither 0 nor 1")
-    if array.dtype.kind == "f" and not all(np.isfinite(block).all() for block in blocks(array)):
+    if not is_finite(array):
         raise DamagedArtifact("holds NaN or infinity")
     return array.astype(array.dtype.newbyteorder("="), copy=False)

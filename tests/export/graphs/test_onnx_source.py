@@ -1,6 +1,7 @@
 """Finding weights in ONNX files without loading them."""
 
 import contextlib
+import io
 
 import numpy as np
 import onnx
@@ -16,7 +17,9 @@ from modelpress.export.graphs import protobuf_wire
 from modelpress.export.graphs import tensor_scan as onnx_tensor_scan
 from modelpress.export.graphs.protobuf_wire import length_prefix
 from modelpress.export.graphs.source import open_onnx
+from modelpress.export.graphs.stream import write_onnx_stream
 from modelpress.export.post_training.packing import WeightOptions, open_for_packing
+from modelpress.export.quantized import QuantizedModel
 from tests.helpers.foreign_onnx import INFO, MODELS, NODE, arrays_of, every_operator, foreign, saved
 
 
@@ -315,16 +318,46 @@ def test_typed_data_that_do_not_fit_are_refused_when_read(path, tensor):
 @pytest.mark.parametrize(
     ("tensor", "kind"),
     [
-        (tensor_with(data_type=TensorProto.COMPLEX64), "COMPLEX64"),
-        (tensor_with(data_type=TensorProto.FLOAT8E4M3FN, raw_data=bytes(2)), "FLOAT8E4M3FN"),
-        (tensor_with(data_type=TensorProto.INT4, raw_data=bytes(1)), "INT4"),
         (tensor_with(data_type=99), "99"),
-        (helper.make_tensor("w", TensorProto.STRING, [1], [b"text"]), "STRING"),
+        (tensor_with(data_type=0), "UNDEFINED"),
     ],
 )
 def test_types_that_cannot_be_packed_are_named(path, tensor, kind):
-    with pytest.raises(ModelError, match=f"w: elements of type {kind} cannot be packed; store the tensor as"):
+    with pytest.raises(ModelError, match=f"w: elements of type {kind} cannot be packed"):
         open_onnx(saved(identity([tensor]), path))
+
+
+@pytest.mark.parametrize("kind", [TensorProto.STRING, TensorProto.COMPLEX64, TensorProto.COMPLEX128])
+def test_texts_and_complex_numbers_stay_in_the_graph(path, kind):
+    values = [b"a", b"text"] if kind == TensorProto.STRING else [1 + 2j, -3j]
+    tensor = helper.make_tensor("w", kind, [2], values)
+    source = open_onnx(saved(identity([tensor]), path))
+    assert "w" not in source.tensors
+    assert source.graph.graph.node[0].attribute[0].t == tensor
+    assert source.graph.graph.node[0].output == ["w"]
+
+    model = identity([tensor])
+    model.graph.input.append(helper.make_tensor_value_info("w", kind, [2]))
+    with pytest.raises(InputError, match="w: texts and complex numbers are kept in the graph"):
+        open_onnx(saved(model, path))
+
+
+@pytest.mark.parametrize("kind", [TensorProto.INT4, TensorProto.UINT4, TensorProto.INT2, TensorProto.UINT2])
+@pytest.mark.parametrize("raw", [True, False])
+@pytest.mark.parametrize("count", [0, 1, 7])
+def test_elements_of_few_bits_are_read_and_written_as_onnx_has_them(path, kind, raw, count):
+    dtype = helper.tensor_dtype_to_np_dtype(kind)
+    values = np.arange(-8, count - 8).astype(np.int8).astype(dtype)
+    tensor = numpy_helper.from_array(values, "w")
+    if not raw:
+        tensor = helper.make_tensor("w", kind, [count], values.astype(np.int8).tolist())
+    source = open_onnx(saved(identity([tensor]), path))
+    np.testing.assert_array_equal(source.tensors["w"].astype(np.int8), values.astype(np.int8))
+
+    file = io.BytesIO()
+    write_onnx_stream(file, QuantizedModel(source.graph, source.tensors))
+    restored = onnx.ModelProto.FromString(file.getvalue()).graph.initializer[0]
+    assert restored == numpy_helper.from_array(values, "w")
 
 
 @pytest.mark.parametrize("name", ["gemm.b", "in_a_node"])

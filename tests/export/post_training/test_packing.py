@@ -153,11 +153,12 @@ def test_a_tensor_that_is_not_finite_comes_back_bit_for_bit_beside_quantized_one
     assert found.tobytes() == weight.tobytes()
 
 
-def test_a_default_that_is_not_finite_is_refused(path):
+def test_a_default_that_is_not_finite_stays_a_default(path):
     model = foreign([NODE("Max", ["x", "w"], ["y"])], {"w": np.full(4, -np.inf, np.float32)})
     model.graph.input.append(onnx.helper.make_tensor_value_info("w", 1, [4]))
-    with pytest.raises(ModelError, match="w: holds NaN or infinity, and a caller may feed another value"):
-        packed(model, path)
+    made = packed(model, path)
+    assert made.tensors["w"].tobytes() == np.full(4, -np.inf, np.float32).tobytes()
+    assert [value.name for value in made.model.graph.graph.input] == ["x", "w"]
 
 
 def test_metadata_and_graph_are_kept(path):

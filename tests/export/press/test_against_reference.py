@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto
 
 from modelpress.export.coding import core, slabs
-from modelpress.export.press.encodings import ENCODINGS, mixed_contexts
+from modelpress.export.press.encodings import ENCODINGS, SAME, mixed_contexts
 from modelpress.export.press.encodings.kernels import kernel_mask
 from modelpress.export.press.writing import encode_artifact
 from tests.helpers.compiled_core import built_core
@@ -80,13 +80,25 @@ def test_golden_file(path):
 
 
 def test_samples_exercise_every_encoding():
-    assert {line.encoding for name in samples() for line in encoded(name)} == set(ENCODINGS)
+    assert {line.encoding for name in samples() for line in encoded(name)} == set(ENCODINGS) - {SAME}
 
 
 @pytest.mark.parametrize("name", samples())
 def test_sample_in_every_encoding(name):
-    for line in encoded(name):
-        check_agreement(file_of(line))
+    for k, line in enumerate(encoded(name)):
+        check_agreement(file_of(line, is_joint=k % 2 == 0))
+
+
+def test_the_same_tensor_in_every_encoding():
+    lines = [encoded(name)[-1] for name in ("op 5x7", "indices", "type 22")]
+    for line in lines:
+        check_agreement(file_of(line, replace(line, encoding=SAME, blob=b"\0"), is_joint=True))
+    for blob, reason in ((b"\0\0", "left over"), (b"\1", "not an earlier one"), (b"\x80\0", "fewest bytes")):
+        check_refusal(file_of(lines[0], replace(lines[0], encoding=SAME, blob=blob)), reason)
+    mixed = next(line for line in encoded("op 5x7") if line.encoding == 10)
+    check_refusal(file_of(mixed, replace(mixed, encoding=SAME, blob=b"\0")), "none can be the same as")
+    other = replace(lines[0], encoding=SAME, blob=b"\0", shape=(7, 5))
+    check_refusal(file_of(lines[0], other), "another kind")
 
 
 @pytest.mark.parametrize("name", shared_samples())

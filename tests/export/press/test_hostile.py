@@ -13,22 +13,32 @@ from hypothesis import strategies as st
 from modelpress.export.errors import ArtifactError, DamagedArtifact, ModelError
 from modelpress.export.onnx_flavours import emit
 from modelpress.export.press.directory import check_names
+from modelpress.export.press.frame import pack_meta, unpack_meta
 from modelpress.export.press.reading import decode_artifact, read_artifact
 from modelpress.export.press.writing import encode_artifact, write_artifact
 from modelpress.export.quantized import QuantizedModel, QuantizedTensor
-from tests.helpers.artifact_chunks import chunks_of, deflated, with_chunks
+from tests.helpers.artifact_chunks import SMALL, SMALL_1_1, chunks_of, deflated, resealed, with_chunks
 from tests.helpers.models import small_model
 
 
 @given(st.data())
 def test_a_damaged_directory_or_blob_raises_only_artifact_errors(data):
-    chunks = chunks_of(encode_artifact(small_model()))
-    directory = bytearray(zlib.decompress(chunks[b"TDIR"][4:]))
-    blobs = bytearray(chunks[b"DATA"])
+    is_joint = data.draw(st.booleans())
+    chunks = chunks_of(SMALL if is_joint else SMALL_1_1)
+    stored, graph = unpack_meta(chunks[b"META"]) if is_joint else (zlib.decompress(chunks[b"TDIR"][4:]), b"")
+    directory, blobs = bytearray(stored), bytearray(chunks[b"DATA"])
     for _ in range(data.draw(st.integers(1, 3))):
         target = data.draw(st.sampled_from([directory, blobs]))
         target[data.draw(st.integers(0, len(target) - 1))] = data.draw(st.integers(0, 255))
-    hostile = with_chunks(TDIR=deflated(bytes(directory)), DATA=bytes(blobs))
+
+    if is_joint:
+        meta = pack_meta(bytes(directory), graph)
+        body = (
+            struct.pack("<4sQ", b"DATA", len(blobs)) + blobs + struct.pack("<4sQ", b"META", len(meta)) + meta
+        )
+        hostile = resealed(body)
+    else:
+        hostile = with_chunks(TDIR=deflated(bytes(directory)), DATA=bytes(blobs))
     with contextlib.suppress(ArtifactError):
         decode_artifact(hostile, max_decoded_bytes=1 << 20)
 

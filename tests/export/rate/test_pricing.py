@@ -52,6 +52,7 @@ def looked_up():
 
 MODELS = {
     "operators": lambda: (dense(every_operator()), [normal(8, 3, 6, 6)]),
+    "float16": lambda: (dense(every_operator(np.float16)), [normal(8, 3, 6, 6).astype(np.float16)]),
     "matrices": lambda: (of_matrices(), [normal(50, 6)]),
     "recurrent": recurrent,
     "looked up": looked_up,
@@ -126,6 +127,16 @@ def test_a_model_without_weights_is_refused():
     model = QuantizedModel(foreign([NODE("Relu", ["x"], ["y"])], {}), {})
     with pytest.raises(InputError, match="no weight that could be rounded at a price"):
         Pricing.of(model, [{"x": normal(2, 4)}], min_elements=1, n_probes=1)
+
+
+def test_a_model_whose_outputs_are_numbers_of_classes_is_refused():
+    nodes = [NODE("Gemm", ["x", "w"], ["h"]), NODE("ArgMax", ["h"], ["y"], axis=1)]
+    graph = foreign(nodes, {}, x=("N", 6), y=("N", 1))
+    graph.graph.output[0].type.tensor_type.elem_type = TensorProto.INT64
+    with pytest.raises(InputError, match="no output of floats"):
+        Pricing.of(
+            QuantizedModel(graph, {"w": normal(6, 4)}), [{"x": normal(3, 6)}], min_elements=1, n_probes=1
+        )
 
 
 @pytest.mark.parametrize("limit", [20.0, 99.0, 1500.0, 3900.0])

@@ -1,9 +1,12 @@
 import json
+import lzma
 
+import numpy as np
 import pytest
 
 from modelpress.export.press.writing import write_artifact
 from tests.helpers.command_line import one_line
+from tests.helpers.foreign_onnx import NODE, foreign, saved
 from tests.helpers.models import small_model, sparse_model
 
 
@@ -48,6 +51,21 @@ def test_bench_coding_and_scaling_leave_json(artifact, tmp_path, call):
     assert code == 0, err
     points = json.loads((tmp_path / "s.json").read_text())["points"]
     assert [point["direction"] for point in points] == ["encode", "decode"]
+
+
+def test_bench_archives_compares_whole_files(tmp_path, call):
+    rng = np.random.default_rng(0)
+    weight = rng.standard_normal((64, 64)).astype(np.float32) * (rng.random((64, 64)) < 0.3)
+    model = foreign([NODE("MatMul", ["x", "w"], ["y"])], {"w": weight})
+    saved(model, tmp_path / "m.onnx")
+    code, out, err = call("bench", "archives", tmp_path / "m.onnx", "-o", tmp_path / "a.json")
+    assert code == 0, err
+    assert "xz -9e" in out
+    (file,) = json.loads((tmp_path / "a.json").read_text())["files"]
+    data = (tmp_path / "m.onnx").read_bytes()
+    assert (file["file"], file["original"]) == ("m.onnx", len(data))
+    assert file["xz"] == len(lzma.compress(data, preset=9 | lzma.PRESET_EXTREME))
+    assert file["artifact"] < min(file["xz"], file["zstandard"] or file["xz"])
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from rich.cells import cell_len
 from modelpress.benchmarks.records import read_results
 from modelpress.export.press.writing import write_artifact
 from modelpress.export.quantized import QuantizedTensor
-from modelpress.toolkit.commands.bench.codes import ladder_of, show_ladder, show_scaling
+from modelpress.toolkit.commands.bench.codes import ladder_of, show_archives, show_ladder, show_scaling
 from modelpress.toolkit.commands.bench.runtime import show_capabilities, show_versions
 from modelpress.toolkit.commands.bench.tables import show_bench, show_files
 from modelpress.toolkit.commands.table_layout import lay_out, shortened
@@ -104,11 +104,18 @@ def test_the_other_tables_of_bench_fit_80_columns(at_width, press):
         "instead": "",
         "as_expected": True,
     }
+    archive = {
+        "file": "efficientnet_b0_with_a_long_name.onnx",
+        "original": 100_000_000,
+        "artifact": 90_000_000,
+    }
+    archive |= {"zstandard": None, "xz": 91_000_000}
     check = {"version": "1.15.1", "file": "model-int8-sparse.onnx", "label_agreement": 0.995}
     check |= {"differing_labels": 3, "largest_difference": 0.01, "error": "x" * 200}
     shown = [
         (show_ladder, ladder_of(press, Silent())),
         (show_scaling, {"points": [point]}),
+        (show_archives, {"effort": "default", "files": [archive]}),
         (show_capabilities, {"onnxruntime": "1.23.0", "capabilities": [capability]}),
         (show_versions, {"reference": "1.23.0", "inputs": 256, "checks": [check]}),
     ]

@@ -16,6 +16,11 @@ COMMANDS = {
     "size": Entry(
         "bench.size_command", "The size ladder: the same weights in every form.", "What else is measured"
     ),
+    "archives": Entry(
+        "bench.archives_command",
+        "Bytes of whole files packed without loss, beside zstandard -19 and xz -9e.",
+        "What else is measured",
+    ),
     "coding": Entry(
         "bench.coding_command",
         "Speed of the codes beside zstandard, and of loading into ONNX Runtime.",
@@ -34,6 +39,11 @@ COMMANDS = {
     "training": Entry(
         "bench.training_command",
         "Images per second in training beside a plain PyTorch loop.",
+        "What else is measured",
+    ),
+    "streaming": Entry(
+        "bench.streaming_command",
+        "Training on data ten times larger than the memory they may take, beside data in memory.",
         "What else is measured",
     ),
     "runtime": Entry(

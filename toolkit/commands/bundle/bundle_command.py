@@ -36,6 +36,7 @@ from modelpress.toolkit.commands.saying import say_line
 EXAMPLE = """
 modelpress bundle model.press -o handoff
 modelpress bundle model.press --target cortex-m4 --calibration-data inputs.npy -o handoff
+modelpress bundle model.press --data table.npz --test-data -o handoff
 modelpress bundle model.press --flavour int8-sparse --data-dir cifar10 --license MIT -o handoff
 """
 
@@ -69,8 +70,19 @@ def command(
         ),
     ] = None,
     samples: Annotated[
-        int, typer.Option(min=0, help="Test images to hand over, as PNG files.", rich_help_panel=DATA)
+        int,
+        typer.Option(
+            min=0, help="Test images to hand over, as PNG files; or other examples.", rich_help_panel=DATA
+        ),
     ] = 20,
+    test_data: Annotated[
+        bool,
+        typer.Option(
+            "--test-data/--no-test-data",
+            help="Hand over all test examples: verify.py then measures the figures again by itself.",
+            rich_help_panel=DATA,
+        ),
+    ] = False,
     license_: Annotated[
         str, typer.Option("--license", metavar="SPDX", help="Licence of the model, for the manifest.")
     ] = "unspecified",
@@ -135,6 +147,7 @@ def command(
         data=measured_set(data, data_settings, dataset, data_dir),
         license=license_,
         n_samples=samples,
+        test_data=test_data,
         archive=archive,
         overwrite=overwrite,
         add_firmware=firmware,

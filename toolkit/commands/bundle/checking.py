@@ -1,7 +1,11 @@
 """The checks of a bundle's `verify.py`, by this project's own copy of it; nothing of the bundle is executed."""
 
+import json
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from modelpress.export.errors import InputError, ModelError
 from modelpress.export.handoff.bundle import Bundle
@@ -10,6 +14,7 @@ from modelpress.export.handoff.bundle_files.verify import Finding
 from modelpress.export.isolation.foreign import run_foreign
 from modelpress.export.isolation.messages import Array, Facts
 from modelpress.export.press.reading import open_artifact
+from modelpress.toolkit.data.measured_set import Sections, own_set
 from modelpress.toolkit.data.names import DATA_SETS
 from modelpress.toolkit.data.registry import load_data_set
 
@@ -70,7 +75,12 @@ def checked(folder: Path, shown_as: str) -> None:
 
 
 def findings_of(
-    folder: Path, *, data_dir: Path | None = None, factor: float | None = None, read_images: bool = False
+    folder: Path,
+    *,
+    data_dir: Path | None = None,
+    factor: float | None = None,
+    read_images: bool = False,
+    own: Sections | None = None,
 ) -> list[Finding]:
     """What `verify.py` finds, in the process for foreign models.
 
@@ -79,6 +89,7 @@ def findings_of(
         data_dir: Where the data set is that the accuracy was measured on.
         factor: Time the model, and judge the claimed latency within this factor.
         read_images: Read any data set that this project knows.
+        own: Data of the user's own that the accuracy is measured on.
 
     Raises:
         ModelError: It takes too long.
@@ -88,6 +99,7 @@ def findings_of(
         "data_dir": None if data_dir is None else str(data_dir.absolute()),
         "factor": factor,
         "read_images": read_images,
+        "own": dict(own or {}),
     }
     found, _ = run_foreign(_findings_job, asked)
     return [Finding(*finding) for finding in found["findings"]]
@@ -96,9 +108,39 @@ def findings_of(
 def _findings_job(facts: Facts, arrays: list[Array]) -> tuple[Facts, list[Array]]:
     data_dir = None if facts["data_dir"] is None else Path(facts["data_dir"])
     factor = facts["factor"]
-    read = {"read": images_of} if facts["read_images"] else {}
-    found = verify.findings(Path(facts["folder"]), data_dir, factor=factor, timed=factor is not None, **read)
+    folder = Path(facts["folder"])
+    read: dict[str, Any] = (
+        {"read": images_of} if facts["read_images"] and not _brings_its_own(folder, data_dir) else {}
+    )
+    if facts["own"]:
+        read = {"read": partial(own_examples, facts["own"], folder)}
+    found = verify.findings(folder, data_dir, factor=factor, timed=factor is not None, **read)
     return {"findings": [list(finding) for finding in found]}, []
+
+
+def _brings_its_own(folder: Path, data_dir: Path | None) -> bool:
+    """Whether the test examples are in the bundle, and no others are named."""
+    try:
+        manifest = verify.parse_manifest((folder / verify.MANIFEST).read_bytes())
+        return data_dir is None and manifest["claims"].get("test_data") is not None
+    except (verify.Failed, OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False  # told by the checks themselves
+
+
+def own_examples(own: Sections, folder: Path, name: str, data_dir: Path | None) -> tuple[Any, Any]:
+    """Test inputs and targets of data of the user's own, split as the model says.
+
+    Raises:
+        Failed: They cannot be read, or are of several inputs.
+    """
+    try:
+        metadata = json.loads((folder / verify.MANIFEST).read_bytes())["metadata"]
+        data = own_set(own, metadata)
+        if len(data.test.inputs) > 1 or len(data.test.targets) > 1:
+            raise InputError(f"{data.name} has several inputs or targets; a bundle has one")
+    except InputError as error:
+        raise verify.Failed(str(error)) from error
+    return np.asarray(data.test.first[:]), data.test.labels
 
 
 def images_of(name: str, data_dir: Path | None) -> tuple[Any, Any]:

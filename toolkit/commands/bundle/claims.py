@@ -3,7 +3,7 @@
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -31,13 +31,22 @@ from modelpress.export.handoff.manifest import (
 from modelpress.export.post_training.calibration import INPUT_METADATA, pixel_normalisation
 from modelpress.export.quantized import QuantizedModel, QuantizedTensor
 from modelpress.export.runtime import single_input
-from modelpress.toolkit.data.data_set import DataSet, Split, normalised
+from modelpress.toolkit.data.data_set import DataSet, Split
+from modelpress.toolkit.data.measured_set import SPLITS_METADATA
+from modelpress.toolkit.data.names import TaskKind
+from modelpress.toolkit.data.network_input import VALUES_METADATA, network_inputs
 from modelpress.toolkit.data.png_file import encode_png
 from modelpress.toolkit.progress import Progress
 
 ROUNDS = 3  # of the latency
 _SAMPLE_SEED = 0
 _SCALE = 1 / 255
+_VALUES = "(value - mean) / std, along the second axis"
+_OUTPUTS: dict[TaskKind, str] = {
+    "multi-label": "logits, one per label; above 0 the label is there",
+    "regression": "numbers, as the targets are",
+    "sequence": "logits, one per class at every place",
+}
 
 Logits = npt.NDArray[np.float32]
 
@@ -51,35 +60,44 @@ def contract_of(
         None for models that are no classifiers, where there is no data set to measure them on.
 
     Raises:
-        InputError: It does not take one batch of float32 arrays of a fixed size, or gives no table of logits, though
-            there is a data set; or its metadata are not as they should be.
+        InputError: It does not take one batch of arrays of a fixed size, or gives no table of logits where its task is
+            classification, though there is a data set; or its metadata are not as they should be.
     """
     if images is None and not _is_classifier(session):
         return None
-
+    task = _task_of(metadata, images)
     node, outputs = single_input(session), session.get_outputs()
     taken, given = verify.shape_of(node), verify.shape_of(outputs[0])
-    if len(outputs) != 1 or len(given) != 2 or not isinstance(given[1], int):
+    if len(outputs) != 1 or not given or (task == "classification" and len(given) != 2):
         raise InputError(f"model output has shape {given}; expected one table of logits (N, classes)")
-    fixed = len(taken) > 1 and all(isinstance(size, int) and size > 0 for size in taken[1:])
-    if node.type != "tensor(float)" or not fixed or taken[0] not in ("N", 1):
+    if not all(isinstance(size, int) for size in given[1:]):
         raise InputError(
-            f"model input is {node.type} of shape {taken}; a bundle takes float32, batches of any size or of 1, "
-            "all other axes fixed"
+            f"model output has shape {given}; a bundle takes outputs whose axes but the batch are fixed"
+        )
+    fixed = len(taken) > 1 and all(isinstance(size, int) and size > 0 for size in taken[1:])
+    if node.type not in verify.TYPES.values() or not fixed or taken[0] not in ("N", 1):
+        raise InputError(
+            f"model input is {node.type} of shape {taken}; a bundle takes float32 or int64, batches of any size or "
+            "of 1, all other axes fixed"
         )
 
     rule, labels, layout = _input_rule(metadata)
-    if rule is None and images is not None:
+    if rule is None and images is not None and images.mean:
         progress.note(f"the model does not say how images become input: taken from {images.name}")
-        rule = Normalisation(scale=_SCALE, mean=list(images.mean), std=list(images.std))
-        layout = "NCHW, RGB, (pixel / 255 - mean) / std"
-    if images is not None and len(images.class_names) != given[1]:
-        raise InputError(f"model has {given[1]} outputs; {images.name} has {len(images.class_names)} classes")
+        rule = Normalisation(
+            scale=_SCALE if images.of_images else 1.0, mean=list(images.mean), std=list(images.std)
+        )
+        layout = "NCHW, RGB, (pixel / 255 - mean) / std" if images.of_images else _VALUES
 
+    n_outputs = given[-1] if len(given) > 1 else 1
+    if images is not None and images.class_names and len(images.class_names) != n_outputs:
+        raise InputError(
+            f"model has {n_outputs} outputs; {images.name} has {len(images.class_names)} classes"
+        )
     if not labels and images is not None:
         labels = list(images.class_names)
-    if labels and len(labels) != given[1]:
-        raise InputError(f"model has {given[1]} outputs for {len(labels)} classes: {', '.join(labels)}")
+    if labels and len(labels) != n_outputs:
+        raise InputError(f"model has {n_outputs} outputs for {len(labels)} classes: {', '.join(labels)}")
     return Contract(
         input_name=node.name,
         input_shape=taken,
@@ -87,8 +105,22 @@ def contract_of(
         normalisation=rule,
         output_name=outputs[0].name,
         output_shape=given,
+        input_dtype="int64" if node.type == verify.TYPES["int64"] else "float32",
         labels=labels,
+        task=task,
+        **({} if task == "classification" else {"output": _OUTPUTS[task]}),
     )
+
+
+def _task_of(metadata: dict[str, str], data: DataSet | None) -> TaskKind:
+    """What the user says, else the model, else one class for each example."""
+    if data is not None:
+        return data.task.kind
+    try:
+        told = json.loads(metadata.get(SPLITS_METADATA, "{}")).get("task", "classification")
+    except (ValueError, AttributeError, RecursionError):
+        return "classification"
+    return told if told in get_args(TaskKind) else "classification"
 
 
 def _is_classifier(session: ort.InferenceSession) -> bool:
@@ -111,6 +143,9 @@ def _input_rule(metadata: dict[str, str]) -> tuple[Normalisation | None, list[st
     stated = pixel_normalisation(metadata)
     try:
         labels = [str(label) for label in json.loads(metadata.get("modelpress.classes", "[]"))]
+        if stated is None and VALUES_METADATA in metadata:
+            values = json.loads(metadata[VALUES_METADATA])
+            return Normalisation(scale=1.0, mean=values["mean"], std=values["std"]), labels, values["layout"]
         if stated is None:
             return None, labels, ""
         layout = str(json.loads(metadata[INPUT_METADATA])["layout"])
@@ -121,11 +156,9 @@ def _input_rule(metadata: dict[str, str]) -> tuple[Normalisation | None, list[st
         ) from error
 
 
-def logits_of(session: ort.InferenceSession, contract: Contract, images: DataSet) -> Logits:
+def logits_of(session: ort.InferenceSession, metadata: dict[str, str], images: DataSet) -> Logits:
     """Outputs for all test images."""
-    rule = contract.normalisation
-    assert rule is not None  # with a data set at hand there is one
-    return classify(session, normalised(images.test.images, tuple(rule.mean), tuple(rule.std)))
+    return classify(session, network_inputs(images.test, images, metadata))
 
 
 def accuracy_claim(logits: Logits, images: DataSet) -> AccuracyClaim:
@@ -166,12 +199,13 @@ def write_samples(
     """Test images as PNG files."""
     if not len(chosen):
         return None
-    (folder / "samples").mkdir()
+    (folder / "samples").mkdir(exist_ok=True)
     images = []
 
     for number, index in enumerate(chosen):
         label = int(test.labels[index])
-        words = re.sub(r"[^a-z0-9]+", "-", contract.labels[label].lower()).strip("-")
+        named = contract.labels[label] if contract.labels else str(label)
+        words = re.sub(r"[^a-z0-9]+", "-", named.lower()).strip("-")
         file = f"samples/{number:0{len(str(len(chosen) - 1))}d}-{words or label}.png"
         (folder / file).write_bytes(encode_png(test.images[index]))
         probability = float(verify.softmax(logits[index])[label])

@@ -25,7 +25,15 @@ from modelpress.export.handoff.bundle import (
     write_archive,
 )
 from modelpress.export.handoff.bundle_files import verify
-from modelpress.export.handoff.manifest import AccuracyClaim, Calibration, Claims, Manifest, Port
+from modelpress.export.handoff.manifest import (
+    AccuracyClaim,
+    Calibration,
+    Claims,
+    Contract,
+    Manifest,
+    MetricClaim,
+    Port,
+)
 from modelpress.export.isolation.foreign import foreign_work
 from modelpress.export.press.reading import DEFAULT_MAX_DECODED_BYTES, open_artifact
 from modelpress.export.quantized import QuantizedModel
@@ -40,6 +48,12 @@ from modelpress.toolkit.commands.bundle.claims import (
     logits_of,
     write_samples,
 )
+from modelpress.toolkit.commands.bundle.examples import (
+    all_outputs,
+    examples_as_calls,
+    metric_claim,
+    write_test_data,
+)
 from modelpress.toolkit.commands.bundle.flavour_choice import WrittenModel, write_smallest
 from modelpress.toolkit.commands.bundle.model_card import model_card
 from modelpress.toolkit.commands.bundle.porting import (
@@ -50,7 +64,9 @@ from modelpress.toolkit.commands.bundle.porting import (
     write_snippets,
 )
 from modelpress.toolkit.commands.bundle.recognising import exists
+from modelpress.toolkit.data.data_set import DataSet
 from modelpress.toolkit.data.measured_set import MeasuredSet
+from modelpress.toolkit.data.png_file import PNG_CHANNELS
 from modelpress.toolkit.output_folder import check_output_file, file_facts, read_manifest, without_local_paths
 from modelpress.toolkit.progress import Progress
 
@@ -79,7 +95,8 @@ class BundleRequest:
         max_decoded_bytes: Refuse an artifact whose tensors are larger in memory.
         data: What accuracy and samples come from.
         license: SPDX expression of the model's licence.
-        n_samples: Test images to hand over.
+        n_samples: Test images, or other examples, to hand over.
+        test_data: Hand over all test examples, so that the figures can be measured again without any other data.
         archive: Write a `.zip` beside the folder.
         add_firmware: Writes firmware of a decoded artifact into a new folder.
     """
@@ -92,6 +109,7 @@ class BundleRequest:
     data: MeasuredSet = field(default_factory=MeasuredSet)
     license: str = UNSPECIFIED
     n_samples: int = 20
+    test_data: bool = False
     archive: bool = True
     overwrite: bool = False
     add_firmware: AddFirmware | None = None
@@ -159,24 +177,19 @@ def _fill(folder: Path, artifact: Path, name: str, request: BundleRequest, progr
         without=lambda why: progress.note(f"no accuracy is claimed and there are no samples: {why}"),
     )
     contract = contract_of(session, metadata, images, progress)
-    accuracy, samples, chosen = None, None, None
-    if images is not None and contract is not None:
-        logits = logits_of(session, contract, images)
-        accuracy = accuracy_claim(logits, images)
-        chosen = choose_samples(logits, images.test.labels, request.n_samples)
-        if len(chosen) < request.n_samples:
-            progress.note(f"{len(chosen)} samples: the model classifies no more test images right")
-        samples = write_samples(folder, contract, images.test, logits, chosen)
-
     calls = reference_calls(serialised, session, request.given, progress)
-    if images is not None and contract is not None and chosen is not None and len(chosen):
-        calls = replace(calls, **images_as_calls(contract, images, chosen))
+    figures: dict[str, Any] = {"accuracy": None, "samples": None}
+    if images is not None and contract is not None:
+        found, own_calls = _figures(folder, session, contract, metadata, images, request, progress)
+        figures |= found
+        calls = replace(calls, **own_calls)
     reference = reference_of(folder, model, session, written.flavour, calls, progress)
     latency = None
     if contract is not None or calls.feeds is not None:
-        feeds = None if contract is not None else calls.feeds
+        feeds = None if contract is not None and contract.input_dtype == "float32" else calls.feeds
         latency = latency_claim(folder / ONNX, session, feeds, environment, progress)
 
+    claims = Claims(**figures, latency=latency, reference=reference)
     _write_programs(folder, serialised, ports=reference is not None)
     bill = bill_of_materials(
         name=name,
@@ -197,9 +210,9 @@ def _fill(folder: Path, artifact: Path, name: str, request: BundleRequest, progr
         "metadata": metadata,
         "compression": compression_of(model),
         "recipe": run.get("recipe", {}),
-        "dataset": _dataset(metadata, run, accuracy),
+        "dataset": _dataset(metadata, run, claims.accuracy or claims.metric),
         "environment": environment,
-        "claims": Claims(accuracy=accuracy, samples=samples, latency=latency, reference=reference),
+        "claims": claims,
         "inputs": [Port(**verify.port_of(node)) for node in session.get_inputs()],
         "outputs": [Port(**verify.port_of(node)) for node in session.get_outputs()],
         "contract": contract,
@@ -211,6 +224,35 @@ def _fill(folder: Path, artifact: Path, name: str, request: BundleRequest, progr
     checked(folder, "the new bundle")
 
     return manifest
+
+
+def _figures(
+    folder: Path,
+    session: ort.InferenceSession,
+    contract: Contract,
+    metadata: dict[str, str],
+    data: DataSet,
+    request: BundleRequest,
+    progress: Progress,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What is claimed of the test examples, and calls of some of them in the place of others."""
+    for note in data.notes:
+        progress.note(note)
+    facts: dict[str, Any] = {"test_data": write_test_data(folder, data)} if request.test_data else {}
+    if not data.classifies:
+        outputs = all_outputs(session, data, metadata)
+        return {**facts, "metric": metric_claim(outputs, data)}, examples_as_calls(contract, data, metadata)
+
+    logits = logits_of(session, metadata, data)
+    facts["accuracy"] = accuracy_claim(logits, data)
+    if not data.of_images or data.test.first.shape[1] not in PNG_CHANNELS:
+        return facts, examples_as_calls(contract, data, metadata)
+
+    chosen = choose_samples(logits, data.test.labels, request.n_samples)
+    if len(chosen) < request.n_samples:
+        progress.note(f"{len(chosen)} samples: the model classifies no more test images right")
+    facts["samples"] = write_samples(folder, contract, data.test, logits, chosen)
+    return facts, images_as_calls(contract, data, chosen) if len(chosen) else {}
 
 
 def _write_programs(folder: Path, model: bytes, *, ports: bool) -> None:
@@ -239,7 +281,9 @@ def run_beside(artifact: Path) -> dict[str, Any]:
     return {"recipe": recipe, "dataset": dataset}
 
 
-def _dataset(metadata: dict[str, str], run: dict[str, Any], accuracy: AccuracyClaim | None) -> dict[str, str]:
+def _dataset(
+    metadata: dict[str, str], run: dict[str, Any], accuracy: AccuracyClaim | MetricClaim | None
+) -> dict[str, str]:
     """Name and fingerprint of the test images, from the best source there is."""
     if accuracy is not None:
         return {"name": accuracy.dataset, "fingerprint": accuracy.fingerprint}

@@ -30,9 +30,17 @@ def model_card(manifest: Manifest) -> str:
 def _what(manifest: Manifest) -> str:
     """One sentence: what kind of network this is."""
     arch, dataset = manifest.metadata.get("modelpress.arch"), manifest.dataset.get("name")
+    contract = manifest.contract
     kind = "A compressed network"
-    if manifest.contract is not None:
-        kind = f"A compressed image classifier with {manifest.contract.output_shape[-1]} classes"
+    if contract is not None:
+        what = "image classifier" if len(contract.input_shape) == 4 else "classifier"
+        made = {
+            "classification": f"{what} with {contract.output_shape[-1]} classes",
+            "multi-label": f"network that finds {contract.output_shape[-1]} labels",
+            "regression": "network that estimates numbers",
+            "sequence": f"network that finds one of {contract.output_shape[-1]} classes at every place",
+        }
+        kind = f"A compressed {made[contract.task]}"
     return kind + (f": {arch}" if arch else "") + (f", made for {dataset}." if dataset else ".")
 
 

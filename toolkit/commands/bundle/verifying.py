@@ -26,6 +26,7 @@ from modelpress.toolkit.commands.bundle.making import CARD, SCRIPTS, archive_pat
 from modelpress.toolkit.commands.bundle.model_card import model_card
 from modelpress.toolkit.commands.bundle.porting import SNIPPETS
 from modelpress.toolkit.commands.bundle.same_network import network_findings
+from modelpress.toolkit.data.measured_set import Sections
 from modelpress.toolkit.model_files.onnx_writing import (
     FlavourRequest,
     calibrated_ranges,
@@ -38,6 +39,7 @@ def verify_bundle(
     path: Path,
     *,
     data_dir: Path | None = None,
+    own: Sections | None = None,
     factor: float | None = None,
     given: Given = NOTHING,
     calibration: Path | None = None,
@@ -50,6 +52,7 @@ def verify_bundle(
     Args:
         path: Of the folder or archive.
         data_dir: Where the data set is that the accuracy was measured on.
+        own: Data of the user's own, in place of that.
         factor: Time the model, and judge the claimed latency within this factor.
         given: What the user says of inputs, with which the artifact is run; others are made up.
         calibration: Where the data are that activations of an integer flavour were calibrated on.
@@ -71,7 +74,7 @@ def verify_bundle(
         written = open_model(folder / ONNX).onnx_model  # refuses a model that would read other files
 
         return [
-            *findings_of(folder, data_dir=data_dir, factor=factor, read_images=True),
+            *findings_of(folder, data_dir=data_dir, factor=factor, read_images=True, own=own),
             *_artifact_findings(folder, written, bundle.manifest, given, calibration, max_decoded_bytes),
             *_text_findings(folder, bundle.manifest),
             *_archive_finding(path, bundle.manifest),

@@ -7,22 +7,25 @@ from modelpress.toolkit.commands.console import answer_line, print_table
 
 def show_sensitivity(record: dict[str, Any]) -> None:
     """Print two tables and the lines for the recipe."""
+    metric = record.get("metric")
+    figure, loss = (metric["name"], "loss") if metric else ("top-1", "loss, nats")
+    in_percent = metric is None or metric["fraction"]
     widths = [str(width) for width in record["bits"]]
     headings = {"name": "layer", "weights": "weights", **{w: f"{w} bits" for w in widths}, "bits": "use"}
     print_table(
-        "Loss increase with one layer quantized, in 1/1000 nats, and the bits to use",
+        f"Loss increase with one layer quantized, in 1/1000{'' if metric else ' nats'}, and the bits to use",
         [_layer_row(layer) for layer in record["layers"]],
         headings,
     )
     files = [
-        {"name": "not quantized", "bytes": "–", **_quality_cells(record["reference"])},
-        *(_file_row(f"{file['bits']} bits", file) for file in record["uniform"]),
-        _file_row("proposal", record["proposal"]),
+        {"name": "not quantized", "bytes": "–", **_quality_cells(record["reference"], in_percent)},
+        *(_file_row(f"{file['bits']} bits", file, in_percent) for file in record["uniform"]),
+        _file_row("proposal", record["proposal"], in_percent),
     ]
     print_table(
         f"No training; budget {record['budget_bytes']:,} bytes",
         files,
-        {"name": "all layers", "bytes": "bytes", "loss": "loss, nats", "top1": "top-1"},
+        {"name": "all layers", "bytes": "bytes", "loss": loss, "top1": figure},
     )
     for line in _remarks(record):
         answer_line(line)
@@ -47,12 +50,13 @@ def _thousandths(nats: float) -> str:
     return f"{1000 * nats:.1f}" if abs(nats) < 1 else f"{1000 * nats:,.0f}"
 
 
-def _file_row(name: str, file: dict[str, Any]) -> dict[str, str]:
-    return {"name": name, "bytes": f"{file['size_bytes']:,}", **_quality_cells(file)}
+def _file_row(name: str, file: dict[str, Any], in_percent: bool) -> dict[str, str]:
+    return {"name": name, "bytes": f"{file['size_bytes']:,}", **_quality_cells(file, in_percent)}
 
 
-def _quality_cells(quality: dict[str, Any]) -> dict[str, str]:
-    return {"loss": f"{quality['loss']:.4f}", "top1": f"{quality['top1']:.2%}"}
+def _quality_cells(quality: dict[str, Any], in_percent: bool) -> dict[str, str]:
+    value = quality["top1"]
+    return {"loss": f"{quality['loss']:.4f}", "top1": f"{value:.2%}" if in_percent else f"{value:.4g}"}
 
 
 def _remarks(record: dict[str, Any]) -> list[str]:

@@ -17,6 +17,10 @@ COMMANDS = {
         "study.networks_command",
         "Ten networks of other people: 50 % pruned, 4 bits, packed, decoded, written and run in every flavour.",
     ),
+    "tasks": Entry(
+        "study.tasks_command",
+        "Images in a folder, a table, sounds, tokens: each trained, compressed, packed, measured and handed over.",
+    ),
     "exports": Entry(
         "study.exports_command",
         "Ten networks of torchvision as both exporters write them: packed, in every flavour, beside quantize_static.",

@@ -19,12 +19,12 @@ from torch.func import functional_call
 from modelpress.export.errors import InputError
 from modelpress.export.press.reading import open_artifact
 from modelpress.export.press.writing import write_artifact
-from modelpress.export.quantized import QuantizedModel
+from modelpress.toolkit.compression.drawing import draw
 from modelpress.toolkit.compression.freeze import freeze_state
 from modelpress.toolkit.compression.passes.quantize import with_quantizers
 from modelpress.toolkit.compression.state import NetworkState
 from modelpress.toolkit.data.data_set import DataSet, Split
-from modelpress.toolkit.networks.layers import weight_layers
+from modelpress.toolkit.networks.layers import layers_with_weights, weight_layers
 from modelpress.toolkit.progress import Progress
 from modelpress.toolkit.recipe import QuantizeOptions
 from modelpress.toolkit.studies.sensitivity.bit_allocation import allocate, least_budget
@@ -100,6 +100,7 @@ def measured_options(options: QuantizeOptions) -> QuantizeOptions:
 def _packed(state: NetworkState, bits: Mapping[str, int]) -> WidthFile:
     """Write the file, decode it bit-exactly, and see where its bytes are."""
     model = freeze_state(state)
+    layers, places = layers_with_weights(state.network), draw(state.network, state.inputs).places
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.press"
@@ -110,23 +111,21 @@ def _packed(state: NetworkState, bits: Mapping[str, int]) -> WidthFile:
     return WidthFile(
         dict(bits),
         size,
-        {layer: tensor_bytes[_weight(layer)] for layer in bits},
-        _forward_weights(model, weight_layers(state.network)),
+        {layer: tensor_bytes[places[layers[layer].parameter]] for layer in bits},
+        _forward_weights(state),
     )
 
 
-def _forward_weights(model: QuantizedModel, layers: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights before batch norm was folded in, on the device and in the memory layout of the network's own."""
+@torch.no_grad()
+def _forward_weights(state: NetworkState) -> dict[str, Tensor]:
+    """What the codes stand for, by parameter, on the device and in the memory layout of the network's own."""
+    network = state.compressed()
     weights = {}
-    for layer, own in layers.items():
-        values = replace(model.quantized()[_weight(layer)], channel_scale=None).dequantize()
-        weights[_weight(layer)] = torch.empty_like(own, requires_grad=False).copy_(torch.from_numpy(values))
+    for name, layer in layers_with_weights(state.network).items():
+        own: Tensor = getattr(layer.owner, layer.attribute)
+        values = layer.as_stored(network.effective_weight(name))  # `freeze` has compared them with the codes
+        weights[layer.parameter] = torch.empty_like(own, requires_grad=False).copy_(values)
     return weights
-
-
-def _weight(layer: str) -> str:
-    """The parameter of a layer; the graph's tensor has the same name."""
-    return f"{layer}.weight"
 
 
 def measuring_images(images: DataSet, *, limit: int, seed: int) -> tuple[str, Split]:
@@ -226,6 +225,7 @@ def measure(files: WidthFiles, split: Judged, bits: Sequence[int], progress: Pro
         InputError: The loss of the network is not finite.
     """
     uniform = {width: files.uniform(width) for width in bits}
+    layers = layers_with_weights(files.state.network)
 
     progress.start("measure", 1 + len(files.layers) * len(bits))
     try:
@@ -236,7 +236,8 @@ def measure(files: WidthFiles, split: Judged, bits: Sequence[int], progress: Pro
         for layer in files.layers:
             alone[layer] = {}
             for width in bits:
-                changed = {_weight(layer): uniform[width].weights[_weight(layer)]}
+                parameter = layers[layer].parameter
+                changed = {parameter: uniform[width].weights[parameter]}
                 alone[layer][width] = quality_with(changed, files.state.network, split)
                 progress.advance(f"{layer}, {width} bits")
     finally:

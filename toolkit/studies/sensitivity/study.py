@@ -17,6 +17,7 @@ from modelpress.toolkit.compression.run_folder import recorded_recipe
 from modelpress.toolkit.compression.starting import start
 from modelpress.toolkit.compression.state import NetworkState
 from modelpress.toolkit.compression.work import Work
+from modelpress.toolkit.data.data_set import DataSet
 from modelpress.toolkit.progress import Progress, Silent
 from modelpress.toolkit.recipe import QuantizeOptions, Recipe
 from modelpress.toolkit.studies.sensitivity.measuring import (
@@ -135,6 +136,7 @@ def run_sensitivity(state: NetworkState, work: Work, question: Question) -> dict
         "environment": describe_environment(),
         "recipe": recorded_recipe(recipe, Path()),
         "images": {"split": source, "count": len(chosen), "seed": recipe.seed},
+        **_judged_by(work.data),
         "grid": _grid(recipe.quantize),
         "parameters": state.parameter_precision,
         "bits": list(question.bits),
@@ -150,6 +152,12 @@ def run_sensitivity(state: NetworkState, work: Work, question: Question) -> dict
         },
         "seconds": time.perf_counter() - began,
     }
+
+
+def _judged_by(data: DataSet) -> dict[str, Any]:
+    """What the key `top1` of the record holds, where it is another figure."""
+    metric = data.metric
+    return {} if data.classifies else {"metric": {"name": metric.name, "fraction": metric.fraction}}
 
 
 def _measured(

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
+from onnx import TensorProto
 
 from modelpress.export.coding.bits import unpack_fixed_width
 from modelpress.export.coding.byte_parts import PartReader, PartWriter
@@ -26,6 +27,7 @@ from modelpress.export.press.encodings.kernels.sign_rows import SignRowCoder
 from modelpress.export.press.encodings.levels import Levels, Sink
 from modelpress.export.press.encodings.slab_coder import SlabCoder
 from modelpress.export.press.encodings.split.elements import (
+    MANTISSA_BITS,
     MAX_LEVEL,
     Array,
     Floats,
@@ -38,7 +40,7 @@ from modelpress.export.press.encodings.split.elements import (
     table_of,
     words_of,
 )
-from modelpress.export.tensor_spec import DTYPES, ONNX_TYPES, TensorSpec
+from modelpress.export.tensor_spec import CARRIERS, INTEGER_TYPES, ONNX_TYPES, TensorSpec, carrier_of
 
 _PACKED, _MIXED = 5, 10  # encodings of the levels
 _FLOATS, _INTEGERS, _TABLE = 0, 1, 2  # kinds
@@ -50,17 +52,19 @@ _CODERS: dict[int, type[SlabCoder]] = {
 
 def sources_of(array: Array) -> list["SplitSource"]:
     """The ways in which this array can be split, each still to be combined with an encoding of levels."""
-    if array.dtype.kind not in "fiu" or not array.size:
+    onnx_type = ONNX_TYPES.get(array.dtype.newbyteorder("<"))
+    if onnx_type in (None, TensorProto.BOOL) or not array.size:
         return []
 
-    dtype = array.dtype.newbyteorder("<")
-    table = table_of(array, dtype)
+    dtype, numbers = CARRIERS[onnx_type], carrier_of(array)
+    # of integers of a byte, and of fewer bits, a table says nothing
+    table = None if onnx_type in INTEGER_TYPES and dtype.itemsize == 1 else table_of(array, dtype)
     kinds: list[Kind | None] = [table]
-    if array.dtype.kind == "f":
-        kinds += [floats_of(array, dtype)] if table is None else []
-    else:
-        kinds += [integers_of(array, dtype)]
-    return [SplitSource(array, kind) for kind in kinds if kind is not None]
+    if onnx_type in INTEGER_TYPES:
+        kinds += [integers_of(numbers, dtype)]
+    elif onnx_type in MANTISSA_BITS and table is None:
+        kinds += [floats_of(numbers, dtype, MANTISSA_BITS[onnx_type])]
+    return [SplitSource(numbers, kind) for kind in kinds if kind is not None]
 
 
 # --- Writing
@@ -137,7 +141,7 @@ class _SplitSink:
 
     def __init__(self, spec: TensorSpec, kind: Kind, raw: bytes) -> None:
         self.spec, self._kind, self._raw = spec, kind, raw
-        self._words = np.zeros(spec.size, np.dtype(f"u{DTYPES[spec.onnx_type].itemsize}"))
+        self._words = np.zeros(spec.size, np.dtype(f"u{CARRIERS[spec.onnx_type].itemsize}"))
         self._levels = np.zeros(spec.size, np.int16)
 
     @property
@@ -197,17 +201,17 @@ def read_front(reader: PartReader, spec: TensorSpec) -> tuple[int, Sink[Array]]:
     Raises:
         DamagedArtifact: As for `decode`.
     """
-    dtype = DTYPES[spec.onnx_type]
-    if dtype.kind not in "fiu":
-        raise DamagedArtifact(f"elements of type {dtype} are not split")
+    if spec.onnx_type == TensorProto.BOOL:
+        raise DamagedArtifact("booleans are not split")
 
+    dtype = CARRIERS[spec.onnx_type]
     inner, number = reader.unpack("BB")
     raw = b""
     kind: Kind
-    if number == _FLOATS and dtype.kind == "f":
-        kind = _read_floats(reader, dtype)
+    if number == _FLOATS and spec.onnx_type in MANTISSA_BITS:
+        kind = _read_floats(reader, dtype, MANTISSA_BITS[spec.onnx_type])
         raw = reader.take("payload", unpack_varint(reader, "header"))
-    elif number == _INTEGERS and dtype.kind in "iu":
+    elif number == _INTEGERS and spec.onnx_type in INTEGER_TYPES:
         kind = Integers(dtype, *reader.unpack("H"))
     elif number == _TABLE:
         kind = _read_table(reader, dtype)
@@ -219,8 +223,8 @@ def read_front(reader: PartReader, spec: TensorSpec) -> tuple[int, Sink[Array]]:
     return inner, _SplitSink(spec, kind, raw)
 
 
-def _read_floats(reader: PartReader, dtype: np.dtype[np.generic]) -> Floats:
-    kind = Floats(dtype, *reader.unpack("HBB"))
+def _read_floats(reader: PartReader, dtype: np.dtype[np.generic], mantissa_bits: int) -> Floats:
+    kind = Floats(dtype, mantissa_bits, *reader.unpack("HBB"))
     exponents = 1 << 8 * dtype.itemsize - 1 - kind.mantissa_bits
     if kind.raw_bits > kind.mantissa_bits or kind.exponent + kind.span >= exponents:
         raise DamagedArtifact("exponents or mantissas of split values are beyond their type")

@@ -9,16 +9,22 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from onnx import TensorProto
 
 from modelpress.export.errors import DamagedArtifact
-from modelpress.export.files.blocks import blocks
+from modelpress.export.files.blocks import blocks, is_of_numpy
 from modelpress.export.press.encodings.levels import Levels
 
 Array = npt.NDArray[np.generic]
 Words = npt.NDArray[np.unsignedinteger]
 
 MAX_LEVEL = 256
-_MANTISSA_BITS = {"<f2": 10, "<f4": 23, "<f8": 52}
+MANTISSA_BITS: dict[int, int] = {  # by ONNX TensorProto.DataType
+    TensorProto.FLOAT: 23,
+    TensorProto.FLOAT16: 10,
+    TensorProto.DOUBLE: 52,
+    TensorProto.BFLOAT16: 7,
+}
 _LOOKED_AT = 1 << 12  # elements that tell whether few values may occur
 
 
@@ -27,6 +33,7 @@ class Floats:
     """Sign and exponent as a level, `raw_bits` of the mantissa as they are."""
 
     dtype: np.dtype[np.generic]
+    mantissa_bits: int  # of the type
     exponent: int  # of level 1 and -1
     span: int  # exponents that follow
     raw_bits: int
@@ -35,11 +42,6 @@ class Floats:
     def bounds(self) -> tuple[int, int]:
         """Lowest and highest level."""
         return -self.span - 1, self.span + 1
-
-    @property
-    def mantissa_bits(self) -> int:
-        """Of the type."""
-        return _MANTISSA_BITS[self.dtype.str]
 
     def fields(self) -> bytes:
         """What the file says of it."""
@@ -138,8 +140,8 @@ Kind = Floats | Integers | Table
 
 
 def table_of(array: Array, dtype: np.dtype[np.generic]) -> Table | None:
-    """None where there are many values."""
-    if array.dtype.itemsize == 1 or np.unique(words_of(array.reshape(-1)[:_LOOKED_AT])).size > 2 * MAX_LEVEL:
+    """None where there are many values; `dtype`: of the numbers that are stored."""
+    if np.unique(words_of(array.reshape(-1)[:_LOOKED_AT])).size > 2 * MAX_LEVEL:
         return None
 
     values: Words = words_of(array.reshape(-1)[:0])
@@ -149,9 +151,12 @@ def table_of(array: Array, dtype: np.dtype[np.generic]) -> Table | None:
             return None
 
     numbers: npt.NDArray[Any] = values.view(array.dtype.newbyteorder("="))
+    if not is_of_numpy(array.dtype):
+        numbers = numbers.astype(np.float32)
     order = np.lexsort((values, numbers))  # by value, then by bits; NaN last
     values, numbers = values[order], numbers[order]
-    below = int(np.count_nonzero(numbers < 0))
+    with np.errstate(invalid="ignore"):  # a NaN is not below
+        below = int(np.count_nonzero(numbers < 0))
     centre = int(np.clip(below, max(values.size - 1 - MAX_LEVEL, 0), min(values.size - 1, MAX_LEVEL)))
     return Table(dtype, values, centre)
 
@@ -163,9 +168,8 @@ def integers_of(array: Array, dtype: np.dtype[np.generic]) -> Integers | None:
     return Integers(dtype, most) if most <= MAX_LEVEL else None
 
 
-def floats_of(array: Array, dtype: np.dtype[np.generic]) -> Floats | None:
-    """None where exponents differ too much, or there is nothing but zeros."""
-    bits = _MANTISSA_BITS[dtype.str]
+def floats_of(array: Array, dtype: np.dtype[np.generic], bits: int) -> Floats | None:
+    """None where exponents differ too much, or there is nothing but zeros; `bits`: of a mantissa."""
     lowest, highest, mantissas = 1 << 16, -1, 0
     for block in blocks(array):
         words = words_of(block)
@@ -178,7 +182,7 @@ def floats_of(array: Array, dtype: np.dtype[np.generic]) -> Floats | None:
     if highest < 0 or highest - lowest >= MAX_LEVEL:
         return None
     unused = bits if not mantissas else (mantissas & -mantissas).bit_length() - 1
-    return Floats(dtype, lowest, highest - lowest, bits - unused)
+    return Floats(dtype, bits, lowest, highest - lowest, bits - unused)
 
 
 def words_of(array: Array) -> Words:
