@@ -5,12 +5,13 @@ BIN := $(VENV)/bin
 
 INTEROP ?= .venv-interop
 
-.PHONY: demo test test-interop lint clean help
+.PHONY: demo test test-interop gpu lint clean help
 
 help:
 	@echo "make demo   install into $(VENV) and compress a network on the embedded digits (about 3 minutes)"
 	@echo "make test   install into $(VENV) and run linters, type checks and tests on every core (minutes)"
 	@echo "make test-interop  install into $(INTEROP) and run the flavours in OpenVINO, OpenCV, the reference evaluator, Node"
+	@echo "make gpu DATA=DIR CHECKPOINT=FILE [TEACHER=FILE]  a slice of nine minutes of the trainings, on a CUDA machine"
 	@echo "make clean  remove $(VENV) and the demo's results"
 
 demo: $(VENV)/.installed
@@ -25,6 +26,10 @@ test: $(VENV)/.installed-dev lint
 test-interop: $(INTEROP)/.installed
 	@echo "== Every flavour in other engines"
 	@MODELPRESS_INTEROP=1 MODELPRESS_NODE_MODULES=$(abspath $(INTEROP))/node_modules $(INTEROP)/bin/python -m pytest tests/interop
+
+# Uses the Python that is there: torch with CUDA is not to be installed twice. The same command goes on with the next slice.
+gpu:
+	@PYTHONPATH=$(CURDIR)/src$${PYTHONPATH:+:$$PYTHONPATH} $(PYTHON) -m modelpress.toolkit.studies.gpu --data-dir $(DATA) --checkpoint $(CHECKPOINT) $(if $(TEACHER),--teacher $(TEACHER))
 
 lint: $(VENV)/.installed-dev
 	@echo "== Lint, types, import rules"

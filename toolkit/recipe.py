@@ -14,7 +14,7 @@ from typing import Annotated, Any, get_args
 
 import yaml
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from modelpress.export.choices import FlavourName
 from modelpress.export.errors import CommandLineError, InputError
@@ -24,7 +24,7 @@ from modelpress.toolkit.data.options import DataOptions, NormalisationOptions, T
 from modelpress.toolkit.recipe_sections import (
     BenchOptions,
     CalibrateOptions,
-    Compile,
+    FinetuneOptions,
     LayerBits,
     ModelOptions,
     PackOptions,
@@ -39,8 +39,8 @@ from modelpress.toolkit.section import Options
 __all__ = [
     "BenchOptions",
     "CalibrateOptions",
-    "Compile",
     "DataOptions",
+    "FinetuneOptions",
     "LayerBits",
     "ModelOptions",
     "NormalisationOptions",
@@ -75,7 +75,7 @@ class Recipe(Options):
     train: TrainingOptions = TrainingOptions(epochs=12, batch=64, padding=2)
     prune: PruneOptions = PruneOptions()
     sparsify: TrainingOptions = TrainingOptions(epochs=6, batch=64, lr=0.03, padding=2)
-    finetune: TrainingOptions = TrainingOptions(epochs=6, batch=64, lr=0.03, padding=2)
+    finetune: FinetuneOptions = FinetuneOptions(epochs=6, batch=64, lr=0.03, padding=2)
     quantize: QuantizeOptions = QuantizeOptions()
     pack: PackOptions = PackOptions()
     onnx: Annotated[tuple[FlavourName, ...], Field(min_length=1)] = ("float", "sparse", "int8-sparse")
@@ -90,6 +90,12 @@ class Recipe(Options):
         return "\n".join(
             ["Recipe with other values than the defaults:", *lines] if lines else ["Recipe: the defaults"]
         )
+
+    @field_validator("finetune", mode="before")
+    @classmethod
+    def _without_a_price(cls, value: object) -> object:
+        """Options of any training will do."""
+        return value.model_dump() if type(value) is TrainingOptions else value
 
     @model_validator(mode="after")
     def _flavours_are_distinct(self) -> "Recipe":
@@ -117,6 +123,17 @@ class Recipe(Options):
             raise ValueError(
                 f"weights would never be finetuned on their grid: quantize.after is {self.quantize.after}, "
                 f"finetune.epochs {epochs}; lower quantize.after"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _a_price_needs_grids_that_stay(self) -> "Recipe":
+        grid = self.quantize
+        fits = grid.symmetric and grid.range == "mse" and not grid.learned and not grid.after
+        if self.finetune.priced and not fits:
+            raise ValueError(
+                "a price per byte needs codes whose zero is zero and grids that stay: set quantize.symmetric to true, "
+                "range to mse, learned to false and after to 0"
             )
         return self
 

@@ -20,7 +20,6 @@ Bits = Annotated[int, Field(ge=2, le=8)]
 MagnitudeMethod = Literal["global-magnitude", "layer-magnitude", "layer-percentile"]
 PenaltyMethod = Literal["proximal-l1", "trimmed-l1", "group-lasso"]
 PruneMethod = Literal[MagnitudeMethod, PenaltyMethod]
-Compile = Literal["auto", "on", "off"]
 LayerBits = dict[str, Bits | Literal["float"]]
 
 
@@ -121,6 +120,28 @@ class TrainingOptions(Options):
     def _nesterov_needs_momentum(self) -> "TrainingOptions":
         if self.nesterov and self.momentum == 0:
             raise ValueError("nesterov needs a momentum above 0")
+        return self
+
+
+class FinetuneOptions(TrainingOptions):
+    """How the compressed network is trained."""
+
+    rate: Annotated[float, Field(ge=0, le=10)] = 0.0
+    """Price of the file's bytes in the loss, in nats per kilobyte; zeros and levels follow from it. 0: none."""
+    target_bytes: Annotated[int, Field(ge=1)] | None = None
+    """Size of the file to train towards, in place of a price: the price is found on the way."""
+    rate_ramp: Fraction = 0.5
+    """Share of the training over which the size falls to target_bytes."""
+
+    @property
+    def priced(self) -> bool:
+        """Whether bytes have a price."""
+        return self.rate > 0 or self.target_bytes is not None
+
+    @model_validator(mode="after")
+    def _a_price_or_a_size(self) -> "FinetuneOptions":
+        if self.rate and self.target_bytes is not None:
+            raise ValueError("rate is a price, target_bytes finds one: give one of them")
         return self
 
 
@@ -256,8 +277,10 @@ class RunOptions(Options):
     """Train in bfloat16 where the device computes in it."""
     channels_last: bool = True
     """Activations as (N, H, W, C) in memory."""
-    compile: Compile = "auto"
-    """Compile networks in training: on, off, or auto (on CUDA devices)."""
+    compile: bool = False
+    """Compile networks in training; takes a minute or so for each."""
+    cuda_graphs: bool = True
+    """Record training steps as CUDA graphs, on CUDA devices."""
 
     @field_validator("device")
     @classmethod

@@ -110,9 +110,13 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used (PEP 562)."""
     if name == "__version__":
-        from importlib.metadata import version
+        from importlib.metadata import PackageNotFoundError, version
 
-        value: Any = version("modelpress")
+        value: Any
+        try:
+            value = version("modelpress")
+        except PackageNotFoundError:  # run from its source
+            value = "not installed"
     elif name in _HOME:
         value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
     else:

@@ -1,8 +1,8 @@
 """What every file says about its origin: the `metadata_props` of the artifact and of the ONNX models."""
 
 import json
-from importlib.metadata import version
 
+from modelpress import __version__
 from modelpress.export.post_training.calibration import INPUT_METADATA
 from modelpress.toolkit.compression.state import InputContract, NetworkState
 from modelpress.toolkit.data.measured_set import DATASET_METADATA, SPLITS_METADATA
@@ -12,7 +12,7 @@ from modelpress.toolkit.data.network_input import VALUES_METADATA
 def provenance(state: NetworkState) -> dict[str, str]:
     """What the model is, what was done to it, and what input it expects; structured values are JSON."""
     facts: dict[str, object] = {
-        "modelpress.version": version("modelpress"),
+        "modelpress.version": __version__,
         "modelpress.arch": _shown(state.architecture),
         **_compression(state),
     }

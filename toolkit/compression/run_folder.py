@@ -3,12 +3,12 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
+from modelpress import __version__
 from modelpress.benchmarks.environment import describe_environment
 from modelpress.export.errors import InputError
 from modelpress.export.files.places import check_not_read
@@ -106,7 +106,7 @@ class RunFolder:
         self.recipe, self.path, self.progress = recipe, path, progress
         self.manifest: dict[str, Any] = {
             "schema_version": 1,
-            "modelpress": version("modelpress"),
+            "modelpress": __version__,
             "status": "running",
             "recipe": recorded_recipe(recipe, path),
             "environment": describe_environment(),

@@ -19,20 +19,20 @@ class WeightAverage:
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
-        self._network, self._decay = network, decay
-        self.values = {name: value.detach().clone() for name, value in _floating(network).items()}
+        self._decay = decay
+        self._own = _floating(network)
+        self.values = {name: value.clone() for name, value in self._own.items()}
 
     @torch.no_grad()
     def update(self, n_steps: int) -> None:
         """A step is done, the `n_steps`-th of the training."""
         decay = min(self._decay, (1 + n_steps) / (10 + n_steps))
-        for name, value in _floating(self._network).items():
-            self.values[name].lerp_(value, 1 - decay)
+        torch._foreach_lerp_(list(self.values.values()), list(self._own.values()), 1 - decay)
 
     @torch.no_grad()
     def restart(self) -> None:
         """Forget the past: the average is the network as it is now."""
-        for name, value in _floating(self._network).items():
+        for name, value in self._own.items():
             self.values[name].copy_(value)
 
     @torch.no_grad()
@@ -44,13 +44,14 @@ class WeightAverage:
     @torch.no_grad()
     def swap(self) -> None:
         """Exchange the network's values and the average."""
-        for name, value in _floating(self._network).items():
+        for name, value in self._own.items():
             kept = value.clone()
             value.copy_(self.values[name])
             self.values[name].copy_(kept)
 
 
 def _floating(network: nn.Module) -> dict[str, Tensor]:
+    """Views of its floating-point values; training changes them in place."""
     return {
         name: value.detach()
         for name, value in (*network.named_parameters(), *network.named_buffers())

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from modelpress.export.errors import InputError
-from modelpress.toolkit.recipe import Compile, RunOptions
+from modelpress.toolkit.recipe import RunOptions
 from modelpress.toolkit.training.team import ALONE, Team, current_team
 
 
@@ -20,6 +20,7 @@ class Device:
         bf16: Convolutions and products in bfloat16 while training; weights and sums stay float32.
         channels_last: Activations laid out as (N, H, W, C) in memory.
         compile: Networks in training are compiled.
+        captures: Their steps are recorded as CUDA graphs.
         team: The processes that train together.
     """
 
@@ -27,11 +28,15 @@ class Device:
     bf16: bool
     channels_last: bool
     compile: bool = False
+    captures: bool = False
     team: Team = ALONE
 
     def autocast(self) -> AbstractContextManager[object]:
         """Mixed precision, if on."""
-        return torch.autocast(self.torch_device.type, torch.bfloat16) if self.bf16 else nullcontext()
+        if not self.bf16:
+            return nullcontext()
+        # weights that a recorded step reads from a cache would be those of the step that was recorded
+        return torch.autocast(self.torch_device.type, torch.bfloat16, cache_enabled=not self.captures)
 
     def place(self, network: nn.Module) -> nn.Module:
         """The network on this device, in its memory layout."""
@@ -55,12 +60,21 @@ class Device:
 def device_of(options: RunOptions) -> Device:
     """The device that a recipe asks for; see `choose_device`."""
     return choose_device(
-        options.device, bf16=options.bf16, channels_last=options.channels_last, compiled=options.compile
+        options.device,
+        bf16=options.bf16,
+        channels_last=options.channels_last,
+        compiled=options.compile,
+        captures=options.cuda_graphs,
     )
 
 
 def choose_device(
-    name: str = "auto", *, bf16: bool = True, channels_last: bool = True, compiled: Compile = "auto"
+    name: str = "auto",
+    *,
+    bf16: bool = True,
+    channels_last: bool = True,
+    compiled: bool = False,
+    captures: bool = True,
 ) -> Device:
     """The device of that name with its fast modes, each of which can be turned off.
 
@@ -68,7 +82,8 @@ def choose_device(
         name: ``auto`` (CUDA if present), ``cpu``, ``cuda`` or ``cuda:1``.
         bf16: Allow bfloat16 where the device computes in it.
         channels_last: Allow that layout.
-        compiled: Compile networks in training: always, never, or (``auto``) on CUDA devices.
+        compiled: Compile networks in training.
+        captures: Record their steps as CUDA graphs, where the device has them.
 
     Raises:
         InputError: The device is unknown or missing.
@@ -89,8 +104,15 @@ def choose_device(
             f"device {name!r} is not there: {torch.cuda.device_count()} CUDA devices found; try --device cpu"
         )
 
-    compiles = compiled == "on" or (compiled == "auto" and device.type == "cuda")
-    return Device(device, bf16 and _computes_in_bf16(device), channels_last, compiles, current_team())
+    team = current_team()
+    return Device(
+        device,
+        bf16 and _computes_in_bf16(device),
+        channels_last,
+        compiled,
+        captures and device.type == "cuda" and team.size == 1,
+        team,
+    )
 
 
 def _computes_in_bf16(device: torch.device) -> bool:

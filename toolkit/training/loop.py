@@ -22,6 +22,7 @@ from modelpress.toolkit.networks.inputs import Inputs
 from modelpress.toolkit.progress import Progress
 from modelpress.toolkit.recipe import TrainingOptions
 from modelpress.toolkit.training.averaging import WeightAverage
+from modelpress.toolkit.training.captured import CapturedGradients
 from modelpress.toolkit.training.checkpoint import load_state, save_state
 from modelpress.toolkit.training.device import Device
 from modelpress.toolkit.training.examples import Batch
@@ -65,6 +66,7 @@ class EpochRecord:
         images_per_second: Training only, without the validation.
         sparsity: Share of the weights at exactly zero, where a rule counts them.
         validation: Figure of merit on the held-out split, where that is not top-1.
+        facts: What the rules record.
     """
 
     epoch: int
@@ -75,6 +77,7 @@ class EpochRecord:
     images_per_second: float
     sparsity: float | None = None
     validation: float | None = None
+    facts: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -196,6 +199,9 @@ class _Training:
 
     def __post_init__(self) -> None:
         self.forward = torch.compile(self.network) if self.device.compile else self.network
+        self._captured = (
+            CapturedGradients(self.network, self._gradients, self.progress) if self.device.captures else None
+        )
 
     def must_stop(self, stop: StopRequest, position: _Position) -> bool:
         """Whether this process was asked to stop; processes that train together ask each other now and then."""
@@ -266,9 +272,10 @@ class _Training:
                 self.average.restart()
             if self.patience is not None:
                 self.patience.restart()
+            if self._captured is not None:
+                self._captured.forget()
 
-        self.optimiser.zero_grad(set_to_none=True)
-        loss = self._gradients(batch)
+        loss = (self._captured or self._gradients)(*batch)
         self.device.team.average_gradients(self.network.parameters())
         if self.options.clip:
             torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.options.clip)
@@ -280,19 +287,26 @@ class _Training:
             self.average.update(done)
         return loss
 
-    def _gradients(self, batch: Batch) -> torch.Tensor:
+    def _gradients(self, inputs: Inputs, targets: Any) -> torch.Tensor:
         """Those of the mean loss of a batch, added up over its parts; returns that loss."""
-        n_parts = min(self.options.accumulate, batch[0].n_examples)
+        self.optimiser.zero_grad(set_to_none=True)
+        n_examples = inputs.n_examples
+        n_parts = min(self.options.accumulate, n_examples)
         total: torch.Tensor | None = None
-        for inputs, targets in _parts(batch, n_parts):
+        for part, wanted in _parts((inputs, targets), n_parts):
             with self.device.autocast():
-                outputs = self._outputs(inputs)
-            loss = training_loss(outputs, targets, self._teacher_outputs(inputs), self.options, self.loss)
+                outputs = self._outputs(part)
+            loss = training_loss(outputs, wanted, self._teacher_outputs(part), self.options, self.loss)
             if n_parts > 1:
-                loss = loss * (inputs.n_examples / batch[0].n_examples)
+                loss = loss * (part.n_examples / n_examples)
             loss.backward()
             total = loss.detach() if total is None else total + loss.detach()
         assert total is not None  # there is a part
+
+        for rule in self.rules:
+            penalty = rule.penalty()
+            if penalty is not None:
+                penalty.backward()
         return total
 
     def _outputs(self, inputs: Inputs) -> Any:
@@ -353,15 +367,17 @@ def _close_epoch(position: _Position, run: _Training, score: Score | None) -> No
         images_per_second=position.examples * run.device.team.size / position.seconds,
         sparsity=run.sparsity(),
         validation=None if is_top1 else figure,
+        facts={key: value for rule in run.rules for key, value in rule.close_epoch().items()},
     )
 
     zeros = "" if record.sparsity is None else f", {record.sparsity:.2%} zeros"
+    told = "".join(f", {key.replace('_', ' ')} {value:,.6g}" for key, value in record.facts.items())
     held_out = ""
     if score is not None and figure is not None:
         named = "" if is_top1 else f"{score.metric.name} "
         held_out = f", validation {named}{score.metric.shown(figure)}"
     run.progress.note(
-        f"epoch {record.epoch}/{run.options.epochs}: loss {record.loss:.4f}{zeros}{held_out}, "
+        f"epoch {record.epoch}/{run.options.epochs}: loss {record.loss:.4f}{zeros}{told}{held_out}, "
         f"{record.images_per_second:,.0f} images/s"
     )
 
@@ -373,6 +389,8 @@ def _close_epoch(position: _Position, run: _Training, score: Score | None) -> No
 def _store(path: Path, run: _Training, position: _Position, fingerprint: dict[str, Any]) -> None:
     tensors: State = {f"network.{name}": value for name, value in run.network.state_dict().items()}
     tensors |= optimiser_state(run.network, run.optimiser)
+    for number, rule in enumerate(run.rules):
+        tensors |= {f"rule.{number}.{name}": value for name, value in rule.state().items()}
     if run.average is not None:
         tensors |= {f"average.{name}": value for name, value in run.average.values.items()}
     facts: dict[str, Any] = {"position": asdict(position), "fingerprint": fingerprint}
@@ -391,6 +409,10 @@ def _restore(path: Path, run: _Training, fingerprint: dict[str, Any]) -> _Positi
 
     run.network.load_state_dict(_part(tensors, "network."))
     restore_optimiser(run.network, run.optimiser, tensors)
+    for number, rule in enumerate(run.rules):
+        kept = _part(tensors, f"rule.{number}.")
+        for name, value in rule.state().items():
+            value.copy_(kept[name])
     if run.average is not None:
         run.average.load(_part(tensors, "average."))
     if run.patience is not None:

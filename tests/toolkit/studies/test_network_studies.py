@@ -88,7 +88,8 @@ def recipe_of(name, base=BASE):
 
 
 def test_every_published_figure_is_in_its_row():
-    assert {name: row.published for name, row in ROWS.items() if name not in TO_BEAT} == PUBLISHED
+    published = {name: row for name, row in ROWS.items() if row.study != "frontier"}
+    assert {name: row.published for name, row in published.items() if name not in TO_BEAT} == PUBLISHED
 
 
 def test_own_rows_stand_beside_the_figure_that_they_should_beat():
@@ -105,6 +106,16 @@ def test_studies_and_kinds():
     assert reference == {
         name for name in PUBLISHED if name.startswith(("finetuned", "iterative", "pruned-f"))
     }
+
+
+def test_rows_of_the_frontier_train_alike_but_for_what_they_compare():
+    rows = [row.recipe(BASE) for row in ROWS.values() if row.kind in {"priced", "fixed"}]
+    same = [r.finetune.model_dump(exclude={"target_bytes", "rate", "rate_ramp"}) for r in rows]
+    assert all(options == same[0] for options in same)
+    assert {r.pack.effort for r in rows} == {"max"}
+    sizes = {(r.finetune.target_bytes, r.seed) for r in rows if r.finetune.priced}
+    assert len(sizes) == 15
+    assert recipe_of("start").finetune.epochs == 0
 
 
 @pytest.mark.parametrize("name", [row.name for row in ROWS.values() if row.kind == "reference"])
@@ -183,7 +194,7 @@ def test_of_the_recipe_only_data_model_seed_and_run_count():
     )
     for row in ROWS.values():
         recipe, usual = row.recipe(base), row.recipe(BASE)
-        assert (recipe.seed, recipe.model, recipe.run) == (base.seed, base.model, base.run)
+        assert (recipe.seed, recipe.model, recipe.run) == (base.seed + row.more_seed, base.model, base.run)
         assert (recipe.data.dataset, recipe.data.dir) == ("cifar10", "there")
         assert recipe.data.validation == usual.data.validation
         for section in ("prune", "finetune", "quantize", "pack"):
@@ -261,7 +272,7 @@ def few_images(name, **options):
 
 @pytest.fixture
 def tiny(monkeypatch):
-    monkeypatch.setattr("modelpress.toolkit.studies.published.study.load_data_set", few_images)
+    monkeypatch.setattr("modelpress.toolkit.compression.starting.load_data_set", few_images)
 
 
 @pytest.fixture
@@ -302,7 +313,7 @@ def finished(tmp_path_factory, inputs):
     folder = tmp_path_factory.mktemp("study") / "out"
     rows = f"asymmetric-4,symmetric-2,{TRAINED}"
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr("modelpress.toolkit.studies.published.study.load_data_set", few_images)
+        monkeypatch.setattr("modelpress.toolkit.compression.starting.load_data_set", few_images)
         assert modelpress(monkeypatch, *command("quantize", rows, inputs, folder, "--epochs", 1)) == 0
     return folder
 
@@ -365,7 +376,7 @@ def test_published_figures_belong_to_cifar10_alone(finished):
 
 def test_on_cifar10_rows_have_their_published_figure(inputs, tmp_path, monkeypatch, call):
     monkeypatch.setattr(
-        "modelpress.toolkit.studies.published.study.load_data_set",
+        "modelpress.toolkit.compression.starting.load_data_set",
         lambda name, **_: replace(TINY, name="cifar10"),
     )
     foreign = ("-c", inputs / "recipe.yaml", "--checkpoint", inputs / "dense.pt", "--rows", "one-shot-50")

@@ -13,6 +13,10 @@ COMMANDS = {
         "study.quantize_command",
         "Quantizing a trained network: the published experiments, and our recipes, each beside the published figure.",
     ),
+    "frontier": Entry(
+        "study.frontier_command",
+        "Accuracy against bytes: files of given sizes, trained at a price per byte, beside fixed zeros and widths.",
+    ),
     "networks": Entry(
         "study.networks_command",
         "Ten networks of other people: 50 % pruned, 4 bits, packed, decoded, written and run in every flavour.",

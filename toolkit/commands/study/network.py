@@ -1,8 +1,11 @@
-"""What `study prune` and `study quantize` do: run, write, draw, print."""
+"""What `study prune`, `study quantize` and `study frontier` do: run, write, draw, print."""
 
 import csv
 import io
+from collections.abc import Callable, Sequence
 from pathlib import Path
+
+from matplotlib.figure import Figure
 
 from modelpress.benchmarks.report.page import markdown_table
 from modelpress.export.files.atomic import write_atomically
@@ -11,7 +14,11 @@ from modelpress.toolkit.commands.study.outcome import StudyAnswer
 from modelpress.toolkit.output_folder import prepare_output_folder, write_json
 from modelpress.toolkit.recipe import Recipe
 from modelpress.toolkit.studies.figure_files import save_figure
-from modelpress.toolkit.studies.published.figures import accuracy_by_bits, accuracy_by_sparsity
+from modelpress.toolkit.studies.published.figures import (
+    accuracy_by_bits,
+    accuracy_by_bytes,
+    accuracy_by_sparsity,
+)
 from modelpress.toolkit.studies.published.rows import Study
 from modelpress.toolkit.studies.published.run_row import RowRecord
 from modelpress.toolkit.studies.published.study import plan_study, run_study, study_record
@@ -43,6 +50,12 @@ _CSV = (
     "images_per_second",
 )
 
+_DRAW: dict[Study, Callable[[Sequence[RowRecord]], Figure]] = {
+    "prune": accuracy_by_sparsity,
+    "quantize": accuracy_by_bits,
+    "frontier": accuracy_by_bytes,
+}
+
 
 def run_network_study(
     study: Study, wanted: list[str], base: Recipe, output: Path, *, epochs: int | None, overwrite: bool
@@ -65,8 +78,7 @@ def run_network_study(
     write_atomically(
         output / f"{study}.md", (markdown_table(map(_cells, records), _HEADINGS) + "\n").encode()
     )
-    draw = accuracy_by_sparsity if study == "prune" else accuracy_by_bits
-    save_figure(draw(records), output, study)
+    save_figure(_DRAW[study](records), output, study)
 
     return StudyAnswer(record, lambda: _show(study, records, output))
 

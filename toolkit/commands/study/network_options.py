@@ -1,5 +1,6 @@
-"""The options that `study prune` and `study quantize` share, and their call."""
+"""The options that `study prune`, `study quantize` and `study frontier` share, and their call."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,7 +15,8 @@ Rows = Annotated[
     str,
     typer.Option(
         "--rows",
-        help="Names or patterns of rows, or kinds of them (post-training, reference, improved, all), with commas.",
+        help="Names or patterns of rows, or kinds of them (post-training, reference, improved, priced, fixed, all), "
+        "with commas.",
         rich_help_panel=RECIPE,
     ),
 ]
@@ -24,7 +26,7 @@ RowEpochs = Annotated[
         "--epochs",
         min=1,
         help="Epochs of every row that is trained; schedules shrink or grow in proportion.",
-        show_default="20, as published",
+        show_default="the rows' own",
         rich_help_panel=RECIPE,
     ),
 ]
@@ -52,7 +54,7 @@ STUDIES = Path("runs/studies")
 
 
 def run_study(
-    study: Literal["prune", "quantize"],
+    study: Literal["prune", "quantize", "frontier"],
     rows: str,
     config: Path | None,
     options: dict[str, Any],
@@ -61,9 +63,10 @@ def run_study(
     epochs: int | None,
     overwrite: bool,
     as_json: bool,
+    settings: Sequence[str] = (),
 ) -> None:
     """Run the rows that are asked for, and show all that are measured."""
-    base = merged_recipe(config, [], options)
+    base = merged_recipe(config, list(settings), options)
     need_torch()
     from modelpress.toolkit.commands.study.network import run_network_study
 

@@ -1,6 +1,7 @@
 """Pass: train with masks held and weights on their grids; on a schedule, pruning or quantizing on the way."""
 
 from dataclasses import replace
+from functools import partial
 
 import torch
 
@@ -9,6 +10,8 @@ from modelpress.toolkit.compression.network import CompressedNetwork
 from modelpress.toolkit.compression.passes.quantization_start import QuantizationStart
 from modelpress.toolkit.compression.pruning.removal import prunable_layers, removed_weights, with_masks
 from modelpress.toolkit.compression.pruning.schedule import PruningSchedule
+from modelpress.toolkit.compression.rate.file_size import file_size
+from modelpress.toolkit.compression.rate.price import RatePrice
 from modelpress.toolkit.compression.state import NetworkState
 from modelpress.toolkit.compression.work import Work
 from modelpress.toolkit.recipe import PruneOptions, Recipe
@@ -53,4 +56,6 @@ def rules_of(state: NetworkState, network: CompressedNetwork, recipe: Recipe) ->
         rules.append(PruningSchedule(network, prunable_layers(state, recipe.prune), recipe.prune))
     if recipe.quantize.after and state.quantizers:
         rules.append(QuantizationStart(network, recipe.quantize.after))
+    if recipe.finetune.priced:
+        rules.append(RatePrice(network, recipe.finetune, partial(file_size, state, network, recipe.pack)))
     return rules

@@ -65,7 +65,8 @@ class ExportRecord:
         press: Artifacts by width of codes, as flavour float.
         lossless_bytes: Of the artifact without loss.
         lossless: ``byte-identical`` where the exporter's file comes back, else ``tensor-identical``.
-        flavours: Of the artifact in 8 bits, and of that in 4 bits (``… 4``) where weights are packed.
+        flavours: Of the artifact in 8 bits, of that in 4 bits (``… 4``) where weights are packed, and of the one that
+            holds the exporter's own weights (``int8 lossless``).
         quantize_static: ONNX Runtime's own int8 file of the float model.
     """
 
@@ -135,6 +136,10 @@ def run_row(row: str, folder: Path) -> ExportRecord:
         folder / "static.onnx", lambda path: peer.quantize(source, path, others, batch=N_CALIBRATION)
     )
     lossless_bytes, words = _lossless(source, folder)
+    exact = read_artifact(folder / "lossless.press")
+    flavours["int8 lossless"] = written(
+        folder / "flavour.onnx", partial(_flavour, model=exact, flavour="int8", others=others)
+    )
     return ExportRecord(
         row=row,
         parameters=sum(parameter.numel() for parameter in network.parameters()),

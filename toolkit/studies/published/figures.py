@@ -1,4 +1,4 @@
-"""Accuracy against sparsity, and against bits, ours beside the published figures."""
+"""Accuracy against sparsity, against bits (ours beside the published figures), and against bytes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,6 +31,10 @@ _LEAST_ERROR = _Series("not trained, our grids", "#56B4E9", "^")
 _FINETUNED = _Series("finetuned as published", BLUE, "s")
 _OURS = _Series("our recipe", GREEN, "D")
 _OURS_SPARSER = _Series("our recipe, 90 % removed", RED, "P")
+_FRONTIER = {
+    "priced": _Series("a price per byte", GREEN, "D"),
+    "fixed": _Series("fixed zeros and width", BLUE, "s"),
+}
 _ALL = (_PLAIN, _SYMMETRIC, _LEAST_ERROR, _FINETUNED, _OURS, _OURS_SPARSER)  # from left to right
 
 
@@ -55,6 +59,30 @@ def accuracy_by_sparsity(records: Sequence[RowRecord]) -> Figure:
             axes.set_title("Trained rows, close up", loc="left", fontweight="bold")
         _legend(figure)
 
+    return figure
+
+
+def accuracy_by_bytes(records: Sequence[RowRecord]) -> Figure:
+    """Every compressed file against its size, priced ones and those of fixed zeros; the dense network as a line."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(8, 4.8), layout="constrained")
+        axes = figure.subplots()
+        for kind, series in _FRONTIER.items():
+            chosen = [record for record in records if record.kind == kind]
+            sizes = [record.size_bytes / 1000 for record in chosen]
+            accuracies = [100 * record.top1 for record in chosen]
+            if chosen:
+                axes.scatter(sizes, accuracies, color=series.colour, marker=series.marker, label=series.label)
+        for record in records:
+            if record.kind == "post-training":
+                dense = f"dense, {record.size_bytes:,} bytes"
+                axes.axhline(100 * record.top1, color=GREY, linestyle="--", linewidth=1, label=dense)
+
+        axes.set_xlabel("size of the .press file, kB")
+        axes.set_ylabel("top-1 on the test images, %")
+        axes.set_title("Accuracy against bytes", loc="left", fontweight="bold")
+        if records:
+            axes.legend(loc="lower right", frameon=False)
     return figure
 
 

@@ -4,18 +4,21 @@ The published rows prune and quantize one ResNet-20 on CIFAR-10 (dense: 91.51 %)
 shortcuts dense; quantization leaves the first convolution and the classifier in floating point. Their finetuning is SGD
 with momentum 0.875, weight decay 1e-4 and a constant rate of 0.002 for 20 epochs of all training images. The rows
 called improved are this toolkit's own recipes for the same tasks.
+
+The rows of the frontier start from a better dense network: files of given sizes, trained at a price per byte, and
+beside them fixed shares of zeros at fixed widths, in as many epochs.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from modelpress.export.errors import CommandLineError
 from modelpress.toolkit.recipe import Recipe, over_defaults
 
-Study = Literal["prune", "quantize"]
-Kind = Literal["post-training", "reference", "improved"]
+Study = Literal["prune", "quantize", "frontier"]
+Kind = Literal["post-training", "reference", "improved", "priced", "fixed"]
 Changes = dict[str, dict[str, Any]]
 
 _ALL_IMAGES = {"validation": 0.0}
@@ -47,6 +50,17 @@ _OWN_TRAINING = {
 _OWN_PRUNING = {"schedule": "cubic", "epochs": 8, "updates_per_epoch": 4}
 _OWN_GRID = {"range": "mse", "learned": True, "layers": {"head_conv*": 8, "final_fc*": 8}}
 _OWN_IMAGES = {"validation": 0.02}
+_PRICED_GRID = {"bits": 3, "symmetric": True, "range": "mse", "layers": {"head_conv*": 8, "final_fc*": 8}}
+_FRONTIER_TRAINING = {
+    **_OWN_TRAINING,
+    "epochs": 70,
+    "batch": 512,
+    "lr": 0.1,
+    "warmup": 0.02,
+    "distill_temperature": 4.0,
+}
+_SIZES = (64_000, 49_200, 39_400, 29_500, 19_600)  # a little below 65, 50, 40, 30 and 20 kB
+_SEEDS = (0, 1, 2)
 
 
 @dataclass(frozen=True)
@@ -61,6 +75,7 @@ class Row:
         changes: Sections of the recipe, over its defaults.
         published: Top-1 accuracy on the test images, in percent; None where there is none.
         start: Row whose network it starts from; None: the dense one.
+        more_seed: Added to the seed of the base.
     """
 
     name: str
@@ -70,10 +85,12 @@ class Row:
     changes: Changes = field(repr=False)
     published: float | None = None
     start: str | None = None
+    more_seed: int = 0
 
     def recipe(self, base: Recipe) -> Recipe:
         """The row's recipe: data, model, seed and run options of `base`, everything else the row's own."""
         own = base.model_dump(mode="json", include={"seed", "data", "model", "run"})
+        own["seed"] += self.more_seed
         sections = {name: {**own.get(name, {}), **change} for name, change in self.changes.items()}
         return Recipe.model_validate(over_defaults({**own, **sections}))
 
@@ -200,7 +217,50 @@ def _quantization_rows() -> Iterable[Row]:
         yield Row(f"improved-s{share}-w{bits}", "quantize", "improved", method, changes, figure)
 
 
-ROWS: dict[str, Row] = {row.name: row for row in (*_pruning_rows(), *_quantization_rows())}
+def _frontier_rows() -> Iterable[Row]:
+    changes = {**_post_training(_DENSE, _FLOAT), "pack": {"float16_parameters": False, "effort": "max"}}
+    yield Row("start", "frontier", "post-training", "the dense network, packed as it is", changes)
+
+    for seed in _SEEDS:
+        named = f"-seed{seed}" if seed else ""
+        for size in _SIZES:
+            yield _of_frontier(
+                f"bytes-{size // 1000}k{named}",
+                "priced",
+                f"a price per byte, at most {size:,} bytes",
+                _DENSE,
+                _PRICED_GRID,
+                {"target_bytes": size, "rate_ramp": 0.5},
+                more_seed=seed,
+            )
+    for share, bits in ((70, 4), (70, 3), (70, 2), (80, 2), (90, 4), (90, 2)):
+        schedule = {**_OWN_PRUNING, "epochs": 28, "updates_per_epoch": 1}
+        yield _of_frontier(
+            f"fixed-s{share}-w{bits}",
+            "fixed",
+            f"{share} % removed, learned steps, {bits} bits",
+            {"sparsity": share / 100, **schedule},
+            {"bits": bits, **_OWN_GRID, "after": 28},
+            {},
+        )
+
+
+def _of_frontier(  # noqa: PLR0917 - the sections of a recipe
+    name: str,
+    kind: Kind,
+    method: str,
+    prune: dict[str, Any],
+    quantize: dict[str, Any],
+    finetune: dict[str, Any],
+    *,
+    more_seed: int = 0,
+) -> Row:
+    changes = _improved(prune, quantize)
+    changes["finetune"] = {**_FRONTIER_TRAINING, **finetune}
+    return Row(name, "frontier", kind, method, {**changes, "pack": {"effort": "max"}}, more_seed=more_seed)
+
+
+ROWS: dict[str, Row] = {row.name: row for row in (*_pruning_rows(), *_quantization_rows(), *_frontier_rows())}
 
 
 def rows_asked_for(study: Study, wanted: Iterable[str]) -> list[Row]:
@@ -208,7 +268,7 @@ def rows_asked_for(study: Study, wanted: Iterable[str]) -> list[Row]:
 
     Args:
         study: Whose rows.
-        wanted: Names, shell-style patterns, kinds (``post-training``, ``reference``, ``improved``) or ``all``. As a
+        wanted: Names, shell-style patterns, kinds (``post-training``, ``reference`` and the like) or ``all``. As a
             kind, ``post-training`` leaves out rows that start from a row which is trained.
 
     Raises:
@@ -222,7 +282,7 @@ def rows_asked_for(study: Study, wanted: Iterable[str]) -> list[Row]:
         if not found:
             names = ", ".join(row.name for row in of_study)
             raise CommandLineError(
-                f"--rows {text!r} fits no row; rows are {names}; kinds are post-training, reference, improved, all"
+                f"--rows {text!r} fits no row; rows are {names}; kinds are {', '.join(get_args(Kind))}, all"
             )
         chosen |= found
 

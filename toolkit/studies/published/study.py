@@ -29,6 +29,12 @@ from modelpress.toolkit.studies.published.run_row import (
 )
 from modelpress.toolkit.training.device import device_of
 
+_KINDS: dict[Study, str] = {
+    "prune": "pruning-study",
+    "quantize": "quantization-study",
+    "frontier": "frontier-study",
+}
+
 
 @dataclass(frozen=True)
 class StudyPlan:
@@ -164,7 +170,7 @@ def study_record(plan: StudyPlan, records: list[RowRecord]) -> dict[str, Any]:
     """What the study's JSON file holds."""
     return {
         "schema_version": 1,
-        "kind": "pruning-study" if plan.study == "prune" else "quantization-study",
+        "kind": _KINDS[plan.study],
         "rows": [{**vars(record), "difference": record.difference} for record in records],
         "not_run": [
             row.name for row in ROWS.values() if row.study == plan.study and row.name not in _names(records)

@@ -19,7 +19,7 @@ from modelpress.toolkit.compression.starting import load_named
 from modelpress.toolkit.compression.state import NetworkState
 from modelpress.toolkit.compression.work import Work
 from modelpress.toolkit.data.data_set import DataSet
-from modelpress.toolkit.recipe import PruneOptions, QuantizeOptions, Recipe, TrainingOptions
+from modelpress.toolkit.recipe import FinetuneOptions, PruneOptions, QuantizeOptions, Recipe, TrainingOptions
 from modelpress.toolkit.studies.training_speed.plain_loop import train_plainly
 from modelpress.toolkit.studies.training_speed.rounds import Measurement, Refusal, TrainingJob, Way
 from modelpress.toolkit.training.device import Device, device_of
@@ -87,7 +87,13 @@ def _finetuning(recipe: Recipe, options: TrainingOptions, way: Way) -> Recipe:
     quantize = QuantizeOptions(
         bits=_BITS, range="mse" if learned else "min-max", learned=learned, layers=recipe.quantize.layers
     )
-    return recipe.model_copy(update={"finetune": options, "prune": prune, "quantize": quantize})
+    return recipe.model_copy(
+        update={
+            "finetune": FinetuneOptions.model_validate(options.model_dump()),
+            "prune": prune,
+            "quantize": quantize,
+        }
+    )
 
 
 def _train_here(

@@ -1,0 +1,1 @@
+"""A price per byte while a network is trained."""
