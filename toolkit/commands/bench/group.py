@@ -31,6 +31,11 @@ COMMANDS = {
         "Time per weight and memory of packing and loading one tensor of growing size.",
         "What else is measured",
     ),
+    "firmware": Entry(
+        "bench.firmware_command",
+        "Flash, memory and instructions of firmware, built and run here and in qemu.",
+        "What else is measured",
+    ),
     "training": Entry(
         "bench.training_command",
         "Images per second in training beside a plain PyTorch loop.",
