@@ -33,7 +33,7 @@ COMMANDS = {
     ),
     "firmware": Entry(
         "bench.firmware_command",
-        "Flash, memory and instructions of firmware, built and run here and in qemu.",
+        "Flash, memory and instructions of firmware, built and run: here, and in qemu on a Cortex-M4 and M55.",
         "What else is measured",
     ),
     "training": Entry(
@@ -43,7 +43,7 @@ COMMANDS = {
     ),
     "streaming": Entry(
         "bench.streaming_command",
-        "Training on data ten times larger than the memory they may take, beside data in memory.",
+        "Images per second in training on data ten times larger than the memory they may take, beside data in memory.",
         "What else is measured",
     ),
     "runtime": Entry(
