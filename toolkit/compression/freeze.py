@@ -111,9 +111,7 @@ def _tensors(
     return tensors | drawing.constants
 
 
-def _cleaned(
-    graph: onnx.ModelProto, tensors: dict[str, Tensor], metadata: dict[str, str]
-) -> QuantizedModel:
+def _cleaned(graph: onnx.ModelProto, tensors: dict[str, Tensor], metadata: dict[str, str]) -> QuantizedModel:
     """The passes that every drawn graph goes through."""
     named = onnx.ModelProto()
     named.CopyFrom(graph)

@@ -1,5 +1,7 @@
 """Operators that compute each channel from itself alone."""
 
+from typing import Any
+
 import numpy as np
 import onnx
 from onnx.reference import ReferenceEvaluator
@@ -129,7 +131,8 @@ def _evaluated(trace: Trace, node: onnx.NodeProto, taken: Channels, feed: dict[s
     alone = onnx.helper.make_model(graph, opset_imports=list(trace.model.graph.opset_import))
     try:
         with np.errstate(all="ignore"):
-            value = np.asarray(ReferenceEvaluator(alone).run(None, feed)[0], np.float64)
+            found: list[Any] = list(ReferenceEvaluator(alone).run(None, feed))
+            value = np.asarray(found[0], np.float64)
     except Exception:  # the evaluator raises whatever its operators raise; nothing is known then
         return taken.unknown()
     if value.shape != taken.value.shape:

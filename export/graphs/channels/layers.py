@@ -37,7 +37,7 @@ def conv(trace: Trace, number: int, node: onnx.NodeProto) -> Found:
     columns, touched = _over_space(weight)
     anywhere = _unpadded(node)
     if n_groups > 1:
-        return _grouped(trace, node, taken, made, (columns, touched, bias, anywhere), n_groups)
+        return _grouped(trace, node, taken, made, (columns, touched, bias, anywhere))
 
     if taken is not None and len(taken.slots) != weight.shape[1]:
         return None
@@ -130,10 +130,10 @@ def _grouped(
     taken: Found,
     made: Channels,
     sums: tuple[Array, Array, Array, bool],
-    n_groups: int,
 ) -> Found:
     """Every group of a convolution with its inputs and outputs tied together."""
     columns, touched, bias, anywhere = sums
+    n_groups = attribute_of(node, "group", 1)
     width = columns.shape[1]
     if taken is None or len(taken.slots) != width * n_groups or len(made.slots) % n_groups:
         return None
@@ -172,7 +172,7 @@ def _constants(
 
 def foldable(taken: Channels, *, anywhere: bool) -> npt.NDArray[np.bool_]:
     """Which channels a layer could do without if its bias made up for them."""
-    return taken.known & ((taken.value == 0) | anywhere)
+    return np.logical_and(taken.known, np.logical_or(taken.value == 0, anywhere))
 
 
 def _over_space(weight: Array) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:

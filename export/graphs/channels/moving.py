@@ -21,10 +21,7 @@ def concat(trace: Trace, node: onnx.NodeProto) -> Found:
 
     first, axis = parts[0], attribute(node, "axis") % rank
     if axis == first.axis:
-        joined = {
-            name: np.concatenate([getattr(p, name) for p in parts]) for name in ("slots", "known", "value")
-        }
-        return Channels(axis, **joined)
+        return _side_by_side(parts)
 
     for part in parts[1:]:
         trace.groups.join(first.slots, part.slots)
@@ -119,27 +116,29 @@ def pad(trace: Trace, node: onnx.NodeProto) -> Found:
     inner = taken.where(taken.value == value) if space else taken
     if not front + back:
         return inner
-    return _padded(trace, node, inner, np.array(pads), (front, back), value)
+    edges = [
+        Channels(taken.axis, trace.groups.new(n), np.ones(n, np.bool_), np.full(n, value))
+        for n in (front, back)
+    ]
+    return _padded(trace, node, np.array(pads), [edges[0], inner, edges[1]])
 
 
-def _padded(
-    trace: Trace, node: onnx.NodeProto, inner: Channels, pads: Array, n: tuple[int, int], value: float
-) -> Channels:
-    rank, axis = len(pads) // 2, inner.axis
-    before, after = (trace.groups.new(count) for count in n)
+def _padded(trace: Trace, node: onnx.NodeProto, pads: Array, parts: list[Channels]) -> Channels:
+    """Channels between two edges of further ones."""
+    rank, axis = len(pads) // 2, parts[1].axis
 
     def edit(alive: Alive) -> None:
-        pads[axis], pads[axis + rank] = int(alive(before).sum()), int(alive(after).sum())
+        for place, edge in ((axis, parts[0]), (axis + rank, parts[2])):
+            pads[place] = int(alive(edge.slots).sum())
         _store(trace, node, 1, pads)
 
     trace.edits.append(edit)
-    yes = [np.ones(count, np.bool_) for count in n]
-    return Channels(
-        axis,
-        np.concatenate([before, inner.slots, after]),
-        np.concatenate([yes[0], inner.known, yes[1]]),
-        np.concatenate([yes[0] * value, inner.value, yes[1] * value]),
-    )
+    return _side_by_side(parts)
+
+
+def _side_by_side(parts: list[Channels]) -> Channels:
+    joined = {name: np.concatenate([getattr(p, name) for p in parts]) for name in ("slots", "known", "value")}
+    return Channels(parts[0].axis, **joined)
 
 
 def slices(trace: Trace, node: onnx.NodeProto) -> Found:

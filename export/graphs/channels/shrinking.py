@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,7 @@ from modelpress.export.graphs.channels.following import followed, shapes_of
 from modelpress.export.graphs.channels.layers import foldable
 from modelpress.export.graphs.channels.slots import Slots
 from modelpress.export.graphs.channels.trace import Array, Sink, Trace, attribute, set_attribute
+from modelpress.export.graphs.index import GraphIndex
 from modelpress.export.graphs.operators import attribute_of, is_standard
 from modelpress.export.lazy_tensors import spec_of
 from modelpress.export.quantized import QuantizedModel, QuantizedTensor, Tensor, dense_array
@@ -47,7 +49,7 @@ def without_dead_channels(model: QuantizedModel) -> Shrunk:
     so that only a constant of zero can be left out before it. A layer keeps at least one channel.
 
     Args:
-        model: It is left as it is. Channels of its inputs and outputs stay, and those that an operator reads which mixes
+        model: It is left as it is. Channels of its inputs and outputs stay, and those that operators read which mix
             them in other ways.
 
     Source: Fang et al. 2023, "DepGraph: Towards Any Structural Pruning", arXiv:2301.12900, for groups by dependency.
@@ -115,7 +117,18 @@ class _Removal:
             self._make_up(sink)
 
         del self._graph.graph.value_info[:]  # they speak of shapes that are no more
+        self._drop_unread()
         return QuantizedModel(self._graph, self._tensors)
+
+    def _drop_unread(self) -> None:
+        """Drop what others have taken the place of; what nothing read before is not ours to drop."""
+        left, before = GraphIndex.of_model(self._graph).reads, self._trace.index.reads
+        gone = {name for name, n in before.items() if n and not left[name]}
+        self._tensors = {name: tensor for name, tensor in self._tensors.items() if name not in gone}
+        nodes = [n for n in self._graph.graph.node if not (n.op_type == "Constant" and gone & set(n.output))]
+        kept = onnx.GraphProto(node=nodes)
+        del self._graph.graph.node[:]
+        self._graph.graph.node.extend(kept.node)
 
     def _alive(self, slots: Slots) -> npt.NDArray[np.bool_]:
         return ~np.isin(self._trace.groups.roots(slots), self._removed)
@@ -159,10 +172,8 @@ class _Removal:
         bias = self._value(node.input[_PLACE_OF_BIAS]) if has_bias else np.zeros(len(missing))
         name = self._free(f"{node.output[0]}.bias")
         self._tensors[name] = (bias + missing).astype(self._type(node))
-        old = node.input[_PLACE_OF_BIAS] if has_bias else ""
         del node.input[_PLACE_OF_BIAS:]
         node.input.append(name)
-        self._drop_unread(old)
 
     def _add_behind(self, node: onnx.NodeProto, missing: Array) -> None:
         """A MatMul has no bias: into the constant added behind it, or into an addition of its own."""
@@ -175,7 +186,6 @@ class _Removal:
             if old in self._tensors and self._value(old).size == len(missing):
                 self._tensors[name] = (self._value(old) + missing).astype(self._type(node))
                 add.input[place] = name
-                self._drop_unread(old)
                 return
 
         self._tensors[name] = missing.astype(self._type(node))
@@ -203,10 +213,6 @@ class _Removal:
             name += "_"
         return name
 
-    def _drop_unread(self, name: str) -> None:
-        if name in self._tensors and not any(name in node.input for node in self._graph.graph.node):
-            del self._tensors[name]
-
 
 def _sliced(tensor: Tensor, axis: int, kept: npt.NDArray[np.bool_]) -> Tensor:
     """The entries that stay along an axis; scales of channels go with these."""
@@ -218,11 +224,18 @@ def _sliced(tensor: Tensor, axis: int, kept: npt.NDArray[np.bool_]) -> Tensor:
     if axis != tensor.channel_axis:
         return replace(tensor, codes=codes, support=support)
 
-    scale, offset, factor = (
-        value if value is None or np.ndim(value) == 0 else np.ascontiguousarray(np.asarray(value)[kept])
-        for value in (tensor.scale, tensor.offset, tensor.channel_scale)
+    return replace(
+        tensor,
+        codes=codes,
+        support=support,
+        scale=_of_kept(tensor.scale, kept),
+        offset=None if tensor.offset is None else _of_kept(tensor.offset, kept),
+        channel_scale=None if tensor.channel_scale is None else _of_kept(tensor.channel_scale, kept),
     )
-    return replace(tensor, codes=codes, support=support, scale=scale, offset=offset, channel_scale=factor)
+
+
+def _of_kept(parameter: Any, kept: npt.NDArray[np.bool_]) -> Any:
+    return parameter if np.ndim(parameter) == 0 else np.ascontiguousarray(parameter[kept])
 
 
 def _sizes(model: QuantizedModel) -> tuple[int, int]:

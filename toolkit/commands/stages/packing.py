@@ -55,7 +55,9 @@ def pack_options(
     grid = _given(bits=bits, symmetric=symmetric, sparsity=sparsity)
     rest = _given(per_channel=per_channel, min_elements=min_elements)
     if lossless and remove_dead_channels:
-        raise CommandLineError("--lossless keeps every tensor, --remove-dead-channels does not: give one of them")
+        raise CommandLineError(
+            "--lossless keeps every tensor, --remove-dead-channels does not: give one of them"
+        )
     if lossless and (grid or rest):
         useless = _option(next(iter([*grid, *rest])))
         raise CommandLineError(f"--lossless quantizes nothing, so {useless} has no use: give one of them")

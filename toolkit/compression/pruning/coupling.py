@@ -12,6 +12,7 @@ from modelpress.toolkit.compression.drawing import draw
 from modelpress.toolkit.compression.freeze import drawn_model
 from modelpress.toolkit.compression.state import NetworkState
 from modelpress.toolkit.networks.layers import layers_with_weights
+from modelpress.toolkit.recipe import PruneOptions
 
 FIXED = -1  # the group of channels that cannot be removed
 
@@ -22,8 +23,8 @@ class Coupling:
 
     Attributes:
         layers: By layer, shape ``(out,)``: the group of each output channel, or `FIXED`.
-        shifts: By name of a parameter that is added to channels or makes them non-zero (biases, both parameters of batch
-            norms), likewise: zero in all of a group, and its channels are zero.
+        shifts: By name of a parameter that makes channels non-zero (biases, both parameters of batch norms), likewise:
+            where these and all weights of a group are zero, so are its channels.
     """
 
     layers: Mapping[str, Tensor]
@@ -41,9 +42,20 @@ class Coupling:
         groups = {int(g) for own in self.layers.values() for g in own} - {FIXED}
         for name, own in self.layers.items():
             mask = masks.get(name)
-            alive = torch.ones(len(own), dtype=torch.bool) if mask is None else mask.flatten(1).any(dim=1).cpu()
+            alive = (
+                torch.ones(len(own), dtype=torch.bool) if mask is None else mask.flatten(1).any(dim=1).cpu()
+            )
             groups -= set(own[alive].tolist())
         return groups
+
+
+def coupling_for(state: NetworkState, options: PruneOptions) -> Coupling | None:
+    """`coupling_of`, where whole channels are removed by magnitude; else None.
+
+    Raises:
+        ModelError: As `coupling_of`.
+    """
+    return coupling_of(state) if options.granularity == "channel" else None
 
 
 def coupling_of(state: NetworkState) -> Coupling:
@@ -74,15 +86,3 @@ def _groups(trace: Trace, claim: Claim) -> Tensor:
     fixed = trace.groups.fixed()
     roots = trace.groups.roots(claim.slots).tolist()
     return torch.tensor([FIXED if root in fixed else root for root in roots])
-
-
-@torch.no_grad()
-def silence(state: NetworkState, coupling: Coupling, masks: Mapping[str, Tensor]) -> None:
-    """Set to zero, in place, what would be added to channels that masks remove altogether: they are zero then."""
-    parameters = dict(state.network.named_parameters())
-    removed = torch.tensor(sorted(coupling.removed(masks)), dtype=torch.int64)
-    for name, groups in coupling.shifts.items():
-        if name in parameters:
-            parameter = parameters[name]
-            gone = torch.isin(groups, removed).to(parameter.device)
-            parameter.masked_fill_(gone.reshape(parameter.shape), 0.0)
