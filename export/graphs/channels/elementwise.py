@@ -20,6 +20,9 @@ POOLS = frozenset({"AveragePool", "GlobalAveragePool", "GlobalMaxPool", "MaxPool
 
 def unary(trace: Trace, node: onnx.NodeProto) -> Found:
     """A function of each value; its other inputs are single constants."""
+    if node.op_type == "Dropout" and len(node.input) > 2:
+        return None  # it may be in training
+
     others = [name for name in node.input[1:] if name]
     fixed = {name: trace.constant(name) for name in others}
     if any(value is None or value.size != 1 for value in fixed.values()) or len(node.output) > 1:

@@ -172,7 +172,7 @@ def _constants(
 
 def foldable(taken: Channels, *, anywhere: bool) -> npt.NDArray[np.bool_]:
     """Which channels a layer could do without if its bias made up for them."""
-    return np.logical_and(taken.known, np.logical_or(taken.value == 0, anywhere))
+    return taken.known if anywhere else taken.known & (taken.value == 0)
 
 
 def _over_space(weight: Array) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
