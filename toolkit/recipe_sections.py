@@ -155,7 +155,9 @@ class PruneOptions(Options):
     exclude: tuple[str, ...] = (f"{ROLE}shortcut",)
     """Layers that stay dense: name patterns, or role:first, :last, :depthwise, :shortcut (projections of shortcuts)."""
     granularity: Annotated[str, Field(pattern=r"^(weight|channel|[1-9]\d?:[1-9]\d?)$")] = "weight"
-    """weight, channel (whole output channels), or N:M as in 2:4."""
+    """weight, channel (whole output channels, with all that are coupled to them), or N:M as in 2:4."""
+    multiple: PositiveInt = 1
+    """Channels are removed so that widths are left at multiples of this; 8 is what hardware likes."""
     schedule: Literal["one-shot", "linear", "cubic"] = "one-shot"
     """By magnitude at once, before finetuning; or in steps during its first epochs."""
     epochs: PositiveInt = 10
@@ -198,6 +200,8 @@ class PruneOptions(Options):
                 f"{self.sparsity:g}: set sparsity to {1 - int(n) / int(m):g}"
             )
 
+        if self.multiple > 1 and self.granularity != "channel":
+            raise ValueError(f"multiple is for granularity channel; granularity is {self.granularity}")
         if self.by_penalty and (self.schedule != "one-shot" or self.granularity != "weight"):
             raise ValueError(
                 f"schedule and granularity are for pruning by magnitude; method is {self.method}"

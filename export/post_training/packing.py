@@ -1,18 +1,19 @@
 """An ONNX file from anywhere as a model to pack: weights quantized when asked for, all else as it is."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 
 from modelpress.export.errors import InputError, ModelError
 from modelpress.export.files.blocks import is_finite
 from modelpress.export.graphs.check import check_graph
-from modelpress.export.graphs.source import OnnxTensors, open_onnx
-from modelpress.export.lazy_tensors import LazyTensors
+from modelpress.export.graphs.source import open_onnx
+from modelpress.export.lazy_tensors import LazyTensors, spec_of
 from modelpress.export.post_training.known_grids import rounded_weight, weight_on_grid
 from modelpress.export.post_training.rounding import PostTraining, quantize_weight
 from modelpress.export.post_training.weight_plan import Treatment, plan_weights
@@ -29,6 +30,7 @@ class WeightOptions:
         quantization: Width, grid and sparsity of the weights.
         per_channel: One scale per output channel instead of one per tensor.
         min_elements: Smaller tensors stay as they are.
+        remove_dead_channels: Channels that are zero are to be taken out before; whoever opens the file does it.
 
     Raises:
         InputError: `min_elements` is negative.
@@ -38,6 +40,7 @@ class WeightOptions:
     quantization: PostTraining = field(default_factory=PostTraining)
     per_channel: bool = True
     min_elements: int = 1024
+    remove_dead_channels: bool = False
 
     def __post_init__(self) -> None:
         if self.min_elements < 0:
@@ -71,7 +74,7 @@ class PackedTensors(LazyTensors):
     """
 
     def __init__(
-        self, source: OnnxTensors, treatments: Mapping[str, Treatment], options: WeightOptions
+        self, source: LazyTensors, treatments: Mapping[str, Treatment], options: WeightOptions
     ) -> None:
         self._source = source
         self._treatments = treatments
@@ -149,13 +152,42 @@ class PackInput:
     notes: tuple[str, ...] = ()
 
 
-def open_for_packing(path: Path, options: WeightOptions, *, allow_external_data: bool = False) -> PackInput:
+class HeldTensors(LazyTensors):
+    """Tensors in memory."""
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        self._tensors = dict(tensors)
+
+    def __len__(self) -> int:
+        return len(self._tensors)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tensors)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._tensors
+
+    def _make(self, name: str) -> Tensor:
+        return self._tensors[name]
+
+    def _spec(self, name: str) -> TensorSpec:
+        return spec_of(self._tensors, name)
+
+
+def open_for_packing(
+    path: Path,
+    options: WeightOptions,
+    *,
+    allow_external_data: bool = False,
+    change: Callable[[QuantizedModel], QuantizedModel] | None = None,
+) -> PackInput:
     """Open and check an ONNX file.
 
     Args:
         path: The file.
         options: What becomes of its weights.
         allow_external_data: Follow tensors into other files of the same folder.
+        change: Makes another model of it before its weights are looked at; all of it is then in memory.
 
     Raises:
         InputError: The file cannot be read, is damaged, or needs what is not supported.
@@ -167,14 +199,20 @@ def open_for_packing(path: Path, options: WeightOptions, *, allow_external_data:
     except (InputError, ModelError) as error:
         raise type(error)(f"{path}: {error}") from error
 
+    graph: onnx.ModelProto = source.graph
+    stored: LazyTensors = source.tensors
+    if change is not None:
+        changed = change(QuantizedModel(graph, dict(stored)))
+        graph, stored = changed.graph, HeldTensors(changed.tensors)
+
     planned = plan_weights(
-        source.graph,
-        source.tensors,
+        graph,
+        stored,
         min_elements=options.min_elements,
         per_channel=options.per_channel,
         lossless=options.lossless,
     )
-    tensors = PackedTensors(source.tensors, planned.treatments, options)
+    tensors = PackedTensors(stored, planned.treatments, options)
     model = QuantizedModel(planned.graph, tensors)
     return PackInput(
         model, tensors, source.tensors.size_bytes, tuple(source.tensors.paths), objection, planned.notes

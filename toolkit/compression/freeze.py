@@ -4,6 +4,7 @@ torch draws the graph of the plain float network (`drawing`); the codes that tra
 weights, after a comparison bit for bit; batch norm becomes a factor and a bias per channel, as in any ONNX model.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -22,24 +23,36 @@ from modelpress.toolkit.compression.drawing import Drawing, draw
 from modelpress.toolkit.compression.network import CompressedNetwork
 from modelpress.toolkit.compression.provenance import provenance
 from modelpress.toolkit.compression.state import NetworkState
+from modelpress.toolkit.model_files.shrinking import shrunk_where_equal
 from modelpress.toolkit.networks.inputs import Inputs
 from modelpress.toolkit.networks.layers import WeightLayer, layers_with_weights
 
 FloatArray = npt.NDArray[np.float32]
 
 
-def freeze_state(state: NetworkState) -> QuantizedModel:
-    """The network with its codes, and a description of its origin.
+def freeze_state(state: NetworkState, *, note: Callable[[str], None] | None = None) -> QuantizedModel:
+    """The network with its codes, and a description of its origin; without the channels that pruning removed whole.
+
+    Args:
+        state: The network.
+        note: Told what was done with such channels.
 
     Raises:
         ModelError: As in `freeze`.
     """
-    return freeze(
+    frozen = freeze(
         state.compressed(),
         state.inputs,
         metadata=provenance(state),
         half_parameters=state.parameter_precision == "float16",
     )
+    if not state.removes_channels:
+        return frozen
+
+    shrinking = shrunk_where_equal(frozen)
+    if note is not None:
+        note(shrinking.words)
+    return shrinking.model
 
 
 def freeze(
@@ -62,10 +75,22 @@ def freeze(
         ModelError: The network cannot be exported, a weight is not finite, or codes do not give the weights of the
             forward pass.
     """
+    model = drawn_model(network, inputs, metadata=metadata)
+    return fold_batch_norm(model, half=half_parameters)
+
+
+def drawn_model(
+    network: CompressedNetwork, inputs: Inputs, *, metadata: dict[str, str] | None = None
+) -> QuantizedModel:
+    """The graph with the codes in it, batch norm still apart; as `freeze`.
+
+    Raises:
+        ModelError: As in `freeze`.
+    """
     layers = layers_with_weights(network.network).values()
     drawing = draw(network.network, inputs)
     tensors = _tensors(network, drawing, {layer.parameter: layer for layer in layers})
-    return _finished(drawing.graph, tensors, metadata, half_parameters=half_parameters)
+    return _cleaned(drawing.graph, tensors, metadata or {})
 
 
 def _tensors(
@@ -86,9 +111,7 @@ def _tensors(
     return tensors | drawing.constants
 
 
-def _finished(
-    graph: onnx.ModelProto, tensors: dict[str, Tensor], metadata: dict[str, str], *, half_parameters: bool
-) -> QuantizedModel:
+def _cleaned(graph: onnx.ModelProto, tensors: dict[str, Tensor], metadata: dict[str, str]) -> QuantizedModel:
     """The passes that every drawn graph goes through."""
     named = onnx.ModelProto()
     named.CopyFrom(graph)
@@ -96,7 +119,7 @@ def _finished(
     model = QuantizedModel(named, tensors)
     for clean in (with_constants_computed, without_constant_identities, with_weights_in_place):
         model = clean(model)
-    return fold_batch_norm(model, half=half_parameters)
+    return model
 
 
 def _quantized(network: CompressedNetwork, layer: WeightLayer) -> QuantizedTensor:

@@ -154,7 +154,8 @@ def _run(folder: RunFolder, *, resume: bool) -> Results:
     with folder.timed("compress"):  # its passes announce themselves
         compressed = compress(dense, watched)
     with folder.stage("pack"):
-        size = write_artifact(output / PRESS, freeze_state(compressed), effort=recipe.pack.effort)
+        frozen = freeze_state(compressed, note=progress.note)
+        size = write_artifact(output / PRESS, frozen, effort=recipe.pack.effort)
         progress.note(f"{PRESS}: {size:,} bytes, decodes bit-exactly")
     with folder.stage("onnx"):
         write_flavours(read_artifact(output / PRESS), work, output)

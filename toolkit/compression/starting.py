@@ -9,6 +9,7 @@ import numpy as np
 from modelpress.export.errors import InputError
 from modelpress.toolkit.compression.choosing import layers_chosen
 from modelpress.toolkit.compression.network_file import load_network, new_network
+from modelpress.toolkit.compression.pruning.coupling import coupling_for
 from modelpress.toolkit.compression.pruning.granularity import choose_masks
 from modelpress.toolkit.compression.pruning.removal import prunable_layers
 from modelpress.toolkit.compression.state import InputContract, NetworkState
@@ -217,5 +218,6 @@ def check_recipe_fits(state: NetworkState, recipe: Recipe, device: Device) -> No
 
     # tried out and thrown away: each tells what does not fit far better than the pass hours later
     if recipe.prune.sparsity and not recipe.prune.by_penalty:
-        choose_masks(prunable_layers(state, recipe.prune), recipe.prune)
+        coupling = coupling_for(state, recipe.prune)
+        choose_masks(prunable_layers(state, recipe.prune), recipe.prune, coupling=coupling)
     teacher_for(recipe, state, device)

@@ -168,3 +168,9 @@ class NetworkState(Shown):
     def parameter_precision(self) -> str:
         """Of scales and biases in the file: ``float32``, or ``float16`` where that was tried and kept."""
         return str(self.history.get("parameters", {}).get("precision", "float32"))
+
+    @property
+    def removes_channels(self) -> bool:
+        """Whether what was pruned are whole channels."""
+        pruning = self.history.get("prune", {})
+        return pruning.get("granularity") == "channel" or pruning.get("method") == "group-lasso"

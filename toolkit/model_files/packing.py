@@ -3,6 +3,7 @@
 import sys
 from collections import defaultdict
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from modelpress.export.choices import Effort
@@ -14,6 +15,8 @@ from modelpress.export.isolation.foreign import foreign_work
 from modelpress.export.post_training.packing import PackInput, TensorSummary, WeightOptions, open_for_packing
 from modelpress.export.press.reading import open_artifact
 from modelpress.export.press.writing import PASSES, write_artifact
+from modelpress.export.quantized import QuantizedModel
+from modelpress.toolkit.model_files.shrinking import shrunk_where_equal
 from modelpress.toolkit.progress import Progress
 
 _MUCH = 0.05  # of the file: less than that is not worth a word
@@ -81,7 +84,12 @@ def pack_onnx(
     check_ending(output, "an artifact", (".press",))
     with foreign_work() as process:
         process.start(check_graph.__module__)  # while the file is looked through
-        source = open_for_packing(path, options, allow_external_data=allow_external_data)
+        source = open_for_packing(
+            path,
+            options,
+            allow_external_data=allow_external_data,
+            change=partial(_shrunk, progress=progress) if options.remove_dead_channels else None,
+        )
     check_not_read(output, source.files)
     if source.objection is not None:
         progress.note(f"packed as it is, though ONNX's strict shape inference objects: {source.objection}")
@@ -105,6 +113,12 @@ def pack_onnx(
         return report
     progress.note(_kept_note(kept, n_bytes, size))
     return replace(report, kept=tuple(kept))
+
+
+def _shrunk(model: QuantizedModel, *, progress: Progress) -> QuantizedModel:
+    shrinking = shrunk_where_equal(model)
+    progress.note(shrinking.words)
+    return shrinking.model
 
 
 def _kept(output: Path, source: PackInput) -> list[Kept]:

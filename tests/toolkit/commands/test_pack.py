@@ -272,3 +272,39 @@ def test_memory_does_not_grow_with_the_number_of_tensors(tmp_path):
     one_tensor = 4 * WIDTH**2
     for few, many in zip(*peaks, strict=True):
         assert many < few + 2 * one_tensor
+
+
+def with_a_dead_channel():
+    random = np.random.default_rng(0)
+    first, second = (random.standard_normal(shape).astype(np.float32) for shape in ((9, 7), (4, 9)))
+    first[3] = 0
+    nodes = [
+        helper.make_node("Gemm", ["x", "a", "b"], ["h"], transB=1),
+        helper.make_node("Sigmoid", ["h"], ["s"]),
+        helper.make_node("Gemm", ["s", "c"], ["y"], transB=1),
+    ]
+    values = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["N", k]) for n, k in (("x", 7), ("y", 4))]
+    tensors = {"a": first, "b": np.ones(9, np.float32), "c": second}
+    stored = [onnx.numpy_helper.from_array(array, name) for name, array in tensors.items()]
+    graph = helper.make_graph(nodes, "g", values[:1], values[1:], stored)
+    return helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)])
+
+
+def test_dead_channels_are_removed_on_request(call, tmp_path):
+    path = saved(with_a_dead_channel(), tmp_path / "model.onnx")
+    press, back = tmp_path / "model.press", tmp_path / "back.onnx"
+    code, _, err = call("pack", path, "-o", press, "--remove-dead-channels")
+    assert code == 0
+    assert "channels removed: parameters 108 → 100, multiplications 99 → 88" in err
+    assert call("unpack", press, "-o", back)[0] == 0
+    x = np.random.default_rng(1).standard_normal((5, 7)).astype(np.float32)
+    before, after = (open_session(file.read_bytes()).run(None, {"x": x})[0] for file in (path, back))
+    assert np.abs(after - before).max() < 1e-5
+    assert open_onnx(back).tensors["a"].shape == (8, 7)
+
+
+def test_nothing_is_removed_from_a_lossless_artifact(call, tmp_path):
+    path = saved(with_a_dead_channel(), tmp_path / "model.onnx")
+    code, _, err = call("pack", path, "-o", tmp_path / "m.press", "--lossless", "--remove-dead-channels")
+    assert code == 2
+    assert "--lossless keeps every tensor, --remove-dead-channels does not" in one_line(err)

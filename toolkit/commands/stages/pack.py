@@ -1,6 +1,7 @@
 """The `pack` command."""
 
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -109,6 +110,14 @@ def command(
             rich_help_panel=FOREIGN,
         ),
     ] = None,
+    remove_dead_channels: Annotated[
+        bool | None,
+        typer.Option(
+            "--remove-dead-channels",
+            help="Take out channels whose weights are zero, with all that hangs on them.",
+            rich_help_panel=FOREIGN,
+        ),
+    ] = None,
     rate: Rate = None,
     target: Target = None,
     loss: Loss = None,
@@ -147,12 +156,16 @@ def command(
     }
     price = PriceWords(rate, target, loss, calibration_data, calibration_images, min_elements, frontier)
     if price.given:
-        refuse_with_price(quantization)
+        refuse_with_price({**quantization, "remove_dead_channels": remove_dead_channels})
         quantization = {}
     check_options_of_kind(
         file,
         recipe={"config": config, "set": settings or None, "map_names": map_names},
-        foreign={**quantization, "allow_external_data": allow_external_data},
+        foreign={
+            **quantization,
+            "allow_external_data": allow_external_data,
+            "remove_dead_channels": remove_dead_channels,
+        },
     )
     if is_onnx(file):
         if price.given:
@@ -166,7 +179,7 @@ def command(
                 as_json=as_json,
             )
             return
-        options = pack_options(**quantization)
+        options = pack_options(**quantization, remove_dead_channels=remove_dead_channels)
         check_output_file(output, overwrite=overwrite)
         _pack_onnx(file, output, options, bool(allow_external_data), effort or "default", as_json=as_json)
         return
@@ -185,7 +198,7 @@ def command(
     for note in loaded.notes:
         NOTES.print(note, markup=False, soft_wrap=True)
 
-    frozen = freeze_state(loaded)
+    frozen = freeze_state(loaded, note=partial(NOTES.print, markup=False, soft_wrap=True))
     if price.given:
         pack_priced(frozen, file, output, price, recipe.pack.effort, overwrite=overwrite, as_json=as_json)
         return

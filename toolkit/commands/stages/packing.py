@@ -45,6 +45,7 @@ def pack_options(
     per_channel: bool | None,
     sparsity: float | None,
     min_elements: int | None,
+    remove_dead_channels: bool | None,
 ) -> WeightOptions:
     """The options that were given, and defaults for the others.
 
@@ -53,10 +54,19 @@ def pack_options(
     """
     grid = _given(bits=bits, symmetric=symmetric, sparsity=sparsity)
     rest = _given(per_channel=per_channel, min_elements=min_elements)
+    if lossless and remove_dead_channels:
+        raise CommandLineError(
+            "--lossless keeps every tensor, --remove-dead-channels does not: give one of them"
+        )
     if lossless and (grid or rest):
         useless = _option(next(iter([*grid, *rest])))
         raise CommandLineError(f"--lossless quantizes nothing, so {useless} has no use: give one of them")
-    return WeightOptions(lossless=bool(lossless), quantization=PostTraining(**grid), **rest)
+    return WeightOptions(
+        lossless=bool(lossless),
+        quantization=PostTraining(**grid),
+        remove_dead_channels=bool(remove_dead_channels),
+        **rest,
+    )
 
 
 def refuse_with_price(options: Mapping[str, object]) -> None:

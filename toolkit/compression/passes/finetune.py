@@ -8,8 +8,10 @@ import torch
 from modelpress.toolkit.compression.fitting import fit
 from modelpress.toolkit.compression.network import CompressedNetwork
 from modelpress.toolkit.compression.passes.quantization_start import QuantizationStart
+from modelpress.toolkit.compression.pruning.coupling import coupling_for
 from modelpress.toolkit.compression.pruning.removal import prunable_layers, removed_weights, with_masks
 from modelpress.toolkit.compression.pruning.schedule import PruningSchedule
+from modelpress.toolkit.compression.pruning.silence import Silence
 from modelpress.toolkit.compression.rate.file_size import file_size
 from modelpress.toolkit.compression.rate.price import RatePrice
 from modelpress.toolkit.compression.state import NetworkState
@@ -30,7 +32,11 @@ def finetune(state: NetworkState, work: Work) -> NetworkState:
 
     started = with_room_for_masks(state, prune) if prune.scheduled else state
     network = started.compressed()
-    trained = fit(started, network, work, "finetune", rules=rules_of(started, network, work.recipe))
+    rules = rules_of(started, network, work.recipe)
+    trained = fit(started, network, work, "finetune", rules=rules)
+    for rule in rules:
+        if isinstance(rule, Silence):
+            rule.renew()  # averages of weights remember what was before
     if not prune.scheduled:
         return trained
 
@@ -52,8 +58,12 @@ def with_room_for_masks(state: NetworkState, options: PruneOptions) -> NetworkSt
 def rules_of(state: NetworkState, network: CompressedNetwork, recipe: Recipe) -> list[TrainingRule]:
     """What acts between the steps: pruning first, so that new grids are taken from what is left."""
     rules: list[TrainingRule] = []
+    coupling = coupling_for(state, recipe.prune)
+    silent = None if coupling is None else Silence(network, coupling)
     if recipe.prune.scheduled:
-        rules.append(PruningSchedule(network, prunable_layers(state, recipe.prune), recipe.prune))
+        rules.append(PruningSchedule(network, prunable_layers(state, recipe.prune), recipe.prune, silent))
+    if silent is not None:
+        rules.append(silent)
     if recipe.quantize.after and state.quantizers:
         rules.append(QuantizationStart(network, recipe.quantize.after))
     if recipe.finetune.priced:

@@ -4,6 +4,7 @@ Source: Han, Pool, Tran and Dally 2015, arXiv:1506.02626; what a granularity add
 """
 
 from modelpress.export.errors import InputError
+from modelpress.toolkit.compression.pruning.coupling import coupling_for
 from modelpress.toolkit.compression.pruning.granularity import choose_masks
 from modelpress.toolkit.compression.pruning.removal import (
     check_unquantized,
@@ -11,6 +12,7 @@ from modelpress.toolkit.compression.pruning.removal import (
     removed_weights,
     with_masks,
 )
+from modelpress.toolkit.compression.pruning.silence import silence
 from modelpress.toolkit.compression.state import NetworkState
 from modelpress.toolkit.compression.work import Work
 from modelpress.toolkit.recipe import PruneOptions
@@ -35,12 +37,19 @@ def pruned_by_magnitude(state: NetworkState, options: PruneOptions) -> NetworkSt
     Needs no images. The weights are changed in place.
 
     Raises:
-        InputError: The network is quantized already, no layer is left to prune, or the method needs training.
+        InputError: The network is quantized already, nothing is left to prune, or the method needs training.
+        ModelError: Channels are to be removed, and the network cannot be drawn.
     """
     check_unquantized(state)
     prunable = prunable_layers(state, options)
     if options.by_penalty:
         raise InputError(f"prune.method {options.method} removes weights in training; it needs images")
 
-    masks = choose_masks(prunable, options, kept=state.masks) if options.sparsity else {}
-    return with_masks(state, masks, options)
+    if not options.sparsity:
+        return with_masks(state, {}, options)
+    coupling = coupling_for(state, options)
+    masks = choose_masks(prunable, options, kept=state.masks, coupling=coupling)
+    pruned = with_masks(state, masks, options)
+    if coupling is not None:
+        silence(pruned.network, coupling, pruned.masks)
+    return pruned

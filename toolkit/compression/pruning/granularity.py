@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 
 from modelpress.export.errors import InputError
+from modelpress.toolkit.compression.pruning.channel_groups import prune_groups
+from modelpress.toolkit.compression.pruning.coupling import Coupling
 from modelpress.toolkit.compression.pruning.magnitude import (
     check_sparsity,
     prune_below_percentile,
@@ -32,6 +34,7 @@ def choose_masks(
     *,
     sparsity: float | None = None,
     kept: Mapping[str, Tensor] | None = None,
+    coupling: Coupling | None = None,
 ) -> Masks:
     """Masks by magnitude at the granularity of the options.
 
@@ -40,6 +43,7 @@ def choose_masks(
         options: Method (one threshold for all layers, or the same share of each) and granularity.
         sparsity: Fraction removed; None takes that of the options.
         kept: Masks of an earlier pruning; what they removed stays removed.
+        coupling: Which channels go together, where whole ones are removed; None: each layer's stand alone.
 
     Returns:
         Boolean masks, true = kept. Single weights: exactly ``round(sparsity * n)`` are removed, per layer or in all.
@@ -53,17 +57,25 @@ def choose_masks(
     check_sparsity(share)
 
     # a share below that of an earlier pruning would bring removed weights back
-    masks = _chosen(weights, options, share, kept)
+    masks = _chosen(weights, options, share, kept, coupling)
     earlier = kept or {}
     return {name: mask & earlier[name] if name in earlier else mask for name, mask in masks.items()}
 
 
 def _chosen(
-    weights: Mapping[str, Tensor], options: PruneOptions, share: float, kept: Mapping[str, Tensor] | None
+    weights: Mapping[str, Tensor],
+    options: PruneOptions,
+    share: float,
+    kept: Mapping[str, Tensor] | None,
+    coupling: Coupling | None,
 ) -> Masks:
     globally = options.method == "global-magnitude"
     if options.granularity == "weight":
         return _SINGLE_WEIGHTS[options.method](weights, sparsity=share, kept=kept)
+    if options.granularity == "channel" and coupling is not None:
+        return prune_groups(
+            weights, coupling, sparsity=share, globally=globally, multiple=options.multiple, kept=kept
+        )
     if options.granularity == "channel":
         return prune_channels(weights, sparsity=share, globally=globally, kept=kept)
 

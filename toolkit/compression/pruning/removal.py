@@ -11,6 +11,7 @@ from modelpress.toolkit.compression.choosing import layers_left
 from modelpress.toolkit.compression.state import NetworkState
 from modelpress.toolkit.networks.layers import weight_layers
 from modelpress.toolkit.recipe import PruneOptions
+from modelpress.toolkit.recipe_sections import ROLE
 
 
 def check_unquantized(state: NetworkState) -> None:
@@ -29,7 +30,10 @@ def prunable_layers(state: NetworkState, options: PruneOptions) -> dict[str, Ten
     Raises:
         InputError: No layer is left.
     """
-    prunable = layers_left(state, weight_layers(state.network), options.exclude)
+    # the projection of a shortcut ends in the channels of its stage, and goes with them
+    together = options.granularity == "channel"
+    exclude = [pattern for pattern in options.exclude if not (together and pattern == f"{ROLE}shortcut")]
+    prunable = layers_left(state, weight_layers(state.network), exclude)
     if options.granularity == "channel":
         prunable.pop(list(weight_layers(state.network))[-1], None)
     if not prunable:

@@ -10,6 +10,7 @@ import torch
 
 from modelpress.toolkit.compression.network import CompressedNetwork
 from modelpress.toolkit.compression.pruning.granularity import choose_masks
+from modelpress.toolkit.compression.pruning.silence import Silence
 from modelpress.toolkit.recipe import PruneOptions
 from modelpress.toolkit.training.rules import Moment, TrainingRule
 
@@ -37,10 +38,18 @@ class PruningSchedule(TrainingRule):
         network: Has a mask for every one of `layers`.
         layers: Names of the layers that are pruned.
         options: Schedule, sparsity, granularity.
+        silence: Of removed channels; told of new masks.
     """
 
-    def __init__(self, network: CompressedNetwork, layers: Iterable[str], options: PruneOptions) -> None:
+    def __init__(
+        self,
+        network: CompressedNetwork,
+        layers: Iterable[str],
+        options: PruneOptions,
+        silence: Silence | None = None,
+    ) -> None:
         self._network, self._layers, self._options = network, list(layers), options
+        self._silence = silence
 
     def before_step(self, moment: Moment) -> bool:
         """Prune where the schedule says so."""
@@ -65,9 +74,14 @@ class PruningSchedule(TrainingRule):
     @torch.no_grad()
     def _prune(self, sparsity: float, *, last: bool) -> None:
         weights = {name: self._network.dense_weight(name) for name in self._layers}
-        masks = choose_masks(weights, self._options, sparsity=sparsity, kept=self._network.masks)
+        coupling = None if self._silence is None else self._silence.coupling
+        masks = choose_masks(
+            weights, self._options, sparsity=sparsity, kept=self._network.masks, coupling=coupling
+        )
 
         for name, mask in masks.items():
             weights[name].mul_(mask)
         if self._options.hold or last:
             self._network.set_masks(masks)
+            if self._silence is not None:
+                self._silence.renew()

@@ -1,0 +1,205 @@
+"""Operators that only lay channels out anew, or side by side."""
+
+from itertools import pairwise
+from math import prod
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from modelpress.export.graphs.channels.trace import Alive, Array, Channels, Trace, attribute
+
+Found = Channels | None
+
+
+def concat(trace: Trace, node: onnx.NodeProto) -> Found:
+    """Channels one after the other; or the same ones, where another axis is joined."""
+    rank = trace.rank(node.input[0])
+    parts = [trace.channels[name] for name in node.input if name in trace.channels]
+    if rank is None or len(parts) < len(node.input) or len({part.axis for part in parts}) > 1:
+        return None
+
+    first, axis = parts[0], attribute(node, "axis") % rank
+    if axis == first.axis:
+        return _side_by_side(parts)
+
+    for part in parts[1:]:
+        trace.groups.join(first.slots, part.slots)
+    same = np.all([p.known & (p.value == first.value) for p in parts], axis=0)
+    return first.where(same)
+
+
+def transpose(trace: Trace, node: onnx.NodeProto) -> Found:
+    """Axes in another order."""
+    taken, order = trace.channels[node.input[0]], attribute(node, "perm")
+    return None if order is None else taken.along(list(order).index(taken.axis))
+
+
+def unsqueeze(trace: Trace, node: onnx.NodeProto) -> Found:
+    """Further axes."""
+    taken, axes, rank = trace.channels[node.input[0]], _axes(trace, node), trace.rank(node.input[0])
+    if axes is None or rank is None:
+        return None
+    added = {axis % (rank + len(axes)) for axis in axes}
+    return taken.along([k for k in range(rank + len(axes)) if k not in added][taken.axis])
+
+
+def squeeze(trace: Trace, node: onnx.NodeProto) -> Found:
+    """Fewer axes."""
+    return _without(trace, node, keep=False)
+
+
+def reduce(trace: Trace, node: onnx.NodeProto) -> Found:
+    """A mean or maximum over other axes."""
+    return _without(trace, node, keep=bool(attribute(node, "keepdims", 1)))
+
+
+def flatten(trace: Trace, node: onnx.NodeProto) -> Found:
+    """All axes behind the batch in one."""
+    taken, shape = trace.channels[node.input[0]], trace.shapes.get(node.input[0])
+    if taken.axis != 1 or shape is None or attribute(node, "axis", 1) != 1:
+        return None
+    return taken.take(np.repeat(np.arange(len(taken.slots)), prod(shape[2:])))
+
+
+def reshape(trace: Trace, node: onnx.NodeProto) -> Found:
+    """As `flatten`; or axes of space in one, behind the channels."""
+    taken, target = trace.channels[node.input[0]], trace.constant(node.input[1])
+    before, after = trace.shapes.get(node.input[0]), trace.shapes.get(node.output[0])
+    if taken.axis != 1 or target is None or before is None or after is None or len(after) < 2:
+        return None
+    if target.shape != (len(after),) or (target[0] > 0 and len(after) != 2 and target[0] != before[0]):
+        return None
+
+    if before[0] != after[0]:
+        return None
+    if len(after) == 2 and after[1] == prod(before[1:]):
+        found = taken.take(np.repeat(np.arange(len(taken.slots)), prod(before[2:])))
+    elif before[1] == after[1]:
+        found = taken
+    else:
+        return None
+    trace.claimed[node.input[1]] += 1
+
+    def edit(alive: Alive) -> None:
+        if target[1] > 0:
+            left = np.array(target)
+            left[1] = int(alive(found.slots).sum())
+            _store(trace, node, 1, left)
+
+    trace.edits.append(edit)
+    return found
+
+
+def pad(trace: Trace, node: onnx.NodeProto) -> Found:
+    """Borders of space; or further channels of one value."""
+    taken, pads = (
+        trace.channels[node.input[0]],
+        trace.constant(node.input[1]) if len(node.input) > 1 else None,
+    )
+    rank = trace.rank(node.input[0])
+    if pads is None or rank is None or pads.shape != (2 * rank,) or len(node.input) > 3:
+        return None
+    value = 0.0
+    if len(node.input) > 2 and node.input[2]:
+        given = trace.constant(node.input[2])
+        if given is None or given.size != 1:
+            return None
+        value = float(given.reshape(-1)[0])
+    if attribute(node, "mode", b"constant") != b"constant" or (pads < 0).any():
+        return None
+
+    for name in filter(None, node.input[1:]):
+        trace.claim(name, {})
+    front, back = int(pads[taken.axis]), int(pads[taken.axis + rank])
+    space = np.delete(pads, [taken.axis, taken.axis + rank]).any()
+    inner = taken.where(taken.value == value) if space else taken
+    if not front + back:
+        return inner
+    edges = [
+        Channels(taken.axis, trace.groups.new(n), np.ones(n, np.bool_), np.full(n, value))
+        for n in (front, back)
+    ]
+    return _padded(trace, node, np.array(pads), [edges[0], inner, edges[1]])
+
+
+def _padded(trace: Trace, node: onnx.NodeProto, pads: Array, parts: list[Channels]) -> Channels:
+    """Channels between two edges of further ones."""
+    rank, axis = len(pads) // 2, parts[1].axis
+
+    def edit(alive: Alive) -> None:
+        for place, edge in ((axis, parts[0]), (axis + rank, parts[2])):
+            pads[place] = int(alive(edge.slots).sum())
+        _store(trace, node, 1, pads)
+
+    trace.edits.append(edit)
+    return _side_by_side(parts)
+
+
+def _side_by_side(parts: list[Channels]) -> Channels:
+    joined = {name: np.concatenate([getattr(p, name) for p in parts]) for name in ("slots", "known", "value")}
+    return Channels(parts[0].axis, **joined)
+
+
+def slices(trace: Trace, node: onnx.NodeProto) -> Found:
+    """A part of space."""
+    taken, rank = trace.channels[node.input[0]], trace.rank(node.input[0])
+    values = [trace.constant(name) for name in node.input[1:] if name]
+    if rank is None or len(values) < 3 or any(v is None for v in values):
+        return None
+    axes = values[2]
+    if axes is None or taken.axis in {int(axis) % rank for axis in axes}:
+        return None
+    for name in filter(None, node.input[1:]):
+        trace.claim(name, {})
+    return taken
+
+
+def split(trace: Trace, node: onnx.NodeProto) -> list[Channels] | None:
+    """Channels in several parts."""
+    taken, rank = trace.channels[node.input[0]], trace.rank(node.input[0])
+    if rank is None or attribute(node, "axis", 0) % rank != taken.axis:
+        return None
+    sizes = trace.constant(node.input[1]) if len(node.input) > 1 and node.input[1] else None
+    if sizes is None or int(sizes.sum()) != len(taken.slots) or len(sizes) != len(node.output):
+        return None
+
+    ends = [0, *np.cumsum(sizes).tolist()]
+    parts = [taken.take(np.arange(start, end)) for start, end in pairwise(ends)]
+    trace.claim(node.input[1], {})
+
+    def edit(alive: Alive) -> None:
+        _store(trace, node, 1, np.array([alive(part.slots).sum() for part in parts], np.int64))
+
+    trace.edits.append(edit)
+    return parts
+
+
+def _without(trace: Trace, node: onnx.NodeProto, *, keep: bool) -> Found:
+    taken, axes, rank = trace.channels[node.input[0]], _axes(trace, node), trace.rank(node.input[0])
+    if axes is None or rank is None:
+        return None
+    gone = {axis % rank for axis in axes}
+    if taken.axis in gone:
+        return None
+    return taken if keep else taken.along([k for k in range(rank) if k not in gone].index(taken.axis))
+
+
+def _axes(trace: Trace, node: onnx.NodeProto) -> list[int] | None:
+    if len(node.input) < 2 or not node.input[1]:
+        given = attribute(node, "axes")
+        return None if given is None else list(given)
+    constant = trace.constant(node.input[1])
+    if constant is None:
+        return None
+    trace.claim(node.input[1], {})
+    return [int(axis) for axis in constant.reshape(-1)]
+
+
+def _store(trace: Trace, node: onnx.NodeProto, place: int, value: Array) -> None:
+    """Give a node a constant of its own: others may read the one it had."""
+    graph = trace.model.graph.graph
+    name = f"{node.output[0]}.channels"
+    constant = onnx.helper.make_node("Constant", [], [name], value=numpy_helper.from_array(value))
+    node.input[place] = name
+    graph.node.insert(0, constant)

@@ -1,0 +1,158 @@
+"""Which groups of coupled channels to remove: the smallest, in blocks that leave widths hardware likes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from modelpress.export.errors import InputError
+from modelpress.export.graphs.channels.slots import SlotGroups
+from modelpress.toolkit.compression.pruning.coupling import Coupling
+
+Masks = dict[str, Tensor]
+_BELOW_ALL = -1.0  # the size of a group that was removed before
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Groups that go together.
+
+    Attributes:
+        groups: Their numbers.
+        size: Mean square of their weights.
+        n_weights: What removing them removes.
+    """
+
+    groups: list[int]
+    size: float
+    n_weights: int
+
+
+def prune_groups(
+    weights: Mapping[str, Tensor],
+    coupling: Coupling,
+    *,
+    sparsity: float,
+    globally: bool,
+    multiple: int = 1,
+    kept: Mapping[str, Tensor] | None = None,
+) -> Masks:
+    """Masks that remove whole groups of channels, those of smallest root mean square over all their layers.
+
+    Args:
+        weights: First axis: output channels.
+        coupling: Which channels go together; a group that a layer outside `weights` shares stays.
+        sparsity: Of all weights; as many blocks go as fit into it, but never the last one of a layer.
+        globally: Rank the blocks of all layers together, or remove the same share of each set of layers that share
+            channels.
+        multiple: Widths are left at multiples of this.
+        kept: Masks of an earlier pruning; groups that they removed go first.
+
+    Raises:
+        InputError: No channel can be removed.
+
+    Source: the score of Li et al. 2017, arXiv:1608.08710, over groups as in Fang et al. 2023, arXiv:2301.12900.
+
+    Example:
+        >>> w = {"a": torch.tensor([[1.0], [0.1]]), "b": torch.tensor([[0.2], [0.3]])}
+        >>> together = Coupling({"a": torch.tensor([0, 1]), "b": torch.tensor([0, 1])})
+        >>> prune_groups(w, together, sparsity=0.5, globally=True)["b"].flatten()
+        tensor([ True, False])
+    """
+    families = _families(weights, coupling)
+    if not families and sparsity:
+        raise InputError(
+            "no channel can be removed: outputs fix them, layers that stay dense, or operators that mix them; "
+            "choose prune.granularity weight"
+        )
+    sizes, counts = _group_sizes(weights, coupling, kept or {})
+    layers = [coupling.layers[name] for name in weights if name in coupling.layers]
+    blocks = [
+        [
+            _Block(part, sum(sizes[g] for g in part) / len(part), sum(counts[g] for g in part))
+            for part in _parts(sorted(family, key=lambda g: sizes[g]), layers, multiple)
+        ]
+        for family in families
+    ]
+
+    removed: set[int] = set()
+    if globally:
+        removed |= _smallest(
+            [b for own in blocks for b in own], sparsity * sum(map(torch.numel, weights.values()))
+        )
+    else:
+        for family, own in zip(families, blocks, strict=True):
+            removed |= _smallest(own, sparsity * sum(counts[g] for g in family))
+
+    gone = torch.tensor(sorted(removed), dtype=torch.int64)
+    return {name: _mask(weight, coupling.layers.get(name), gone) for name, weight in weights.items()}
+
+
+def _mask(weight: Tensor, groups: Tensor | None, gone: Tensor) -> Tensor:
+    if groups is None:
+        return torch.ones_like(weight, dtype=torch.bool)
+    stays = ~torch.isin(groups, gone).to(weight.device)
+    return stays.reshape(-1, *[1] * (weight.ndim - 1)).expand_as(weight).clone()
+
+
+def _families(weights: Mapping[str, Tensor], coupling: Coupling) -> list[list[int]]:
+    """Groups that can be removed, by the layers that they are the channels of."""
+    removable = coupling.removable(weights)
+    numbers = {group: k for k, group in enumerate(sorted(removable))}
+    joined = SlotGroups()
+    slots = joined.new(len(numbers))
+    for name in weights:
+        own = [numbers[g] for g in coupling.layers.get(name, torch.empty(0)).tolist() if g in numbers]
+        joined.join_all(slots[own])
+
+    families: dict[int, list[int]] = {}
+    for group, root in zip(numbers, joined.roots(slots).tolist(), strict=True):
+        families.setdefault(root, []).append(group)
+    return list(families.values())
+
+
+def _group_sizes(
+    weights: Mapping[str, Tensor], coupling: Coupling, kept: Mapping[str, Tensor]
+) -> tuple[dict[int, float], dict[int, int]]:
+    """Mean square and number of the weights of each group."""
+    squares: dict[int, float] = {}
+    counts: dict[int, int] = {}
+    for name, weight in weights.items():
+        masked = weight.detach() if name not in kept else torch.where(kept[name], weight.detach(), 0.0)
+        sums = masked.flatten(1).double().square().sum(dim=1).tolist()
+        for group, total in zip(coupling.layers.get(name, torch.empty(0)).tolist(), sums, strict=False):
+            squares[group] = squares.get(group, 0.0) + total
+            counts[group] = counts.get(group, 0) + weight[0].numel()
+
+    before = coupling.removed(kept)
+    sizes = {group: _BELOW_ALL if group in before else squares[group] / counts[group] for group in squares}
+    return sizes, counts
+
+
+def _parts(ordered: list[int], layers: Sequence[Tensor], multiple: int) -> list[list[int]]:
+    """A family's groups, as many at a time as bring the widths of its layers to multiples; never all of a layer."""
+    members = torch.tensor(ordered)
+    inside = [torch.isin(groups, members) for groups in layers]
+    width, removable = max((len(own), int(own.sum())) for own in inside if own.any())
+
+    # channels of a group in a layer: one, but for grouped convolutions
+    each = max(1, removable // len(ordered))
+    step = max(1, multiple // each)
+    first = (width // each) % step or step
+    starts = [0, *range(first, len(ordered), step)]
+    parts = [ordered[a:b] for a, b in pairwise([*starts, len(ordered)])]
+    return parts if removable < width else parts[:-1]
+
+
+def _smallest(blocks: list[_Block], n_weights: float) -> set[int]:
+    """Groups of the smallest blocks, in order, up to the first that does not fit."""
+    removed: set[int] = set()
+    left = round(n_weights)
+    for block in sorted(blocks, key=lambda block: block.size):
+        left -= block.n_weights
+        if left < 0:
+            break
+        removed.update(block.groups)
+    return removed

@@ -1,0 +1,88 @@
+"""Which channels of a network can only be removed together, read off its drawing."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from modelpress.export.graphs.channels.following import followed
+from modelpress.export.graphs.channels.trace import Claim, Role, Trace
+from modelpress.toolkit.compression.drawing import draw
+from modelpress.toolkit.compression.freeze import drawn_model
+from modelpress.toolkit.compression.state import NetworkState
+from modelpress.toolkit.networks.layers import layers_with_weights
+from modelpress.toolkit.recipe import PruneOptions
+
+FIXED = -1  # the group of channels that cannot be removed
+
+
+@dataclass(frozen=True)
+class Coupling:
+    """Groups of channels: those that an addition joins, those of a depthwise convolution and its input, and so on.
+
+    Attributes:
+        layers: By layer, shape ``(out,)``: the group of each output channel, or `FIXED`.
+        shifts: By name of a parameter that makes channels non-zero (biases, both parameters of batch norms), likewise:
+            where these and all weights of a group are zero, so are its channels.
+    """
+
+    layers: Mapping[str, Tensor]
+    shifts: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def removable(self, layers: Iterable[str]) -> set[int]:
+        """Groups all of whose layers are among these."""
+        chosen = set(layers)
+        groups = {int(g) for name in chosen & set(self.layers) for g in self.layers[name]}
+        others = {int(g) for name, own in self.layers.items() if name not in chosen for g in own}
+        return groups - others - {FIXED}
+
+    def removed(self, masks: Mapping[str, Tensor]) -> set[int]:
+        """Groups of which masks keep nothing."""
+        groups = {int(g) for own in self.layers.values() for g in own} - {FIXED}
+        for name, own in self.layers.items():
+            mask = masks.get(name)
+            alive = (
+                torch.ones(len(own), dtype=torch.bool) if mask is None else mask.flatten(1).any(dim=1).cpu()
+            )
+            groups -= set(own[alive].tolist())
+        return groups
+
+
+def coupling_for(state: NetworkState, options: PruneOptions) -> Coupling | None:
+    """`coupling_of`, where whole channels are removed by magnitude; else None.
+
+    Raises:
+        ModelError: As `coupling_of`.
+    """
+    return coupling_of(state) if options.granularity == "channel" else None
+
+
+def coupling_of(state: NetworkState) -> Coupling:
+    """Follow the network's drawing.
+
+    Raises:
+        ModelError: The network cannot be drawn.
+    """
+    trace = followed(drawn_model(state.compressed(), state.inputs))
+    places = draw(state.network, state.inputs).places
+    layers = {layer.parameter: name for name, layer in layers_with_weights(state.network).items()}
+
+    rows: dict[str, Tensor] = {}
+    shifts: dict[str, Tensor] = {}
+    claims = {claim.tensor: claim for claim in trace.claims if claim.role in (Role.MAKES, Role.SHIFTS)}
+    for parameter, place in places.items():
+        claim = claims.get(place)
+        if parameter in layers:
+            n = len(layers_with_weights(state.network)[layers[parameter]].weight)
+            fixed = torch.full((n,), FIXED)
+            rows[layers[parameter]] = fixed if claim is None else _groups(trace, claim)
+        elif claim is not None:
+            shifts[parameter] = _groups(trace, claim)
+    return Coupling(rows, shifts)
+
+
+def _groups(trace: Trace, claim: Claim) -> Tensor:
+    fixed = trace.groups.fixed()
+    roots = trace.groups.roots(claim.slots).tolist()
+    return torch.tensor([FIXED if root in fixed else root for root in roots])
