@@ -167,7 +167,7 @@ class Memory:
     def importance(self) -> list[dict[str, float]]:
         """For each objective, the share of its spread that each key explains; empty where too little is known."""
         done = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        found = []
+        found: list[dict[str, float]] = []
         for place in range(len(self._plan.sweep.objectives)):
             values = {trial.values[place] for trial in done}
             if len(done) < _FEWEST_FOR_IMPORTANCE or len(values) < 2:

@@ -134,7 +134,7 @@ class Plan:
             "base": self.base.model_dump(mode="json"),
             "sweep": self.sweep.model_dump(mode="json", exclude=places),
         }
-        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
 def load_plan(path: Path, *, trials: int | None = None) -> Plan:
