@@ -10,6 +10,7 @@ EFFORTS: tuple[Effort, ...] = get_args(Effort)
 FlavourName = Literal["float", "weight-only", "sparse", "int8", "int8-sparse"]
 """ONNX models that can be written; see `modelpress.export.onnx_flavours`."""
 
+INTEGER_FLAVOURS: tuple[FlavourName, ...] = ("int8", "int8-sparse")
 
 DEFAULT_TIMEOUT_S = 60  # of one check or run of a model from anywhere
 CALIBRATION_INPUTS = 512
@@ -39,3 +40,11 @@ class Arithmetic(StrEnum):
 
     FLOAT = "float"
     INTEGER = "integer"
+
+
+class Target(StrEnum):
+    """What a folder of firmware is built for where nothing is said."""
+
+    HOST = "host"
+    CORTEX_M4 = "cortex-m4"
+    CORTEX_M55 = "cortex-m55"

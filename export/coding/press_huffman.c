@@ -244,6 +244,8 @@ static void fill_single(press_lookup *lookup)
         }
         codeword <<= 1;
     }
+    lookup->long_first = codeword;
+    lookup->long_index = index;
 }
 
 #ifndef PRESS_SMALL
@@ -301,9 +303,13 @@ void press_make_lookup(press_lookup *lookup, const press_code *code, void *memor
 /* A codeword that is longer than the look-up: bit by bit, as codes are canonical. */
 static unsigned long_codeword(const press_lookup *lookup, uint64_t window, unsigned *length)
 {
-    unsigned codeword = 0, first = 0, index = 0, n;
+    unsigned codeword = 0, first = lookup->long_first, index = lookup->long_index, n;
 
-    for (n = 1; n < PRESS_MAX_BITS; n++) {
+    for (n = 0; n < lookup->bits; n++) {
+        codeword = codeword << 1 | (unsigned)(window >> n & 1);
+    }
+    codeword <<= 1;
+    for (n = lookup->bits + 1; n < PRESS_MAX_BITS; n++) {
         unsigned count = lookup->counts[n];
 
         codeword |= (unsigned)(window >> (n - 1) & 1);

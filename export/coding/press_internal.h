@@ -110,6 +110,7 @@ typedef struct press_lookup {
     press_code code;
     uint16_t counts[PRESS_MAX_BITS + 1]; /* codewords of each length */
     unsigned bits;                       /* of a window of `single` */
+    unsigned long_first, long_index;     /* of longer codewords: the first one, and how many symbols come before */
     unsigned many_bits;                  /* of a window of `many`; 0: there is none */
     uint64_t *many;
     uint16_t *single;

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from modelpress.export import coding
+from modelpress.export.choices import Target
 from modelpress.export.errors import InputError
 from modelpress.export.files.atomic_folder import atomic_folder
 from modelpress.export.firmware.generating import Firmware
@@ -50,10 +51,13 @@ def fixed_files(*, integers: bool) -> dict[str, str]:
     return files
 
 
-def files_of(firmware: Firmware, vectors: Vectors) -> dict[str, str]:
-    """The whole folder, by name."""
+def files_of(firmware: Firmware, vectors: Vectors, *, target: Target = Target.HOST) -> dict[str, str]:
+    """The whole folder, by name; `target`: what `make` builds where it is told nothing."""
+    fixed = fixed_files(integers=firmware.is_integer)
+    default = "test" if target is Target.HOST else str(target)
     return {
-        **fixed_files(integers=firmware.is_integer),
+        **fixed,
+        "Makefile": fixed["Makefile"].replace("all: test", f"all: {default}", 1),
         "model.c": firmware.source,
         "model.h": firmware.header,
         "test/vectors.h": vectors_header(vectors, firmware.network, integers=firmware.is_integer),
@@ -101,7 +105,12 @@ def write_folder(folder: Path, files: Mapping[str, str]) -> None:
         InputError: The folder cannot be written.
     """
     with atomic_folder(folder) as new:
-        for name, text in files.items():
-            path = new / name
-            path.parent.mkdir(exist_ok=True)
-            path.write_text(text)
+        fill_folder(new, files)
+
+
+def fill_folder(folder: Path, files: Mapping[str, str]) -> None:
+    """Write all files into a folder that is there."""
+    for name, text in files.items():
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)

@@ -134,8 +134,14 @@ def drawing(firmware: Firmware) -> str:
 
 def facts_of(firmware: Firmware) -> dict[str, Any]:
     """All of it, for programs."""
-    layers = layer_facts(firmware)
+    layers, source = layer_facts(firmware), firmware.network.source
     return {
+        "input": {
+            "shape": [source.channels, source.height, source.width],
+            "scale": float(source.scale),
+            "zero": source.zero,
+        },
+        "outputs": firmware.network.outputs,
         "optimise": str(firmware.options.optimise),
         "arithmetic": str(firmware.options.arithmetic),
         "arena_bytes": firmware.room.end,

@@ -19,6 +19,7 @@ _MOST_SHIFT = 62
 _SUM_LIMIT = 2.0**30
 _SHORT = 0x7FFF
 _CODES = 255
+_WIDE_SUM = 1 << 23
 MOST_STEPS = 2.0**23  # of a code from zero; press_nn_arithmetic.h takes a half more
 
 
@@ -40,6 +41,13 @@ def bias_of(weights: Weights, read: Activation) -> npt.NDArray[np.int64]:
 def is_wide(bias: npt.NDArray[np.int64]) -> bool:
     """Whether 16 bits are too few."""
     return bool(np.abs(bias).max(initial=0) > _SHORT)
+
+
+def fits_wide(weights: Weights) -> bool:
+    """Whether sums over the weights of either sign fit the 24 bits that press_nn_conv.c has for each of two."""
+    rows = weights.rows.astype(np.int64)
+    one_sign = max(np.clip(side * rows, 0, None).sum(axis=1).max(initial=0) for side in (1, -1))
+    return bool(_CODES * one_sign < _WIDE_SUM)
 
 
 def check_reach(

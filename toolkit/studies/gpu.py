@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 
 from modelpress.export.files.atomic import write_atomically
+from modelpress.export.isolation.fresh import fresh_process
 from modelpress.toolkit.output_folder import state_path
 from modelpress.toolkit.studies.published.rows import ROWS
 
@@ -128,7 +129,7 @@ def carry_out(todo: Sequence[Step], output: Path, seconds: float) -> list[str]:
 
 def _run(step: Step, end: float) -> int:
     """Exit code of the step; `_STOPPED` where its time was over."""
-    process = subprocess.Popen([sys.executable, *step.arguments])
+    process = subprocess.Popen(fresh_process(*step.arguments))
     try:
         return process.wait(timeout=max(1.0, end - time.monotonic()))
     except subprocess.TimeoutExpired:

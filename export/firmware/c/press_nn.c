@@ -64,7 +64,7 @@ void press_nn_multiply(uint8_t *arena, const press_nn_planes *a, const press_nn_
 #else
                 float value = (float)product * scale + (float)to->zero; /* rounded with its zero point */
 
-                out[x] = (uint8_t)press_nn_nearest(press_nn_clamped(value, (float)low, (float)high));
+                out[x] = (uint8_t)press_nn_nearest(press_nn_clamped(value, (float)low, (float)high), 0);
 #endif
             }
         }
@@ -179,7 +179,7 @@ static uint8_t average_of(uint8_t *arena, const press_nn_planes *from, uint32_t 
     return (uint8_t)press_nn_within((int32_t)(total < 0 ? 0 : total / parts), average->low, average->high);
 #else
     value = sum / (float)n / average->output_scale + (float)zero;
-    return (uint8_t)press_nn_nearest(press_nn_clamped(value, (float)average->low, (float)average->high));
+    return (uint8_t)press_nn_nearest(press_nn_clamped(value, (float)average->low, (float)average->high), 0);
 #endif
 }
 
@@ -292,7 +292,7 @@ void press_nn_quantize(const float *values, size_t n, float scale, uint8_t zero,
     for (k = 0; k < n; k++) {
         float value = press_nn_clamped(values[k] / scale, -(float)zero, 255.0f - (float)zero);
 
-        codes[k] = (uint8_t)(press_nn_nearest(value) + zero);
+        codes[k] = (uint8_t)press_nn_nearest(value, zero);
     }
 }
 #endif
@@ -348,7 +348,7 @@ static float exponential(float x)
     if (!(x > -87.0f)) {
         return 0;
     }
-    power = press_nn_nearest(x * 1.44269504f);
+    power = press_nn_nearest(x * 1.44269504f, 0);
     whole = (float)power;
     rest = (x - whole * 0.693359375f) + whole * 2.12194440e-4f; /* ln 2 in two parts */
     sum = 1.9875691500e-4f;

@@ -89,6 +89,7 @@ typedef struct press_nn_weights {
     uint8_t group;         /* elements of a mask */
     uint8_t contexts;      /* code tables of numbers: 1 or PRESS_NN_CONTEXTS */
     uint8_t wide_bias;     /* whether it is int32_t */
+    uint8_t fits_wide;     /* whether the sums of all positive and of all negative weights times 255 are below 2^23 */
     uint8_t values_differ; /* whether every output channel has values of its own */
     uint8_t kernel_height, kernel_width;
     uint8_t stride_rows, stride_columns;

@@ -47,10 +47,10 @@ static inline uint8_t press_nn_sum_code(uint8_t first, uint8_t second, const pre
 #endif
 
 /*
- * To nearest, ties to even, from -2^22 to 2^22: what the mantissa has no room for is rounded away. Down to -1.5 * 2^23
+ * To nearest, ties to even, plus `more`, from -2^22 to 2^22: what the mantissa has no room for is rounded away. Down to -1.5 * 2^23
  * and for all that is larger, a number that is as far off, or farther, in the same direction: bounds still hold.
  */
-static inline int32_t press_nn_nearest(float value)
+static inline int32_t press_nn_nearest(float value, int32_t more)
 {
     union {
         float value;
@@ -58,7 +58,7 @@ static inline int32_t press_nn_nearest(float value)
     } moved;
 
     moved.value = value + 12582912.0f; /* 1.5 * 2^23 */
-    return (int32_t)(moved.bits - 0x4B400000u);
+    return (int32_t)(moved.bits + ((uint32_t)more - 0x4B400000u));
 }
 
 static inline float press_nn_clamped(float value, float low, float high)
@@ -70,7 +70,7 @@ static inline float press_nn_clamped(float value, float low, float high)
 /* The generator has made sure that no sum times its scale is below -1.5 * 2^23. */
 static inline uint8_t press_nn_code(int32_t sum, press_nn_scale scale, int32_t zero, int32_t low, int32_t high)
 {
-    return (uint8_t)press_nn_within(press_nn_nearest((float)sum * scale) + zero, low, high);
+    return (uint8_t)press_nn_within(press_nn_nearest((float)sum * scale, zero), low, high);
 }
 
 /* code * ratio + addend, rounded once. */
@@ -97,7 +97,7 @@ static inline uint8_t press_nn_sum_code(uint8_t first, uint8_t second, const pre
 {
     float value = press_nn_fused(first, sum->first, press_nn_fused(second, sum->second, sum->constant));
 
-    return (uint8_t)press_nn_within(press_nn_nearest(value), sum->low, sum->high);
+    return (uint8_t)press_nn_within(press_nn_nearest(value, 0), sum->low, sum->high);
 }
 
 #endif

@@ -3,11 +3,12 @@
 #include "press_internal.h"
 #include "press_nn_arithmetic.h"
 
-#define BLOCK 8 /* outputs of one row at a time */
+#define BLOCK 8      /* outputs of one row at a time */
+#define MOST_GROUP 9 /* elements of a mask; sums of signs take three bits of 27 */
 
 /*
- * Four bytes times a weight by two multiplications, each of two bytes 24 bits apart, into sums of 64 bits: of up to 512
- * products of 255 * 128 each stays in its place. It is for processors that multiply and add 32 x 32 to 64 bits at once.
+ * Four bytes times a weight by two multiplications, each of two bytes 24 bits apart, into sums of 64 bits, where the
+ * layer says that 24 bits hold them. It is for processors that multiply and add 32 x 32 to 64 bits at once.
  */
 #ifndef PRESS_NN_WIDE
 #if defined(__ARM_ARCH_6M__) || defined(__ARM_ARCH_8M_BASE__)
@@ -16,9 +17,19 @@
 #define PRESS_NN_WIDE 1
 #endif
 #endif
-#define WIDE_PRODUCTS 512u
 #define WIDE_BYTES 0xFF0000FFu
-#define WIDE_SUM 0xFFFFFFu
+
+/* Vectors of four, on cores that have them. */
+#ifndef PRESS_NN_HELIUM
+#if defined(__ARM_FEATURE_MVE) && (__ARM_FEATURE_MVE & 1)
+#define PRESS_NN_HELIUM 1
+#else
+#define PRESS_NN_HELIUM 0
+#endif
+#endif
+#if PRESS_NN_HELIUM
+#include <arm_mve.h>
+#endif
 
 /* ---- Weights of one output channel ---- */
 
@@ -35,7 +46,7 @@ typedef struct taps {
 typedef struct level_code {
     const uint16_t *windows;
     uint32_t mask;
-    uint32_t lowest; /* the first number that has a codeword */
+    const int8_t *values; /* of the first number that has a codeword */
 } level_code;
 
 typedef struct row_decoder {
@@ -43,7 +54,9 @@ typedef struct row_decoder {
     const press_nn_room *room;
     press_stream stream;
     press_lookup masks;
-    level_code levels[PRESS_NN_CONTEXTS];
+    level_code levels[5];           /* by the sum of two signs, plus two */
+    uint32_t spread[MOST_GROUP];    /* what a weight adds to the sums of those to its right and below */
+    uint32_t group_start;           /* all sums at nothing */
     uint16_t *mask_of;
     uint16_t *taps;
     uint32_t *place_of; /* of the elements that masks speak of, until they repeat in the next planes */
@@ -54,37 +67,47 @@ typedef struct row_decoder {
 typedef struct tap_writer {
     uint16_t *low, *high; /* where the next ones go: two numbers upwards, two downwards */
     uint32_t at_positive, at_negative;
-    uint32_t left;
 } tap_writer;
 
-static press_nn_status put_tap(tap_writer *out, uint32_t place, int weight)
+static inline void put_pair(tap_writer *out, int is_positive, uint32_t step, uint32_t weight)
+{
+    uint16_t *pair = is_positive ? out->low : out->high - 2;
+
+    pair[0] = (uint16_t)step;
+    pair[1] = (uint16_t)weight;
+    if (is_positive) {
+        out->low += 2;
+    } else {
+        out->high -= 2;
+    }
+}
+
+/* Steps of more than 16 bits take several taps, of weight 0. Returns what is left of the step. */
+static uint32_t put_far(tap_writer *out, int is_positive, uint32_t step)
+{
+    while (step > 0xFFFF && out->low != out->high) {
+        put_pair(out, is_positive, 0xFFFF, 0);
+        step -= 0xFFFF;
+    }
+    return step;
+}
+
+static inline press_nn_status put_tap(tap_writer *out, uint32_t place, int weight)
 {
     uint32_t step = place - (weight > 0 ? out->at_positive : out->at_negative);
 
-    for (;;) { /* a step of more than 16 bits takes several */
-        uint16_t part = (uint16_t)(step < 0xFFFF ? step : 0xFFFF);
-
-        if (out->left-- == 0) {
-            return PRESS_NN_DAMAGED;
-        }
-        if (weight > 0) {
-            out->low[0] = part;
-            out->low[1] = (uint16_t)(step <= 0xFFFF ? weight : 0);
-            out->low += 2;
-        } else {
-            out->high -= 2;
-            out->high[0] = part;
-            out->high[1] = (uint16_t)(step <= 0xFFFF ? -weight : 0);
-        }
-        if (step <= 0xFFFF) {
-            break;
-        }
-        step -= part;
+    if (step > 0xFFFF) {
+        step = put_far(out, weight > 0, step);
+    }
+    if (out->low == out->high) {
+        return PRESS_NN_DAMAGED;
     }
     if (weight > 0) {
         out->at_positive = place;
+        put_pair(out, 1, step, (uint32_t)weight);
     } else {
         out->at_negative = place;
+        put_pair(out, 0, step, (uint32_t)-weight);
     }
     return PRESS_NN_OK;
 }
@@ -127,6 +150,19 @@ static press_nn_status read_table(const uint8_t **table, uint32_t *size, press_l
     return PRESS_NN_OK;
 }
 
+static void start_signs(row_decoder *rows)
+{
+    const uint32_t width = rows->layer->kernel_width;
+    uint32_t k;
+
+    rows->group_start = 0;
+    for (k = 0; k < MOST_GROUP; k++) {
+        rows->group_start |= 2u << 3 * k;
+        rows->spread[k] = (k + 1 < MOST_GROUP && (k + 1) % width ? 1u << 3 * (k + 1) : 0) +
+                          (k + width < MOST_GROUP ? 1u << 3 * (k + width) : 0);
+    }
+}
+
 static press_nn_status read_tables(row_decoder *rows, uint8_t *arena)
 {
     const press_nn_weights *layer = rows->layer;
@@ -136,11 +172,11 @@ static press_nn_status read_tables(row_decoder *rows, uint8_t *arena)
 
     table = layer->levels;
     size = layer->levels_size;
-    for (k = 0; status == PRESS_NN_OK && k < PRESS_NN_CONTEXTS; k++) {
+    for (k = 0; status == PRESS_NN_OK && k < 5; k += 2) { /* negative, zero, positive */
         level_code *code = &rows->levels[k];
         press_lookup lookup;
 
-        if (k >= layer->contexts) {
+        if (k && layer->contexts == 1) {
             *code = rows->levels[0];
             continue;
         }
@@ -151,11 +187,14 @@ static press_nn_status read_tables(row_decoder *rows, uint8_t *arena)
         }
         code->windows = lookup.single;
         code->mask = lookup.code.used < 2 ? 0 : ((uint32_t)1 << lookup.bits) - 1;
-        code->lowest = (uint32_t)lookup.code.lowest;
+        code->values = layer->values + lookup.code.lowest;
         if (lookup.code.used < 2) { /* one number, whose codeword is empty */
             lookup.single[0] = (uint16_t)(lookup.code.only << 4);
         }
     }
+    rows->levels[1] = rows->levels[0];
+    rows->levels[3] = rows->levels[4];
+    start_signs(rows);
     return status;
 }
 
@@ -188,8 +227,13 @@ static press_nn_status decode_masks(row_decoder *rows, uint32_t n)
     const uint32_t group = rows->layer->group, n_masks = (n + group - 1) / group;
     uint32_t k;
 
-    if (n_masks > rows->room->n_masks ||
-        press_take_run(&rows->stream, &rows->masks, n_masks, 1, rows->mask_of) != PRESS_OK) {
+    if (n_masks > rows->room->n_masks) {
+        return PRESS_NN_DAMAGED;
+    }
+    for (k = 0; rows->masks.code.used < 2 && k < n_masks; k++) { /* one mask, whose codeword is empty */
+        rows->mask_of[k] = rows->masks.code.only;
+    }
+    if (k == 0 && press_take_symbols(&rows->stream, &rows->masks, n_masks, 1, rows->mask_of) != PRESS_OK) {
         return PRESS_NN_DAMAGED;
     }
     for (k = 0; k < n_masks; k++) {
@@ -210,52 +254,56 @@ static inline uint32_t window_at(const press_stream *stream, size_t at)
                                   : (uint32_t)press_load64_within(stream->data, stream->size, at);
 }
 
+/* Number of the lowest bit that is set. */
+static inline uint32_t lowest_bit(uint32_t mask)
+{
+#ifdef __GNUC__
+    return (uint32_t)__builtin_ctz(mask);
+#else
+    uint32_t bit = 0;
+
+    for (; !(mask & 1); mask >>= 1) {
+        bit++;
+    }
+    return bit;
+#endif
+}
+
 /* The taps of one group of weights, `place` being those of its elements. */
 static inline press_nn_status taps_of_group(row_decoder *rows, uint32_t mask, const uint32_t *place, uint32_t plane,
-                                            const int8_t *values, tap_writer *out)
+                                            uint32_t values, tap_writer *out)
 {
-    const uint32_t width = rows->layer->kernel_width;
-    int8_t signs[24]; /* of the group's elements, behind a row of zeros */
     size_t at = (size_t)(rows->stream.position >> 3);
-    uint32_t bit = (uint32_t)rows->stream.position & 7, column = 0;
-    int8_t *sign = signs + 9, *k;
+    uint32_t bit = (uint32_t)rows->stream.position & 7;
+    uint32_t signs = rows->group_start;
 
-    for (k = signs; k < sign; k++) {
-        *k = 0;
-    }
-    for (; mask; mask >>= 1, place++, sign++) {
-        *sign = 0;
-        if (mask & 1) {
-            const int around = (column ? sign[-1] : 0) + sign[-(int32_t)width];
-            const level_code *code = &rows->levels[around < 0 ? 0 : around > 0 ? 2 : 1];
-            const uint32_t entry = code->windows[window_at(&rows->stream, at) >> bit & code->mask];
-            const int value = values[code->lowest + (entry >> 4)];
-            press_nn_status status = put_tap(out, plane + *place, value);
+    for (; mask; mask &= mask - 1) {
+        const uint32_t tap = lowest_bit(mask);
+        const level_code *code = &rows->levels[signs >> 3 * tap & 7];
+        const uint32_t entry = code->windows[window_at(&rows->stream, at) >> bit & code->mask];
+        const int value = code->values[values + (entry >> 4)];
 
-            if (status) {
-                return status;
-            }
-            *sign = (int8_t)(value < 0 ? -1 : 1);
-            bit += entry & 15;
-            at += bit >> 3;
-            bit &= 7;
+        if (put_tap(out, plane + place[tap], value)) {
+            return PRESS_NN_DAMAGED;
         }
-        column = column + 1 == width ? 0 : column + 1;
+        signs += value < 0 ? 0u - rows->spread[tap] : rows->spread[tap];
+        bit += entry & 15;
+        at += bit >> 3;
+        bit &= 7;
     }
     rows->stream.position = 8 * (uint64_t)at + bit;
     return PRESS_NN_OK;
 }
 
-static press_nn_status taps_of_masks(row_decoder *rows, const int8_t *values, uint32_t n, tap_writer *out)
+/* `values`: where those of this output channel begin. */
+static press_nn_status taps_of_masks(row_decoder *rows, uint32_t values, uint32_t n, tap_writer *out)
 {
     const uint32_t *place = rows->place_of, *const last = place + rows->n_places;
     uint32_t plane = 0, k, at;
 
     for (k = 0, at = 0; at < n; k++, at += rows->layer->group) {
-        press_nn_status status = taps_of_group(rows, rows->mask_of[k], place, plane, values, out);
-
-        if (status) {
-            return status;
+        if (rows->mask_of[k] && taps_of_group(rows, rows->mask_of[k], place, plane, values, out)) {
+            return PRESS_NN_DAMAGED;
         }
         place += rows->layer->group;
         if (place >= last) {
@@ -307,22 +355,18 @@ static press_nn_status decode_row(row_decoder *rows, uint32_t channel, taps *row
 {
     const press_nn_weights *layer = rows->layer;
     const uint32_t n = (uint32_t)layer->inputs * layer->kernel_height * layer->kernel_width;
-    const int8_t *values = layer->values;
+    const uint32_t values = layer->values_differ ? channel * layer->n_values : 0;
     tap_writer out;
     press_nn_status status;
 
     out.low = rows->taps;
     out.high = rows->taps + 2 * rows->room->n_taps;
     out.at_positive = out.at_negative = 0;
-    out.left = rows->room->n_taps;
-    if (values && layer->values_differ) {
-        values += channel * layer->n_values;
-    }
     if (layer->coding == PRESS_NN_HUFFMAN) {
         status = decode_masks(rows, n);
         status = status ? status : taps_of_masks(rows, values, n, &out);
     } else {
-        status = taps_of_packed(rows, values, channel, n, &out);
+        status = taps_of_packed(rows, layer->values ? layer->values + values : NULL, channel, n, &out);
     }
     end_taps(rows, &out, row);
     return status;
@@ -350,46 +394,78 @@ static int32_t add_one(const uint8_t *x, const uint16_t *tap, uint32_t n)
     return sum;
 }
 
-/* The judge of the others; outputs may lie `apart` in the input. */
-static inline void add_plain(const uint8_t *x, uint32_t apart, const uint16_t *tap, uint32_t n, int32_t sign,
-                             int32_t *sums)
+/* The judge of the others: adds to the sums of eight outputs, which lie `apart` in the input. */
+static inline void add_plain(const uint8_t *x, uint32_t apart, const taps *row, int32_t *sums)
 {
-    int32_t s0 = 0, s1 = 0, s2 = 0, s3 = 0, s4 = 0, s5 = 0, s6 = 0, s7 = 0;
+    const uint16_t *tap = row->positive;
+    uint32_t n = row->n_positive;
+    int32_t sign;
 
-    for (; n; n--, tap += 2) {
-        const int32_t weight = tap[1];
+    for (sign = 1; sign >= -1; sign -= 2, tap = row->negative, n = row->n_negative) {
+        const uint8_t *at = x;
+        int32_t s0 = 0, s1 = 0, s2 = 0, s3 = 0, s4 = 0, s5 = 0, s6 = 0, s7 = 0;
 
-        x += tap[0];
-        s0 += x[0] * weight;
-        s1 += x[apart] * weight;
-        s2 += x[2 * apart] * weight;
-        s3 += x[3 * apart] * weight;
-        s4 += x[4 * apart] * weight;
-        s5 += x[5 * apart] * weight;
-        s6 += x[6 * apart] * weight;
-        s7 += x[7 * apart] * weight;
+        for (; n; n--, tap += 2) {
+            const int32_t weight = tap[1];
+
+            at += tap[0];
+            s0 += at[0] * weight;
+            s1 += at[apart] * weight;
+            s2 += at[2 * apart] * weight;
+            s3 += at[3 * apart] * weight;
+            s4 += at[4 * apart] * weight;
+            s5 += at[5 * apart] * weight;
+            s6 += at[6 * apart] * weight;
+            s7 += at[7 * apart] * weight;
+        }
+        sums[0] += sign * s0;
+        sums[1] += sign * s1;
+        sums[2] += sign * s2;
+        sums[3] += sign * s3;
+        sums[4] += sign * s4;
+        sums[5] += sign * s5;
+        sums[6] += sign * s6;
+        sums[7] += sign * s7;
     }
-    sums[0] += sign * s0;
-    sums[1] += sign * s1;
-    sums[2] += sign * s2;
-    sums[3] += sign * s3;
-    sums[4] += sign * s4;
-    sums[5] += sign * s5;
-    sums[6] += sign * s6;
-    sums[7] += sign * s7;
 }
 
-#if PRESS_NN_WIDE
+#if PRESS_NN_HELIUM
+/* Eight outputs side by side in two vectors; any weights. */
+static void add_vectors(const uint8_t *x, const taps *row, int32_t bias, int32_t *sums)
+{
+    int32x4_t low = vdupq_n_s32(bias), high = low;
+    const uint16_t *tap = row->positive;
+    uint32_t n = row->n_positive;
+    int32_t sign;
+
+    for (sign = 1; sign >= -1; sign -= 2, tap = row->negative, n = row->n_negative) {
+        const uint8_t *at = x;
+
+        for (; n; n--, tap += 2) {
+            const int32_t weight = sign * tap[1];
+
+            at += tap[0];
+            low = vmlaq_n_s32(low, vreinterpretq_s32_u32(vldrbq_u32(at)), weight);
+            high = vmlaq_n_s32(high, vreinterpretq_s32_u32(vldrbq_u32(at + 4)), weight);
+        }
+    }
+    vst1q_s32(sums, low);
+    vst1q_s32(sums + 4, high);
+}
+#endif
+
+#if PRESS_NN_WIDE && !PRESS_NN_HELIUM
 /*
- * Sixteen registers hold all of the loop if the compiler neither moves loads forward nor adds pointers: then it takes
+ * Fourteen registers hold all of the loop if the compiler neither moves loads forward nor adds pointers: then it takes
  * sixteen instructions for eight products on ARM.
  */
 #if defined(__GNUC__) && !defined(__clang__)
 __attribute__((noinline, optimize("no-schedule-insns", "no-ivopts")))
 #endif
-static const uint8_t *wide_products(const uint8_t *x, const uint16_t *tap, const uint16_t *end, uint64_t *out)
+static void wide_products(const uint8_t *x, const uint16_t *tap, uint32_t n, uint64_t *wide)
 {
-    uint64_t s0 = 0, s1 = 0, s2 = 0, s3 = 0;
+    const uint16_t *const end = tap + 2 * n;
+    uint64_t s0 = wide[0], s1 = wide[1], s2 = wide[2], s3 = wide[3];
 
     for (; tap != end; tap += 2) {
         const uint32_t weight = tap[1];
@@ -403,53 +479,46 @@ static const uint8_t *wide_products(const uint8_t *x, const uint16_t *tap, const
         s2 += (uint64_t)(four & WIDE_BYTES) * weight;
         s3 += (uint64_t)((four >> 16 | four << 16) & WIDE_BYTES) * weight;
     }
-    out[0] = s0;
-    out[1] = s1;
-    out[2] = s2;
-    out[3] = s3;
-    return x;
+    wide[0] = s0;
+    wide[1] = s1;
+    wide[2] = s2;
+    wide[3] = s3;
 }
 
-static void add_wide(const uint8_t *x, const uint16_t *tap, uint32_t n, int32_t sign, int32_t *sums)
+/* The lower 24 bits of a sum of two, with their sign; and what is above them. */
+static inline int32_t lower_sum(uint64_t wide)
 {
-    while (n) {
-        const uint32_t part = n < WIDE_PRODUCTS ? n : WIDE_PRODUCTS;
-        uint64_t wide[4];
+    const uint32_t low = (uint32_t)wide & 0xFFFFFFu;
 
-        x = wide_products(x, tap, tap + 2 * part, wide);
-        tap += 2 * part;
-        n -= part;
-        sums[0] += sign * (int32_t)(wide[0] & WIDE_SUM);
-        sums[1] += sign * (int32_t)(wide[1] >> 24);
-        sums[2] += sign * (int32_t)(wide[1] & WIDE_SUM);
-        sums[3] += sign * (int32_t)(wide[0] >> 24);
-        sums[4] += sign * (int32_t)(wide[2] & WIDE_SUM);
-        sums[5] += sign * (int32_t)(wide[3] >> 24);
-        sums[6] += sign * (int32_t)(wide[3] & WIDE_SUM);
-        sums[7] += sign * (int32_t)(wide[2] >> 24);
-    }
+    return (int32_t)(low ^ 0x800000u) - 0x800000;
+}
+
+static inline int32_t upper_sum(uint64_t wide)
+{
+    return (int32_t)(uint32_t)((wide + 0x800000u) >> 24);
+}
+
+static void add_wide(const uint8_t *x, const taps *row, int32_t bias, int32_t *sums)
+{
+    uint64_t wide[4];
+
+    wide[0] = wide[1] = wide[2] = wide[3] = 0;
+    wide_products(x, row->negative, row->n_negative, wide);
+    wide[0] = 0 - wide[0];
+    wide[1] = 0 - wide[1];
+    wide[2] = 0 - wide[2];
+    wide[3] = 0 - wide[3];
+    wide_products(x, row->positive, row->n_positive, wide);
+    sums[0] = bias + lower_sum(wide[0]);
+    sums[1] = bias + upper_sum(wide[1]);
+    sums[2] = bias + lower_sum(wide[1]);
+    sums[3] = bias + upper_sum(wide[0]);
+    sums[4] = bias + lower_sum(wide[2]);
+    sums[5] = bias + upper_sum(wide[3]);
+    sums[6] = bias + lower_sum(wide[3]);
+    sums[7] = bias + upper_sum(wide[2]);
 }
 #endif
-
-static void add_taps(const uint8_t *x, uint32_t apart, const uint16_t *tap, uint32_t n, int32_t sign, int32_t *sums)
-{
-#if PRESS_NN_WIDE
-    if (apart == 1) {
-        add_wide(x, tap, n, sign, sums);
-        return;
-    }
-#else
-    if (apart == 1) {
-        add_plain(x, 1, tap, n, sign, sums);
-        return;
-    }
-#endif
-    if (apart == 2) {
-        add_plain(x, 2, tap, n, sign, sums);
-    } else {
-        add_plain(x, apart, tap, n, sign, sums);
-    }
-}
 
 static int32_t bias_of(const press_nn_weights *layer, uint32_t channel)
 {
@@ -457,20 +526,35 @@ static int32_t bias_of(const press_nn_weights *layer, uint32_t channel)
 }
 
 /* Sums of eight outputs, or of one, that start with the bias. */
-static void add_products(const uint8_t *x, uint32_t apart, uint32_t n_outputs, const taps *row, int32_t bias,
-                         int32_t *sums)
+static void add_products(const uint8_t *x, const press_nn_weights *layer, uint32_t n_outputs, const taps *row,
+                         int32_t bias, int32_t *sums)
 {
+    const uint32_t apart = layer->stride_columns;
     unsigned k;
 
     if (n_outputs == 1) {
         sums[0] = bias + add_one(x, row->positive, row->n_positive) - add_one(x, row->negative, row->n_negative);
         return;
     }
+#if PRESS_NN_HELIUM
+    if (apart == 1) {
+        add_vectors(x, row, bias, sums);
+        return;
+    }
+#elif PRESS_NN_WIDE
+    if (apart == 1 && layer->fits_wide) {
+        add_wide(x, row, bias, sums);
+        return;
+    }
+#endif
     for (k = 0; k < BLOCK; k++) {
         sums[k] = bias;
     }
-    add_taps(x, apart, row->positive, row->n_positive, 1, sums);
-    add_taps(x, apart, row->negative, row->n_negative, -1, sums);
+    if (apart == 2) { /* known, so that its loop needs no other registers */
+        add_plain(x, 2, row, sums);
+    } else {
+        add_plain(x, apart, row, sums);
+    }
 }
 
 /* ---- Layers ---- */
@@ -534,7 +618,7 @@ static void conv_plane(uint8_t *arena, const press_nn_weights *layer, const pres
         for (x = 0; x < columns; x += BLOCK) {
             uint32_t n = columns - x < BLOCK ? columns - x : BLOCK;
 
-            add_products(in + x * layer->stride_columns, layer->stride_columns, n, row, bias, sums);
+            add_products(in + x * layer->stride_columns, layer, n, row, bias, sums);
             if (other) {
                 put_added_codes(at + x, other + x, out, layer, scale, sums, n);
             } else {
@@ -595,7 +679,7 @@ press_nn_status press_nn_conv_values(uint8_t *arena, const press_nn_room *room, 
         if (status == PRESS_NN_OK) {
             int32_t sum;
 
-            add_products(arena + from->place, 1, 1, &row, bias_of(layer, channel), &sum);
+            add_products(arena + from->place, layer, 1, &row, bias_of(layer, channel), &sum);
 #if PRESS_NN_INTEGERS
             values[channel] = press_nn_scaled(sum, layer->scale[channel]);
 #else

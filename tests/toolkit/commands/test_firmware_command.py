@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from modelpress.export.press.writing import write_artifact
-from tests.export.firmware.test_operators import residual
+from tests.export.firmware.test_operators import dense
 from tests.helpers.command_line import modelpress, one_line
 from tests.helpers.firmware import Layers
 from tests.helpers.int8_chain import images_for
@@ -14,7 +14,7 @@ from tests.helpers.int8_chain import images_for
 
 @pytest.fixture
 def artifact(tmp_path):
-    model = residual(Layers())
+    model = dense(Layers())
     write_artifact(tmp_path / "model.press", model)
     np.save(tmp_path / "inputs.npy", images_for(model))
     return tmp_path / "model.press"
@@ -52,3 +52,36 @@ def test_missing_calibration_data_is_one_line(artifact, tmp_path, monkeypatch, c
     assert modelpress(monkeypatch, "firmware", artifact, "-o", tmp_path / "fw") == 1
     assert "needs calibration data" in one_line(capsys.readouterr().err)
     assert not (tmp_path / "fw").exists()
+
+
+def test_bundle_holds_firmware_for_a_target(artifact, tmp_path, monkeypatch, capsys):
+    arguments = ["bundle", artifact, "--target", "cortex-m4", "--no-zip", "-o", tmp_path / "handoff"]
+    assert modelpress(monkeypatch, *arguments) == 1
+    assert "needs calibration data" in one_line(capsys.readouterr().err.splitlines()[-1])
+    assert not (tmp_path / "handoff").exists()
+
+    assert modelpress(monkeypatch, *arguments, "--calibration-data", tmp_path / "inputs.npy") == 0
+    makefile = (tmp_path / "handoff" / "firmware" / "Makefile").read_text()
+    assert "\nall: cortex-m4\n" in makefile
+    assert "firmware/model.c" in (tmp_path / "handoff" / "SHA256SUMS").read_text()
+    assert modelpress(monkeypatch, "verify", tmp_path / "handoff") == 0
+
+
+def test_bench_firmware_measures_what_it_can(artifact, tmp_path, monkeypatch, capsys):
+    inputs = ["--calibration-data", tmp_path / "inputs.npy"]
+    assert modelpress(monkeypatch, "firmware", artifact, *inputs, "-o", tmp_path / "fw") == 0
+    capsys.readouterr()
+    assert modelpress(monkeypatch, "bench", "firmware", tmp_path / "fw", "--json") == 0
+    (found,) = json.loads(capsys.readouterr().out)["firmware"].values()
+    for core in found["cores"].values():
+        assert core is None or (
+            core["equal"] == core["images"] == 4 and core["memory"] > found["arena_bytes"]
+        )
+    host = found["host_instructions"]
+    assert host is None or host > found["products_run"]
+
+
+def test_bench_firmware_wants_firmware(tmp_path, monkeypatch, capsys):
+    assert modelpress(monkeypatch, "bench", "firmware", tmp_path) == 1
+    assert "is no folder that `modelpress firmware` wrote" in one_line(capsys.readouterr().err)
+    assert modelpress(monkeypatch, "bench", "firmware") == 2

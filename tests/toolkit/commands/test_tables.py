@@ -83,8 +83,9 @@ def test_inspect_shows_name_bits_sparsity_and_bytes_and_fits(call, monkeypatch, 
 def test_wide_shows_all_columns_uncut(call, monkeypatch, press):
     monkeypatch.setenv("COLUMNS", "80")
     narrow, note = call("inspect", press)[1:]
-    assert "--wide shows more: shape, encoding, header, scales, tables, payload, entropy" in " ".join(
-        note.split()
+    assert (
+        "--wide shows more: shape, a weight, encoding, header, scales, tables, payload, entropy"
+        in " ".join(note.split())
     )
     wide, note = call("inspect", press, "--wide")[1:]
     assert f"{LAYER}.weight" in wide

@@ -11,6 +11,7 @@ from modelpress.toolkit.data.registry import load_data_set
 from modelpress.toolkit.progress import Silent
 from modelpress.toolkit.recipe import TrainingOptions, load_recipe
 from modelpress.toolkit.studies.training_speed import rounds as training_speed
+from modelpress.toolkit.studies.training_speed import streaming
 from modelpress.toolkit.studies.training_speed.plain_loop import PictureDataset, train_plainly
 from modelpress.toolkit.studies.training_speed.rounds import Measurement, TrainingJob, Way, measure_training
 from modelpress.toolkit.studies.training_speed.ways import measure
@@ -136,3 +137,14 @@ def test_plain_loop_moves_the_weights(tiny_cifar):
     speeds = train_plainly(network, images, TrainingOptions(epochs=2, batch=16), CPU, workers=0)
     assert len(speeds) == 2
     assert not torch.equal(network[1].weight, before)
+
+
+def test_images_train_from_memory_and_from_the_disk(tmp_path):
+    streaming.write_images(tmp_path, 2)
+    for store, memory in (
+        (streaming.Store.MEMORY, 32),
+        (streaming.Store.ARRAY, 1),
+        (streaming.Store.FILES, 1),
+    ):
+        job = streaming.StreamingJob(store=store, folder=str(tmp_path), memory=memory, batch=64)
+        assert streaming.measure(job).images_per_second > 0

@@ -31,6 +31,11 @@ COMMANDS = {
         "Time per weight and memory of packing and loading one tensor of growing size.",
         "What else is measured",
     ),
+    "firmware": Entry(
+        "bench.firmware_command",
+        "Flash, memory and instructions of firmware, built and run: here, and in qemu on a Cortex-M4 and M55.",
+        "What else is measured",
+    ),
     "training": Entry(
         "bench.training_command",
         "Images per second in training beside a plain PyTorch loop.",
@@ -38,7 +43,7 @@ COMMANDS = {
     ),
     "streaming": Entry(
         "bench.streaming_command",
-        "Training on data ten times larger than the memory they may take, beside data in memory.",
+        "Images per second in training on data ten times larger than the memory they may take, beside data in memory.",
         "What else is measured",
     ),
     "runtime": Entry(

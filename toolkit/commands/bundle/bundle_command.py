@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from modelpress.export.choices import DEFAULT_TIMEOUT_S, FlavourName
+from modelpress.export.choices import DEFAULT_TIMEOUT_S, INTEGER_FLAVOURS, FlavourName, Target
 from modelpress.toolkit.commands.answers import answer
 from modelpress.toolkit.commands.flavour_options import (
     DEFAULTS,
@@ -35,6 +35,7 @@ from modelpress.toolkit.commands.saying import say_line
 
 EXAMPLE = """
 modelpress bundle model.press -o handoff
+modelpress bundle model.press --target cortex-m4 --calibration-data inputs.npy -o handoff
 modelpress bundle model.press --data table.npz --test-data -o handoff
 modelpress bundle model.press --flavour int8-sparse --data-dir cifar10 --license MIT -o handoff
 """
@@ -59,6 +60,15 @@ def command(
     data_settings: DataSettings = [],
     dataset: DataSet = None,
     data_dir: DataFolder = None,
+    target: Annotated[
+        Target | None,
+        typer.Option(
+            "--target",
+            help="Hand over firmware in C99 too, in [b]firmware/[/], whose `make` builds for this; needs "
+            "--calibration-data.",
+            show_default=False,
+        ),
+    ] = None,
     samples: Annotated[
         int,
         typer.Option(
@@ -97,12 +107,14 @@ def command(
     from modelpress.export.handoff.manifest import Calibration
     from modelpress.toolkit.commands.bundle.making import BundleRequest, archive_path, make_bundle
     from modelpress.toolkit.commands.console import TerminalProgress
+    from modelpress.toolkit.model_files.firmware_writing import FirmwareRequest, add_firmware
     from modelpress.toolkit.model_files.measured_data import measured_set
     from modelpress.toolkit.model_files.onnx_writing import write_flavour
 
+    of_integers = flavour in INTEGER_FLAVOURS
     wanted = flavour_request(
         flavour or "float",
-        calibration_data,
+        calibration_data if of_integers or target is None else None,  # else it is for the firmware alone
         n_images=calibration_images,
         method=calibration_method,
         percentile=percentile,
@@ -115,6 +127,17 @@ def command(
         images=calibration_images,
         reduce_range=reduce_range,
     )
+    firmware = None
+    if target is not None:
+        of_firmware = flavour_request(
+            "int8",
+            calibration_data,
+            n_images=calibration_images,
+            method=calibration_method,
+            percentile=percentile,
+            reduce_range=False,
+        )
+        firmware = partial(add_firmware, request=FirmwareRequest(of_firmware, target=target))
     request = BundleRequest(
         flavour=flavour,
         write_model=partial(write_flavour, request=wanted),
@@ -127,6 +150,7 @@ def command(
         test_data=test_data,
         archive=archive,
         overwrite=overwrite,
+        add_firmware=firmware,
     )
     manifest = make_bundle(file, output, request, TerminalProgress())
     facts = {

@@ -72,6 +72,7 @@ from modelpress.toolkit.progress import Progress
 
 CARD, REQUIREMENTS = "MODEL_CARD.md", "requirements.txt"
 SCRIPTS = ("run.py", "verify.py", "expand.py")
+FIRMWARE = "firmware"
 UNSPECIFIED = "unspecified"
 _OLD_OPSET, _OLD_RUNTIME = 17, "1.15"  # the oldest ONNX Runtime known to run models up to this opset right
 # for image files; the last one for Python 3.9 mishandles a format that run.py does not open
@@ -79,6 +80,7 @@ _PILLOW = 'pillow>=12.1.1; python_version >= "3.10"\npillow>=11.3; python_versio
 
 
 WriteModel = Callable[[Path, QuantizedModel], object]
+AddFirmware = Callable[[Path, QuantizedModel], object]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +98,7 @@ class BundleRequest:
         n_samples: Test images, or other examples, to hand over.
         test_data: Hand over all test examples, so that the figures can be measured again without any other data.
         archive: Write a `.zip` beside the folder.
+        add_firmware: Writes firmware of a decoded artifact into a new folder.
     """
 
     flavour: str | None
@@ -109,6 +112,7 @@ class BundleRequest:
     test_data: bool = False
     archive: bool = True
     overwrite: bool = False
+    add_firmware: AddFirmware | None = None
 
 
 def make_bundle(artifact: Path, target: Path, request: BundleRequest, progress: Progress) -> Manifest:
@@ -161,6 +165,8 @@ def _fill(folder: Path, artifact: Path, name: str, request: BundleRequest, progr
     else:
         request.write_model(folder / ONNX, model)
         written = WrittenModel(request.flavour)
+    if request.add_firmware is not None:
+        request.add_firmware(folder / FIRMWARE, model)
     serialised = (folder / ONNX).read_bytes()
     session = open_session(serialised)
     metadata = dict(sorted(session.get_modelmeta().custom_metadata_map.items()))

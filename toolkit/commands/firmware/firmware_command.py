@@ -19,7 +19,6 @@ from modelpress.toolkit.commands.options import OUTPUT, AsJson, MaxDecoded, Over
 
 EXAMPLE = """
 modelpress firmware model.press --calibration-data inputs.npy -o firmware
-make -C firmware test
 """
 
 

@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import distribution
@@ -12,6 +11,7 @@ from typing import Any
 from modelpress.benchmarks.environment import describe_environment
 from modelpress.benchmarks.records import ModelRecord, Results
 from modelpress.export.errors import ModelError
+from modelpress.export.isolation.fresh import fresh_process
 from modelpress.toolkit.compression.run import run_recipe
 from modelpress.toolkit.compression.run_folder import DENSE, PRESS
 from modelpress.toolkit.progress import Progress
@@ -111,7 +111,7 @@ def verify_alone(bundle: Path, scratch: Path) -> str:
         ModelError: A claim fails.
     """
     done = subprocess.run(
-        [sys.executable, "-S", str(bundle.absolute() / "verify.py")],
+        fresh_process("-S", str(bundle.absolute() / "verify.py")),
         env={**os.environ, "PYTHONPATH": str(_runtime_alone(scratch))},
         capture_output=True,
         text=True,

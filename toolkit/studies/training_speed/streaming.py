@@ -81,7 +81,7 @@ def measure_streaming(*, mib: int, batch: int, rounds: int, progress: Progress) 
         ModelpressError: A measurement fails.
     """
     with tempfile.TemporaryDirectory() as folder:
-        n_images = _write(Path(folder), mib)
+        n_images = write_images(Path(folder), mib)
         measured: dict[Store, list[Speed]] = {store: [] for store in Store}
         progress.start("streaming", rounds * len(Store))
         try:
@@ -118,8 +118,8 @@ def _row(store: Store, speeds: list[Speed], held: list[float]) -> dict[str, Any]
     }
 
 
-def _write(folder: Path, mib: int) -> int:
-    """Noise around a level for each class: as an array, and as files."""
+def write_images(folder: Path, mib: int) -> int:
+    """Noise around a level for each class: as an array, and as files; returns how many."""
     rng = np.random.default_rng(0)
     n = (mib << 20) // _IMAGE_BYTES
     labels = np.arange(n) % _CLASSES
