@@ -71,7 +71,9 @@ def shown_value(measure: str, value: float | None) -> str:
     """
     if value is None:
         return "–"
-    return f"{value:.4f}" if measure in (_FRACTION, "test") else f"{value:,.6g}"
+    if measure in (_FRACTION, "test"):
+        return f"{value:.4f}"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def _cards(record: Mapping[str, Any], measures: Sequence[str]) -> list[tuple[str, str, str]]:

@@ -58,7 +58,7 @@ COMMANDS = {
     ),
     "study": Entry("study.group", "Run a whole series of experiments.", _MEASUREMENTS),
     "sweep": Entry(
-        "sweep",
+        "sweep.sweep_command",
         "Search recipes: Optuna chooses trials, Ray places them on one machine or on many.",
         _MEASUREMENTS,
     ),

@@ -16,7 +16,7 @@ from modelpress.export.onnx_flavours import write_onnx
 from modelpress.export.press.reading import read_artifact
 from modelpress.export.press.writing import write_artifact
 from modelpress.toolkit.compression.freeze import freeze_state
-from modelpress.toolkit.compression.held_out import HeldOut
+from modelpress.toolkit.compression.judging.held_out import HeldOut
 from modelpress.toolkit.compression.measuring import measure, write_flavours
 from modelpress.toolkit.compression.network_file import load_network, save_network
 from modelpress.toolkit.compression.passes.batch_norm import batch_norm

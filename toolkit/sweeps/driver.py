@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from modelpress.benchmarks.report.sweep_page import shown_value
 from modelpress.export.errors import InputError, ModelpressError
 from modelpress.export.files.atomic import write_atomically
 from modelpress.toolkit.data.tasks import metric_of
@@ -200,4 +201,4 @@ class _Driver:
 
 
 def _shown(measure: str, value: float) -> str:
-    return f"{measure} {value:,.6g}"
+    return f"{measure} {shown_value(measure, value)}"

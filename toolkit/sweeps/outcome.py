@@ -11,7 +11,7 @@ from modelpress.benchmarks.report.comparison import headline_model
 from modelpress.benchmarks.report.sweep_page import write_sweep_page
 from modelpress.benchmarks.report.tables import headline_latency
 from modelpress.export.errors import ModelpressError
-from modelpress.toolkit.compression.held_out import JUDGED_ON, measure_on_test
+from modelpress.toolkit.compression.judging.held_out import JUDGED_ON, measure_on_test
 from modelpress.toolkit.compression.run_folder import REPORT, RESULTS, recorded_recipe
 from modelpress.toolkit.output_folder import read_manifest, write_json
 from modelpress.toolkit.progress import Progress

@@ -124,7 +124,7 @@ def carry_out(job: Job, tell: Tell, carried: Mapping[str, bytes]) -> Outcome:
 
 
 def _run(job: Job, folder: Path, tell: Tell, carried: Mapping[str, bytes]) -> tuple[float, ...]:
-    from modelpress.toolkit.compression.held_out import FIRMWARE, HeldOut
+    from modelpress.toolkit.compression.judging.held_out import FIRMWARE, HeldOut
     from modelpress.toolkit.compression.run import run_recipe
 
     recipe = _here(job.recipe, carried)
