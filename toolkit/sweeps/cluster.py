@@ -214,5 +214,6 @@ def _connect(address: str, quiet: dict[str, Any]) -> None:
     if joining.is_alive() or found:
         why = f"{type(found[0]).__name__}: {' '.join(str(found[0]).split())[:300]}" if found else "no answer"
         raise InputError(
-            f"--address {address}: is no Ray cluster that lets us in within {_CONNECT_S:g} s: {why}; set RAY_AUTH_MODE=token where it asks for one"
+            f"--address {address}: is no Ray cluster that lets us in within {_CONNECT_S:g} s: {why}; "
+            "set RAY_AUTH_MODE=token where it asks for one"
         )
