@@ -9,7 +9,7 @@ def how_to_install(extra: str) -> str:
     """The command that adds an optional part, right for a checkout and for an installed package.
 
     Args:
-        extra: ``train``, ``images``, ``compare`` or ``all``.
+        extra: ``train``, ``sweep``, ``images``, ``compare`` or ``all``.
 
     Example:
         >>> how_to_install("train") in ("pip install 'modelpress[train]'", "pip install -e '.[train]' in the checkout")

@@ -57,6 +57,11 @@ COMMANDS = {
         _MEASUREMENTS,
     ),
     "study": Entry("study.group", "Run a whole series of experiments.", _MEASUREMENTS),
+    "sweep": Entry(
+        "sweep.sweep_command",
+        "Search recipes: Optuna chooses trials, Ray places them on one machine or on many.",
+        _MEASUREMENTS,
+    ),
     "report": Entry("report", "Draw results as one HTML file, or as Markdown tables.", _MEASUREMENTS),
 }
 
@@ -129,7 +134,7 @@ def main() -> None:
         raise
     except Interrupted as error:
         # -q or -v may come first
-        how = "with the same command" if "study" in sys.argv[1:3] else "with --resume"
+        how = "with the same command" if {"study", "sweep"} & set(sys.argv[1:3]) else "with --resume"
         say_line(f"modelpress: {error}; continue {how}", err=True)
         sys.exit(_INTERRUPTED)
 

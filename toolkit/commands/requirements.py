@@ -1,6 +1,7 @@
 """What a command needs beside its options."""
 
 import os
+from importlib.util import find_spec
 
 from modelpress.export.errors import InputError
 from modelpress.export.extras import how_to_install
@@ -25,3 +26,14 @@ def need_torch(*, together: bool = False) -> None:
         raise InputError(
             f"this command trains or reads PyTorch checkpoints: {how_to_install('train')}"
         ) from error
+
+
+def need_sweep() -> None:
+    """Make sure that recipes can be searched.
+
+    Raises:
+        InputError: Optuna or Ray is not installed.
+    """
+    missing = [name for name in ("optuna", "ray") if find_spec(name) is None]
+    if missing:
+        raise InputError(f"a sweep needs {' and '.join(missing)}: {how_to_install('sweep')}")

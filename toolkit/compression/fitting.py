@@ -62,6 +62,7 @@ def fit(
         undecayed=network.grid_parameters(),
         state_path=work.unfinished(section),
         resume=work.resume,
+        after_epoch=work.after_epoch,
     )
     network.settle()
     history = {**state.history, section: [asdict(epoch) for epoch in epochs]}

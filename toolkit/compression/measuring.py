@@ -49,7 +49,7 @@ def write_flavours(packed: QuantizedModel, work: Work, folder: Path) -> None:
     """
     recipe = work.recipe
     integer = any(FLAVOURS[flavour].integer for flavour in recipe.onnx)
-    ranges = _calibrated(packed, work) if integer else None
+    ranges = calibrated(packed, work) if integer else None
 
     for flavour in recipe.onnx:
         emission = prepare(packed, flavour=flavour, ranges=ranges, reduce_range=recipe.calibrate.reduce_range)
@@ -57,7 +57,8 @@ def write_flavours(packed: QuantizedModel, work: Work, folder: Path) -> None:
         work.progress.note(f"{onnx_name(flavour)}: {size:,} bytes, checked")
 
 
-def _calibrated(packed: QuantizedModel, work: Work) -> ActivationRanges:
+def calibrated(packed: QuantizedModel, work: Work) -> ActivationRanges:
+    """Ranges of the activations by the recipe's section calibrate, on training images."""
     options = work.recipe.calibrate
     inputs = calibration_of(work.data, metadata(packed.graph), n_examples=options.images)
     rule = CalibrationOptions(method=CalibrationMethod(options.method), percentile=options.percentile)
@@ -67,7 +68,9 @@ def _calibrated(packed: QuantizedModel, work: Work) -> ActivationRanges:
     return ranges
 
 
-def measure(state: NetworkState, work: Work, folder: Path, environment: Mapping[str, Any]) -> Results:
+def measure(
+    state: NetworkState, work: Work, folder: Path, environment: Mapping[str, Any], *, timed: bool = True
+) -> Results:
     """Size, sparsity, accuracy, fidelity and latency of every file of a run.
 
     Args:
@@ -75,6 +78,7 @@ def measure(state: NetworkState, work: Work, folder: Path, environment: Mapping[
         work: Recipe, images and device of the run.
         folder: Where the files are.
         environment: Of the run, for the record.
+        timed: Whether latencies are measured.
 
     Raises:
         ModelError: A float ONNX file holds other weights than the artifact.
@@ -104,7 +108,8 @@ def measure(state: NetworkState, work: Work, folder: Path, environment: Mapping[
     progress.advance()
     progress.finish()
 
-    _add_latencies(records, models, recipe.bench, progress)
+    if timed:
+        _add_latencies(records, models, recipe.bench, progress)
     return Results(
         environment={**environment, "sessions": session_settings(recipe.bench.threads)},
         recipe=recorded_recipe(recipe, folder),

@@ -16,6 +16,7 @@ from modelpress.export.onnx_flavours import write_onnx
 from modelpress.export.press.reading import read_artifact
 from modelpress.export.press.writing import write_artifact
 from modelpress.toolkit.compression.freeze import freeze_state
+from modelpress.toolkit.compression.judging.held_out import HeldOut
 from modelpress.toolkit.compression.measuring import measure, write_flavours
 from modelpress.toolkit.compression.network_file import load_network, save_network
 from modelpress.toolkit.compression.passes.batch_norm import batch_norm
@@ -105,6 +106,7 @@ def run_recipe(
     overwrite: bool = False,
     resume: bool = False,
     progress: Progress | None = None,
+    held_out: HeldOut | None = None,
 ) -> Results | None:
     """Carry out a recipe; every file of the result is in `output`.
 
@@ -114,6 +116,7 @@ def run_recipe(
         overwrite: Replace the files of an earlier run.
         resume: Go on with an earlier run of the same recipe.
         progress: Told of every stage.
+        held_out: Judge by held-out examples, and never look at the test set.
 
     Returns:
         What was measured; None in those of several processes that only help with the training.
@@ -132,14 +135,16 @@ def run_recipe(
         if resume and is_complete(recipe, output):
             folder.progress.note("this run is complete already")
             return read_results(output / RESULTS)
-        return _run(folder, resume=resume)
+        return _run(folder, resume=resume, held_out=held_out)
 
 
-def _run(folder: RunFolder, *, resume: bool) -> Results:
+def _run(folder: RunFolder, *, resume: bool, held_out: HeldOut | None) -> Results:
     recipe, output, progress = folder.recipe, folder.path, folder.progress
 
     with folder.stage("load"):
         dense, work = _start_run(recipe, output, resume=resume, progress=progress)
+        if held_out is not None:
+            work = held_out.judging(work)
         progress.note(f"{work.data.name}: {_counts(work.data)}; {work.device.describe()}")
     folder.begin(work.device, resume=resume)
     watched = replace(work, watch=lambda point, state: folder.report_validation(point, state, work))
@@ -161,7 +166,10 @@ def _run(folder: RunFolder, *, resume: bool) -> Results:
         write_flavours(read_artifact(output / PRESS), work, output)
 
     with folder.stage("bench"):
-        results = measure(compressed, work, output, folder.manifest["environment"])
+        if held_out is None:
+            results = measure(compressed, work, output, folder.manifest["environment"])
+        else:
+            results = held_out.measured(compressed, work, folder)
     with folder.stage("report"):
         write_results(output / RESULTS, results)
         write_report(output / REPORT, [results])

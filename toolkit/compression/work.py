@@ -15,10 +15,12 @@ from modelpress.toolkit.output_folder import state_path
 from modelpress.toolkit.progress import Progress, Silent
 from modelpress.toolkit.recipe import Recipe
 from modelpress.toolkit.training.device import Device
+from modelpress.toolkit.training.loop import EpochRecord
 
 TrainingSection = Literal["train", "sparsify", "finetune"]
 Point = Literal["pruned", "quantized", "finetuned"]
 Watch = Callable[[Point, NetworkState], None]
+AfterEpoch = Callable[[EpochRecord], None]
 
 NETWORK_FILES: dict[TrainingSection, str] = {
     "train": "dense.safetensors",
@@ -51,6 +53,7 @@ class Work:
         resume: Go on with trainings that are unfinished there.
         watch: Called with ``pruned``, ``quantized`` and ``finetuned`` and the network at that point, unless a schedule
             makes two of them one.
+        after_epoch: Told of every epoch of every training, once its state is kept.
     """
 
     recipe: Recipe
@@ -61,6 +64,7 @@ class Work:
     outputs: Mapping[TrainingSection, Path] = field(default_factory=dict)
     resume: bool = False
     watch: Watch = unwatched
+    after_epoch: AfterEpoch | None = None
 
     def with_teacher(self, dense: NetworkState) -> "Work":
         """The same work with the teacher that the recipe asks for, by default a copy of `dense` as it is now.

@@ -6,7 +6,7 @@ nothing had happened.
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from math import isfinite
 from pathlib import Path
@@ -108,6 +108,7 @@ def train(
     undecayed: Sequence[nn.Parameter] = (),
     state_path: Path | None = None,
     resume: bool = False,
+    after_epoch: Callable[[EpochRecord], None] | None = None,
 ) -> list[EpochRecord]:
     """Minimise the loss of `training_loss` for ``options.epochs`` epochs, in place.
 
@@ -122,6 +123,7 @@ def train(
         undecayed: Parameters of the network without weight decay.
         state_path: Where the state is kept after every epoch and on a stop; None keeps none.
         resume: Continue from `state_path` if it is there.
+        after_epoch: Told of every epoch once its state is kept; what it raises ends the training there.
 
     Raises:
         Interrupted: Stopped by Ctrl-C or SIGTERM; the state is in `state_path`.
@@ -163,6 +165,7 @@ def train(
                 _close_epoch(position, run, score)
             if state_path is not None and device.team.first:
                 _store(state_path, run, position, fingerprint)
+            _tell(after_epoch, position, finished=finished)
             goes_on = position.epoch < options.epochs and not run.is_over()
             if not finished or (run.must_stop(stop, position) and goes_on):
                 progress.finish()
@@ -384,6 +387,11 @@ def _close_epoch(position: _Position, run: _Training, score: Score | None) -> No
     position.history.append(record)
     position.epoch, position.step = position.epoch + 1, 0
     position.loss_sum, position.seconds, position.examples = 0.0, 0.0, 0
+
+
+def _tell(after_epoch: Callable[[EpochRecord], None] | None, position: _Position, *, finished: bool) -> None:
+    if finished and after_epoch is not None:
+        after_epoch(position.history[-1])
 
 
 def _store(path: Path, run: _Training, position: _Position, fingerprint: dict[str, Any]) -> None:

@@ -1,0 +1,1 @@
+"""Searching recipes: Optuna samples and remembers, Ray places the trials."""
