@@ -154,8 +154,13 @@ class Compression:
             done: Steps done before, where a training is resumed.
 
         Raises:
-            InputError: `steps_per_epoch` is not positive.
+            InputError: `steps_per_epoch` is not positive, or the recipe sets a price, which belongs to the loss.
         """
+        if self.recipe.finetune.priced:
+            raise InputError(
+                "finetune.rate and target_bytes add to the loss, which a loop of your own computes: leave them out, or "
+                "give compress the data"
+            )
         if steps_per_epoch < 1 or done < 0:
             raise InputError(f"steps_per_epoch is {steps_per_epoch}, done {done}; expected at least 1 and 0")
         return LoopRules(self._rules(), steps_per_epoch, self.recipe.finetune.epochs, done)

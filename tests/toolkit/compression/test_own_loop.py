@@ -214,6 +214,14 @@ def test_recipes_that_do_not_fit_are_refused():
         compress(nn.Sequential(nn.Flatten()), x)
 
 
+def test_a_price_that_no_step_would_add_is_refused_where_the_loop_is_ones_own():
+    network, x = mlp()
+    grid = {"bits": 3, "symmetric": True, "range": "mse", "layers": {}}
+    squeezed = compress(network, x, {"quantize": grid, "finetune": {"epochs": 1, "rate": 0.1}})
+    with pytest.raises(InputError, match="which a loop of your own computes"):
+        squeezed.rules(steps_per_epoch=5)
+
+
 class Moody(nn.Module):
     """Computes something else each time."""
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from modelpress.export.errors import InputError
+from modelpress.export.grids import in_steps
 from modelpress.toolkit.compression.network import CompressedNetwork
 from modelpress.toolkit.recipe import FinetuneOptions
 from modelpress.toolkit.training.rules import Moment, TrainingRule
@@ -61,16 +62,13 @@ class RatePrice(TrainingRule):
         self._layer = torch.repeat_interleave(
             torch.arange(len(sizes), device=device), torch.tensor(sizes, device=device)
         )
-        self._highest = max(network.quantizers[name].codes[1] for name in self._names)
-        highest = torch.tensor(
-            [float(network.quantizers[name].codes[1]) for name in self._names], device=device
-        )
-        self._limit = highest[self._layer]
+        highest = [network.quantizers[name].codes[1] for name in self._names]
+        self._limit = torch.tensor(highest, dtype=torch.float32, device=device)[self._layer]
 
         first = options.rate if options.rate else _FIRST_PRICE
         self._price = torch.tensor(first, device=device)  # nats per kilobyte of the file
         self._level = self._price.clone()  # of the price, beside what distance adds at once
-        self._bits = torch.zeros(len(sizes), self._highest + 2, device=device)  # by layer and magnitude
+        self._bits = torch.zeros(len(sizes), max(highest) + 2, device=device)  # by layer and magnitude
         self._code_bytes = torch.zeros((), device=device)  # by frequencies alone
         # the file is this share of those, and bytes that do not depend on codes: learnt from the file itself
         self._share = torch.ones((), device=device)
@@ -133,17 +131,8 @@ class RatePrice(TrainingRule):
         return {name: getattr(self, f"_{name}") for name in names}
 
     def _in_steps(self) -> Tensor:
-        return torch.cat(
-            [
-                (
-                    self._network.masked(name)
-                    / _along(self._network.grid(name).scale.detach(), name, self._network)
-                )
-                .reshape(-1)
-                .float()
-                for name in self._names
-            ]
-        )
+        rows = [in_steps(self._network.masked(name), self._network.grid(name)) for name in self._names]
+        return torch.cat([row.reshape(-1).float() for row in rows])
 
     def _magnitudes(self) -> Tensor:
         return self._in_steps().abs().round().minimum(self._limit).long()
@@ -173,12 +162,4 @@ class RatePrice(TrainingRule):
         self._measured = float(self._file_size())
         if not float(self._rest):  # what is no code hardly changes: it is taken once
             self._rest.fill_(max(1.0, self._measured - float(self._code_bytes)))
-            if self._measured < float(self._code_bytes):
-                self._rest.fill_(1.0)
         self._share.fill_(max(0.1, (self._measured - float(self._rest)) / max(1.0, float(self._code_bytes))))
-
-
-def _along(scale: Tensor, name: str, network: CompressedNetwork) -> Tensor:
-    if not scale.ndim:
-        return scale
-    return scale.reshape(-1, *[1] * (network.dense_weight(name).ndim - 1))
