@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import yaml
 
 from modelpress.benchmarks.records import FusionAudit, LatencyRecord, ModelRecord, Results
@@ -38,9 +37,10 @@ from modelpress.benchmarks.report.tables import (
     verdict_at,
     verdict_text,
 )
+from modelpress.benchmarks.report.templates import page_template
 from modelpress.export.files.atomic import write_atomically
 from modelpress.export.files.kinds import check_ending
-from modelpress.export.safe_text import for_html, for_markdown, for_terminal
+from modelpress.export.safe_text import for_markdown, for_terminal
 
 __all__ = [
     "file_rows",
@@ -92,21 +92,10 @@ def _markdown_run(run: Run, *, named: bool) -> str:
 
 def render_report(results: Sequence[Results], names: Sequence[str] = ()) -> str:
     """The page as text; the same results give the same page."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("modelpress.benchmarks", "report"),
-        autoescape=True,
-        finalize=for_html,
-        # a misspelt name in the template is an error, no gap in the page
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-
     runs = _runs(results, names)
     several = len(runs) > 1
     views = [{"name": run.name if several else "", **_run_view(run.results)} for run in runs]
-    page = environment.get_template("report.html.j2").render(
+    page = page_template("report.html.j2").render(
         title=", ".join(run.name for run in runs) if several else views[0]["title"],
         comparison=_comparison_view(runs) if several else None,
         runs=views,

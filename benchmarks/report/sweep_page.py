@@ -4,10 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
+from modelpress.benchmarks.report.templates import page_template
 from modelpress.export.files.atomic import write_atomically
-from modelpress.export.safe_text import for_html, for_terminal
+from modelpress.export.safe_text import for_terminal
 
 _FRACTION = "validation"
 
@@ -24,19 +23,10 @@ def write_sweep_page(path: Path, record: Mapping[str, Any]) -> None:
 
 def render_sweep(record: Mapping[str, Any]) -> str:
     """The page as text; the same record gives the same page."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("modelpress.benchmarks", "report"),
-        autoescape=True,
-        finalize=for_html,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
     shown = _printable(record)
     trials, measures = shown["trials"], [each["measure"] for each in shown["objectives"]]
     keys = list(dict.fromkeys(key for trial in trials for key in trial["chosen"]))
-    return environment.get_template("sweep.html.j2").render(
+    return page_template("sweep.html.j2").render(
         cards=_cards(shown, measures),
         keys=keys,
         measures=measures,

@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from modelpress.export.firmware.network import Activation
 from modelpress.export.post_training.calibration import pixel_normalisation
+from modelpress.export.post_training.pixels import normalisation_factors
 
 _PIXELS = np.arange(256, dtype=np.uint8)
 
@@ -20,9 +21,7 @@ def pixel_tables(source: Activation, metadata: Mapping[str, str]) -> npt.NDArray
     stated = pixel_normalisation(metadata)
     if stated is None or len(stated[0]) != source.channels:
         return None
-    mean, std = map(np.asarray, stated)
-    factor = np.asarray(1.0 / (255.0 * std), np.float32)  # both rounded once
-    shift = np.asarray(-mean / std, np.float32)
+    factor, shift = normalisation_factors(*stated)
     return quantized(_PIXELS.astype(np.float32) * factor[:, None] + shift[:, None], source)
 
 

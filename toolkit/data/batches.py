@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from modelpress.toolkit.data.data_set import DataSet, Split, normalisation_factors
+from modelpress.export.post_training.pixels import normalisation_factors
+from modelpress.toolkit.data.data_set import DataSet, Split
 
 
 @dataclass(frozen=True)

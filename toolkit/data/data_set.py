@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from modelpress.benchmarks.measures.metrics import Metric
+from modelpress.export.post_training.pixels import normalisation_factors
 from modelpress.toolkit.data.names import AugmentationName
 from modelpress.toolkit.data.options import TaskOptions
 from modelpress.toolkit.data.rows import Array, Rows, blocks_of, chosen
@@ -189,13 +190,3 @@ def normalised(images: Array, mean: tuple[float, ...], std: tuple[float, ...]) -
 def unit_of(dtype: np.dtype[np.generic]) -> float:
     """What mean and standard deviation are measured in."""
     return 255.0 if dtype == np.uint8 else 1.0
-
-
-def normalisation_factors(
-    mean: tuple[float, ...], std: tuple[float, ...], *, unit: float = 255.0
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Factor and summand per channel that turn pixels into network input, so that every consumer agrees."""
-    # in float64 until the end, so that both factors are rounded once
-    scale = 1.0 / (unit * np.asarray(std))
-    shift = -np.asarray(mean) / np.asarray(std)
-    return scale.astype(np.float32), shift.astype(np.float32)

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from modelpress.toolkit.data.data_set import DataSet, Split, normalisation_factors, unit_of
+from modelpress.export.post_training.pixels import normalisation_factors
+from modelpress.toolkit.data.data_set import DataSet, Split, unit_of
 from modelpress.toolkit.data.rows import Index, Rows
 from modelpress.toolkit.networks.inputs import Inputs
 
