@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -54,6 +54,41 @@ def check_not_around(folder: Path, path: Path) -> None:
     if _is_inside(path, folder):
         raise InputError(
             f"{path} is read and lies in {folder}/, which would be replaced; choose another --output"
+        )
+
+
+def check_folder_place(
+    folder: Path, strangers: Callable[[Path], Sequence[str]], *, kind: str, overwrite: bool
+) -> None:
+    """Make sure that a new folder may take this place, before the work for it starts.
+
+    Args:
+        folder: Where it is to be.
+        strangers: What lies in a folder that is there and belongs to none of this kind.
+        kind: For people, as in "a bundle"; only such a folder is replaced.
+        overwrite: Whether one may be.
+
+    Raises:
+        InputError: Something is there that is not to be replaced, or the path cannot be looked at.
+    """
+    if not folder.name:
+        raise InputError(f"{folder} cannot be replaced; --output names a folder of its own")
+    try:
+        if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+            raise InputError(f"{folder} is there and no folder; choose another --output")
+        if not folder.is_dir() or not any(folder.iterdir()):
+            return
+        if not overwrite:
+            raise InputError(
+                f"{folder}/ is not empty; pass --overwrite to replace it, or choose another --output"
+            )
+        others = strangers(folder)
+    except OSError as error:  # too long a name, a folder that may not be entered
+        raise InputError(f"{folder}: cannot be used: {error.strerror}; choose another --output") from error
+
+    if others:
+        raise InputError(
+            f"{folder}/ holds {others[0]}, which is no part of {kind}, and is not replaced; choose another --output"
         )
 
 

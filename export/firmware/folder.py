@@ -6,8 +6,8 @@ from pathlib import Path
 
 from modelpress.export import coding
 from modelpress.export.choices import Target
-from modelpress.export.errors import InputError
 from modelpress.export.files.atomic_folder import atomic_folder
+from modelpress.export.files.places import check_folder_place
 from modelpress.export.firmware.generating import Firmware
 from modelpress.export.firmware.report import facts_of, readme
 from modelpress.export.firmware.vectors import Vectors, vectors_header
@@ -72,24 +72,12 @@ def check_target(folder: Path, *, overwrite: bool) -> None:
     Raises:
         InputError: Something is there that is not to be replaced, or the path cannot be looked at.
     """
-    if not folder.name:
-        raise InputError(f"{folder} cannot be replaced; --output names a folder of its own")
-    try:
-        if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
-            raise InputError(f"{folder} is there and no folder; choose another --output")
-        there = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-    except OSError as error:  # too long a name, a folder that may not be entered
-        raise InputError(f"{folder}: cannot be used: {error.strerror}; choose another --output") from error
+    check_folder_place(folder, _strangers, kind="firmware", overwrite=overwrite)
 
-    if there and not overwrite:
-        raise InputError(
-            f"{folder}/ is not empty; pass --overwrite to replace it, or choose another --output"
-        )
-    strangers = [name for name in there if name not in _own_names()]
-    if strangers:
-        raise InputError(
-            f"{folder}/ holds {strangers[0]}, which is no part of firmware and stays; choose another --output"
-        )
+
+def _strangers(folder: Path) -> list[str]:
+    own = _own_names()
+    return sorted(path.name for path in folder.iterdir() if path.name not in own)
 
 
 def _own_names() -> set[str]:

@@ -21,6 +21,7 @@ from typing import IO
 from modelpress.export.errors import InputError
 from modelpress.export.files.atomic_folder import atomic_folder
 from modelpress.export.files.inputs import open_input
+from modelpress.export.files.places import check_folder_place
 from modelpress.export.handoff.manifest import MANIFEST, SUMS, FileFacts, Manifest, parse_manifest
 
 DEFAULT_MAX_BYTES = 4 << 30  # of all files together
@@ -316,30 +317,7 @@ def check_target(target: Path, *, overwrite: bool) -> None:
     Raises:
         InputError: Something is there that is not to be replaced, or the path cannot be looked at.
     """
-    if not target.name:
-        raise InputError(f"{target} cannot be replaced; --output names a folder of its own")
-    try:
-        _check_free(target, overwrite=overwrite)
-    except OSError as error:  # too long a name, a folder that may not be entered
-        raise InputError(f"{target}: cannot be used: {error.strerror}; choose another --output") from error
-
-
-def _check_free(target: Path, *, overwrite: bool) -> None:
-    if target.is_symlink() or (target.exists() and not target.is_dir()):
-        raise InputError(f"{target} is there and no folder; choose another --output")
-    if not target.is_dir() or not any(target.iterdir()):
-        return
-    if not overwrite:
-        raise InputError(
-            f"{target}/ is not empty; pass --overwrite to replace it, or choose another --output"
-        )
-
-    strangers = _strangers(target)
-    if strangers:
-        raise InputError(
-            f"{target}/ holds {strangers[0]}, which is no part of a bundle, and is not replaced; "
-            "choose another --output"
-        )
+    check_folder_place(target, _strangers, kind="a bundle", overwrite=overwrite)
 
 
 def _strangers(folder: Path) -> list[str]:
