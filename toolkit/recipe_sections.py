@@ -172,6 +172,8 @@ class ExitOptions(TrainingOptions):
     """Points of top-1 on the held-out images that leaving early may cost; thresholds are the fastest within it."""
     unseen: bool = False
     """The checkpoint was trained without the held-out images, though its file does not say so."""
+    timed: PositiveInt = 1000
+    """Test images that the network is timed on, one at a time, at most."""
 
 
 class PruneOptions(Options):

@@ -100,7 +100,7 @@ def load_network(path: Path, model: ModelOptions) -> NetworkState:
 
     network = new_network(facts.model, seed=0, n_classes=_n_classes(tensors, checkpoint.metadata))
     if facts.exits is not None:
-        give_exits(network, _example(facts.contract, path), facts.exits)
+        give_exits(network, _example(facts.contract, path), facts.exits).trained = True
     load_into(network, tensors, path)
 
     layers = weight_layers(network)

@@ -9,6 +9,7 @@ import numpy as np
 from modelpress.export.errors import InputError
 from modelpress.toolkit.compression.choosing import layers_chosen
 from modelpress.toolkit.compression.exits.attaching import ask_exits
+from modelpress.toolkit.compression.exits.unseen import check_unseen
 from modelpress.toolkit.compression.network_file import load_network, new_network
 from modelpress.toolkit.compression.pruning.coupling import coupling_for
 from modelpress.toolkit.compression.pruning.granularity import choose_masks
@@ -21,7 +22,7 @@ from modelpress.toolkit.data.own_data import load_own
 from modelpress.toolkit.data.registry import load_data_set
 from modelpress.toolkit.networks.layers import n_classes_of
 from modelpress.toolkit.progress import Progress
-from modelpress.toolkit.recipe import DataOptions, ExitOptions, Recipe
+from modelpress.toolkit.recipe import DataOptions, Recipe
 from modelpress.toolkit.training.device import Device, device_of
 from modelpress.toolkit.training.evaluate import OneCall, predict
 from modelpress.toolkit.training.examples import example_inputs
@@ -122,24 +123,24 @@ def starting_network(recipe: Recipe, images: DataSet, device: Device) -> Network
         state = replace(state, inputs=example_inputs(contract.shown(images)))
         check_outputs(state, images)
     if recipe.exits is not None:
-        state = _with_exits(state, recipe.exits, images)
+        _give_exits(state, recipe, images)
     device.place(state.network)
     masks = {name: mask.to(device.torch_device) for name, mask in state.masks.items()}
     return replace(state, masks=masks, contract=contract)
 
 
-def _with_exits(state: NetworkState, options: ExitOptions, images: DataSet) -> NetworkState:
-    """The network with the exits that a recipe asks for; a checkpoint without them has new ones, to be trained.
+def _give_exits(state: NetworkState, recipe: Recipe, images: DataSet) -> None:
+    """The exits that a recipe asks for; a checkpoint without them has new ones, to be trained.
 
     Raises:
-        InputError: There are no held-out images, or the exits do not fit the network.
+        InputError: There are no held-out images, the network has seen them, or the exits do not fit it.
     """
     if not len(images.validation):
         raise InputError(
             "exits: thresholds are chosen on held-out images, and there are none: set data.validation above 0, as in 0.1"
         )
-    ask_exits(state.network, state.inputs, options)
-    return state
+    check_unseen(state, recipe, images)
+    ask_exits(state.network, state.inputs, recipe)
 
 
 def _contract_of(state: NetworkState, recipe: Recipe, images: DataSet) -> InputContract:

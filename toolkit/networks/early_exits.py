@@ -8,14 +8,15 @@ Source: Teerapittayanon, McDanel and Kung 2016, arXiv:1709.01686 (BranchyNet); h
 before, and what leaving early does to accuracy: Kaya, Hong and Dumitras 2019, arXiv:1810.07052.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, Literal
 
 from torch import Tensor, nn
 
 from modelpress.export.errors import InputError
-from modelpress.toolkit.networks.exit_places import ExitPlace
+from modelpress.toolkit.networks.exit_places import ExitPlace, ExitPlaces
 
 EXITS = "exits"  # the child of the network that holds them
 HeadKind = Literal["conv", "pool"]
@@ -40,19 +41,21 @@ class PoolHead(nn.Module):
 
 
 class ConvHead(nn.Module):
-    """Two 3x3 convolutions that halve the image and double the channels, their mean, and a linear classifier.
+    """Two 3x3 convolutions that each halve the image, their mean, and a linear classifier.
 
-    Early blocks see little of the image; these see sixteen pixels to each side more, for a twentieth of the time of a
-    ResNet-20.
+    Early blocks see little of the image, and know few features; in a ResNet-20 these two take a twentieth of the time
+    of the network.
 
     Args:
         place: What the head is given: images.
         n_classes: Number of outputs.
+        width: Channels at most, unless the block has more: each convolution doubles them up to here.
     """
 
-    def __init__(self, place: ExitPlace, n_classes: int) -> None:
+    def __init__(self, place: ExitPlace, n_classes: int, width: int) -> None:
         super().__init__()
-        widths = (place.channels, 2 * place.channels, 4 * place.channels)
+        most = max(width, place.channels)
+        widths = [min(place.channels * factor, most) for factor in (1, 2, 4)]
         self.convs = nn.Sequential()
         for c_in, c_out in zip(widths, widths[1:], strict=False):
             self.convs.append(nn.Conv2d(c_in, c_out, 3, stride=2, padding=1, bias=False))
@@ -74,15 +77,17 @@ class EarlyExits(nn.Module):
         kind: Of the heads.
         apart: No gradient flows from the heads into the network.
         shown: Whether the network answers with all its exits in evaluation mode, too.
+        trained: Whether the heads come out of a file.
     """
 
     def __init__(
-        self, places: Sequence[ExitPlace], n_classes: int, *, kind: HeadKind, apart: bool = False
+        self, where: ExitPlaces, *, kind: HeadKind, apart: bool = False
     ) -> None:
         super().__init__()
-        self.after = tuple(place.name for place in places)
-        self.kind, self.apart, self.shown = kind, apart, False
-        self.heads = nn.ModuleDict({key_of(place.name): _head(place, n_classes, kind) for place in places})
+        self.after = tuple(place.name for place in where.places)
+        self.kind, self.apart = kind, apart
+        self.shown = self.trained = False
+        self.heads = nn.ModuleDict({key_of(place.name): _head(place, where, kind) for place in where.places})
         self._seen: dict[str, Tensor] = {}
 
     def forward(self, x: Any) -> Any:
@@ -117,11 +122,21 @@ def exits_of(network: nn.Module) -> EarlyExits | None:
     return found if isinstance(found, EarlyExits) else None
 
 
-def show_exits(network: nn.Module, shown: bool = True) -> None:
-    """Let a network answer with all its exits in evaluation mode, or no longer; nothing where there are none."""
+def show_exits(network: nn.Module) -> None:
+    """Let a network answer with all its exits in evaluation mode, too; nothing where there are none."""
     exits = exits_of(network)
     if exits is not None:
-        exits.shown = shown
+        exits.shown = True
+
+
+@contextmanager
+def exits_shown(exits: EarlyExits) -> Iterator[None]:
+    """For a while, the network answers with all its exits in evaluation mode."""
+    exits.shown = True
+    try:
+        yield
+    finally:
+        exits.shown = False
 
 
 def key_of(name: str) -> str:
@@ -129,16 +144,14 @@ def key_of(name: str) -> str:
     return name.replace(".", "/")
 
 
-def _head(place: ExitPlace, n_classes: int, kind: HeadKind) -> nn.Module:
+def _head(place: ExitPlace, where: ExitPlaces, kind: HeadKind) -> nn.Module:
     """Convolutions where the head is given images, if the recipe wants them."""
     if kind == "conv" and place.is_image:
-        return ConvHead(place, n_classes)
-    return PoolHead(place, n_classes)
+        return ConvHead(place, where.n_classes, where.width)
+    return PoolHead(place, where.n_classes)
 
 
-def attach_exits(
-    network: nn.Module, places: Sequence[ExitPlace], n_classes: int, *, kind: HeadKind, apart: bool
-) -> EarlyExits:
+def attach_exits(network: nn.Module, where: ExitPlaces, *, kind: HeadKind, apart: bool) -> EarlyExits:
     """Give a network heads after these blocks.
 
     Raises:
@@ -148,7 +161,7 @@ def attach_exits(
         raise InputError(
             f"{type(network).__name__} has something called {EXITS!r} already: early exits would take its place"
         )
-    exits = EarlyExits(places, n_classes, kind=kind, apart=apart)
-    exits.to(next((p.device for p in network.parameters()), None))
+    exits = EarlyExits(where, kind=kind, apart=apart)
+    exits.to(next(p.device for p in network.parameters()))  # a classifier has some
     exits.attach(network)
     return exits

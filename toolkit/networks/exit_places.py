@@ -55,19 +55,21 @@ class _Called:
 
 
 @dataclass(frozen=True)
-class ExitPlan:
+class ExitPlaces:
     """Where the exits of a network are.
 
     Attributes:
         places: In the order of the network.
         n_classes: Outputs of its last exit.
+        width: Features that its classifier takes: heads need no more.
     """
 
     places: tuple[ExitPlace, ...]
     n_classes: int
+    width: int
 
 
-def plan_exits(network: nn.Module, inputs: Inputs, after: Sequence[str]) -> ExitPlan:
+def plan_exits(network: nn.Module, inputs: Inputs, after: Sequence[str]) -> ExitPlaces:
     """Call the network once, and find the blocks in it.
 
     Args:
@@ -94,7 +96,9 @@ def plan_exits(network: nn.Module, inputs: Inputs, after: Sequence[str]) -> Exit
         )
     order = {call.name: place for place, call in enumerate(calls)}
     places = [_place(network, name, calls, inputs.n_examples) for name in dict.fromkeys(names)]
-    return ExitPlan(tuple(sorted(places, key=lambda place: order[place.name])), output.shape[1])
+    classifier = list(layers_with_weights(network).values())[-1].weight
+    ordered = tuple(sorted(places, key=lambda place: order[place.name]))
+    return ExitPlaces(ordered, output.shape[1], classifier.shape[1])
 
 
 def _called(network: nn.Module, inputs: Inputs) -> tuple[list[_Called], Any]:

@@ -11,7 +11,7 @@ from modelpress.export.errors import InputError
 from modelpress.toolkit.networks.early_exits import EXITS, EarlyExits, HeadKind, attach_exits, exits_of
 from modelpress.toolkit.networks.exit_places import plan_exits
 from modelpress.toolkit.networks.inputs import Inputs
-from modelpress.toolkit.recipe import ExitOptions
+from modelpress.toolkit.recipe import ExitOptions, Recipe
 
 
 @dataclass(frozen=True)
@@ -43,20 +43,25 @@ def give_exits(network: nn.Module, inputs: Inputs, facts: ExitFacts) -> EarlyExi
     Raises:
         InputError: The blocks are not there, or heads do not fit them.
     """
-    plan = plan_exits(network, inputs, facts.after)
-    return attach_exits(network, plan.places, plan.n_classes, kind=facts.head, apart=facts.apart)
+    where = plan_exits(network, inputs, facts.after)
+    return attach_exits(network, where, kind=facts.head, apart=facts.apart)
 
 
-def ask_exits(network: nn.Module, inputs: Inputs, options: ExitOptions) -> bool:
-    """Attach what a recipe asks for, unless the network has just that already; whether heads are new.
+def ask_exits(network: nn.Module, inputs: Inputs, recipe: Recipe) -> None:
+    """Attach what a recipe asks for, unless the network has just that already.
 
     Raises:
-        InputError: The network has others, or as in `give_exits`.
+        InputError: The network has others, its heads would never be trained, or as in `give_exits`.
     """
-    exits = exits_of(network)
+    options, exits = recipe.exits, exits_of(network)
+    assert options is not None
     if exits is None:
+        if recipe.model.checkpoint is not None and not options.epochs:
+            raise InputError(
+                f"{recipe.model.checkpoint} has no early exits, and exits.epochs is 0: their heads would never be trained"
+            )
         give_exits(network, inputs, ExitFacts.of(options))
-        return True
+        return
 
     if options.after and set(options.after) != set(exits.after):
         raise InputError(
@@ -64,7 +69,6 @@ def ask_exits(network: nn.Module, inputs: Inputs, options: ExitOptions) -> bool:
             f"{', '.join(options.after)}: leave out exits.after, or start from a network without exits"
         )
     exits.apart = options.training == "frozen"
-    return False
 
 
 def exits_facts(network: nn.Module) -> dict[str, Any]:
