@@ -157,19 +157,19 @@ class ExitOptions(TrainingOptions):
     weight: Annotated[float, Field(gt=0, le=10)] = 0.3
     """Of each early exit's loss beside that of the last one."""
     epochs: Annotated[int, Field(ge=0, le=10_000)] = 6
-    """Passes over the training images for the heads of a network from a checkpoint; from scratch `train` trains them."""
+    """Passes over the training images for the heads of a checkpoint without any; from scratch `train` trains them."""
     batch: PositiveInt = 64
     """Images per step."""
     lr: Annotated[float, Field(gt=0, le=10)] = 0.03
     """Highest learning rate."""
     padding: Annotated[int, Field(ge=0, le=8)] = 2
     """Random crops shift the image by up to so many pixels."""
-    distill_weight: Fraction = 0.5
-    """Share of each early exit's loss that compares it with the last one."""
+    distill_last: Fraction = 0.5
+    """Share of each early exit's loss that compares it with the last one, at distill_temperature."""
     rule: Literal["probability", "margin"] = "probability"
     """An example leaves where the largest probability, or its distance to the second, reaches the exit's threshold."""
     loss: Annotated[float, Field(ge=0, le=100)] = 0.5
-    """Points of top-1 on the held-out images that leaving early may cost; thresholds are the fastest within it."""
+    """Points of top-1 that leaving early may cost on the held-out images, a standard error included."""
     unseen: bool = False
     """The checkpoint was trained without the held-out images, though its file does not say so."""
     timed: PositiveInt = 1000

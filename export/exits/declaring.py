@@ -1,6 +1,6 @@
-"""The outputs of early exits: hidden, so that a model is the network without them; shown; or taken out with their heads."""
+"""The outputs of early exits: hidden, so that a model is the network without them; shown; or taken out."""
 
-from collections.abc import Iterable
+from dataclasses import replace
 
 import onnx
 from onnx import helper
@@ -32,12 +32,12 @@ def with_plan(graph: onnx.ModelProto, plan: ExitPlan) -> onnx.ModelProto:
     return changed
 
 
-def with_exits_shown(model: QuantizedModel, names: Iterable[str]) -> QuantizedModel:
-    """The model with these outputs of exits declared behind its own, and without all heads but theirs."""
-    graph = _copy(model.graph)
+def with_exits_shown(model: QuantizedModel, plan: ExitPlan) -> QuantizedModel:
+    """The model with the outputs of the used exits declared behind its own, and without all other heads."""
+    graph = with_plan(model.graph, replace(plan, exits=plan.used))
     shape = graph.graph.output[0].type
-    for name in names:
-        value = graph.graph.output.add(name=name)
+    for exit in plan.used:
+        value = graph.graph.output.add(name=exit.output)
         value.type.CopyFrom(shape)
     return _without_unread(QuantizedModel(graph, model.tensors))
 
@@ -69,7 +69,9 @@ def plan_needed(model: QuantizedModel) -> ExitPlan:
             "the model has no early exits: train it with a recipe that has the section exits, or leave out --exits"
         )
     if not plan.used:
-        raise ModelError("none of the model's early exits pays: no threshold was found within the allowed loss")
+        raise ModelError(
+            "none of the model's early exits pays: no threshold was found within the allowed loss"
+        )
     return plan
 
 
@@ -85,7 +87,9 @@ def _without_unread(model: QuantizedModel) -> QuantizedModel:
     inputs = [value for value in graph.graph.input if value.name in reads or value.name not in model.tensors]
     del graph.graph.input[:]
     graph.graph.input.extend(inputs)
-    return QuantizedModel(graph, some_tensors(model.tensors, [name for name in model.tensors if name in reads]))
+    return QuantizedModel(
+        graph, some_tensors(model.tensors, [name for name in model.tensors if name in reads])
+    )
 
 
 def _copy(graph: onnx.ModelProto) -> onnx.ModelProto:

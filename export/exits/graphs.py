@@ -35,7 +35,9 @@ def with_control_flow(model: onnx.ModelProto, plan: ExitPlan) -> onnx.ModelProto
         ModelError: Its opset is too old.
     """
     if opset_of(model) < _LEAST_OPSET:
-        raise ModelError(f"exits need opset {_LEAST_OPSET}; the model has {opset_of(model)}: convert it with --opset 13")
+        raise ModelError(
+            f"exits need opset {_LEAST_OPSET}; the model has {opset_of(model)}: convert it with --opset 13"
+        )
 
     logits = model.graph.output[0].name
     parts = cut(_with_last_renamed(model, logits), [*shown_of(model, plan)[:-1], f"{logits}.last"])
@@ -110,7 +112,9 @@ def _confident(rule: Rule, exit: Exit, k: int, logits: str, result: str) -> Iter
     prefix, n = f"exit.{k}.", 1 if rule == "probability" else 2
     yield helper.make_node("Softmax", [logits], [prefix + "probabilities"], axis=-1)
     yield _constant(prefix + "n", np.array([n], np.int64))
-    yield helper.make_node("TopK", [prefix + "probabilities", prefix + "n"], [prefix + "top", prefix + "index"])
+    yield helper.make_node(
+        "TopK", [prefix + "probabilities", prefix + "n"], [prefix + "top", prefix + "index"]
+    )
     confidence = prefix + "top"
     if rule == "margin":
         yield _constant(prefix + "signs", np.array([[1], [-1]], np.float32))

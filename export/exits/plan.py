@@ -125,5 +125,7 @@ def plan_of(graph: onnx.ModelProto) -> ExitPlan | None:
     made = {name for node in graph.graph.node for name in node.output}
     for exit in plan.exits:
         if exit.output not in made:
-            raise ModelError(f"the model names an early exit after {exit.after}, but nothing makes {exit.output}")
+            raise ModelError(
+                f"the model names an early exit after {exit.after}, but nothing makes {exit.output}"
+            )
     return plan

@@ -97,7 +97,9 @@ class ExitRecord:
         """What these thresholds give on the examples."""
         taken = self.exits_taken(thresholds)
         right = self.right[taken, np.arange(len(taken))]
-        return Point(tuple(map(float, thresholds)), float(right.mean()), float(self.costs(thresholds)[taken].mean()))
+        return Point(
+            tuple(map(float, thresholds)), float(right.mean()), float(self.costs(thresholds)[taken].mean())
+        )
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,9 @@ def frontier(record: ExitRecord) -> list[Point]:
 def choose_thresholds(record: ExitRecord, *, loss: float) -> Point:
     """The point of `frontier` of least mean cost whose top-1 is within `loss` points of the last exit's.
 
+    One standard error is added to the loss that is seen: the cheapest of many points is the one that these examples
+    flatter most, and the fewer they are the more.
+
     Args:
         record: Of held-out examples.
         loss: In points of top-1, that is hundredths.
@@ -151,9 +156,15 @@ def choose_thresholds(record: ExitRecord, *, loss: float) -> Point:
         raise InputError(
             "exits: thresholds are chosen on held-out images, and there are none: set data.validation above 0"
         )
-    least = record.right[-1].mean() - loss / 100
-    allowed = [point for point in frontier(record) if point.top1 >= least - 1e-12]
+    allowed = [point for point in frontier(record) if _loss(record, point) <= loss / 100 + 1e-12]
     return min(allowed, key=lambda point: point.cost)  # leaving nowhere is always allowed
+
+
+def _loss(record: ExitRecord, point: Point) -> float:
+    """What a point loses against the last exit, and one standard error of that, as examples are paired."""
+    taken = record.exits_taken(np.array(point.thresholds))
+    lost = record.right[-1].astype(np.float64) - record.right[taken, np.arange(len(taken))]
+    return float(lost.mean() + lost.std() / np.sqrt(len(lost)))
 
 
 def _best(record: ExitRecord, price: float, begin: Floats) -> Floats:

@@ -37,7 +37,7 @@ def shown_for_use(model: QuantizedModel) -> QuantizedModel:
     Raises:
         ModelError: It has none.
     """
-    return with_exits_shown(model, [exit.output for exit in plan_needed(model).used])
+    return with_exits_shown(model, plan_needed(model))
 
 
 def leaving_early(

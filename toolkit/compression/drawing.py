@@ -66,7 +66,8 @@ def draw(network: nn.Module, inputs: Inputs) -> Drawing:
     """Export a network and find its parameters in the graph.
 
     Args:
-        network: Left as it is: mode, parameters, hooks and device; early exits are outputs of the graph. Its drawing is kept as long as it lives: a network
+        network: Left as it is: mode, parameters, hooks and device; early exits are outputs of the graph. Its drawing is
+            kept as long as it lives: a network
             whose forward pass is changed after that is not drawn again.
         inputs: One call; the first axis of every tensor in it is the batch, of at least two examples if batches of
             other sizes are to run. Whether they do is tried.

@@ -171,9 +171,7 @@ def _run(folder: RunFolder, *, resume: bool, held_out: HeldOut | None) -> Result
 
     with folder.stage("bench"):
         if held_out is None:
-            results = measure(
-                compressed, work, output, folder.manifest["environment"], leaving=leaving
-            )
+            results = measure(compressed, work, output, folder.manifest["environment"], leaving=leaving)
         else:
             results = held_out.measured(compressed, work, folder)
     with folder.stage("report"):

@@ -137,7 +137,8 @@ def _give_exits(state: NetworkState, recipe: Recipe, images: DataSet) -> None:
     """
     if not len(images.validation):
         raise InputError(
-            "exits: thresholds are chosen on held-out images, and there are none: set data.validation above 0, as in 0.1"
+            "exits: thresholds are chosen on held-out images, and there are none: set data.validation above 0, as in "
+            "0.1"
         )
     check_unseen(state, recipe, images)
     ask_exits(state.network, state.inputs, recipe)

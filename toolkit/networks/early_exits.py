@@ -11,6 +11,7 @@ before, and what leaving early does to accuracy: Kaya, Hong and Dumitras 2019, a
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from itertools import pairwise
 from typing import Any, Literal
 
 from torch import Tensor, nn
@@ -57,7 +58,7 @@ class ConvHead(nn.Module):
         most = max(width, place.channels)
         widths = [min(place.channels * factor, most) for factor in (1, 2, 4)]
         self.convs = nn.Sequential()
-        for c_in, c_out in zip(widths, widths[1:], strict=False):
+        for c_in, c_out in pairwise(widths):
             self.convs.append(nn.Conv2d(c_in, c_out, 3, stride=2, padding=1, bias=False))
             self.convs.append(nn.BatchNorm2d(c_out))
             self.convs.append(nn.ReLU())
@@ -80,9 +81,7 @@ class EarlyExits(nn.Module):
         trained: Whether the heads come out of a file.
     """
 
-    def __init__(
-        self, where: ExitPlaces, *, kind: HeadKind, apart: bool = False
-    ) -> None:
+    def __init__(self, where: ExitPlaces, *, kind: HeadKind, apart: bool = False) -> None:
         super().__init__()
         self.after = tuple(place.name for place in where.places)
         self.kind, self.apart = kind, apart

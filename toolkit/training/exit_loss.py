@@ -17,14 +17,14 @@ class ExitLoss(TaskLoss):
 
     Attributes:
         weight: Of every early exit's loss.
-        distill_weight: ``a``, the share of it that compares with the last exit.
+        distill_last: ``a``, the share of it that compares with the last exit.
         temperature: ``T``, at which they are compared.
 
     Source: Zhang et al. 2019, arXiv:1905.08094 (self-distillation), section 3, without its loss on features.
     """
 
     weight: float = 1.0
-    distill_weight: float = 0.0
+    distill_last: float = 0.0
     temperature: float = 1.0
 
     @classmethod
@@ -35,7 +35,7 @@ class ExitLoss(TaskLoss):
             task.own,
             task.weights,
             weight=options.weight,
-            distill_weight=options.distill_weight,
+            distill_last=options.distill_last,
             temperature=options.distill_temperature,
         )
 
@@ -43,7 +43,7 @@ class ExitLoss(TaskLoss):
         """The loss of a batch, a scalar; of one output alone that of the task."""
         last, early = _exits(outputs)
         loss = super().__call__(last, targets, label_smoothing=label_smoothing)
-        a, t = self.distill_weight, self.temperature
+        a, t = self.distill_last, self.temperature
         for logits in early:
             own = super().__call__(logits, targets, label_smoothing=label_smoothing)
             apart = super().apart(logits, last.detach(), t)

@@ -58,7 +58,8 @@ def ask_exits(network: nn.Module, inputs: Inputs, recipe: Recipe) -> None:
     if exits is None:
         if recipe.model.checkpoint is not None and not options.epochs:
             raise InputError(
-                f"{recipe.model.checkpoint} has no early exits, and exits.epochs is 0: their heads would never be trained"
+                f"{recipe.model.checkpoint} has no early exits, and exits.epochs is 0: their heads would never be "
+                "trained"
             )
         give_exits(network, inputs, ExitFacts.of(options))
         return

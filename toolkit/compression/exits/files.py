@@ -69,6 +69,7 @@ def measured_exits(
 
     for record in records:
         work.progress.note(
-            f"{record.path}: top-1 {record.top1:.2%} against {record.baseline_top1:.2%}, mean latency {record.ratio:.2f}x"
+            f"{record.path}: top-1 {record.top1:.2%} against {record.baseline_top1:.2%}, mean latency "
+            f"{record.ratio:.2f}x"
         )
     return records

@@ -30,7 +30,7 @@ def check_unseen(state: NetworkState, recipe: Recipe, data: DataSet) -> None:
     if left_out < len(data.validation):
         told = f"left out {left_out:,}" if left_out else "does not say that its training left any out"
         raise InputError(
-            f"exits: thresholds are chosen on {len(data.validation):,} held-out {data.noun}, and {recipe.model.checkpoint} "
-            f"{told}: a network that has seen them is too sure of them; train one with data.validation, or set "
-            "exits.unseen to true if it was trained without them"
+            f"exits: thresholds are chosen on {len(data.validation):,} held-out {data.noun}, and "
+            f"{recipe.model.checkpoint} {told}: a network that has seen them is too sure of them; "
+            "train one with data.validation, or set exits.unseen to true if it was trained without them"
         )

@@ -1,7 +1,7 @@
 """Pass: choose the thresholds of early exits on the held-out images, by the network as its file will hold it."""
 
 from modelpress.export.exits.plan import Exit, ExitPlan
-from modelpress.export.exits.thresholds import ExitRecord, choose_thresholds
+from modelpress.export.exits.thresholds import ExitRecord, Point, choose_thresholds
 from modelpress.toolkit.compression.exits.costs import costs_of
 from modelpress.toolkit.compression.exits.planned import planned
 from modelpress.toolkit.compression.state import NetworkState
@@ -30,9 +30,7 @@ def choose_exits(state: NetworkState, work: Work) -> NetworkState:
     last, *early = found.values()
 
     costs = costs_of(state.network, exits, state.inputs)
-    record = ExitRecord.of(
-        [*early, last], held_out.labels, options.rule, cost=costs.until, heads=costs.heads
-    )
+    record = ExitRecord.of([*early, last], held_out.labels, options.rule, cost=costs.until, heads=costs.heads)
     chosen = choose_thresholds(record, loss=options.loss)
     plan = ExitPlan(
         tuple(Exit.at(name, t) for name, t in zip(exits.after, chosen.thresholds, strict=True)), options.rule
@@ -49,17 +47,19 @@ def choose_exits(state: NetworkState, work: Work) -> NetworkState:
         "costs": list(costs.until),
         "head_costs": list(costs.heads),
     }
-    work.progress.note(_told(plan, chosen.top1, whole, chosen.cost, len(held_out), work.data.noun))
+    work.progress.note(_told(plan, chosen, whole, f"{len(held_out):,} held-out {work.data.noun}"))
     if len(held_out) < _FEW:
         n = options.loss / 100 * len(held_out)
-        work.progress.note(f"{options.loss:g} points of {len(held_out):,} {work.data.noun} are {n:.1f}: hold out more")
+        work.progress.note(
+            f"{options.loss:g} points of {len(held_out):,} {work.data.noun} are {n:.1f}: hold out more"
+        )
     return planned(state, plan, facts)
 
 
-def _told(plan: ExitPlan, top1: float, last: float, cost: float, n: int, noun: str) -> str:
+def _told(plan: ExitPlan, chosen: Point, last: float, examples: str) -> str:
     """A line for the terminal."""
     used = ", ".join(f"{exit.after} from {exit.threshold:.3f}" for exit in plan.used) or "none pays"
     return (
-        f"exits by {plan.rule}: {used}; {top1:.2%} of {n:,} held-out {noun} for {cost:.2f} of the multiplications, "
-        f"{last:.2%} for all"
+        f"exits by {plan.rule}: {used}; {chosen.top1:.2%} of {examples} for {chosen.cost:.2f} of the "
+        f"multiplications, {last:.2%} for all"
     )
