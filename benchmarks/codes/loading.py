@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from modelpress.benchmarks.codes.load_worker import loaded
 from modelpress.benchmarks.measures.worker import TIMEOUT_S, run_worker
 from modelpress.export.choices import EFFORTS
 from modelpress.export.errors import ModelError
@@ -19,6 +18,7 @@ from modelpress.export.isolation.fresh import fresh_process
 from modelpress.export.onnx_flavours import write_onnx
 from modelpress.export.press.writing import write_artifact
 from modelpress.export.quantized import QuantizedModel
+from modelpress.export.sessions import load_session
 
 _WORKER = "modelpress.benchmarks.codes.load_worker"
 _ONNX_ALONE = """
@@ -122,7 +122,7 @@ def _in_turns(
 def _load_here(path: Path) -> tuple[float, float]:
     """Seconds by the clock and of the processor."""
     began, began_cpu = time.perf_counter(), time.process_time()
-    loaded(path)
+    load_session(path, threads=1)
     return time.perf_counter() - began, time.process_time() - began_cpu
 
 
