@@ -71,7 +71,7 @@ from modelpress.toolkit.output_folder import check_output_file, file_facts, read
 from modelpress.toolkit.progress import Progress
 
 CARD, REQUIREMENTS = "MODEL_CARD.md", "requirements.txt"
-SCRIPTS = ("run.py", "verify.py", "expand.py")
+SCRIPTS = ("run.py", "verify.py", "image_data.py", "expand.py")
 FIRMWARE = "firmware"
 EXITS = "model-exits.onnx"  # of run.py, which leaves early where it is there
 UNSPECIFIED = "unspecified"
