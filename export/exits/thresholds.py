@@ -86,12 +86,14 @@ class ExitRecord:
     def exits_taken(self, thresholds: Floats) -> npt.NDArray[np.intp]:
         """By which exit each example leaves, shape ``(n,)``; `thresholds` has one for each early exit."""
         leaves = self.confidence >= np.append(thresholds, -np.inf)[:, None]
-        return leaves.argmax(axis=0)
+        taken: npt.NDArray[np.intp] = leaves.argmax(axis=0)
+        return taken
 
     def costs(self, thresholds: Floats) -> Floats:
         """Of leaving at each exit, with the heads of those exits alone that are used."""
         unused = np.append(np.isinf(thresholds), False)
-        return self.cost - np.cumsum(np.where(unused, self.heads, 0.0))
+        costs: Floats = self.cost - np.cumsum(np.where(unused, self.heads, 0.0))
+        return costs
 
     def outcome(self, thresholds: Floats) -> "Point":
         """What these thresholds give on the examples."""

@@ -32,8 +32,8 @@ from modelpress.export.onnx_flavours.int8 import activations_to_calibrate
 from modelpress.export.onnx_flavours.leaving_early import LeavingEarly, shown_for_use
 from modelpress.export.post_training.calibration import ActivationRanges, CalibrationOptions, calibrate
 from modelpress.export.quantized import QuantizedModel
-from modelpress.toolkit.compression.exits.files import measured_exits, write_leaving_early
 from modelpress.toolkit.compression.freeze import freeze_state
+from modelpress.toolkit.compression.leaving.files import measured_exits, write_leaving_early
 from modelpress.toolkit.compression.run_folder import DENSE, PRESS, model_files, onnx_name, recorded_recipe
 from modelpress.toolkit.compression.state import NetworkState
 from modelpress.toolkit.compression.work import TrainingSection, Work

@@ -32,7 +32,7 @@ from tests.helpers.training import assert_same, weights_of
 OPTIONS = {
     "data.validation": 0.3,
     "model.factory": "tests.helpers.leaving:network",
-    "train": {"epochs": 3, "batch": 32, "lr": 0.1, "padding": 0},
+    "train": {"epochs": 3, "batch": 64, "lr": 0.2, "padding": 0},
     "exits": {"weight": 1.0, "loss": 20.0, "timed": 20, "epochs": 1},
     "prune.sparsity": 0.0,
     "quantize": {"bits": 8, "symmetric": True, "per_channel": True, "layers": {}},

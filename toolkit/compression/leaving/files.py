@@ -27,7 +27,8 @@ def write_leaving_early(
     Raises:
         ModelError: A flavour cannot be made of this model.
     """
-    recipe, made = work.recipe, {}
+    recipe = work.recipe
+    made: dict[str, LeavingEarly] = {}
     for flavour in recipe.onnx:
         made[flavour] = leaving_early(
             packed, flavour=flavour, ranges=ranges, reduce_range=recipe.calibrate.reduce_range
