@@ -24,8 +24,10 @@ from modelpress.toolkit.compression.passes.finetune import finetune
 from modelpress.toolkit.compression.passes.half_parameters import half_parameters
 from modelpress.toolkit.compression.passes.prune import prune, pruned_by_magnitude
 from modelpress.toolkit.compression.passes.quantize import quantize
+from modelpress.toolkit.compression.passes.shrink import shrink
 from modelpress.toolkit.compression.passes.sparsify import sparsify
 from modelpress.toolkit.compression.passes.train import train
+from modelpress.toolkit.compression.pruning.shrinking import narrowed
 from modelpress.toolkit.compression.run_folder import (
     DENSE,
     PRESS,
@@ -53,16 +55,16 @@ def passes_of(recipe: Recipe) -> list[Pass]:
 
     Example:
         >>> [each.__name__ for each in passes_of(Recipe())]
-        ['prune', 'quantize', 'finetune', 'batch_norm', 'half_parameters']
+        ['prune', 'shrink', 'quantize', 'finetune', 'batch_norm', 'half_parameters']
     """
     return [*pruning_passes(recipe), *passes_after_pruning()]
 
 
 def pruning_passes(recipe: Recipe) -> list[Pass]:
     """What prunes before the network is quantized; nothing where the finetuning does, on a schedule."""
-    if recipe.prune.by_penalty:
-        return [sparsify]
-    return [] if recipe.prune.scheduled else [prune]
+    if recipe.prune.scheduled:
+        return []
+    return [sparsify if recipe.prune.by_penalty else prune, shrink]
 
 
 def passes_after_pruning() -> list[Pass]:
@@ -281,11 +283,16 @@ def prune_network(
         )
     _check_output(recipe, output, overwrite=overwrite, resume=resume)
 
-    if passes == [prune]:
+    if prune in passes:
         loaded = load_network(Path(recipe.model.checkpoint), recipe.model)
+        progress = progress or Silent()
         for note in loaded.notes:
-            (progress or Silent()).note(note)
+            progress.note(note)
         pruned = pruned_by_magnitude(loaded, recipe.prune)
+        if recipe.prune.of_channels and recipe.prune.shrink:
+            found = narrowed(pruned)
+            progress.note(found.words)
+            pruned = found.state
         save_network(output, pruned)
         state_path(output).unlink(missing_ok=True)
         return NetworkResult(pruned, None, [])
