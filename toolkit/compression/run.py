@@ -55,7 +55,7 @@ def passes_of(recipe: Recipe) -> list[Pass]:
 
     Example:
         >>> [each.__name__ for each in passes_of(Recipe())]
-        ['prune', 'shrink', 'quantize', 'finetune', 'batch_norm', 'half_parameters']
+        ['prune', 'quantize', 'finetune', 'batch_norm', 'half_parameters']
     """
     return [*pruning_passes(recipe), *passes_after_pruning()]
 
@@ -64,7 +64,8 @@ def pruning_passes(recipe: Recipe) -> list[Pass]:
     """What prunes before the network is quantized; nothing where the finetuning does, on a schedule."""
     if recipe.prune.scheduled:
         return []
-    return [sparsify if recipe.prune.by_penalty else prune, shrink]
+    first = sparsify if recipe.prune.by_penalty else prune
+    return [first, shrink] if recipe.prune.of_channels and recipe.prune.shrink else [first]
 
 
 def passes_after_pruning() -> list[Pass]:
@@ -289,7 +290,7 @@ def prune_network(
         for note in loaded.notes:
             progress.note(note)
         pruned = pruned_by_magnitude(loaded, recipe.prune)
-        if recipe.prune.of_channels and recipe.prune.shrink:
+        if shrink in passes:
             found = narrowed(pruned)
             progress.note(found.words)
             pruned = found.state

@@ -6,11 +6,7 @@ from modelpress.toolkit.compression.work import Work
 
 
 def shrink(state: NetworkState, work: Work) -> NetworkState:
-    """Take the removed channels out, if the recipe removes whole ones; where that cannot be done they stay masked."""
-    options = work.recipe.prune
-    if not options.of_channels or not options.shrink:
-        return state
-
+    """Take the removed channels out; where that cannot be done they stay masked."""
     found = narrowed(state)
     work.progress.note(found.words)
     if found.stays:
