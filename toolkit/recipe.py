@@ -23,6 +23,7 @@ from modelpress.export.files.kinds import Wanted, check_kind, meant_in
 from modelpress.toolkit.data.options import DataOptions, NormalisationOptions, Task, TaskOptions
 from modelpress.toolkit.recipe_sections import (
     BenchOptions,
+    BudgetOptions,
     CalibrateOptions,
     ExitOptions,
     FinetuneOptions,
@@ -39,6 +40,7 @@ from modelpress.toolkit.section import Options
 
 __all__ = [
     "BenchOptions",
+    "BudgetOptions",
     "CalibrateOptions",
     "DataOptions",
     "ExitOptions",

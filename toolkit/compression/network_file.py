@@ -17,6 +17,7 @@ from modelpress.toolkit.compression.state import InputContract, NetworkState
 from modelpress.toolkit.networks.inputs import Inputs, image_inputs
 from modelpress.toolkit.networks.layers import n_classes_of, weight_layers
 from modelpress.toolkit.networks.making import make_network
+from modelpress.toolkit.networks.narrowing import make_room
 from modelpress.toolkit.networks.resnet_cifar import WIDTHS
 from modelpress.toolkit.recipe import ModelOptions
 from modelpress.toolkit.training.checkpoint import load_checkpoint, load_into, save_state
@@ -25,6 +26,7 @@ from modelpress.toolkit.training.checkpoint import load_checkpoint, load_into, s
 _MASKED: TypeAdapter[tuple[str, ...]] = TypeAdapter(tuple[str, ...])
 _QUANTIZERS: TypeAdapter[dict[str, QuantizerSpec]] = TypeAdapter(dict[str, QuantizerSpec])
 _CONTRACT: TypeAdapter[InputContract | None] = TypeAdapter(InputContract | None)
+_NARROWED: TypeAdapter[dict[str, dict[str, int]] | None] = TypeAdapter(dict[str, dict[str, int]] | None)
 _MOST_CLASSES = 1_000_000  # a file that says more is damaged
 
 
@@ -101,6 +103,11 @@ def load_network(path: Path, model: ModelOptions) -> NetworkState:
     network = new_network(facts.model, seed=0, n_classes=_n_classes(tensors, checkpoint.metadata))
     if facts.exits is not None:
         give_exits(network, _example(facts.contract, path), facts.exits).trained = True
+    if facts.narrowed is not None:
+        try:
+            make_room(network, {name: tuple(t.shape) for name, t in tensors.items()}, facts.narrowed)
+        except InputError as error:
+            raise InputError(f"checkpoint {path} does not fit the network: {error}") from error
     load_into(network, tensors, path)
 
     layers = weight_layers(network)
@@ -159,6 +166,7 @@ class _Facts:
     contract: InputContract | None
     history: dict[str, Any]
     exits: ExitFacts | None
+    narrowed: dict[str, dict[str, int]] | None
 
     @classmethod
     def of(cls, metadata: dict[str, Any], model: ModelOptions) -> "_Facts":
@@ -177,6 +185,7 @@ class _Facts:
             _CONTRACT.validate_python(metadata.get("contract")),
             dict(metadata.get("history", {})),
             exits_told(metadata),
+            _NARROWED.validate_python(metadata.get("history", {}).get("shrink", {}).get("counts")),
         )
 
 

@@ -25,9 +25,11 @@ from modelpress.toolkit.compression.passes.finetune import finetune
 from modelpress.toolkit.compression.passes.half_parameters import half_parameters
 from modelpress.toolkit.compression.passes.prune import prune, pruned_by_magnitude
 from modelpress.toolkit.compression.passes.quantize import quantize
+from modelpress.toolkit.compression.passes.shrink import shrink
 from modelpress.toolkit.compression.passes.sparsify import sparsify
 from modelpress.toolkit.compression.passes.train import train
 from modelpress.toolkit.compression.passes.train_exits import train_exits
+from modelpress.toolkit.compression.pruning.shrinking import narrowed
 from modelpress.toolkit.compression.run_folder import (
     DENSE,
     PRESS,
@@ -63,9 +65,10 @@ def passes_of(recipe: Recipe) -> list[Pass]:
 
 def pruning_passes(recipe: Recipe) -> list[Pass]:
     """What prunes before the network is quantized; nothing where the finetuning does, on a schedule."""
-    if recipe.prune.by_penalty:
-        return [sparsify]
-    return [] if recipe.prune.scheduled else [prune]
+    if recipe.prune.scheduled:
+        return []
+    first = sparsify if recipe.prune.by_penalty else prune
+    return [first, shrink] if recipe.prune.of_channels and recipe.prune.shrink else [first]
 
 
 def passes_after_pruning(recipe: Recipe) -> list[Pass]:
@@ -285,11 +288,16 @@ def prune_network(
         )
     _check_output(recipe, output, overwrite=overwrite, resume=resume)
 
-    if passes == [prune]:
+    if prune in passes:
         loaded = load_network(Path(recipe.model.checkpoint), recipe.model)
+        progress = progress or Silent()
         for note in loaded.notes:
-            (progress or Silent()).note(note)
+            progress.note(note)
         pruned = pruned_by_magnitude(loaded, recipe.prune)
+        if shrink in passes:
+            found = narrowed(pruned)
+            progress.note(found.words)
+            pruned = found.state
         save_network(output, pruned)
         state_path(output).unlink(missing_ok=True)
         return NetworkResult(pruned, None, [])
