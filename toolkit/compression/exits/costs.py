@@ -16,7 +16,7 @@ class ExitCosts:
 
     Attributes:
         until: Of everything that is computed up to each exit, all heads on the way included; the last exit at the end.
-        heads: Of each head alone; 0 for the last exit.
+        heads: Of each head and of asking there; 0 for the last exit.
         macs: Multiplications of the network without exits, for one example.
     """
 
@@ -25,13 +25,14 @@ class ExitCosts:
     macs: int
 
 
-def costs_of(network: nn.Module, exits: EarlyExits, inputs: Inputs) -> ExitCosts:
+def costs_of(network: nn.Module, exits: EarlyExits, inputs: Inputs, *, overhead: float) -> ExitCosts:
     """Count the multiplications of convolutions and linear layers in the order in which a forward pass does them.
 
     Args:
         network: With these exits; left as it is.
         exits: Of it.
         inputs: One call.
+        overhead: Of asking at an exit, beside its head.
     """
     done: dict[str, int] = {}  # by layer
     until: dict[str, int] = {}  # of the network alone, by block
@@ -57,7 +58,8 @@ def costs_of(network: nn.Module, exits: EarlyExits, inputs: Inputs) -> ExitCosts
 
     own = sum(n for name, n in done.items() if not name.startswith(f"{EXITS}."))
     heads = [
-        sum(n for name, n in done.items() if name.startswith(f"{EXITS}.heads.{key_of(block)}."))
+        overhead * own
+        + sum(n for name, n in done.items() if name.startswith(f"{EXITS}.heads.{key_of(block)}."))
         for block in exits.after
     ]
     met = [sum(heads[: k + 1]) for k in range(len(heads))]

@@ -31,7 +31,7 @@ def choose_exits(state: NetworkState, work: Work) -> NetworkState:
     assert isinstance(found, Mapping)  # an output for every exit
     last, *early = found.values()
 
-    costs = costs_of(state.network, exits, state.inputs)
+    costs = costs_of(state.network, exits, state.inputs, overhead=options.overhead)
     record = ExitRecord.of([*early, last], held_out.labels, options.rule, cost=costs.until, heads=costs.heads)
     chosen = choose_thresholds(record, loss=options.loss)
     plan = ExitPlan(
@@ -63,5 +63,5 @@ def _told(plan: ExitPlan, chosen: Point, last: float, examples: str) -> str:
     used = ", ".join(f"{exit.after} from {exit.threshold:.3f}" for exit in plan.used) or "none pays"
     return (
         f"exits by {plan.rule}: {used}; {chosen.top1:.2%} of {examples} for {chosen.cost:.2f} of the "
-        f"multiplications, {last:.2%} for all"
+        f"network's cost, {last:.2%} for all of it"
     )
