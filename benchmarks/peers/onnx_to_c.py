@@ -80,8 +80,14 @@ def with_one_input_at_a_time(path: Path) -> onnx.ModelProto:
 
 
 def emx_command(program: Path) -> list[str]:
-    """Intermediate results on the stack, which is counted; it would take the heap for large ones."""
-    return [str(program), "compile", "--large-temp-threshold", "0"]
+    """Intermediate results on the stack, which is counted, not on the heap; weights in the source, not in a file."""
+    return [
+        str(program),
+        "compile",
+        "--model-name",
+        "network",
+        *("--large-temp-threshold", "0", "--large-weight-threshold", "0"),
+    ]
 
 
 def onnx2c_command(program: Path) -> list[str]:

@@ -1,6 +1,7 @@
 """Which layers add up inputs of equal weights before they multiply; see press_nn_by_value.h."""
 
 import numpy as np
+import numpy.typing as npt
 
 from modelpress.export.firmware.arena import Planes
 from modelpress.export.firmware.coded_weights import CodedLayer
@@ -20,7 +21,7 @@ def goes_by_value(weights: Weights, coded: CodedLayer, read: Planes, made: Plane
     window = weights.window
     runs = _runs(weights)
     fits = coded.n_values <= _MOST_VALUES and runs.max(initial=0) <= _MOST_RUNS
-    near = weights.inputs * read.pitch <= _MOST_PLACE
+    near = (weights.inputs + 1) * read.pitch <= _MOST_PLACE  # kernels may reach beyond the last plane
     if window.stride_columns > 2 or not fits or not near:
         return False
 
@@ -34,13 +35,14 @@ def goes_by_value(weights: Weights, coded: CodedLayer, read: Planes, made: Plane
     return bool(by_value < rows * blocks * (each * nonzeros + _START))
 
 
-def _runs(weights: Weights) -> np.ndarray:
+def _runs(weights: Weights) -> npt.NDArray[np.int64]:
     """Of each output: how many sums, each of a limited number of inputs."""
     return np.array(
         [
             sum(-(-n // _MOST_OF_A_SUM) for n in np.unique(row[row != 0], return_counts=True)[1])
             for row in weights.rows
-        ]
+        ],
+        np.int64,
     )
 
 
