@@ -174,7 +174,7 @@ class ExitOptions(TrainingOptions):
     """An example leaves where the largest probability, or its distance to the second, reaches the exit's threshold."""
     loss: Annotated[float, Field(ge=0, le=100)] = 0.5
     """Points of top-1 that leaving early may cost on the held-out images, a standard error included."""
-    overhead: Annotated[float, Field(ge=0, le=1)] = 0.04
+    overhead: Annotated[float, Field(ge=0, le=1)] = 0.06
     """What asking at an exit costs beside its head, in inferences of the network: of ResNet-20 in ONNX Runtime."""
     unseen: bool = False
     """The checkpoint was trained without the held-out images, though its file does not say so."""
