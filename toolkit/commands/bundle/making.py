@@ -71,7 +71,7 @@ from modelpress.toolkit.output_folder import check_output_file, file_facts, read
 from modelpress.toolkit.progress import Progress
 
 CARD, REQUIREMENTS = "MODEL_CARD.md", "requirements.txt"
-SCRIPTS = ("run.py", "verify.py", "expand.py")
+SCRIPTS = ("run.py", "verify.py", "image_data.py", "expand.py")
 FIRMWARE = "firmware"
 UNSPECIFIED = "unspecified"
 _OLD_OPSET, _OLD_RUNTIME = 17, "1.15"  # the oldest ONNX Runtime known to run models up to this opset right
