@@ -21,8 +21,7 @@ _SWEEP = np.linspace(
 )  # of the int8 range: how much of it the largest weight is tried to fill
 _MANY = 64  # values in use: of so many, a coarser step only adds error, unless it is a part of theirs
 _FINE_SWEEP = np.linspace(0.95, 1, 32)  # for these
-_WIDE = 6  # bits: few values out of wider codes lie anywhere, and no place suits all of them
-_COARSE_SWEEP = _SWEEP[3::4]  # for these, which ends with the whole range, as the others do
+_WIDE = 6  # bits: of narrower codes, every scale is searched
 _COMMON_WEIGHT = 0.5  # squared mean over variance of a rectified normal activation, roughly
 _TIE = 1e-9  # of a squared step: scales of equal error but for rounding
 _BLOCK_ELEMENTS = 1 << 17  # errors looked at at a time: what a processor's second cache holds
@@ -64,12 +63,12 @@ def least_error_scales(source: QuantizedTensor, step: Wide, start: Wide, limit: 
 
     def best(part: npt.NDArray[np.intp]) -> Wide:
         grids = _Grids.of(values[part], counts[part], occurs[part])
-        return _best(grids, steps[part], finest[part], _sweep_of(int(in_use[part[0]]), bits=source.bits))
+        return _best(grids, steps[part], finest[part], _sweep_of(int(in_use[part[0]])))
 
     blocks = [
         part
         for kind in (in_use > _MANY, in_use <= _MANY)
-        for part in _parts(np.flatnonzero(search & kind), in_use, bits=source.bits)
+        for part in _parts(np.flatnonzero(search & kind), in_use)
     ]
     with ThreadPoolExecutor(os.cpu_count() or 1) as workers:  # NumPy lets others work while it computes
         for part, found in zip(blocks, workers.map(best, blocks), strict=True):
@@ -99,21 +98,17 @@ def _whole_parts(steps: Wide, finest: Wide) -> Wide:
     return np.where(parts >= ratio * _COARSEST, parts, 0.0)
 
 
-def _sweep_of(in_use: int, *, bits: int) -> Wide:
-    if in_use > _MANY:
-        return _FINE_SWEEP
-    return _COARSE_SWEEP if bits > _WIDE else _SWEEP
+def _sweep_of(in_use: int) -> Wide:
+    return _FINE_SWEEP if in_use > _MANY else _SWEEP
 
 
-def _parts(
-    search: npt.NDArray[np.intp], in_use: npt.NDArray[np.int64], *, bits: int
-) -> Iterator[npt.NDArray[np.intp]]:
+def _parts(search: npt.NDArray[np.intp], in_use: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.intp]]:
     """Grids of about as many values in use, as many as make a block of errors."""
     search = search[np.argsort(in_use[search], kind="stable")[::-1]]
     start = 0
     while start < len(search):
         most = int(in_use[search[start]])
-        size = max(_BLOCK_ELEMENTS // (len(_sweep_of(most, bits=bits)) * max(most, 1)), 1)
+        size = max(_BLOCK_ELEMENTS // (len(_sweep_of(most)) * max(most, 1)), 1)
         yield search[start : start + size]
         start += size
 
