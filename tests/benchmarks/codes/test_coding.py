@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from modelpress.benchmarks.codes.ladder import MIXED, size_ladder, total_ladder
+from modelpress.benchmarks.codes.loading import load_times
 from modelpress.benchmarks.codes.scaling import scale_point, synthetic_weight
-from modelpress.benchmarks.codes.speed import drawn_symbols, load_times, mixed_context_speed, stream_speeds
+from modelpress.benchmarks.codes.speed import drawn_symbols, mixed_context_speed, stream_speeds
 from modelpress.export.coding.core import core
 from modelpress.export.errors import InputError, ModelError
 from modelpress.export.press.encodings import packed
@@ -64,10 +65,11 @@ def test_symbols_are_drawn_with_the_frequencies_of_the_model():
 
 
 def test_loading_and_mixed_contexts_are_timed(tmp_path):
-    times = load_times(small_model(), tmp_path, rounds=1)
+    times = load_times(small_model(), tmp_path, rounds=1, fresh_rounds=1)
     assert times[0].name == "float32 ONNX file"
     assert len(times) == 4
-    assert times[0].ratio == 1
+    assert (times[0].ratio, times[0].fresh_cpu_ratio, times[0].process_ratio) == (1, 1, 1)
+    assert all(min(load.fresh_cpu_ratio, load.process_ratio) > 0 for load in times)
     assert times[2].size_bytes == len(encode_artifact(small_model()))
     assert all(speed > 0 for speed in mixed_context_speed(small_model(), rounds=1))
 
