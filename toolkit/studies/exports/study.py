@@ -69,7 +69,10 @@ def _measured_before(output: Path, row: str) -> ExportRecord | None:
 def _told(record: ExportRecord) -> str:
     int8, even, exact = (record.flavours[f"int8{kind}"] for kind in ("", " symmetric", " lossless"))
     static = record.quantize_static
-    sizes = ", ".join(f"{bits} bits {found.size_bytes:,}" for bits, found in record.press.items())
+    sizes = ", ".join(
+        f"{kind.replace('8', '8 bits').replace('4', '4 bits')} {found.size_bytes:,}"
+        for kind, found in record.press.items()
+    )
     return (
         f"{record.onnx_bytes:,} bytes; {sizes}, lossless {record.lossless_bytes:,} ({record.lossless}); "
         f"int8 cosine {int8.cosine:.4f}, of symmetric codes {even.cosine:.4f}, of lossless weights "
