@@ -10,6 +10,7 @@ def test_a_row_says_what_is_left_and_how_far_apart_outputs_are(name):
     row = measure_row(name)
     assert row.parameters[1] < 0.65 * row.parameters[0]
     assert row.macs[1] < 0.8 * row.macs[0]
+    assert row.varies > 0.1
     assert row.torch_difference <= 1e-5
     assert row.onnx_difference <= 1e-5
 

@@ -21,7 +21,7 @@ from modelpress.toolkit.networks.inputs import Inputs
 from modelpress.toolkit.networks.making import make_network
 from modelpress.toolkit.progress import Progress
 from modelpress.toolkit.recipe import PruneOptions
-from modelpress.toolkit.studies.networks.shaking import pictures, settled, shaken
+from modelpress.toolkit.studies.networks.shaking import pictures, settled, shaken, spread
 
 SPARSITY = 0.4
 _EXAMPLES = 8
@@ -72,6 +72,8 @@ class EqualityRow:
         torch_difference: Largest of the float32 outputs of both networks in torch, over how far these vary from image
             to image; None where channels stayed.
         onnx_difference: Likewise of both graphs in ONNX Runtime.
+        varies: How far the masked network's outputs move from image to image, over the range of all of them: where that
+            is nothing, a comparison says nothing.
         words: What was said of the torch network.
     """
 
@@ -81,6 +83,7 @@ class EqualityRow:
     macs: tuple[int, int]
     torch_difference: float | None
     onnx_difference: float
+    varies: float
     words: str
 
 
@@ -119,11 +122,14 @@ def measure_row(name: str) -> EqualityRow:
 
     graph = freeze(state.compressed(), state.inputs, metadata={})
     small = without_dead_channels(graph)
-    in_onnx = _apart(_run(graph, x), _run(small.model, x))
+    expected = _run(graph, x)
+    in_onnx = _apart(expected, _run(small.model, x))
     taken_out = narrowed(state)
     same = taken_out.state is state
     in_torch = None if same else _apart(_called(state, x), _called(taken_out.state, x))
-    return EqualityRow(name, size, small.parameters, small.macs, in_torch, in_onnx, taken_out.words)
+    return EqualityRow(
+        name, size, small.parameters, small.macs, in_torch, in_onnx, spread(expected), taken_out.words
+    )
 
 
 def _run(model: QuantizedModel, x: torch.Tensor) -> npt.NDArray[np.float32]:

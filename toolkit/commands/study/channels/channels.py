@@ -16,6 +16,7 @@ _COLUMNS = {
     "macs": "multiplications",
     "torch": "difference in torch",
     "onnx": "in ONNX Runtime",
+    "varies": "outputs vary by",
 }
 
 
@@ -48,4 +49,5 @@ def _rows(record: dict[str, Any]) -> Iterator[dict[str, str]]:
             "macs": " → ".join(f"{n / 1e6:,.1f} M" for n in row["macs"]),
             "torch": "stay masked" if in_torch is None else f"{in_torch:.0e}",
             "onnx": f"{row['onnx_difference']:.0e}",
+            "varies": f"{row['varies']:.0%}",
         }
