@@ -159,7 +159,8 @@ def _int8(state: NetworkState) -> bytes:
     """Ranges of the activations decide nothing about time: those of made-up pictures do."""
     options = QuantizeOptions(bits=8, symmetric=True, per_channel=True, layers={})
     model = _frozen(with_quantizers(replace(state, masks={}), options))
-    x = pictures(16, *state.inputs.tensors()[0].shape[1:], torch.Generator().manual_seed(0)).numpy()
+    channels, height, width = state.inputs.tensors()[0].shape[1:]
+    x = pictures(16, channels, height, width, torch.Generator().manual_seed(0)).numpy()
     ranges = calibrate(model, activations_to_calibrate(model), x, CalibrationOptions())
     return emit(model, flavour="int8", ranges=ranges).SerializeToString()
 
