@@ -149,6 +149,39 @@ class FinetuneOptions(TrainingOptions):
         return self
 
 
+class ExitOptions(TrainingOptions):
+    """Early exits: where, how their heads are trained, and when an example leaves."""
+
+    after: tuple[str, ...] = ()
+    """Modules after which there is an exit, by name; none: the end of every stage, where images become smaller."""
+    head: Literal["conv", "pool"] = "conv"
+    """What makes classes of a block's output: two convolutions of stride 2 and a linear layer, or the mean and one."""
+    training: Literal["joint", "frozen"] = "joint"
+    """Heads and network are trained together; or heads alone, and the network is what it would be without them."""
+    weight: Annotated[float, Field(gt=0, le=10)] = 0.3
+    """Of each early exit's loss beside that of the last one."""
+    epochs: Annotated[int, Field(ge=0, le=10_000)] = 6
+    """Passes over the training images for the heads of a checkpoint without any; from scratch `train` trains them."""
+    batch: PositiveInt = 64
+    """Images per step."""
+    lr: Annotated[float, Field(gt=0, le=10)] = 0.03
+    """Highest learning rate."""
+    padding: Annotated[int, Field(ge=0, le=8)] = 2
+    """Random crops shift the image by up to so many pixels."""
+    distill_last: Fraction = 0.5
+    """Share of each early exit's loss that compares it with the last one, at distill_temperature."""
+    rule: Literal["probability", "margin"] = "probability"
+    """An example leaves where the largest probability, or its distance to the second, reaches the exit's threshold."""
+    loss: Annotated[float, Field(ge=0, le=100)] = 0.5
+    """Points of top-1 that leaving early may cost on the held-out images, a standard error included."""
+    overhead: Annotated[float, Field(ge=0, le=1)] = 0.06
+    """What asking at an exit costs beside its head, in inferences of the network: of ResNet-20 in ONNX Runtime."""
+    unseen: bool = False
+    """The checkpoint was trained without the held-out images, though its file does not say so."""
+    timed: PositiveInt = 1000
+    """Test images that the network is timed on, one at a time, at most."""
+
+
 class BudgetOptions(Options):
     """What the network may cost once channels are removed; one of these."""
 

@@ -9,6 +9,7 @@ import yaml
 from modelpress.benchmarks.records import FusionAudit, LatencyRecord, ModelRecord, Results
 from modelpress.benchmarks.report import comparison
 from modelpress.benchmarks.report.comparison import Run, as_text, headline_model, mapping
+from modelpress.benchmarks.report.early_exits import exits_view
 from modelpress.benchmarks.report.figures import (
     histograms,
     latency_figures,
@@ -155,6 +156,7 @@ def _run_view(results: Results) -> dict[str, Any]:
             for model in results.models
             if model.session_ms is not None
         ],
+        "exits": list(map(exits_view, results.exits)),
         "profile": _profile_view(results),
         "sparsity_figures": list(sparsity_figures(results.models)),
         "audits": list(_audit_views(results.models)),

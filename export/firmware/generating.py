@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from modelpress.export.choices import Arithmetic, Optimise
 from modelpress.export.coding.code_table import CodeTable
 from modelpress.export.errors import InputError
+from modelpress.export.exits.declaring import without_exits
 from modelpress.export.firmware.arena import Arena, plan_arena
 from modelpress.export.firmware.coded_weights import (
     CodedLayer,
@@ -76,7 +77,7 @@ class Firmware:
 def generate(
     model: QuantizedModel, ranges: ActivationRanges | None, options: FirmwareOptions | None = None
 ) -> Firmware:
-    """Make the sources of a network.
+    """Make the sources of a network; early exits are left out.
 
     Args:
         model: Graph and weights.
@@ -87,6 +88,7 @@ def generate(
         InputError: The activations are not calibrated.
         ModelError: Operators without a form in firmware, which are named; or sizes that are not fixed.
     """
+    model = without_exits(model)
     options = options or FirmwareOptions()
     if ranges is None:
         raise InputError("firmware computes with 8-bit activations, whose ranges must be calibrated on data")

@@ -12,6 +12,7 @@ from types import MappingProxyType
 import onnx
 
 from modelpress.export.errors import InputError
+from modelpress.export.exits.declaring import without_exits
 from modelpress.export.files.atomic import atomic_writer
 from modelpress.export.graphs.check import check_graph
 from modelpress.export.graphs.entering.opset import in_opset
@@ -75,6 +76,8 @@ def prepare(
 ) -> Emission:
     """The model of a flavour, graph and tensors apart, and what there is to say about it.
 
+    Early exits that the model hides are left out with their heads; see `modelpress.export.onnx_flavours.leaving_early`.
+
     Args:
         model: What is to run.
         flavour: A key of `FLAVOURS`.
@@ -87,6 +90,7 @@ def prepare(
         ModelError: The graph is no valid ONNX model, or this flavour cannot be made of it.
     """
     chosen = check_flavour(flavour)
+    model = without_exits(model)
     check_graph(model)
     if chosen.weights is not None:
         return _labelled(chosen.weights, model, flavour)

@@ -13,6 +13,7 @@ import onnx
 import torch
 
 from modelpress.export.errors import ModelError
+from modelpress.export.exits.declaring import with_exits_hidden
 from modelpress.export.graphs.batch_norm import fold_batch_norm
 from modelpress.export.graphs.constant_folding import with_constants_computed
 from modelpress.export.graphs.constant_identities import without_constant_identities
@@ -20,6 +21,7 @@ from modelpress.export.graphs.layout import with_weights_in_place
 from modelpress.export.grids import codes_of
 from modelpress.export.quantized import QuantizedModel, QuantizedTensor, Tensor
 from modelpress.toolkit.compression.drawing import Drawing, draw
+from modelpress.toolkit.compression.exits.planned import exit_plan
 from modelpress.toolkit.compression.network import CompressedNetwork
 from modelpress.toolkit.compression.provenance import provenance
 from modelpress.toolkit.compression.state import NetworkState
@@ -32,6 +34,8 @@ FloatArray = npt.NDArray[np.float32]
 
 def freeze_state(state: NetworkState, *, note: Callable[[str], None] | None = None) -> QuantizedModel:
     """The network with its codes, and a description of its origin; without the channels that pruning removed whole.
+
+    Early exits are in the graph, but no outputs of it: their plan is in the metadata.
 
     Args:
         state: The network.
@@ -46,13 +50,13 @@ def freeze_state(state: NetworkState, *, note: Callable[[str], None] | None = No
         metadata=provenance(state),
         half_parameters=state.parameter_precision == "float16",
     )
-    if not state.removes_channels:
-        return frozen
-
-    shrinking = shrunk_where_equal(frozen)
-    if note is not None:
-        note(shrinking.words)
-    return shrinking.model
+    if state.removes_channels:
+        shrinking = shrunk_where_equal(frozen)
+        if note is not None:
+            note(shrinking.words)
+        frozen = shrinking.model
+    plan = exit_plan(state)
+    return frozen if plan is None else with_exits_hidden(frozen, plan)
 
 
 def freeze(
