@@ -17,6 +17,10 @@ COMMANDS = {
         "study.frontier_command",
         "Accuracy against bytes: files of given sizes, trained at a price per byte, beside fixed zeros and widths.",
     ),
+    "price": Entry(
+        "study.price_command",
+        "Models packed at a price beside the nearest codes at every width: bytes at equal accuracy.",
+    ),
     "networks": Entry(
         "study.networks_command",
         "Ten networks of other people: 50 % pruned, 4 bits, packed, decoded, written and run in every flavour.",
