@@ -90,7 +90,7 @@ def within_budget(
     losses = _losses(weights, coupling, state.masks)
 
     def ordered(cost: Cost) -> list[Step]:
-        if options.method == "layer-magnitude":
+        if options.method.startswith("layer-"):
             return _by_share(families)
         return _by_worth(families, losses, cost)
 
