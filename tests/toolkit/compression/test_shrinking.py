@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from modelpress.export.errors import InputError
+from modelpress.toolkit.compression.freeze import freeze_state
 from modelpress.toolkit.compression.network_file import load_network, save_network
 from modelpress.toolkit.compression.passes.prune import pruned_by_magnitude
 from modelpress.toolkit.compression.pruning.shrinking import narrowed
@@ -68,6 +69,9 @@ def test_what_is_left_is_what_the_masks_kept():
     kept = {name: mask.flatten(1).any(dim=1).sum() for name, mask in state.masks.items()}
     assert {name: len(weight_layers(small.network)[name]) for name in kept} == kept
     assert not small.masks
+    notes = []
+    freeze_state(small, note=notes.append)
+    assert not notes  # that nothing is left to take out
     assert small.network.body_op[0].conv1[1].num_features == kept["body_op.0.conv1.0.conv"]
 
 
