@@ -63,6 +63,7 @@ def measured_exits(
                 data.test.labels,
                 names=(onnx_name(f"{flavour}-exits"), full),
                 n_timed=options.timed,
+                rounds=work.recipe.bench.rounds,
                 on_step=work.progress.advance,
             )
         )
