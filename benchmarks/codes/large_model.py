@@ -130,7 +130,7 @@ def write_large_model(path: Path, *, n_tensors: int, width: int) -> None:
             ]
             previous = result
 
-    shape = ["n", width]
+    shape: list[str | int | None] = ["n", width]
     x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in "xy")
     graph = helper.make_graph(nodes, "large", [x], [y], stored)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
