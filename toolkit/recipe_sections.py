@@ -298,8 +298,10 @@ class PruneOptions(Options):
                 f"{self.sparsity:g}: set sparsity to {1 - int(n) / int(m):g}"
             )
 
-        if self.multiple > 1 and not self.of_channels:
-            raise ValueError(f"multiple is for granularity channel; granularity is {self.granularity}")
+        if self.multiple > 1 and self.granularity != "channel" and self.budget is None:
+            raise ValueError(
+                f"multiple is for granularity channel, or a budget; granularity is {self.granularity}"
+            )
         if self.budget is not None and (not self.of_channels or self.scheduled):
             raise ValueError(
                 "budget is for whole channels, removed at once: set granularity to channel and schedule to one-shot, "

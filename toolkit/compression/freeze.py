@@ -56,7 +56,8 @@ def freeze_state(state: NetworkState, *, note: Callable[[str], None] | None = No
     )
     if state.removes_channels:
         shrinking = shrunk_where_equal(frozen)
-        if note is not None:
+        left_before = "shrink" in state.history and shrinking.model is frozen  # which was told then
+        if note is not None and not left_before:
             note(shrinking.words)
         frozen = shrinking.model
     plan = exit_plan(state)

@@ -25,6 +25,14 @@ COMMANDS = {
         "study.networks_command",
         "Ten networks of other people: 50 % pruned, 4 bits, packed, decoded, written and run in every flavour.",
     ),
+    "channels": Entry(
+        "study.channels.channels_command",
+        "Nine kinds of networks with 40 % of the weights gone in whole channels: the small beside the masked ones.",
+    ),
+    "budgets": Entry(
+        "study.channels.budgets_command",
+        "What budgets of latency leave of a network: multiplications, bytes, latency as floats and in int8.",
+    ),
     "tasks": Entry(
         "study.tasks_command",
         "Images in a folder, a table, sounds, tokens: each trained, compressed, packed, measured and handed over.",
