@@ -25,22 +25,20 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime as ort
 
 from modelpress.benchmarks.records import Results
 from modelpress.benchmarks.subjects.given import Given, read_given
-from modelpress.benchmarks.subjects.model_file import is_artifact, load_session
 from modelpress.export.choices import DEFAULT_TIMEOUT_S, Effort
 from modelpress.export.errors import InputError
 from modelpress.export.files.kinds import Wanted, check_kind
-from modelpress.export.graphs.source import check_size_of_graph
 from modelpress.export.isolation.foreign import foreign_work
 from modelpress.export.onnx_flavours import prepare, write_emission
 from modelpress.export.post_training.calibration import CalibrationOptions
 from modelpress.export.post_training.packing import WeightOptions
 from modelpress.export.post_training.rounding import PostTraining
 from modelpress.export.quantized import QuantizedModel
-from modelpress.export.runtime import open_decoded, run_batched
+from modelpress.export.runtime import run_batched
+from modelpress.export.sessions import open_session
 from modelpress.toolkit.data.measured_set import MeasuredSet
 from modelpress.toolkit.model_files.inspecting import inspection
 from modelpress.toolkit.model_files.measuring import BenchPlan, bench_files
@@ -149,33 +147,6 @@ def write_onnx(
     data = None if calibration is None else Path(calibration)
     facts = write_flavour(path, model, FlavourRequest(flavour, data=data))
     return int(facts["size_bytes"])
-
-
-def open_session(model: File | QuantizedModel, *, threads: int | None = None) -> ort.InferenceSession:
-    """A model in ONNX Runtime, ready to run: a ``.press`` or ``.onnx`` file, or what `read_artifact` returned.
-
-    No ONNX file is written for an artifact: its decoded weights are handed over where they lie.
-
-    Args:
-        model: The model.
-        threads: Threads within an operator; None leaves the choice to the runtime.
-
-    Raises:
-        InputError: The file cannot be read, or ONNX Runtime does not accept the model.
-        ArtifactError: It is a damaged artifact.
-
-    Example:
-        >>> open_session("/")
-        Traceback (most recent call last):
-        modelpress.export.errors.InputError: /: is a folder, neither a .press artifact nor an ONNX model
-    """
-    if isinstance(model, QuantizedModel):
-        return open_decoded(model, threads=threads)
-    path = Path(model)
-    check_kind(path, Wanted.MODEL)
-    if not is_artifact(path):
-        check_size_of_graph(path)
-    return load_session(path, threads=threads)
 
 
 def bench(

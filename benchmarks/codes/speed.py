@@ -1,36 +1,28 @@
-"""How fast weights are coded and loaded, side by side with what else could be used, in one run.
+"""How fast weights are coded, side by side with what else could be used, in one run.
 
-All times are of one thread. Contestants take turns; the best round counts for streams (nothing but the code
-itself takes part), the median for loading.
+All times are of one thread. Contestants take turns; the best round counts (nothing but the code itself takes part).
 """
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from statistics import median
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from modelpress.benchmarks.codes.optional import optional_module
-from modelpress.export.choices import EFFORTS
 from modelpress.export.coding.code_table import CodeTable, Counts
 from modelpress.export.coding.core import core, numpy_alone
 from modelpress.export.coding.symbol_runs import RunReader, RunWriter
 from modelpress.export.errors import InputError, ModelError
-from modelpress.export.onnx_flavours import write_onnx
 from modelpress.export.press.encodings import LINKED, decode_blob, mixed_contexts
 from modelpress.export.press.encodings.file_state import FileState
 from modelpress.export.press.encodings.grid import grid_of
 from modelpress.export.press.encodings.levels import levels_of
 from modelpress.export.press.encodings.slab_coder import count_levels
-from modelpress.export.press.reading import open_artifact
-from modelpress.export.press.writing import write_artifact
 from modelpress.export.quantized import QuantizedModel, QuantizedTensor, Tensor, tensors_equal
-from modelpress.export.runtime import open_decoded, open_session
 
 _SEED = 0
 _T = TypeVar("_T")
@@ -51,24 +43,6 @@ class StreamSpeed:
     size_bytes: int
     encode_mb_per_s: float
     decode_mb_per_s: float
-
-
-@dataclass(frozen=True)
-class LoadTime:
-    """One way to a session that is ready to run.
-
-    Attributes:
-        size_bytes: Of the file.
-        milliseconds: Median of all rounds.
-        ratio: To the float32 ONNX file.
-        cpu_ratio: The same of the processor's time, which other work on the machine disturbs less.
-    """
-
-    name: str
-    size_bytes: int
-    milliseconds: float
-    ratio: float
-    cpu_ratio: float
 
 
 def drawn_symbols(model: QuantizedModel, n_symbols: int) -> Symbols:
@@ -158,55 +132,6 @@ def mixed_context_speed(model: QuantizedModel, *, rounds: int) -> tuple[float, f
     return n_weights / best[0] / 1e6, n_weights / best[1] / 1e6
 
 
-def load_times(
-    model: QuantizedModel, folder: Path, *, rounds: int, on_round: Callable[[str], None] | None = None
-) -> list[LoadTime]:
-    """From a file to a session of ONNX Runtime that is ready to run: float32 ONNX, and artifacts of every effort.
-
-    Args:
-        model: What is loaded.
-        folder: For the files.
-        rounds: How often the ways take turns, after one to warm up.
-        on_round: Called with a name whenever it has been loaded.
-    """
-    onnx_file = folder / "float32.onnx"
-    write_onnx(onnx_file, model, flavour="float")
-
-    ways: dict[str, tuple[Path, Callable[[Path], Any]]] = {
-        "float32 ONNX file": (onnx_file, lambda path: open_session(path.read_bytes(), threads=1))
-    }
-    for effort in EFFORTS:
-        path = folder / f"{effort}.press"
-        write_artifact(path, model, effort=effort)
-        ways[f"artifact, effort {effort}"] = path, _load_artifact
-
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    cpu_seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for turn in range(rounds + 1):
-        for name, (path, load) in ways.items():
-            began = time.process_time()
-            elapsed, _ = _timed(partial(load, path))
-            if turn:  # the first one warms up
-                seconds[name].append(elapsed)
-                cpu_seconds[name].append(time.process_time() - began)
-            if on_round is not None:
-                on_round(name)
-
-    wall = {name: median(times) for name, times in seconds.items()}
-    cpu = {name: median(times) for name, times in cpu_seconds.items()}
-    first = next(iter(ways))
-    return [
-        LoadTime(
-            name,
-            path.stat().st_size,
-            milliseconds=1e3 * wall[name],
-            ratio=wall[name] / wall[first],
-            cpu_ratio=cpu[name] / cpu[first],
-        )
-        for name, (path, _) in ways.items()
-    ]
-
-
 def _encode_mixed(tensors: list[QuantizedTensor]) -> list[bytes]:
     state = FileState()
     return [mixed_contexts.encode(tensor, state, linked=True).data() for tensor in tensors]
@@ -234,11 +159,6 @@ def _huffman(symbols: Symbols, table: CodeTable) -> tuple[Callable[[], bytes], C
         return np.asarray(decoded, np.uint8) + np.uint8(table.lowest)
 
     return encode, decode
-
-
-def _load_artifact(path: Path) -> Any:
-    with open_artifact(path) as artifact:
-        return open_decoded(artifact.model_once(), threads=1)
 
 
 def _with_numpy_alone(function: Callable[..., _T]) -> Callable[..., _T]:

@@ -26,9 +26,9 @@ from onnx import TensorProto, helper
 from modelpress.benchmarks.measures.memory import highest_memory
 from modelpress.benchmarks.subjects.feeding import Feed
 from modelpress.benchmarks.subjects.given import Array
-from modelpress.benchmarks.subjects.model_file import load_session
 from modelpress.export.errors import InputError, ModelpressError
 from modelpress.export.runtime import open_session
+from modelpress.export.sessions import load_session
 
 if TYPE_CHECKING:
     import onnxruntime as ort

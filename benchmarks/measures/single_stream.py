@@ -23,9 +23,9 @@ from modelpress.benchmarks.measures.latency_worker import guarded, main, start_r
 from modelpress.benchmarks.measures.worker import run_worker
 from modelpress.benchmarks.profiles import MLPERF_TINY
 from modelpress.benchmarks.records import ProfileEntry, ProfileRecord
-from modelpress.benchmarks.subjects.model_file import load_session
 from modelpress.export.errors import InputError
 from modelpress.export.runtime import single_input
+from modelpress.export.sessions import load_session
 
 LABEL = "not an official MLPerf result"
 N_SAMPLES = 200

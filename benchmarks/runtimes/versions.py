@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from modelpress.benchmarks.audits.fidelity import compare_logits
-from modelpress.benchmarks.subjects.model_file import is_artifact
 from modelpress.export.errors import InputError, ModelError
 from modelpress.export.files.inputs import read_input
 from modelpress.export.isolation.fresh import fresh_process
 from modelpress.export.runtime import open_session, run_batched
+from modelpress.export.sessions import is_artifact
 
 _NUMPY_2_SINCE = (1, 19)  # earlier wheels were built for NumPy 1
 _VERSION = re.compile(r"(\d+)\.(\d+)(\.\d+)*((a|b|rc|\.post|\.dev)\d+)*", re.ASCII)

@@ -10,7 +10,7 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from modelpress.export.errors import InputError, ModelError
-from modelpress.export.files.inputs import is_folder, open_input, read_input
+from modelpress.export.files.inputs import read_input
 from modelpress.export.files.kinds import Wanted, wrong_kind
 from modelpress.export.graphs.activations import activation_sizes, batch_within
 from modelpress.export.graphs.bounds import check_bounds
@@ -19,7 +19,6 @@ from modelpress.export.graphs.entering.order import sort_nodes
 from modelpress.export.graphs.parts import has_external_data, metadata
 from modelpress.export.graphs.stream import MAX_ONNX_BYTES
 from modelpress.export.onnx_flavours import emit
-from modelpress.export.press.frame import MAGIC
 from modelpress.export.press.reading import (
     DEFAULT_MAX_DECODED_BYTES,
     Artifact,
@@ -28,6 +27,7 @@ from modelpress.export.press.reading import (
 )
 from modelpress.export.quantized import QuantizedModel
 from modelpress.export.runtime import open_decoded, open_session
+from modelpress.export.sessions import is_artifact
 from modelpress.export.shown import Facts, Shown
 
 if TYPE_CHECKING:
@@ -97,28 +97,6 @@ class ModelFile(Shown):
         return open_decoded(self.quantized_model(), threads=threads)
 
 
-def load_session(
-    path: Path,
-    *,
-    threads: int | None = None,
-    spinning: bool = True,
-    max_decoded_bytes: int = DEFAULT_MAX_DECODED_BYTES,
-) -> "ort.InferenceSession":
-    """From a file to a session that is ready to run, the way users of each format would take.
-
-    An ONNX file is read and handed to the runtime; an artifact is decoded and its weights are handed over where they
-    lie, with no ONNX file in between.
-
-    Raises:
-        InputError: The file cannot be read, or ONNX Runtime does not accept the model.
-        ArtifactError: It is a damaged artifact.
-    """
-    if is_artifact(path):
-        with open_artifact(path, max_decoded_bytes=max_decoded_bytes) as artifact:
-            return open_decoded(artifact.model_once(), threads=threads, spinning=spinning)
-    return open_session(read_input(path), threads=threads, spinning=spinning)
-
-
 def open_model(path: Path, *, max_decoded_bytes: int = DEFAULT_MAX_DECODED_BYTES) -> ModelFile:
     """Open and decode a file; what is no artifact must be ONNX.
 
@@ -143,21 +121,6 @@ def open_model(path: Path, *, max_decoded_bytes: int = DEFAULT_MAX_DECODED_BYTES
 
 def _model(artifact: Artifact, stored: list[TensorUsage]) -> QuantizedModel:
     return QuantizedModel(artifact.graph, {t.record.name: t.tensor for t in stored})
-
-
-def is_artifact(path: Path) -> bool:
-    """Whether a file is to be read as an artifact, by its name or its first bytes.
-
-    Raises:
-        InputError: The file cannot be read.
-    """
-    if path.suffix == ".press":
-        return True
-    if is_folder(path):
-        raise InputError(wrong_kind(path, Wanted.MODEL))
-    with open_input(path) as file:
-        # a file may have been renamed
-        return file.read(len(MAGIC)) == MAGIC
 
 
 def _parse_onnx(path: Path, data: bytes) -> onnx.ModelProto:

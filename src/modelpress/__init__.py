@@ -42,7 +42,8 @@ if TYPE_CHECKING:
     from modelpress.export.press.writing import write_artifact
     from modelpress.export.quantized import QuantizedModel, QuantizedTensor
     from modelpress.export.runtime import run_batched
-    from modelpress.toolkit.api import bench, open_session, pack, verify, write_onnx
+    from modelpress.export.sessions import open_session
+    from modelpress.toolkit.api import bench, pack, verify, write_onnx
     from modelpress.toolkit.compression.own_loop import compress
     from modelpress.toolkit.recipe import Recipe, load_recipe
 
@@ -68,7 +69,7 @@ _HOME = {
     "compress": "toolkit.compression.own_loop",
     "load_recipe": "toolkit.recipe",
     "open_artifact": "export.press.reading",
-    "open_session": "toolkit.api",
+    "open_session": "export.sessions",
     "pack": "toolkit.api",
     "read_artifact": "export.press.reading",
     "run_batched": "export.runtime",

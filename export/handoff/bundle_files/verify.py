@@ -4,6 +4,7 @@
     python verify.py                      files, inputs and outputs, reference tensors, sample images
     python verify.py --data-dir DIR       accuracy too, on CIFAR-10's binary version
     python verify.py --data FILE.npz      accuracy too, on test examples of yours: inputs, and labels or targets
+    python verify.py --data FOLDER        accuracy too, on test images: a folder per class, or a CSV file (pillow)
     python verify.py --latency            latency too, judged within a factor
     python verify.py --strict             exit code 3 where something was not checked
 
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import importlib
 import json
 import math
 import os
@@ -75,7 +77,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Check this bundle and measure again what it claims.")
     parser.add_argument("--data-dir", type=Path, metavar="DIR", help="measure accuracy on CIFAR-10 in DIR")
     parser.add_argument(
-        "--data", type=Path, metavar="FILE.npz", help="measure accuracy on these test examples"
+        "--data",
+        type=Path,
+        metavar="SOURCE",
+        help="measure accuracy on these: an .npz file, a folder per class, or a CSV file of paths and labels",
     )
     parser.add_argument(
         "--latency",
@@ -89,8 +94,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
 
     found = []
-    read = None if options.data is None else lambda name, folder: read_npz(options.data)
     folder = Path(__file__).resolve().parent
+    read = None if options.data is None else lambda name, _: read_own(options.data, folder)
     for finding in findings(folder, options.data_dir, factor=options.latency, read=read):
         print(finding, flush=True)
         found.append(finding)
@@ -675,6 +680,21 @@ def read_images(name: str, data_dir: Path | None) -> tuple[Any, Any]:
     if data_dir is None:
         raise NotChecked("not measured, give --data-dir DIR")
     return read_cifar10(data_dir)
+
+
+def read_own(path: Path, bundle: Path) -> tuple[Any, Any]:
+    """Test examples of somebody's own: arrays, or images in files."""
+    if path.suffix.lower() == ".npz":
+        return read_npz(path)
+    sys.dont_write_bytecode = True  # the files of a bundle are those of its manifest
+    reader = importlib.import_module("image_data")
+    if not reader.is_source(path):
+        raise NotChecked(f"{path} is no .npz file, no folder of images and no CSV file of paths and labels")
+    try:
+        inputs, targets = reader.read(path, parse_manifest((bundle / MANIFEST).read_bytes()))
+    except reader.Problem as problem:
+        raise NotChecked(str(problem)) from problem
+    return inputs, targets
 
 
 def read_npz(path: Path) -> tuple[Any, Any]:

@@ -28,11 +28,12 @@ from modelpress.benchmarks.subjects.inputs import (
     check_takes_images,
     input_specs,
 )
-from modelpress.benchmarks.subjects.model_file import load_session, open_model
+from modelpress.benchmarks.subjects.model_file import open_model
 from modelpress.benchmarks.suite import add_latency, describe_model, plan_all
 from modelpress.export.errors import InputError, ModelpressError
 from modelpress.export.onnx_flavours import emit
 from modelpress.export.press.writing import write_artifact
+from modelpress.export.sessions import load_session
 from tests.helpers.foreign_onnx import INFO, NODE, foreign, saved
 from tests.helpers.models import small_model
 

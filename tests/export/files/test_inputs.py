@@ -8,12 +8,13 @@ import pytest
 from modelpress.benchmarks.records import read_results
 from modelpress.benchmarks.runtimes.versions import onnx_bytes
 from modelpress.benchmarks.subjects.given import ArrayFile, read_array
-from modelpress.benchmarks.subjects.model_file import load_session, open_model
+from modelpress.benchmarks.subjects.model_file import open_model
 from modelpress.export.errors import InputError
 from modelpress.export.files.inputs import open_input, read_input
 from modelpress.export.graphs.source import open_onnx
 from modelpress.export.handoff.bundle import open_bundle
 from modelpress.export.press.reading import open_artifact
+from modelpress.export.sessions import load_session
 from modelpress.toolkit import api
 from modelpress.toolkit.data.calibration_data import load_calibration
 from modelpress.toolkit.model_files.verifying import verification

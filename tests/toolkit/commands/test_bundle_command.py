@@ -124,8 +124,9 @@ def test_a_bundle_holds_what_it_promises(original, inputs):
     names = {path.relative_to(original).as_posix() for path in original.rglob("*") if path.is_file()}
     assert names == {*manifest.files, "manifest.json", "SHA256SUMS"}
     samples = {sample.file for sample in manifest.claims.samples.images}
-    scripts = {"run.py", "verify.py", "expand.py", "requirements.txt", "MODEL_CARD.md", "sbom.cdx.json"}
+    scripts = {"run.py", "verify.py", "image_data.py", "expand.py", "requirements.txt", "MODEL_CARD.md"}
     scripts |= {
+        "sbom.cdx.json",
         "operators.config",
         "reference/tensors.txt",
         *(f"port/check.{e}" for e in ("py", "cpp", "mjs")),

@@ -1,6 +1,9 @@
 """The small form of each task of the study: from a user's files to a bundle that holds without this project."""
 
 import json
+import re
+import subprocess
+import sys
 
 import pytest
 
@@ -27,6 +30,29 @@ def test_every_task_ends_in_a_bundle_that_holds_alone(row, tmp_path, monkeypatch
     manifest = json.loads((tmp_path / "bundle" / "manifest.json").read_bytes())
     assert manifest["claims"]["accuracy"]["top1"] == record.top1
     assert str(tmp_path) not in (tmp_path / "bundle" / "manifest.json").read_text()
+    if row.name == "images":
+        check_its_accuracy_is_measured_again_on_files(tmp_path / "bundle", tmp_path / "data")
+
+
+def check_its_accuracy_is_measured_again_on_files(bundle, data):
+    """By its own script: the folder was split by a seed, and so are the lines of a table of the same files."""
+    (folder,) = data.iterdir()
+    files = sorted(path.relative_to(data) for path in folder.rglob("*.png"))
+    table, others = folder.with_suffix(".csv"), folder.with_name("others.csv")
+    lines = [f"{path},{path.parent.name}\n" for path in files]
+    table.write_text("path,label\n" + "".join(lines))
+    others.write_text("path,label\n" + "".join(lines[::2]))
+    for source, holds in ((folder, True), (table, True), (others, False)):
+        done = subprocess.run(
+            [sys.executable, bundle / "verify.py", "--data", source],
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == (0 if holds else 1), done.stdout + done.stderr
+        word = "held" if holds else "FAILED"
+        assert re.search(rf"^{word} +accuracy: claimed", done.stdout, re.MULTILINE), done.stdout
+    assert not list(bundle.rglob("*.pyc"))
 
 
 def test_the_published_table_is_that_of_the_record():
