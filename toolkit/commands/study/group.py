@@ -27,11 +27,11 @@ COMMANDS = {
     ),
     "channels": Entry(
         "study.channels.channels_command",
-        "Nine kinds of networks with whole channels removed: the small ones beside the masked ones.",
+        "Nine kinds of networks with 40 % of the weights gone in whole channels: the small beside the masked ones.",
     ),
     "budgets": Entry(
         "study.channels.budgets_command",
-        "Budgets of latency: what is left of a network, and how fast it is as floats and in int8.",
+        "What budgets of latency leave of a network: multiplications, bytes, latency as floats and in int8.",
     ),
     "tasks": Entry(
         "study.tasks_command",

@@ -22,7 +22,7 @@ def command(
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
-    """Nine kinds of networks with 40 % of their weights gone in whole channels: the small ones beside the masked ones.
+    """Nine kinds of networks with 40 % of the weights gone in whole channels: the small beside the masked ones.
 
     Untrained, so nothing is fetched.
     """
