@@ -140,6 +140,7 @@ class LayerRecord(_Record):
         grid: Values that codes stand for before batch norm is folded in; empty for float layers and for those
             with a scale per channel.
         grid_counts: Nonzero weights per code, from the lowest on; empty for float layers.
+        estimated_loss: What rounding it at a price per bit was estimated to cost; None where there was no price.
     """
 
     name: str
@@ -154,6 +155,12 @@ class LayerRecord(_Record):
     bin_counts: list[int] = []
     grid: list[float] = []
     grid_counts: list[int] = []
+    estimated_loss: float | None = None
+
+    @property
+    def bits_per_weight(self) -> float | None:
+        """What a weight takes in the file, all parts; None for ONNX files."""
+        return None if self.stored_bytes is None else 8 * self.stored_bytes / max(self.weights, 1)
 
 
 class SizeRecord(_Record):

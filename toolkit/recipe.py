@@ -110,6 +110,14 @@ class Recipe(Options):
         return self
 
     @model_validator(mode="after")
+    def _zeros_follow_from_a_price(self) -> "Recipe":
+        if self.quantize.priced and self.prune.sparsity:
+            raise ValueError(
+                f"zeros follow from quantize.price, prune.sparsity is {self.prune.sparsity:g}: set prune.sparsity to 0"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _exits_need_classes_and_held_out_images(self) -> "Recipe":
         if self.exits is None:
             return self

@@ -298,8 +298,10 @@ class PruneOptions(Options):
                 f"{self.sparsity:g}: set sparsity to {1 - int(n) / int(m):g}"
             )
 
-        if self.multiple > 1 and not self.of_channels:
-            raise ValueError(f"multiple is for granularity channel; granularity is {self.granularity}")
+        if self.multiple > 1 and self.granularity != "channel" and self.budget is None:
+            raise ValueError(
+                f"multiple is for granularity channel, or a budget; granularity is {self.granularity}"
+            )
         if self.budget is not None and (not self.of_channels or self.scheduled):
             raise ValueError(
                 "budget is for whole channels, removed at once: set granularity to channel and schedule to one-shot, "
@@ -334,6 +336,23 @@ class QuantizeOptions(Options):
     """Training images on which batch-norm statistics are measured anew at the end; 0 keeps them."""
     layers: LayerBits = Field(default={f"{ROLE}first": "float", f"{ROLE}last": "float"})
     """Exceptions by name pattern or role: another width, or `float`."""
+    price: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Price of a bit at which weights are rounded before any finetuning, as `pack --rate`: widths and zeros follow."""
+    price_bytes: Annotated[int, Field(ge=1)] | None = None
+    """Size of the file to find that price by, in place of a price."""
+
+    @property
+    def priced(self) -> bool:
+        """Whether a bit has a price, so that `bits`, `symmetric`, `per_channel` and `range` follow from it."""
+        return self.price > 0 or self.price_bytes is not None
+
+    @model_validator(mode="after")
+    def _one_price_from_the_start(self) -> "QuantizeOptions":
+        if self.price and self.price_bytes is not None:
+            raise ValueError("price is a price, price_bytes finds one: give one of them")
+        if self.priced and self.after:
+            raise ValueError("at a price weights are rounded before the finetuning: set after to 0")
+        return self
 
     @model_validator(mode="after")
     def _a_symmetric_grid_has_no_zero_point(self) -> "QuantizeOptions":

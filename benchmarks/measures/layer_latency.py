@@ -31,7 +31,7 @@ from modelpress.export.quantized import QuantizedModel
 from modelpress.export.runtime import open_decoded, open_session
 
 _SECONDS = 0.1  # for each layer
-_SECONDS_OF_NETWORKS = 1.0
+_SECONDS_OF_NETWORKS = 2.0
 _FEWEST = 5  # rounds, however long a layer takes
 
 

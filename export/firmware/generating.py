@@ -18,11 +18,10 @@ from modelpress.export.firmware.coded_weights import (
 )
 from modelpress.export.firmware.fusing import fuse_sums
 from modelpress.export.firmware.model_source import SourceWriter
-from modelpress.export.firmware.network import Conv, ConvValues, Network, Operator, Weights
+from modelpress.export.firmware.network import Conv, ConvValues, Network, Weights
 from modelpress.export.firmware.pixels import pixel_tables
 from modelpress.export.firmware.reading import read_network
 from modelpress.export.firmware.room import Room, room_for
-from modelpress.export.firmware.scales import bias_of, is_wide
 from modelpress.export.graphs.parts import metadata
 from modelpress.export.onnx_flavours.int8 import plan
 from modelpress.export.post_training.calibration import ActivationRanges
@@ -54,6 +53,7 @@ class Firmware:
         options: As asked for.
         source: `model.c`.
         header: `model.h`.
+        channel_bytes: Of the biases and factors of each layer, by the name of what it makes.
     """
 
     network: Network
@@ -63,15 +63,12 @@ class Firmware:
     options: FirmwareOptions
     source: str
     header: str
+    channel_bytes: dict[str, int]
 
     @property
     def is_integer(self) -> bool:
         """Whether there is no float in it."""
         return self.options.arithmetic is Arithmetic.INTEGER
-
-    def is_wide(self, operator: Operator, weights: Weights) -> bool:
-        """Whether the biases of a layer need 32 bits."""
-        return is_wide(bias_of(weights, self.network.activations[operator.sources[0]]))
 
 
 def generate(
@@ -100,7 +97,8 @@ def generate(
     sources = {o.output: o.sources[0] for o in network.operators if o.output in layers}
     room = room_for(arena.size, [(w, coded[name], arena.planes[sources[name]]) for name, w in layers.items()])
     writer = SourceWriter(network, arena, coded, room, options.arithmetic is Arithmetic.INTEGER)
-    return Firmware(network, arena, coded, room, options, writer.source(), writer.header())
+    source, header = writer.source(), writer.header()
+    return Firmware(network, arena, coded, room, options, source, header, writer.channel_bytes)
 
 
 def weights_of(network: Network) -> dict[str, Weights]:

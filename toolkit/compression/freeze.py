@@ -20,6 +20,7 @@ from modelpress.export.graphs.constant_identities import without_constant_identi
 from modelpress.export.graphs.layout import with_weights_in_place
 from modelpress.export.grids import codes_of
 from modelpress.export.quantized import QuantizedModel, QuantizedTensor, Tensor
+from modelpress.export.rate.outcomes import with_price
 from modelpress.toolkit.compression.drawing import Drawing, draw
 from modelpress.toolkit.compression.exits.planned import exit_plan
 from modelpress.toolkit.compression.network import CompressedNetwork
@@ -44,19 +45,31 @@ def freeze_state(state: NetworkState, *, note: Callable[[str], None] | None = No
     Raises:
         ModelError: As in `freeze`.
     """
-    frozen = freeze(
-        state.compressed(),
-        state.inputs,
-        metadata=provenance(state),
-        half_parameters=state.parameter_precision == "float16",
+    frozen = _priced(
+        freeze(
+            state.compressed(),
+            state.inputs,
+            metadata=provenance(state),
+            half_parameters=state.parameter_precision == "float16",
+        ),
+        state,
     )
     if state.removes_channels:
         shrinking = shrunk_where_equal(frozen)
-        if note is not None:
+        left_before = "shrink" in state.history and shrinking.model is frozen  # which was told then
+        if note is not None and not left_before:
             note(shrinking.words)
         frozen = shrinking.model
     plan = exit_plan(state)
     return frozen if plan is None else with_exits_hidden(frozen, plan)
+
+
+def _priced(model: QuantizedModel, state: NetworkState) -> QuantizedModel:
+    """With what its price was estimated to cost, layer by layer; a training afterwards makes that untrue."""
+    facts = state.history.get("price")
+    if facts is None or "finetune" in state.history:
+        return model
+    return with_price(model, facts["price"], facts["estimated_loss"])
 
 
 def freeze(

@@ -9,7 +9,7 @@ from functools import partial
 from modelpress.export.errors import InputError
 from modelpress.toolkit.compression.passes.quantize import with_quantizers
 from modelpress.toolkit.compression.pruning.budget import within_budget
-from modelpress.toolkit.compression.pruning.coupling import coupling_for
+from modelpress.toolkit.compression.pruning.coupling import coupling_for, coupling_of
 from modelpress.toolkit.compression.pruning.granularity import choose_masks
 from modelpress.toolkit.compression.pruning.removal import (
     check_unquantized,
@@ -31,7 +31,7 @@ def prune(state: NetworkState, work: Work) -> NetworkState:
         InputError: See `pruned_by_magnitude`.
     """
     work.progress.stage("prune")
-    pruned = pruned_by_magnitude(state, work.recipe.prune, size_of=partial(_file_size, recipe=work.recipe))
+    pruned = pruned_by_magnitude(state, work.recipe.prune, size_of=size_for(work.recipe))
     work.progress.note(removed_weights(pruned))
     work.watch("pruned", pruned)
     return pruned
@@ -58,22 +58,41 @@ def pruned_by_magnitude(
     if options.by_penalty:
         raise InputError(f"prune.method {options.method} removes weights in training; it needs images")
 
-    coupling = coupling_for(state, options)
-    if options.budget is not None and coupling is not None:
-        met = within_budget(state, prunable, options, coupling, size_of or partial(_file_size, recipe=None))
-        pruned = with_masks(state, met.masks, options, budget=met.found)
-    elif options.sparsity:
-        masks = choose_masks(prunable, options, kept=state.masks, coupling=coupling)
-        pruned = with_masks(state, masks, options)
-    else:
+    if options.budget is not None:
+        return pruned_to_budget(state, options, size_of or size_for(None))
+    if not options.sparsity:
         return with_masks(state, {}, options)
+
+    coupling = coupling_for(state, options)
+    masks = choose_masks(prunable, options, kept=state.masks, coupling=coupling)
+    pruned = with_masks(state, masks, options)
     if coupling is not None:
         silence(pruned.network, coupling, pruned.masks)
     return pruned
 
 
-def _file_size(state: NetworkState, *, recipe: Recipe | None) -> int:
+def pruned_to_budget(
+    state: NetworkState, options: PruneOptions, size_of: Callable[[NetworkState], int]
+) -> NetworkState:
+    """Remove the channels that a budget asks for, in place; see `within_budget`.
+
+    Raises:
+        InputError: It cannot be met.
+        ModelError: The network cannot be drawn.
+    """
+    coupling = coupling_of(state)
+    met = within_budget(state, prunable_layers(state, options), options, coupling, size_of)
+    pruned = with_masks(state, met.masks, options, budget=met.found)
+    silence(pruned.network, coupling, pruned.masks)
+    return pruned
+
+
+def size_for(recipe: Recipe | None) -> Callable[[NetworkState], int]:
     """Bytes of the file that a network would make on the grids of a recipe; without one, as floats."""
+    return partial(_file_size, recipe=recipe)
+
+
+def _file_size(state: NetworkState, *, recipe: Recipe | None) -> int:
     if recipe is None:
         return file_size(state, state.compressed(), PackOptions())
     quantized = with_quantizers(state, recipe.quantize)

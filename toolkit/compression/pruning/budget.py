@@ -33,6 +33,7 @@ from modelpress.toolkit.recipe import BudgetOptions, PruneOptions
 Removed = frozenset[int]
 Cost = Callable[[Removed], float]
 _TRIES = 5  # networks that are timed as a whole
+_LEAST = 1e-6  # of the full cost, that a group is taken to save
 _CLOSE = 0.02  # of the limit: what timing a network once more would give as well
 
 
@@ -67,8 +68,8 @@ def within_budget(
     """The masks that remove as few channels as the budget allows.
 
     With one threshold for all layers, blocks of channels go in the order of what their loss costs: the share of the
-    squares of their layers that they hold, for each multiplication (or weight, where bytes are limited) that goes with
-    them. With the same share for each layer, that share is sought.
+    squares of their layers that they hold, for what is saved with them. With the same share for each layer, that share
+    is sought.
 
     Args:
         state: Not quantized; it is left as it is.
@@ -85,36 +86,42 @@ def within_budget(
     budget = options.budget
     assert budget is not None  # who calls this has one
     families = blocks_of(weights, coupling, multiple=options.multiple, kept=state.masks)
-    if options.method == "layer-magnitude":
-        steps = _by_share(families)
-    else:
-        losses = _losses(weights, coupling, state.masks)
-        steps = _by_worth(families, coupling, losses, by_macs=budget.of != "bytes")
-
     prices = _Prices(state, weights, coupling, size_of)
+    losses = _losses(weights, coupling, state.masks)
+
+    def ordered(cost: Cost) -> list[Step]:
+        if options.method.startswith("layer-"):
+            return _by_share(families)
+        return _by_worth(families, losses, cost)
+
     if budget.of == "latency":
         table = LayerTable.read(None if options.latency_table is None else Path(options.latency_table))
+        steps = ordered(partial(prices.from_table, table=table))
         chosen, share = _timed(steps, prices, table, budget)
         table.keep()
     else:
-        chosen, share = _fewest(steps, prices.macs if budget.of == "macs" else prices.size, budget)
+        cost = prices.macs if budget.of == "macs" else prices.size
+        chosen, share = _fewest(ordered(cost), cost, budget)
 
     found = {**budget.model_dump(exclude_none=True), "found": round(share, 4)}
     return Met(masks_without(weights, coupling, set(chosen)), found)
 
 
-def _by_worth(
-    families: Sequence[Family], coupling: Coupling, losses: Mapping[int, float], *, by_macs: bool
-) -> list[Step]:
-    """Blocks in order: those that cost the least for what they save go first."""
-    scored = []
+def _by_worth(families: Sequence[Family], losses: Mapping[int, float], cost: Cost) -> list[Step]:
+    """Blocks in order: those that cost the least for what they save go first.
+
+    What a block saves is its share of what all blocks of its family do together: single ones may even cost, where
+    hardware likes other widths.
+    """
+    full, scored = cost(Removed()), []
     for number, family in enumerate(families):
+        groups = Removed().union(*(block.groups for block in family.blocks))
+        saved = (full - cost(groups)) / max(len(groups), 1)
         scores = [
-            sum(losses[group] for group in block.groups)
-            / max(_macs_of(block, coupling) if by_macs else block.n_weights, 1)
+            sum(losses[group] for group in block.groups) / (max(saved, full * _LEAST) * len(block.groups))
             for block in family.blocks
         ]
-        # within a family the smallest goes first, whatever it saves
+        # within a family the smallest goes first
         scored += [
             (score, Step(number, b)) for score, b in zip(accumulate(scores, max), family.blocks, strict=True)
         ]
@@ -142,11 +149,6 @@ def _losses(
         for group, share in zip(coupling.layers[name].tolist(), shares, strict=True):
             losses[group] = losses.get(group, 0.0) + share
     return losses
-
-
-def _macs_of(block: Block, coupling: Coupling) -> int:
-    gone = np.array(block.groups)
-    return sum(layer.shape.macs - layer.without(gone).macs for layer in coupling.costs)
 
 
 class _Prices:
