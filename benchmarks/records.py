@@ -140,6 +140,7 @@ class LayerRecord(_Record):
         grid: Values that codes stand for before batch norm is folded in; empty for float layers and for those
             with a scale per channel.
         grid_counts: Nonzero weights per code, from the lowest on; empty for float layers.
+        estimated_loss: What rounding it at a price per bit was estimated to cost; None where there was no price.
     """
 
     name: str
@@ -154,6 +155,12 @@ class LayerRecord(_Record):
     bin_counts: list[int] = []
     grid: list[float] = []
     grid_counts: list[int] = []
+    estimated_loss: float | None = None
+
+    @property
+    def bits_per_weight(self) -> float | None:
+        """What a weight takes in the file, all parts; None for ONNX files."""
+        return None if self.stored_bytes is None else 8 * self.stored_bytes / max(self.weights, 1)
 
 
 class SizeRecord(_Record):
@@ -352,6 +359,77 @@ class ProfileRecord(_Record):
     models: list[ProfileEntry]
 
 
+class ExitShare(_Record):
+    """What leaves by one exit.
+
+    Attributes:
+        after: The block before it; "last" for the network's own.
+        threshold: Confidence from which an example leaves; None for the last exit.
+        share: Of the test images.
+        top1: Of those that leave here; None where none does.
+        alone_top1: Of all images, if all left here.
+        latency_ms: Of one image that leaves here; None where none was timed.
+    """
+
+    after: _Text
+    threshold: float | None
+    share: float
+    top1: float | None
+    alone_top1: float
+    latency_ms: float | None
+
+
+class ExitPoint(_Record):
+    """One common threshold for all exits.
+
+    Attributes:
+        latency_ratio: Expected of one image, from the latency of each exit, over that of the full network.
+    """
+
+    threshold: float
+    top1: float
+    latency_ratio: float
+
+
+class ExitsRecord(_Record):
+    """A network that its images may leave early, one at a time on one thread, against the full one.
+
+    Attributes:
+        path: The file with control flow.
+        baseline: The file of the full network, in the same flavour.
+        rule: What confidence is.
+        exits: The last one at the end.
+        top1: With the thresholds of the file.
+        baseline_top1: Of the full network.
+        n_images: That shares and accuracies are over.
+        n_timed: Of them, those that were timed.
+        clock: What latencies are measured by.
+        latency_ms: Mean over the timed images, end to end.
+        baseline_ms: Likewise, of the full network, in turns.
+        overthinking: Images that an early exit gets right and the last one wrong.
+        curve: Accuracy against latency, by a common threshold.
+    """
+
+    path: _Text
+    baseline: _Text
+    rule: str
+    exits: list[ExitShare]
+    top1: float
+    baseline_top1: float
+    n_images: _Count
+    n_timed: _Count
+    clock: str
+    latency_ms: _Positive
+    baseline_ms: _Positive
+    overthinking: int = Field(ge=0)
+    curve: list[ExitPoint]
+
+    @property
+    def ratio(self) -> float:
+        """Mean latency over that of the full network."""
+        return self.latency_ms / self.baseline_ms
+
+
 class Results(Shown, _Record):
     """A whole run; the dense baseline first.
 
@@ -363,6 +441,7 @@ class Results(Shown, _Record):
         profile: A measurement in the manner of a published benchmark; schema 1 had none, nor any of the following.
         parity: The chain from trained network to running file, link by link; empty where it was not asked.
         notes: What a reader of the figures should know, in sentences.
+        exits: Of networks with early exits, by flavour.
     """
 
     schema_version: Literal[1, 2] = SCHEMA_VERSION
@@ -376,6 +455,7 @@ class Results(Shown, _Record):
     profile: ProfileRecord | None = None
     parity: list[ParityStep] = []
     notes: list[_Text] = []
+    exits: list[ExitsRecord] = []
 
     def summary(self) -> Facts:
         """What there is to say in a few lines: the files, and what was measured of them."""

@@ -40,6 +40,7 @@ from modelpress.benchmarks.subjects.running_weights import running_weights
 from modelpress.export.errors import InputError, ModelError
 from modelpress.export.graphs.activations import activation_sizes
 from modelpress.export.onnx_flavours import FLAVOUR_METADATA
+from modelpress.export.rate.outcomes import losses_of
 
 _MOST_TIMED_BYTES = 400 << 20  # of activations; the runtime takes up to twice as much for them
 Input = Examples | Mapping[str, Examples]
@@ -52,6 +53,7 @@ def describe_model(model: ModelFile, *, shown_as: str = "") -> ModelRecord:
 
     # an artifact knows more of a layer than the running graph does
     stored = {t.record.name: t for t in model.stored}
+    losses = losses_of(model.metadata, {t.record.name: t.tensor for t in model.stored})
     return ModelRecord(
         name=model.path.stem,
         path=shown_as or model.path.name,
@@ -59,7 +61,10 @@ def describe_model(model: ModelFile, *, shown_as: str = "") -> ModelRecord:
         flavour=None if model.artifact else model.metadata.get(FLAVOUR_METADATA),
         size_bytes=model.size_bytes,
         sparsity=total_sparsity(weights),
-        layers=[layer_record(name, weight, stored.get(name)) for name, weight in weights.items()],
+        layers=[
+            layer_record(name, weight, stored.get(name), estimated_loss=losses.get(name))
+            for name, weight in weights.items()
+        ],
         size=_size(model),
     )
 

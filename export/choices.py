@@ -48,3 +48,10 @@ class Target(StrEnum):
     HOST = "host"
     CORTEX_M4 = "cortex-m4"
     CORTEX_M55 = "cortex-m55"
+
+
+class ExitForm(StrEnum):
+    """How a model that is left early is written."""
+
+    ONE_FILE = "one-file"
+    STAGES = "stages"

@@ -1,7 +1,7 @@
 """Tensors that are made when asked for, and what is known of them before."""
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -86,3 +86,43 @@ def spec_of(tensors: Mapping[str, Tensor], name: str) -> TensorSpec:
         raise ModelError(f"{name}: type {dtype} cannot be stored in an ONNX model")
 
     return TensorSpec(tuple(map(int, tensor.shape)), ONNX_TYPES[dtype])
+
+
+def some_tensors(tensors: Mapping[str, Tensor], names: Sequence[str]) -> Mapping[str, Tensor]:
+    """Some of a model's tensors, in this order; lazy ones stay lazy.
+
+    Example:
+        >>> list(some_tensors({"a": np.zeros(1), "b": np.zeros(1)}, ["b"]))
+        ['b']
+    """
+    if isinstance(tensors, LazyTensors):
+        return _Some(tensors, names)
+    return {name: tensors[name] for name in names}
+
+
+class _Some(LazyTensors):
+    """Some of other tensors."""
+
+    def __init__(self, tensors: LazyTensors, names: Sequence[str]) -> None:
+        self._tensors, self._names = tensors, dict.fromkeys(names)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def dense(self, name: str) -> npt.NDArray[np.generic]:
+        """See `LazyTensors.dense`."""
+        if name not in self:
+            raise NoSuchTensor(name, self)
+        return self._tensors.dense(name)
+
+    def _make(self, name: str) -> Tensor:
+        return self._tensors[name]
+
+    def _spec(self, name: str) -> TensorSpec:
+        return self._tensors.spec(name)

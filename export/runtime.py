@@ -11,6 +11,7 @@ import numpy.typing as npt
 import onnx
 
 from modelpress.export.errors import InputError, ModelpressError
+from modelpress.export.exits.declaring import without_exits
 from modelpress.export.files.blocks import is_of_numpy
 from modelpress.export.isolation.foreign import ForeignProcess, foreign_process
 from modelpress.export.isolation.messages import Array, Facts
@@ -70,6 +71,8 @@ def open_decoded(
 ) -> "ort.InferenceSession":
     """Load a decoded artifact without writing or serialising its weights: they are handed over where they lie.
 
+    Early exits are left out.
+
     Args:
         model: Graph and tensors; these are decoded to dense arrays, which the session keeps alive.
         threads: As above.
@@ -78,6 +81,7 @@ def open_decoded(
     Raises:
         InputError: ONNX Runtime does not accept the model.
     """
+    model = without_exits(model)
     skeleton = onnx.ModelProto()
     skeleton.CopyFrom(model.graph)
 

@@ -23,7 +23,9 @@ from modelpress.export.files.kinds import Wanted, check_kind, meant_in
 from modelpress.toolkit.data.options import DataOptions, NormalisationOptions, Task, TaskOptions
 from modelpress.toolkit.recipe_sections import (
     BenchOptions,
+    BudgetOptions,
     CalibrateOptions,
+    ExitOptions,
     FinetuneOptions,
     LayerBits,
     ModelOptions,
@@ -38,8 +40,10 @@ from modelpress.toolkit.section import Options
 
 __all__ = [
     "BenchOptions",
+    "BudgetOptions",
     "CalibrateOptions",
     "DataOptions",
+    "ExitOptions",
     "FinetuneOptions",
     "LayerBits",
     "ModelOptions",
@@ -73,6 +77,8 @@ class Recipe(Options):
     task: Task = TaskOptions()
     model: ModelOptions = ModelOptions()
     train: TrainingOptions = TrainingOptions(epochs=12, batch=64, padding=2)
+    exits: ExitOptions | None = None
+    """Early exits; without the section there are none."""
     prune: PruneOptions = PruneOptions()
     sparsify: TrainingOptions = TrainingOptions(epochs=6, batch=64, lr=0.03, padding=2)
     finetune: FinetuneOptions = FinetuneOptions(epochs=6, batch=64, lr=0.03, padding=2)
@@ -101,6 +107,26 @@ class Recipe(Options):
     def _flavours_are_distinct(self) -> "Recipe":
         if len(set(self.onnx)) < len(self.onnx):
             raise ValueError(f"onnx names a flavour twice: {', '.join(self.onnx)}; name each once")
+        return self
+
+    @model_validator(mode="after")
+    def _zeros_follow_from_a_price(self) -> "Recipe":
+        if self.quantize.priced and self.prune.sparsity:
+            raise ValueError(
+                f"zeros follow from quantize.price, prune.sparsity is {self.prune.sparsity:g}: set prune.sparsity to 0"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _exits_need_classes_and_held_out_images(self) -> "Recipe":
+        if self.exits is None:
+            return self
+        if self.task.kind != "classification" or self.task.metric is not None:
+            raise ValueError("exits: early exits are for classification judged by top-1")
+        if self.data.validation == 0:
+            raise ValueError(
+                "exits: thresholds are chosen on held-out images, and data.validation is 0: set it above 0, as in 0.1"
+            )
         return self
 
     @model_validator(mode="after")

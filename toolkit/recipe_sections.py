@@ -12,6 +12,8 @@ from modelpress.export.choices import (
     CalibrationMethod,
     Effort,
 )
+from modelpress.export.errors import InputError
+from modelpress.toolkit.byte_sizes import parse_size
 from modelpress.toolkit.data.options import NormalisationOptions
 from modelpress.toolkit.networks.names import NetworkName, Shortcut
 from modelpress.toolkit.section import Fraction, Options, PositiveInt
@@ -26,6 +28,8 @@ LayerBits = dict[str, Bits | Literal["float"]]
 ROLE = "role:"  # before the part that a layer plays, in place of its name
 
 
+_SHARE = r"^(\d+(\.\d+)?|\.\d+)x$"  # of what the full network costs
+_COUNTS = {"k": 1e3, "M": 1e6, "G": 1e9}
 _ARCHITECTURES = rf"^({'|'.join(get_args(NetworkName))}|(torchvision|timm)/[\w.]+)$"
 
 
@@ -145,13 +149,102 @@ class FinetuneOptions(TrainingOptions):
         return self
 
 
+class ExitOptions(TrainingOptions):
+    """Early exits: where, how their heads are trained, and when an example leaves."""
+
+    after: tuple[str, ...] = ()
+    """Modules after which there is an exit, by name; none: the end of every stage, where images become smaller."""
+    head: Literal["conv", "pool"] = "conv"
+    """What makes classes of a block's output: two convolutions of stride 2 and a linear layer, or the mean and one."""
+    training: Literal["joint", "frozen"] = "joint"
+    """Heads and network are trained together; or heads alone, and the network is what it would be without them."""
+    weight: Annotated[float, Field(gt=0, le=10)] = 0.3
+    """Of each early exit's loss beside that of the last one."""
+    epochs: Annotated[int, Field(ge=0, le=10_000)] = 6
+    """Passes over the training images for the heads of a checkpoint without any; from scratch `train` trains them."""
+    batch: PositiveInt = 64
+    """Images per step."""
+    lr: Annotated[float, Field(gt=0, le=10)] = 0.03
+    """Highest learning rate."""
+    padding: Annotated[int, Field(ge=0, le=8)] = 2
+    """Random crops shift the image by up to so many pixels."""
+    distill_last: Fraction = 0.5
+    """Share of each early exit's loss that compares it with the last one, at distill_temperature."""
+    rule: Literal["probability", "margin"] = "probability"
+    """An example leaves where the largest probability, or its distance to the second, reaches the exit's threshold."""
+    loss: Annotated[float, Field(ge=0, le=100)] = 0.5
+    """Points of top-1 that leaving early may cost on the held-out images, a standard error included."""
+    overhead: Annotated[float, Field(ge=0, le=1)] = 0.06
+    """What asking at an exit costs beside its head, in inferences of the network: of ResNet-20 in ONNX Runtime."""
+    unseen: bool = False
+    """The checkpoint was trained without the held-out images, though its file does not say so."""
+    timed: PositiveInt = 1000
+    """Test images that the network is timed on, one at a time, at most."""
+
+
+class BudgetOptions(Options):
+    """What the network may cost once channels are removed; one of these."""
+
+    latency: Annotated[str, Field(pattern=_SHARE)] | None = None
+    """Time of one example in ONNX Runtime on one thread of this machine, as in 0.75x: of the full network's."""
+    macs: str | PositiveInt | None = None
+    """Multiplications for one example: 20M, 20_000_000, or 0.5x."""
+    bytes: str | PositiveInt | None = None
+    """Size of the packed file, as it would be before the finetuning: 30kB, 30_000, or 0.5x."""
+
+    @model_validator(mode="after")
+    def _one_that_can_be_read(self) -> "BudgetOptions":
+        given = [name for name, value in self if value is not None]
+        if len(given) != 1:
+            raise ValueError(
+                f"a budget is one of latency, macs and bytes; given: {', '.join(given) or 'none'}"
+            )
+        self.most(1.0)
+        return self
+
+    @property
+    def of(self) -> str:
+        """What is limited."""
+        return next(name for name, value in self if value is not None)
+
+    def most(self, full: float) -> float:
+        """The limit, for a network that costs `full` as it is.
+
+        Example:
+            >>> BudgetOptions(macs="0.5x").most(300), BudgetOptions(bytes="30kB").most(60_000)
+            (150.0, 30000.0)
+        """
+        value = str(getattr(self, self.of)).strip()
+        share = re.fullmatch(_SHARE, value)
+        if share is not None:
+            if not 0 < float(value[:-1]) < 1:
+                raise ValueError(f"{self.of} is {value}; expected less than 1x, and more than nothing")
+            return float(value[:-1]) * full
+
+        counted = re.fullmatch(r"(\d+(?:\.\d+)?)([kMG])", value)
+        if self.of == "macs" and counted is not None:
+            return float(counted[1]) * _COUNTS[counted[2]]
+        if self.of == "macs" and not value.isdigit():
+            raise ValueError(f"macs is {value!r}; expected a number, 20M, or a share as in 0.5x")
+        try:
+            return float(parse_size(value, "bytes"))
+        except InputError as error:
+            raise ValueError(f"{error}; or a share as in 0.5x") from error
+
+
 class PruneOptions(Options):
     """Which weights are removed."""
 
     method: PruneMethod = "global-magnitude"
     """By magnitude, one threshold for all layers or one for each (the same share); or by a penalty in training."""
     sparsity: Fraction = 0.7
-    """Fraction of weights removed; a penalty ends when it is reached."""
+    """Fraction of weights removed; a penalty ends when it is reached. A budget takes its place."""
+    budget: BudgetOptions | None = None
+    """What the network may cost once channels are removed: {latency: 0.75x}, {macs: 20M} or {bytes: 30kB}."""
+    latency_table: str | None = None
+    """File that keeps measured latencies of layers and networks; without it one in your cache folder."""
+    shrink: bool = True
+    """Take whole channels that are removed out of the network, before it is finetuned and quantized."""
     exclude: tuple[str, ...] = (f"{ROLE}shortcut",)
     """Layers that stay dense: name patterns, or role:first, :last, :depthwise, :shortcut (projections of shortcuts)."""
     granularity: Annotated[str, Field(pattern=r"^(weight|channel|[1-9]\d?:[1-9]\d?)$")] = "weight"
@@ -181,6 +274,11 @@ class PruneOptions(Options):
         """Whether weights are removed step by step during the finetuning."""
         return self.schedule != "one-shot" and self.sparsity > 0
 
+    @property
+    def of_channels(self) -> bool:
+        """Whether whole channels are removed."""
+        return self.granularity == "channel" or self.method == "group-lasso"
+
     @field_validator("granularity", mode="before")
     @classmethod
     def _pattern_that_yaml_read_as_a_number(cls, value: object) -> object:
@@ -200,8 +298,15 @@ class PruneOptions(Options):
                 f"{self.sparsity:g}: set sparsity to {1 - int(n) / int(m):g}"
             )
 
-        if self.multiple > 1 and self.granularity != "channel":
-            raise ValueError(f"multiple is for granularity channel; granularity is {self.granularity}")
+        if self.multiple > 1 and self.granularity != "channel" and self.budget is None:
+            raise ValueError(
+                f"multiple is for granularity channel, or a budget; granularity is {self.granularity}"
+            )
+        if self.budget is not None and (not self.of_channels or self.scheduled):
+            raise ValueError(
+                "budget is for whole channels, removed at once: set granularity to channel and schedule to one-shot, "
+                "or method to group-lasso"
+            )
         if self.by_penalty and (self.schedule != "one-shot" or self.granularity != "weight"):
             raise ValueError(
                 f"schedule and granularity are for pruning by magnitude; method is {self.method}"
@@ -231,6 +336,23 @@ class QuantizeOptions(Options):
     """Training images on which batch-norm statistics are measured anew at the end; 0 keeps them."""
     layers: LayerBits = Field(default={f"{ROLE}first": "float", f"{ROLE}last": "float"})
     """Exceptions by name pattern or role: another width, or `float`."""
+    price: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Price of a bit at which weights are rounded before any finetuning, as `pack --rate`: widths and zeros follow."""
+    price_bytes: Annotated[int, Field(ge=1)] | None = None
+    """Size of the file to find that price by, in place of a price."""
+
+    @property
+    def priced(self) -> bool:
+        """Whether a bit has a price, so that `bits`, `symmetric`, `per_channel` and `range` follow from it."""
+        return self.price > 0 or self.price_bytes is not None
+
+    @model_validator(mode="after")
+    def _one_price_from_the_start(self) -> "QuantizeOptions":
+        if self.price and self.price_bytes is not None:
+            raise ValueError("price is a price, price_bytes finds one: give one of them")
+        if self.priced and self.after:
+            raise ValueError("at a price weights are rounded before the finetuning: set after to 0")
+        return self
 
     @model_validator(mode="after")
     def _a_symmetric_grid_has_no_zero_point(self) -> "QuantizeOptions":

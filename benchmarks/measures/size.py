@@ -38,7 +38,13 @@ def size_record(artifact: Artifact, stored: list[TensorUsage], *, ladder: Mappin
     )
 
 
-def layer_record(name: str, weight: npt.NDArray[np.generic], stored: TensorUsage | None) -> LayerRecord:
+def layer_record(
+    name: str,
+    weight: npt.NDArray[np.generic],
+    stored: TensorUsage | None,
+    *,
+    estimated_loss: float | None = None,
+) -> LayerRecord:
     """One layer of a running model, with what the artifact says of it."""
     record = LayerRecord(
         name=name, shape=list(weight.shape), weights=weight.size, sparsity=sparsity_of(weight)
@@ -47,6 +53,7 @@ def layer_record(name: str, weight: npt.NDArray[np.generic], stored: TensorUsage
         return record
 
     record.encoding = stored.encoding_name
+    record.estimated_loss = estimated_loss
     record.stored_bytes = stored.record.n_bytes
     record.parts = dict(stored.parts)
     # zeros are left out: one bar of them would hide all others

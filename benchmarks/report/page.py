@@ -1,6 +1,6 @@
 """Results as one HTML file that needs no network, or as Markdown tables."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import yaml
 from modelpress.benchmarks.records import FusionAudit, LatencyRecord, ModelRecord, Results
 from modelpress.benchmarks.report import comparison
 from modelpress.benchmarks.report.comparison import Run, as_text, headline_model, mapping
+from modelpress.benchmarks.report.early_exits import exits_view
 from modelpress.benchmarks.report.figures import (
     histograms,
     latency_figures,
@@ -155,6 +156,7 @@ def _run_view(results: Results) -> dict[str, Any]:
             for model in results.models
             if model.session_ms is not None
         ],
+        "exits": list(map(exits_view, results.exits)),
         "profile": _profile_view(results),
         "sparsity_figures": list(sparsity_figures(results.models)),
         "audits": list(_audit_views(results.models)),
@@ -162,6 +164,7 @@ def _run_view(results: Results) -> dict[str, Any]:
         "parity_summary": list(parity_summary(results.parity)),
         "fidelity": results.fidelity,
         "layers": list(_layer_rows(packed)),
+        "layer_headings": _layer_headings(packed),
         "histograms": list(histograms(packed)),
         "training": list(training_figures(results)),
         "environment": _facts(results),
@@ -333,6 +336,18 @@ def _runs_alike(left: FusionAudit, right: FusionAudit) -> bool:
     )
 
 
+def _layer_headings(model: ModelRecord) -> Mapping[str, str]:
+    """Columns of the layers; of an ONNX file those that it can tell."""
+    headings = {"name": "layer", "shape": "shape", "sparsity": "zeros"}
+    if model.size is None:
+        return headings
+    headings |= {"bits": "bits", "each": "bits per weight"}
+    if any(layer.estimated_loss is not None for layer in model.layers):
+        headings["loss"] = "estimated loss"
+    parts = ("encoding", "bytes", "payload", "tables", "scales", "header")
+    return headings | {name: name for name in parts}
+
+
 def _layer_rows(model: ModelRecord) -> Iterator[Row]:
     for layer in model.layers:
         parts = {name: f"{layer.parts.get(name, 0):,}" for name in ("payload", "tables", "scales", "header")}
@@ -343,6 +358,8 @@ def _layer_rows(model: ModelRecord) -> Iterator[Row]:
             "bits": str(layer.bits or "float"),
             "encoding": layer.encoding or NONE,
             "bytes": NONE if layer.stored_bytes is None else f"{layer.stored_bytes:,}",
+            "each": NONE if layer.bits_per_weight is None else f"{layer.bits_per_weight:.2f}",
+            "loss": NONE if layer.estimated_loss is None else f"{layer.estimated_loss:.1e}",
             **parts,
         }
 

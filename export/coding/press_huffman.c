@@ -2,6 +2,10 @@
 
 #include "press_internal.h"
 
+#if defined(PRESS_SMALL) && defined(__GNUC__) && !defined(__clang__)
+#pragma GCC optimize("Os") /* what runs for every weight is elsewhere */
+#endif
+
 /* ---- Streams ---- */
 
 press_status press_align(press_stream *stream)

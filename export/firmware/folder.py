@@ -18,6 +18,7 @@ _CORE = Path(coding.__file__).parent
 _COPIED = (
     "press_nn.h",
     "press_nn_arithmetic.h",
+    "press_nn_by_value.h",
     "press_nn.c",
     "press_nn_conv.c",
     "Makefile",
@@ -31,7 +32,7 @@ _COPIED = (
 _OF_NETWORK = ("model.c", "model.h", "test/vectors.h", "README.md", REPORT)
 _BUILD = "build"
 _DECODER = {"press.h": "press.h", "press_internal.h": "press_internal.h", "press_huffman.c": "press.c"}
-_FLOATS = "#define PRESS_NN_INTEGERS 0"
+_INTEGERS, _WHOLE_BYTES = "#define PRESS_NN_INTEGERS", "#define PRESS_NN_WHOLE_BYTES"
 _GUARD = "#define PRESS_H\n"
 _SMALL = """
 /* The decoder as firmware needs it: short tables, runs of any length in one piece. */
@@ -41,19 +42,25 @@ _SMALL = """
 """
 
 
-def fixed_files(*, integers: bool) -> dict[str, str]:
-    """What is the same for every network: kernels, decoder, builds, tests and example, by name."""
+def fixed_files(*, integers: bool, whole_bytes: bool) -> dict[str, str]:
+    """What is the same for every network: kernels, decoder, builds, tests and example, by name.
+
+    Args:
+        integers: Integers only.
+        whole_bytes: No codes have other bounds than 0 and 255.
+    """
     files = {name: (_SOURCES / name).read_text() for name in _COPIED}
     for source, name in _DECODER.items():
         files[name] = (_CORE / source).read_text()
-    files["press_nn.h"] = files["press_nn.h"].replace(_FLOATS, _FLOATS[:-1] + str(int(integers)), 1)
+    for setting, value in ((_INTEGERS, integers), (_WHOLE_BYTES, whole_bytes)):
+        files["press_nn.h"] = files["press_nn.h"].replace(f"{setting} 0", f"{setting} {int(value)}", 1)
     files["press.h"] = files["press.h"].replace(_GUARD, _GUARD + _SMALL, 1)
     return files
 
 
 def files_of(firmware: Firmware, vectors: Vectors, *, target: Target = Target.HOST) -> dict[str, str]:
     """The whole folder, by name; `target`: what `make` builds where it is told nothing."""
-    fixed = fixed_files(integers=firmware.is_integer)
+    fixed = fixed_files(integers=firmware.is_integer, whole_bytes=firmware.network.has_whole_bytes)
     default = "test" if target is Target.HOST else str(target)
     return {
         **fixed,

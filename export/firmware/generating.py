@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from modelpress.export.choices import Arithmetic, Optimise
 from modelpress.export.coding.code_table import CodeTable
 from modelpress.export.errors import InputError
+from modelpress.export.exits.declaring import without_exits
 from modelpress.export.firmware.arena import Arena, plan_arena
 from modelpress.export.firmware.coded_weights import (
     CodedLayer,
@@ -17,11 +18,10 @@ from modelpress.export.firmware.coded_weights import (
 )
 from modelpress.export.firmware.fusing import fuse_sums
 from modelpress.export.firmware.model_source import SourceWriter
-from modelpress.export.firmware.network import Conv, ConvValues, Network, Operator, Weights
+from modelpress.export.firmware.network import Conv, ConvValues, Network, Weights
 from modelpress.export.firmware.pixels import pixel_tables
 from modelpress.export.firmware.reading import read_network
 from modelpress.export.firmware.room import Room, room_for
-from modelpress.export.firmware.scales import bias_of, is_wide
 from modelpress.export.graphs.parts import metadata
 from modelpress.export.onnx_flavours.int8 import plan
 from modelpress.export.post_training.calibration import ActivationRanges
@@ -53,6 +53,7 @@ class Firmware:
         options: As asked for.
         source: `model.c`.
         header: `model.h`.
+        channel_bytes: Of the biases and factors of each layer, by the name of what it makes.
     """
 
     network: Network
@@ -62,21 +63,18 @@ class Firmware:
     options: FirmwareOptions
     source: str
     header: str
+    channel_bytes: dict[str, int]
 
     @property
     def is_integer(self) -> bool:
         """Whether there is no float in it."""
         return self.options.arithmetic is Arithmetic.INTEGER
 
-    def is_wide(self, operator: Operator, weights: Weights) -> bool:
-        """Whether the biases of a layer need 32 bits."""
-        return is_wide(bias_of(weights, self.network.activations[operator.sources[0]]))
-
 
 def generate(
     model: QuantizedModel, ranges: ActivationRanges | None, options: FirmwareOptions | None = None
 ) -> Firmware:
-    """Make the sources of a network.
+    """Make the sources of a network; early exits are left out.
 
     Args:
         model: Graph and weights.
@@ -87,6 +85,7 @@ def generate(
         InputError: The activations are not calibrated.
         ModelError: Operators without a form in firmware, which are named; or sizes that are not fixed.
     """
+    model = without_exits(model)
     options = options or FirmwareOptions()
     if ranges is None:
         raise InputError("firmware computes with 8-bit activations, whose ranges must be calibrated on data")
@@ -98,7 +97,8 @@ def generate(
     sources = {o.output: o.sources[0] for o in network.operators if o.output in layers}
     room = room_for(arena.size, [(w, coded[name], arena.planes[sources[name]]) for name, w in layers.items()])
     writer = SourceWriter(network, arena, coded, room, options.arithmetic is Arithmetic.INTEGER)
-    return Firmware(network, arena, coded, room, options, writer.source(), writer.header())
+    source, header = writer.source(), writer.header()
+    return Firmware(network, arena, coded, room, options, source, header, writer.channel_bytes)
 
 
 def weights_of(network: Network) -> dict[str, Weights]:

@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from modelpress.export.firmware.arena import Arena, Planes
+from modelpress.export.firmware.by_value import goes_by_value
 from modelpress.export.firmware.c_text import array, byte_array, float_text, structure
+from modelpress.export.firmware.channels import pack_channels
 from modelpress.export.firmware.coded_weights import CodedLayer
 from modelpress.export.firmware.network import (
     Activation,
@@ -37,7 +39,6 @@ from modelpress.export.firmware.scales import (
     float_sum,
     global_average_scale,
     integer_sum,
-    is_wide,
     multiplier,
     product_scale,
     value_scale,
@@ -63,6 +64,7 @@ class SourceWriter:
     integers: bool
     constants: list[str] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
+    channel_bytes: dict[str, int] = field(default_factory=dict)
     _planes: dict[str, str] = field(default_factory=dict)
     _shared: dict[bytes, str] = field(default_factory=dict)
 
@@ -151,22 +153,28 @@ class SourceWriter:
         self._add(byte_array(f"codes_{number}", coded.codes))
         if coded.values is not None:
             self._add(array("int8_t", f"values_{number}", map(str, coded.values.reshape(-1).tolist())))
-        wide = is_wide(bias)
-        self._add(array("int32_t" if wide else "int16_t", f"bias_{number}", map(str, bias.tolist())))
-        self._add(array("press_nn_scale", f"scale_{number}", map(self._scale, scales)))
+        channels = pack_channels(bias, scales, integers=self.integers)
+        self._add(byte_array(f"channels_{number}", channels.data))
+        self.channel_bytes[operator.output] = len(channels.data)
         fields = {
             "codes": f"codes_{number}",
             "masks": self._bytes(coded.masks, "code_table") if coded.masks else "NULL",
             "levels": self._bytes(coded.levels, "code_table") if coded.levels else "NULL",
             "values": "NULL" if coded.values is None else f"values_{number}",
-            "bias": f"bias_{number}",
-            "scale": f"scale_{number}",
-            "wide_bias": str(int(wide)),
+            "channels": f"channels_{number}",
+            **channels.fields(),
             **_weight_fields(weights, coded),
+            "by_value": str(int(self._by_value(operator))),
             **dict(zip(("zero", "low", "high"), map(str, bounds), strict=True)),
         }
         self._add(structure("press_nn_weights", f"weights_{number}", fields))
         return f"&weights_{number}"
+
+    def _by_value(self, operator: Conv | ConvValues) -> bool:
+        read, made = (self.arena.planes.get(name) for name in (operator.sources[0], operator.output))
+        if read is None or made is None:  # values are no planes
+            return False
+        return goes_by_value(operator.weights, self.coded[operator.output], read, made)
 
     # Calls
 

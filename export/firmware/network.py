@@ -209,3 +209,10 @@ class Network:
     ending: str = ""
     pixel_tables: npt.NDArray[np.uint8] | None = None
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def has_whole_bytes(self) -> bool:
+        """Whether all codes go from 0 to 255."""
+        bounded = [o for o in self.operators if isinstance(o, Bounded)]
+        bounded += [o.added for o in self.operators if isinstance(o, Conv) and o.added is not None]
+        return all((o.low, o.high) == (0, 255) for o in bounded)

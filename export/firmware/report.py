@@ -9,13 +9,10 @@ import numpy as np
 
 from modelpress.export.choices import Optimise
 from modelpress.export.firmware.generating import Firmware
-from modelpress.export.firmware.network import Activation, Conv, ConvValues, Operator, Weights
+from modelpress.export.firmware.network import Activation, Conv, ConvValues, Operator
 from modelpress.export.safe_text import for_markdown, for_terminal
 
 _TEMPLATE = Path(__file__).parent / "c" / "README.md.j2"
-_SCALE_BYTES = (
-    4  # a float, or with integers a number of four bytes and a shift that is filled up to four more
-)
 _WIDTH = 64  # of the drawing, in letters
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 
@@ -78,16 +75,11 @@ def _facts(firmware: Firmware, place: int, operator: Operator, seen: set[bytes])
         coded.coding,
         len(coded.codes),
         tables,
-        _bias_bytes(firmware, operator, weights),
+        firmware.channel_bytes[operator.output],
         memory,
         weights.rows.size * positions,
         int(np.count_nonzero(weights.rows)) * positions,
     )
-
-
-def _bias_bytes(firmware: Firmware, operator: Operator, weights: Weights) -> int:
-    scale = _SCALE_BYTES * (2 if firmware.is_integer else 1)
-    return weights.outputs * ((4 if firmware.is_wide(operator, weights) else 2) + scale)
 
 
 def _memory(firmware: Firmware, place: int) -> int:

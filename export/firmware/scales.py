@@ -17,7 +17,6 @@ FloatArray = npt.NDArray[np.float32]
 VALUE_BITS = 16  # behind the point, of values in integers
 _MOST_SHIFT = 62
 _SUM_LIMIT = 2.0**30
-_SHORT = 0x7FFF
 _CODES = 255
 _WIDE_SUM = 1 << 23
 MOST_STEPS = 2.0**23  # of a code from zero; press_nn_arithmetic.h takes a half more
@@ -36,11 +35,6 @@ class Sum:
 def bias_of(weights: Weights, read: Activation) -> npt.NDArray[np.int64]:
     """What sums of products start with: the bias, less what the zero point of the inputs adds."""
     return np.asarray(weights.bias - read.zero * weights.rows.sum(axis=1, dtype=np.int64), np.int64)
-
-
-def is_wide(bias: npt.NDArray[np.int64]) -> bool:
-    """Whether 16 bits are too few."""
-    return bool(np.abs(bias).max(initial=0) > _SHORT)
 
 
 def fits_wide(weights: Weights) -> bool:

@@ -115,13 +115,14 @@ def plan(
 
 
 def _layers(model: QuantizedModel, regions: Regions, writer: QdqWriter) -> list[Int8Layer]:
+    codes = writer.codes()
     return [
         Int8Layer(
             node.name or node.output[0],
             node.op_type,
-            inputs=tuple(name for name in node.input if name in writer.codes),
+            inputs=tuple(name for name in node.input if name in codes),
             output=regions.tails[place],
-            codes=writer.codes.get(regions.tails[place]),
+            codes=codes.get(regions.tails[place]),
         )
         for place, node in enumerate(model.graph.graph.node)
         if place in regions.weighted or place in regions.arithmetic

@@ -102,7 +102,6 @@ class QdqWriter:
 
         return self._assembled()
 
-    @property
     def codes(self) -> dict[str, tuple[str, str, str]]:
         """The uint8 tensor of each quantized activation, with its scale and zero point."""
         return {name: (code, *self._parameters(self.steps[name])) for name, code in self._codes.items()}

@@ -19,8 +19,9 @@ _COARSEST = 0.6  # of the limit: the part of the int8 range that the largest wei
 _SWEEP = np.linspace(
     _COARSEST, 1, 1024
 )  # of the int8 range: how much of it the largest weight is tried to fill
-_MANY = 64  # values in use: the error of so many is smooth enough for every fourth place
-_COARSE_SWEEP = _SWEEP[3::4]  # which ends with the whole range, as the other does
+_MANY = 64  # values in use: of so many, a coarser step only adds error, unless it is a part of theirs
+_FINE_SWEEP = np.linspace(0.95, 1, 32)  # for these
+_WIDE = 6  # bits: of narrower codes, every scale is searched
 _COMMON_WEIGHT = 0.5  # squared mean over variance of a rectified normal activation, roughly
 _TIE = 1e-9  # of a squared step: scales of equal error but for rounding
 _BLOCK_ELEMENTS = 1 << 17  # errors looked at at a time: what a processor's second cache holds
@@ -54,20 +55,23 @@ def least_error_scales(source: QuantizedTensor, step: Wide, start: Wide, limit: 
     within[:, 0] |= source.support is not None
     largest = np.abs(values * within).max(axis=1, initial=0.0)
 
-    in_use = occurs.sum(axis=1)
+    finest, in_use = largest / limit, occurs.sum(axis=1)
+    scales, search = steps.copy(), largest > 0
+    if source.bits > _WIDE and not start.any():
+        parts = _whole_parts(steps, finest)
+        scales, search = np.where(parts > 0, steps / np.maximum(parts, 1), steps), search & (parts == 0)
 
     def best(part: npt.NDArray[np.intp]) -> Wide:
         grids = _Grids.of(values[part], counts[part], occurs[part])
-        return _best(grids, steps[part], largest[part] / limit, _sweep_of(int(in_use[part[0]])))
+        return _best(grids, steps[part], finest[part], _sweep_of(int(in_use[part[0]])))
 
-    scales = steps.copy()
-    parts = [
+    blocks = [
         part
         for kind in (in_use > _MANY, in_use <= _MANY)
-        for part in _parts(np.flatnonzero((largest > 0) & kind), in_use)
+        for part in _parts(np.flatnonzero(search & kind), in_use)
     ]
     with ThreadPoolExecutor(os.cpu_count() or 1) as workers:  # NumPy lets others work while it computes
-        for part, found in zip(parts, workers.map(best, parts), strict=True):
+        for part, found in zip(blocks, workers.map(best, blocks), strict=True):
             scales[part] = found
 
     return scales.reshape(step.shape)
@@ -84,8 +88,18 @@ def _code_counts(source: QuantizedTensor) -> tuple[npt.NDArray[np.int64], int]:
     return np.bincount(places, minlength=source.channels * n_codes).reshape(-1, n_codes), lowest
 
 
+def _whole_parts(steps: Wide, finest: Wide) -> Wide:
+    """In how many int8 steps a step of each grid falls where that loses nothing; 0 where it must lose.
+
+    Codes on both sides of zero that fit are int8 codes already.
+    """
+    ratio = np.divide(steps, finest, out=np.zeros_like(steps), where=finest > 0)
+    parts = np.floor(ratio * (1 + _TIE))
+    return np.where(parts >= ratio * _COARSEST, parts, 0.0)
+
+
 def _sweep_of(in_use: int) -> Wide:
-    return _COARSE_SWEEP if in_use > _MANY else _SWEEP
+    return _FINE_SWEEP if in_use > _MANY else _SWEEP
 
 
 def _parts(search: npt.NDArray[np.intp], in_use: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.intp]]:
@@ -121,16 +135,15 @@ class _Grids:
 
     def errors(self, scales: Wide) -> Wide:
         """Of each scale, shape ``(grids, scales)``: squares of each weight's, and of each filter's sum."""
-        rounded = self.values[:, None, :] / scales[:, :, None]  # (grids, scales, used)
-        np.rint(rounded, out=rounded)
-        rounded *= scales[:, :, None]
-        rounded -= self.values[:, None, :]
+        # scales along the last axis, of which there are more than values: NumPy works along it at a time
+        missed = self.values[:, :, None] / scales[:, None, :]  # (grids, used, scales), in steps
+        missed -= np.rint(missed)
 
-        sums = rounded @ self.counts.transpose(0, 2, 1)  # (grids, scales, filters)
-        common = np.einsum("gsf,gsf->gs", sums, sums)
-        np.square(rounded, out=rounded)
-        scattered = (rounded @ self.counts.sum(axis=1)[:, :, None])[:, :, 0]
-        return np.asarray(scattered + _COMMON_WEIGHT * common)
+        sums = self.counts @ missed  # (grids, filters, scales)
+        common = np.einsum("gfs,gfs->gs", sums, sums)
+        np.square(missed, out=missed)
+        scattered = (self.counts.sum(axis=1)[:, None, :] @ missed)[:, 0]
+        return np.asarray((scattered + _COMMON_WEIGHT * common) * scales**2)
 
 
 def _best(grids: _Grids, steps: Wide, finest: Wide, sweep: Wide) -> Wide:

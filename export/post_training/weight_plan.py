@@ -26,8 +26,12 @@ _VECTOR = "a vector: a bias or a factor"
 _NO_WEIGHT = "this operator is not known to have a weight there"
 _SMALL = "fewer elements than --min-elements"
 _ROUNDED = "the graph rounds it to a grid that codes of 8 bits do not hold"
+_WIDENED = "bfloat16 that the graph widens has few bits already"
 _FED = "a caller may feed another value"
 _LOSSLESS = "--lossless"
+_BY_CAST = frozenset(
+    (TensorProto.DOUBLE, TensorProto.BFLOAT16)
+)  # types that codes decode to by way of float32
 
 
 @dataclass(frozen=True)
@@ -174,11 +178,11 @@ class _Decision:
             # a grid it lies on already loses nothing
             return replace(plain, axis=self.axes.get(name), reason=_LOSSLESS)
 
-        is_double = plain.spec.onnx_type == TensorProto.DOUBLE
         if name not in self.axes:
             return replace(plain, reason=self._reason(name))
-        if is_double and name in self.index.overridable | set(self.index.outputs):
-            return replace(plain, reason=_FED)
+        reason = self._no_cast(name)
+        if reason:
+            return replace(plain, reason=reason)
         if name not in self.found.rounded:
             return replace(plain, is_weight=True, axis=self.axes[name])
 
@@ -194,6 +198,15 @@ class _Decision:
         if name in self.found.axes:
             return _SMALL
         return _VECTOR if sum(n > 1 for n in spec.shape) < 2 else _NO_WEIGHT
+
+    def _no_cast(self, name: str) -> str:
+        """Why a weight whose codes need a Cast behind them is kept; empty where it is not."""
+        kind = self.tensors.spec(name).onnx_type
+        if kind in _BY_CAST and name in self.index.overridable | set(self.index.outputs):
+            return _FED
+
+        widened = any(node.op_type == "Cast" for node in self.index.users(name))
+        return _WIDENED if kind == TensorProto.BFLOAT16 and widened else ""
 
     def _rounding(self, name: str) -> Rounding | None:
         """The grid of the QuantizeLinear nodes that alone read a weight, if they are of one kind."""
@@ -221,7 +234,7 @@ class _Decision:
 def _spelt_out(
     graph: onnx.ModelProto, tensors: LazyTensors, treatments: Mapping[str, Treatment]
 ) -> WeightPlan:
-    """The graph with nodes in front for what an artifact does not hold as it is: doubles as codes."""
+    """The graph with nodes in front for what an artifact does not hold as it is: codes of other floats."""
     taken = names_in(graph) | set(tensors)
     nodes: list[onnx.NodeProto] = []
     notes: list[str] = []
@@ -233,20 +246,24 @@ def _spelt_out(
         return new
 
     for name, treatment in treatments.items():
-        is_float = treatment.spec.onnx_type in FLOAT_TYPES
-        if is_float and not is_finite(np.asarray(tensors[name])):
+        if treatment.spec.onnx_type in FLOAT_TYPES and not _is_finite(np.asarray(tensors[name])):
             made[name] = Treatment(
                 name, tensors.spec(name), operator=treatment.operator, reason="holds NaN or infinity"
             )
             notes.append(f"{name}: holds NaN or infinity; stored bit for bit, not quantized")
-        elif treatment.is_weight and treatment.spec.onnx_type == TensorProto.DOUBLE:
+        elif treatment.is_weight and treatment.spec.onnx_type in _BY_CAST:
             new = unused(f"{name}.float32")
-            nodes.append(helper.make_node("Cast", [new], [name], to=TensorProto.DOUBLE))
+            nodes.append(helper.make_node("Cast", [new], [name], to=treatment.spec.onnx_type))
             made[new] = replace(treatment, spec=replace(treatment.spec, onnx_type=TensorProto.FLOAT))
         else:
             made[name] = treatment
 
     return WeightPlan(_in_front(graph, nodes), made, tuple(notes))
+
+
+def _is_finite(array: Array) -> bool:
+    """Of bfloat16, which NumPy has not, the same numbers in float32 are looked at."""
+    return is_finite(array if array.dtype.kind == "f" else array.astype(np.float32))
 
 
 def _in_front(graph: onnx.ModelProto, nodes: list[onnx.NodeProto]) -> onnx.ModelProto:

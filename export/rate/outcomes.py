@@ -5,6 +5,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import isfinite
 
+import onnx
+
+from modelpress.export.graphs.parts import metadata
+from modelpress.export.quantized import QuantizedModel, QuantizedTensor, Tensor
+
 METADATA = "modelpress.price"
 
 
@@ -42,7 +47,27 @@ def price_metadata(price: float, losses: Iterable[float]) -> dict[str, str]:
     return {METADATA: json.dumps(facts, separators=(",", ":"))}
 
 
-def losses_in(metadata: Mapping[str, str]) -> list[float]:
+def with_price(model: QuantizedModel, price: float, losses: Mapping[str, float]) -> QuantizedModel:
+    """The model with its price and the loss of each layer in its metadata, in the order of its tensors."""
+    in_order = [losses.get(name, 0.0) for name, t in model.tensors.items() if isinstance(t, QuantizedTensor)]
+    graph = onnx.ModelProto()
+    graph.CopyFrom(model.graph)
+    onnx.helper.set_model_props(graph, {**metadata(model.graph), **price_metadata(price, in_order)})
+    return QuantizedModel(graph, model.tensors)
+
+
+def losses_of(properties: Mapping[str, str], tensors: Mapping[str, Tensor]) -> dict[str, float]:
+    """The losses of a file by tensor; none where it does not say.
+
+    Args:
+        properties: Metadata of its graph.
+        tensors: All of them, in their order.
+    """
+    coded = (name for name, tensor in tensors.items() if isinstance(tensor, QuantizedTensor))
+    return dict(zip(coded, losses_in(properties), strict=False))
+
+
+def losses_in(properties: Mapping[str, str]) -> list[float]:
     """The losses of the quantized tensors of a file, in their order; none where it does not say, or is damaged.
 
     Example:
@@ -50,7 +75,7 @@ def losses_in(metadata: Mapping[str, str]) -> list[float]:
         ([0.0012, 0.5], [])
     """
     try:
-        losses = [float(loss) for loss in json.loads(metadata.get(METADATA, "{}")).get("loss", [])]
+        losses = [float(loss) for loss in json.loads(properties.get(METADATA, "{}")).get("loss", [])]
     except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
         return []
     return losses if all(isfinite(loss) for loss in losses) else []

@@ -15,11 +15,13 @@ from modelpress.export.post_training.calibration import Feed
 from modelpress.export.quantized import QuantizedModel, QuantizedTensor, Tensor
 from modelpress.export.rate.activations import Activations, Walk, outputs_of
 from modelpress.export.rate.bit_costs import MAX_LEVEL, BitCosts, Neighbourhood
+from modelpress.export.rate.done import DoneLayer
 from modelpress.export.rate.layers import Array, Layer, find_layers
 from modelpress.export.rate.outcomes import LayerOutcome
-from modelpress.export.rate.rounding import Problem, Rounded, conditional_variances, rounded
+from modelpress.export.rate.rounding import Problem, Rounded, conditional_variances, inverse_factor, rounded
 from modelpress.export.rate.sensitivity import sensitivities
 from modelpress.export.rate.statistics import Floats, Sampler, Statistics, samples
+from modelpress.export.rate.unfinished import Unfinished
 
 OnLayer = Callable[[str], None]
 _DAMPING = (
@@ -29,6 +31,7 @@ _LEAST_DAMPING = 1e-12  # of inputs that never vary
 _ROWS_AT_ONCE = 1 << 22  # elements of a weight that are rounded together
 _FEW_COLUMNS = 32  # rows so short that a scale for each may cost more than it saves
 _SCALE_BITS = 16
+_IMPORTANCE = "importance"
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ class Pricing:
         kept: Why other weights are not.
         importance: What a squared error of each channel costs, by the name of a layer's output.
         outputs: In float, call by call.
+        unfinished: Where what is done is kept; None: nowhere.
     """
 
     model: QuantizedModel
@@ -50,10 +54,17 @@ class Pricing:
     kept: Mapping[str, str]
     importance: Mapping[str, Floats]
     outputs: Sequence[Activations] = field(repr=False)
+    unfinished: Unfinished | None = None
 
     @classmethod
     def of(
-        cls, model: QuantizedModel, feeds: Sequence[Feed], *, min_elements: int, n_probes: int
+        cls,
+        model: QuantizedModel,
+        feeds: Sequence[Feed],
+        *,
+        min_elements: int,
+        n_probes: int,
+        unfinished: Unfinished | None = None,
     ) -> "Pricing":
         """Look at a model.
 
@@ -62,6 +73,7 @@ class Pricing:
             feeds: Calibration calls.
             min_elements: Smaller weights stay as they are.
             n_probes: Calls that measure sensitivities.
+            unfinished: Where what is done is kept.
 
         Raises:
             InputError: No weight can be rounded at a price, or no output tells what it is worth.
@@ -72,8 +84,13 @@ class Pricing:
         outputs = outputs_of(model, feeds)
         if not outputs[0]:
             raise InputError("the model has no output of floats: what a weight is worth cannot be measured")
-        importance = sensitivities(model, layers, feeds[:n_probes], outputs[:n_probes])
-        return cls(model, feeds, layers, kept, importance, outputs)
+
+        importance: Mapping[str, Floats] = {} if unfinished is None else unfinished.arrays(_IMPORTANCE)
+        if importance.keys() != {layer.output for layer in layers}:
+            importance = sensitivities(model, layers, feeds[:n_probes], outputs[:n_probes])
+            if unfinished is not None:
+                unfinished.keep_arrays(_IMPORTANCE, importance)
+        return cls(model, feeds, layers, kept, importance, outputs, unfinished)
 
     def at(self, price: float, *, on_layer: OnLayer | None = None) -> "Priced":
         """The model with every weight rounded at this price: of a bit, in the unit of the loss."""
@@ -81,21 +98,48 @@ class Pricing:
         # the walk in float is made anew at each price: what it would keep is larger than the model
         walks = Walk(self.model.graph, self.feeds), Walk(self.model.graph, self.feeds)
         costs, outcomes = BitCosts(), []
-        for layer in self.layers:
-            outcomes.append(self._round(layer, price, tensors, costs, walks))
+        before = [self._done(layer, price, number) for number, layer in enumerate(self.layers)]
+        for number, layer in enumerate(self.layers):
+            done = before[number]
+            if done is None:
+                done = self._round(layer, price, tensors, costs, walks)
+                if self.unfinished is not None:
+                    self.unfinished.keep_layer(price, number, done.as_arrays())
+            elif None in before:  # the steps of a walk decide which calls it can keep
+                self._inputs(layer, tensors, walks)
+            self._put(layer, done, tensors, costs)
+            outcomes.append(done.outcome(layer))
             if on_layer is not None:
                 on_layer(layer.weight)
         return Priced(QuantizedModel(self.model.graph, tensors), price, tuple(outcomes))
+
+    def _done(self, layer: Layer, price: float, number: int) -> DoneLayer | None:
+        """What a layer has become before an interruption, if it was reached."""
+        stored = {} if self.unfinished is None else self.unfinished.layer(price, number)
+        try:
+            return DoneLayer.of_arrays(
+                stored, layer, np.asarray(dense_of(self.model.tensors, layer.weight)).dtype
+            )
+        except (KeyError, ValueError, TypeError):
+            return None
+
+    @staticmethod
+    def _put(layer: Layer, done: DoneLayer, tensors: dict[str, Tensor], costs: BitCosts) -> None:
+        """Put a weight and its bias among the tensors."""
+        tensors[layer.weight] = done.tensor
+        costs.counts = done.counts
+        if done.bias is not None and layer.bias is not None:
+            tensors[layer.bias] = done.bias
 
     def _round(
         self,
         layer: Layer,
         price: float,
-        tensors: dict[str, Tensor],
+        tensors: Mapping[str, Tensor],
         costs: BitCosts,
         walks: tuple[Walk, Walk],
-    ) -> LayerOutcome:
-        """Round one weight, and put it and its bias among the tensors."""
+    ) -> DoneLayer:
+        """Round one weight."""
         weight = np.asarray(tensors[layer.weight])
         matrices = layer.matrices(weight).astype(np.float64)
         bias = self._free_bias(layer, tensors)
@@ -110,20 +154,11 @@ class Pricing:
         costs.finished(best.counts)
 
         tensor = _tensor(layer, best, weight)
-        tensors[layer.weight] = tensor
-        if bias is not None and layer.bias is not None:
+        if bias is not None:
             decoded = layer.matrices(tensor.dequantize()).astype(np.float64)
             moved = (matrices @ view.mean[:, :, None] - decoded @ view.seen[:, :, None]).reshape(-1)
-            tensors[layer.bias] = _half(bias + moved).astype(bias.dtype)
-        return LayerOutcome(
-            layer.weight,
-            layer.node.op_type,
-            weight.size,
-            tensor.bits,
-            best.bits / max(weight.size, 1),
-            best.loss,
-            float(np.mean(tensor.codes == 0)),
-        )
+            bias = _half(bias + moved).astype(bias.dtype)
+        return DoneLayer(tensor, bias, costs.counts, best.bits / max(weight.size, 1), best.loss)
 
     def _free_bias(self, layer: Layer, tensors: Mapping[str, Tensor]) -> Array | None:
         """The bias of a layer, if it is one of plain numbers that no other node reads."""
@@ -135,6 +170,17 @@ class Pricing:
         fits = value.size == layer.n_rows
         return value.reshape(-1) if reads == 1 and fits and layer.node.op_type != "ConvTranspose" else None
 
+    def _inputs(
+        self, layer: Layer, tensors: Mapping[str, Tensor], walks: tuple[Walk, Walk]
+    ) -> tuple[list[Array], list[Array]]:
+        """What a weight is multiplied with, in float and behind packed layers, call by call."""
+        name = layer.output if layer.is_recurrent else layer.input
+        passing = not layer.is_recurrent
+        return (
+            walks[0].to(name, self.model.tensors, passing=passing),
+            walks[1].to(name, tensors, passing=passing),
+        )
+
     def _view(
         self,
         layer: Layer,
@@ -145,9 +191,7 @@ class Pricing:
         free_bias: bool,
     ) -> "_View":
         """What the weight is to become, and how its errors count."""
-        name = layer.output if layer.is_recurrent else layer.input
-        in_float = walks[0].to(name, self.model.tensors, passing=not layer.is_recurrent)
-        packed = walks[1].to(name, tensors, passing=not layer.is_recurrent)
+        in_float, packed = self._inputs(layer, tensors, walks)
         if layer.place.layout is Layout.TABLE:
             return _looked_up(matrices, self.importance[layer.output], in_float)
 
@@ -160,10 +204,14 @@ class Pricing:
 
         mean, seen, square, cross = sums.centred(free_bias=free_bias)
         variance = np.trace(square, axis1=1, axis2=2) / columns
-        damping = (_DAMPING * variance + _LEAST_DAMPING)[:, None, None] * np.eye(columns)
-        square, cross = square + damping, cross + damping
-        target = np.swapaxes(np.linalg.solve(square, np.swapaxes(matrices @ cross, 1, 2)), 1, 2)
-        return _View(target, square, importance, mean, seen)
+        diagonal = np.arange(columns)
+        for covariance in (square, cross):
+            covariance[:, diagonal, diagonal] += (_DAMPING * variance + _LEAST_DAMPING)[:, None]
+
+        wanted = matrices @ cross
+        del cross  # as large as the next one
+        upper = inverse_factor(square)
+        return _View(wanted @ upper.swapaxes(1, 2) @ upper, square, upper, importance, mean, seen)
 
 
 @dataclass(frozen=True)
@@ -193,6 +241,7 @@ class _View:
     Attributes:
         target: Best weights behind packed layers, shape ``(groups, rows, columns)``.
         hessian: Of the columns.
+        upper: Its `inverse_factor`.
         importance: Of the rows.
         mean: Of the columns in float.
         seen: Behind packed layers.
@@ -200,6 +249,7 @@ class _View:
 
     target: Floats
     hessian: Floats
+    upper: Floats
     importance: Floats
     mean: Floats
     seen: Floats
@@ -224,7 +274,7 @@ def _steps(layer: Layer, view: _View, price: float) -> list[Floats]:
     variance given those after it, and halving it costs a bit; where one more bit gains just its price,
     ``s**2 = 6 * price / (ln 2 * importance * v)``.
     """
-    variance = np.exp(np.log(conditional_variances(view.hessian)).mean(axis=1))[:, None]
+    variance = np.exp(np.log(conditional_variances(view.upper)).mean(axis=1))[:, None]
     largest = np.abs(view.target).max(axis=2)
     each = np.sqrt(6 * price / (log(2) * view.importance * variance))
     each = np.clip(each, largest / MAX_LEVEL, 2 * largest + 1e-8)
@@ -246,7 +296,8 @@ def _solved(layer: Layer, view: _View, steps: Floats, price: float, costs: BitCo
     local = BitCosts(costs.counts)
     for start in range(0, rows, at_once):
         part = slice(start, start + at_once)
-        problem = Problem(view.target[:, part], view.hessian, view.importance[:, part], price, near)
+        weights, importance = view.target[:, part], view.importance[:, part]
+        problem = Problem(weights, view.hessian, importance, price, near, view.upper)
         parts.append(rounded(problem, steps[:, part], local))
         local = BitCosts(parts[-1].counts)
 
@@ -321,4 +372,5 @@ def _looked_up(matrices: Floats, channels: Floats, numbers: Sequence[Array]) -> 
     flat = np.concatenate([np.asarray(call).reshape(-1) for call in numbers]).astype(np.intp)
     seen = np.bincount(flat % rows, minlength=rows) + 0.5
     nothing = np.zeros((1, columns))
-    return _View(matrices, np.diag(channels)[None], (seen / max(flat.size, 1))[None], nothing, nothing)
+    upper = np.diag(1 / np.sqrt(channels))[None]
+    return _View(matrices, np.diag(channels)[None], upper, (seen / max(flat.size, 1))[None], nothing, nothing)

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.linalg import cholesky
+from scipy.linalg.lapack import dtrtri
 
 from modelpress.export.rate.bit_costs import (
     MAX_LEVEL,
@@ -39,6 +41,7 @@ class Problem:
         importance: What a squared error of a row costs, shape ``(groups, rows)``.
         price: Of a bit, in units of that cost.
         neighbourhood: How the columns lie in kernels.
+        upper: `inverse_factor` of the Hessian, where it is known already.
     """
 
     weights: Floats
@@ -46,6 +49,7 @@ class Problem:
     importance: Floats
     price: float
     neighbourhood: Neighbourhood
+    upper: Floats | None = None
 
 
 @dataclass(frozen=True)
@@ -89,14 +93,33 @@ def rounded(problem: Problem, steps: Floats, costs: BitCosts, *, sweeps: int = S
     return Rounded(levels.astype(np.int16), counts, float(bits))
 
 
-def conditional_variances(hessian: Floats) -> Floats:
-    """What is left of the variance of each column when those after it are known; shape ``(groups, columns)``."""
-    return 1 / np.diagonal(_upper(hessian), axis1=1, axis2=2) ** 2
+def conditional_variances(upper: Floats) -> Floats:
+    """What is left of the variance of each column when those after it are known; shape ``(groups, columns)``.
+
+    Args:
+        upper: `inverse_factor` of the covariance.
+    """
+    return 1 / np.diagonal(upper, axis1=1, axis2=2) ** 2
 
 
-def _upper(hessian: Floats) -> Floats:
-    """The upper triangular ``U`` of ``U' U = inverse of the Hessian``."""
-    return np.swapaxes(np.linalg.cholesky(np.linalg.inv(hessian)), 1, 2)
+def inverse_factor(hessian: Floats) -> Floats:
+    """The upper triangular ``U`` of ``U' U = inverse of the Hessian``.
+
+    Cholesky from the last column on gives ``R R' = H`` with ``R`` upper triangular, and ``U`` is its inverse: two
+    thirds of ``n**3`` operations, a quarter of what inverse and Cholesky of that take.
+
+    Example:
+        >>> hessian = np.array([[[4.0, 1.0], [1.0, 2.0]]])
+        >>> upper = inverse_factor(hessian)
+        >>> bool(np.allclose(upper.swapaxes(1, 2) @ upper @ hessian, np.eye(2)))
+        True
+    """
+    result = np.empty_like(hessian)
+    for group, one in enumerate(hessian):
+        lower = cholesky(one[::-1, ::-1], lower=True, check_finite=False)
+        inverse, _ = dtrtri(lower, lower=1, overwrite_c=1)
+        result[group] = inverse[::-1, ::-1]
+    return result
 
 
 def _counts(problem: Problem, levels: Floats, costs: BitCosts) -> Floats:
@@ -132,7 +155,7 @@ def _handed_on(
     problem: Problem, scaled: Floats, factor: Floats, start: Floats, bits: npt.NDArray[np.float32]
 ) -> Floats:
     """One pass over the columns; what rounding one changes is made good by those after it."""
-    upper = _upper(problem.hessian)
+    upper = inverse_factor(problem.hessian) if problem.upper is None else problem.upper
     open_weights = scaled.copy()
     levels = start.copy()
     choose = _Choice(problem, start, bits)

@@ -37,8 +37,8 @@ class Statistics:
     n: int = 0
     mean: Floats | float = 0.0
     seen: Floats | float = 0.0
-    square: Floats | float = 0.0
-    cross: Floats | float = 0.0
+    square: Floats = field(default_factory=lambda: np.zeros(0))
+    cross: Floats = field(default_factory=lambda: np.zeros(0))
     _origins: tuple[Single, Single] | None = (
         None  # sums are taken from here, or variances would drown in means
     )
@@ -49,31 +49,39 @@ class Statistics:
         if self._origins is None:
             first, second = (values.mean(axis=1, keepdims=True) for values in (in_float, packed))
             self._origins = first, second
+            groups, _, columns = packed.shape
+            self.square, self.cross = (np.zeros((groups, columns, columns)) for _ in range(2))
 
         self.n += packed.shape[1]
         packed = packed - self._origins[1]
         in_float = packed if same else in_float - self._origins[0]
         self.mean = self.mean + in_float.sum(axis=1, dtype=np.float64)
         self.seen = self.seen + packed.sum(axis=1, dtype=np.float64)
-        square = (packed.swapaxes(1, 2) @ packed).astype(np.float64)
-        self.square = self.square + square
-        self.cross = self.cross + (square if same else (in_float.swapaxes(1, 2) @ packed).astype(np.float64))
+        # in place: each of these may take more memory than the weight itself
+        square = packed.swapaxes(1, 2) @ packed
+        self.square += square
+        self.cross += square if same else in_float.swapaxes(1, 2) @ packed
 
     def centred(self, *, free_bias: bool) -> tuple[Floats, Floats, Floats, Floats]:
-        """Means in float and as seen, covariance as seen, and cross-covariance.
+        """Means in float and as seen, covariance as seen, and cross-covariance; the sums are used up.
 
         Args:
             free_bias: Whether a bias takes up what is constant; else means are 0, and count as part of the variance.
         """
         assert self._origins is not None  # something has been added
         beyond, beyond_seen = np.asarray(self.mean) / self.n, np.asarray(self.seen) / self.n
-        square = np.asarray(self.square) / self.n - _outer(beyond_seen, beyond_seen)
-        cross = np.asarray(self.cross) / self.n - _outer(beyond, beyond_seen)
         mean, seen = beyond + self._origins[0][:, 0], beyond_seen + self._origins[1][:, 0]
+        square, cross = self.square, self.cross
+        square /= self.n
+        cross /= self.n
+        square -= _outer(beyond_seen, beyond_seen)
+        cross -= _outer(beyond, beyond_seen)
         if free_bias:
             return mean, seen, square, cross
+        square += _outer(seen, seen)
+        cross += _outer(mean, seen)
         nothing = np.zeros_like(mean)
-        return nothing, nothing, square + _outer(seen, seen), cross + _outer(mean, seen)
+        return nothing, nothing, square, cross
 
 
 def _outer(left: Floats, right: Floats) -> Floats:

@@ -65,7 +65,7 @@ def _objects(compiler, flags, integers):
     """What is the same for every network, compiled once for all tests of this process."""
     folder = Path(mkdtemp(prefix="firmware-"))
     atexit.register(shutil.rmtree, folder)
-    write_folder(folder / "c", fixed_files(integers=integers))
+    write_folder(folder / "c", fixed_files(integers=integers, whole_bytes=False))
     for name in OPERATORS:
         _compile(compiler, *flags, "-c", folder / "c" / name, "-o", folder / f"{name}.o")
     return [folder / f"{name}.o" for name in OPERATORS]

@@ -7,6 +7,8 @@ from modelpress.toolkit.recipe import Recipe, dump_recipe, load_recipe, parse_se
 from modelpress.toolkit.studies.published.rows import ROWS
 from tests.helpers.paths import RECIPES
 
+BUDGET = {"prune.granularity": "channel", "prune.budget": {"latency": "0.5x"}}
+
 
 def test_the_defaults_are_the_recipe_without_a_file():
     assert load_recipe(None, {}) == Recipe()
@@ -103,6 +105,24 @@ def test_overrides_win_and_leave_the_rest_of_a_section():
             "schedule and granularity are for pruning by magnitude; method is group-lasso",
         ),
         (
+            {"prune.multiple": 8, "prune.method": "group-lasso"},
+            "multiple is for granularity channel, or a budget",
+        ),
+        ({"prune.budget": {"latency": "0.5x"}}, "budget is for whole channels, removed at once"),
+        (
+            {**BUDGET, "prune.schedule": "cubic", "prune.epochs": 2},
+            "budget is for whole channels, removed at once",
+        ),
+        ({**BUDGET, "prune.budget": {}}, "a budget is one of latency, macs and bytes; given: none"),
+        (
+            {**BUDGET, "prune.budget": {"macs": 10, "bytes": 10}},
+            "a budget is one of latency, macs and bytes; given: macs, bytes",
+        ),
+        ({**BUDGET, "prune.budget": {"latency": "2ms"}}, "prune.budget.latency is '2ms'"),
+        ({**BUDGET, "prune.budget": {"latency": "1.5x"}}, "latency is 1.5x; expected less than 1x"),
+        ({**BUDGET, "prune.budget": {"macs": "many"}}, "macs is 'many'; expected a number, 20M, or a share"),
+        ({**BUDGET, "prune.budget": {"bytes": "few"}}, "expected a size in bytes"),
+        (
             {"quantize.symmetric": True, "quantize.zero_point": "integer"},
             "quantize: zero_point integer is for asymmetric grids: set symmetric to false",
         ),
@@ -131,6 +151,8 @@ def test_mistakes_are_named(overrides, message):
         {"prune.granularity": "9:10", "prune.sparsity": 0.1},  # 1 - 9 / 10 is no 0.1
         {"prune.granularity": "1:3", "prune.sparsity": 0.666667},  # as the error says
         {"prune.granularity": "channel"},
+        {**BUDGET, "prune.budget": {"macs": "20M"}},
+        {"prune.method": "group-lasso", "prune.budget": {"bytes": "0.5x"}, "prune.multiple": 8},
         {"sparsify.distill_weight": 1, "finetune.distill_weight": 1},
     ],
     ids=str,

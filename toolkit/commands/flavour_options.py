@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from modelpress.export.choices import CalibrationMethod, FlavourName
+from modelpress.export.choices import CalibrationMethod, ExitForm, FlavourName
 from modelpress.toolkit.commands.recipe_options import recipe_option
 from modelpress.toolkit.recipe import CalibrateOptions
 
@@ -91,6 +91,7 @@ def flavour_request(
     loss: float | None = None,
     noise: bool = False,
     opset: int | None = None,
+    exits: ExitForm | None = None,
 ) -> "FlavourRequest":
     """The options above as one value.
 
@@ -101,4 +102,6 @@ def flavour_request(
     from modelpress.toolkit.model_files.onnx_writing import FlavourRequest
 
     options = CalibrationOptions(method=method, percentile=percentile)
-    return FlavourRequest(flavour, data, n_images, options, reduce_range, tuple(exclude), loss, noise, opset)
+    return FlavourRequest(
+        flavour, data, n_images, options, reduce_range, tuple(exclude), loss, noise, opset, exits
+    )

@@ -27,8 +27,10 @@ from torch import Tensor, nn
 from torch.onnx import TrainingMode
 
 from modelpress.export.errors import ModelError
+from modelpress.export.exits.plan import exit_output
 from modelpress.export.graphs.conventions import INPUT, IR_VERSION, OPSET, OUTPUT
 from modelpress.export.runtime import PROVIDER
+from modelpress.toolkit.networks.early_exits import exits_of, show_exits
 from modelpress.toolkit.networks.inputs import Inputs
 from modelpress.toolkit.networks.outputs import flat_outputs
 
@@ -64,7 +66,8 @@ def draw(network: nn.Module, inputs: Inputs) -> Drawing:
     """Export a network and find its parameters in the graph.
 
     Args:
-        network: Left as it is: mode, parameters, hooks and device. Its drawing is kept as long as it lives: a network
+        network: Left as it is: mode, parameters, hooks and device; early exits are outputs of the graph. Its drawing is
+            kept as long as it lives: a network
             whose forward pass is changed after that is not drawn again.
         inputs: One call; the first axis of every tensor in it is the batch, of at least two examples if batches of
             other sizes are to run. Whether they do is tried.
@@ -79,11 +82,14 @@ def draw(network: nn.Module, inputs: Inputs) -> Drawing:
 
     inputs = inputs.on("cpu")
     marked = _marked_copy(network)
+    show_exits(marked)
     outputs = _n_outputs(marked, inputs)
     names = inputs.names()
-    output_names = (
-        [OUTPUT if names == [INPUT] else "output"] if outputs == 1 else [f"output{k}" for k in range(outputs)]
-    )
+    only = OUTPUT if names == [INPUT] else "output"
+    if (exits := exits_of(marked)) is not None:
+        output_names = [only, *map(exit_output, exits.after)]
+    else:
+        output_names = [only] if outputs == 1 else [f"output{k}" for k in range(outputs)]
     model, exporter = _export(marked, inputs, names, output_names)
     batch = None if _takes_another_batch(model, marked, inputs) else len(inputs.tensors()[0])
     if batch is not None:

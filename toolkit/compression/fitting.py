@@ -11,10 +11,12 @@ from modelpress.toolkit.compression.state import NetworkState
 from modelpress.toolkit.compression.work import TrainingSection, Work
 from modelpress.toolkit.data.batches import to_device
 from modelpress.toolkit.data.data_set import DataSet
-from modelpress.toolkit.recipe import TrainingOptions
+from modelpress.toolkit.networks.early_exits import exits_of
+from modelpress.toolkit.recipe import ExitOptions, TrainingOptions
 from modelpress.toolkit.training.device import Device
 from modelpress.toolkit.training.evaluate import Judged
 from modelpress.toolkit.training.examples import placed
+from modelpress.toolkit.training.exit_loss import ExitLoss
 from modelpress.toolkit.training.feeds import ExampleFeed, ImageFeed
 from modelpress.toolkit.training.loop import Score, train
 from modelpress.toolkit.training.losses import TaskLoss
@@ -55,7 +57,7 @@ def fit(
         progress=work.progress,
         title=section,
         identity=_identity(state, work, options, has_rules=bool(rules)),
-        loss=TaskLoss.of(data.task, data.train.labels),
+        loss=_loss_of(state, work),
         score=_score_on(data, work.device),
         rules=rules,
         teacher=work.teacher,
@@ -67,6 +69,14 @@ def fit(
     network.settle()
     history = {**state.history, section: [asdict(epoch) for epoch in epochs]}
     return replace(state, grids=network.kept_grids(), history=history)
+
+
+def _loss_of(state: NetworkState, work: Work) -> TaskLoss:
+    """The task's, at every exit of a network that has some."""
+    task = TaskLoss.of(work.data.task, work.data.train.labels)
+    if exits_of(state.network) is None:
+        return task
+    return ExitLoss.around(task, work.recipe.exits or ExitOptions())
 
 
 def training_feed(
@@ -100,7 +110,8 @@ def _identity(state: NetworkState, work: Work, options: TrainingOptions, *, has_
     teacher = work.teacher if options.distill_weight else None
     pruning = work.recipe.prune.model_dump_json() if has_rules else ""
     task = work.recipe.task.model_dump_json() + "".join(map(str, work.data.description.items()))
-    return _digest(state, teacher) + pruning + str(work.recipe.quantize.after) + task
+    exits = "" if work.recipe.exits is None else work.recipe.exits.model_dump_json()
+    return _digest(state, teacher) + pruning + str(work.recipe.quantize.after) + task + exits
 
 
 def _named(state: NetworkState) -> tuple[str, ...]:

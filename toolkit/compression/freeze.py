@@ -13,13 +13,16 @@ import onnx
 import torch
 
 from modelpress.export.errors import ModelError
+from modelpress.export.exits.declaring import with_exits_hidden
 from modelpress.export.graphs.batch_norm import fold_batch_norm
 from modelpress.export.graphs.constant_folding import with_constants_computed
 from modelpress.export.graphs.constant_identities import without_constant_identities
 from modelpress.export.graphs.layout import with_weights_in_place
 from modelpress.export.grids import codes_of
 from modelpress.export.quantized import QuantizedModel, QuantizedTensor, Tensor
+from modelpress.export.rate.outcomes import with_price
 from modelpress.toolkit.compression.drawing import Drawing, draw
+from modelpress.toolkit.compression.exits.planned import exit_plan
 from modelpress.toolkit.compression.network import CompressedNetwork
 from modelpress.toolkit.compression.provenance import provenance
 from modelpress.toolkit.compression.state import NetworkState
@@ -33,6 +36,8 @@ FloatArray = npt.NDArray[np.float32]
 def freeze_state(state: NetworkState, *, note: Callable[[str], None] | None = None) -> QuantizedModel:
     """The network with its codes, and a description of its origin; without the channels that pruning removed whole.
 
+    Early exits are in the graph, but no outputs of it: their plan is in the metadata.
+
     Args:
         state: The network.
         note: Told what was done with such channels.
@@ -40,19 +45,31 @@ def freeze_state(state: NetworkState, *, note: Callable[[str], None] | None = No
     Raises:
         ModelError: As in `freeze`.
     """
-    frozen = freeze(
-        state.compressed(),
-        state.inputs,
-        metadata=provenance(state),
-        half_parameters=state.parameter_precision == "float16",
+    frozen = _priced(
+        freeze(
+            state.compressed(),
+            state.inputs,
+            metadata=provenance(state),
+            half_parameters=state.parameter_precision == "float16",
+        ),
+        state,
     )
-    if not state.removes_channels:
-        return frozen
+    if state.removes_channels:
+        shrinking = shrunk_where_equal(frozen)
+        left_before = "shrink" in state.history and shrinking.model is frozen  # which was told then
+        if note is not None and not left_before:
+            note(shrinking.words)
+        frozen = shrinking.model
+    plan = exit_plan(state)
+    return frozen if plan is None else with_exits_hidden(frozen, plan)
 
-    shrinking = shrunk_where_equal(frozen)
-    if note is not None:
-        note(shrinking.words)
-    return shrinking.model
+
+def _priced(model: QuantizedModel, state: NetworkState) -> QuantizedModel:
+    """With what its price was estimated to cost, layer by layer; a training afterwards makes that untrue."""
+    facts = state.history.get("price")
+    if facts is None or "finetune" in state.history:
+        return model
+    return with_price(model, facts["price"], facts["estimated_loss"])
 
 
 def freeze(

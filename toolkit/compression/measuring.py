@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, get_args
 
 import numpy as np
@@ -23,12 +24,16 @@ from modelpress.benchmarks.suite import (
 )
 from modelpress.export.choices import CalibrationMethod
 from modelpress.export.errors import ModelError
+from modelpress.export.exits.declaring import without_exits
+from modelpress.export.exits.plan import plan_of
 from modelpress.export.graphs.parts import metadata
 from modelpress.export.onnx_flavours import FLAVOURS, prepare, write_emission
 from modelpress.export.onnx_flavours.int8 import activations_to_calibrate
+from modelpress.export.onnx_flavours.leaving_early import LeavingEarly, shown_for_use
 from modelpress.export.post_training.calibration import ActivationRanges, CalibrationOptions, calibrate
 from modelpress.export.quantized import QuantizedModel
 from modelpress.toolkit.compression.freeze import freeze_state
+from modelpress.toolkit.compression.leaving.files import measured_exits, write_leaving_early
 from modelpress.toolkit.compression.run_folder import DENSE, PRESS, model_files, onnx_name, recorded_recipe
 from modelpress.toolkit.compression.state import NetworkState
 from modelpress.toolkit.compression.work import TrainingSection, Work
@@ -41,20 +46,26 @@ from modelpress.toolkit.recipe import BenchOptions, Recipe
 from modelpress.toolkit.training.evaluate import Judged, predict
 
 
-def write_flavours(packed: QuantizedModel, work: Work, folder: Path) -> None:
+def write_flavours(packed: QuantizedModel, work: Work, folder: Path) -> dict[str, LeavingEarly]:
     """Every ONNX model that the recipe asks for; training images calibrate the integer ones.
+
+    Returns:
+        Of a network with early exits that pay, the models that leave early, by flavour.
 
     Raises:
         ModelError: A flavour cannot be made of this model.
     """
     recipe = work.recipe
     integer = any(FLAVOURS[flavour].integer for flavour in recipe.onnx)
-    ranges = calibrated(packed, work) if integer else None
+    plan = plan_of(packed.graph)
+    leaves = plan is not None and bool(plan.used)
+    ranges = calibrated(shown_for_use(packed) if leaves else packed, work) if integer else None
 
     for flavour in recipe.onnx:
         emission = prepare(packed, flavour=flavour, ranges=ranges, reduce_range=recipe.calibrate.reduce_range)
         size = write_emission(folder / onnx_name(flavour), emission)
         work.progress.note(f"{onnx_name(flavour)}: {size:,} bytes, checked")
+    return write_leaving_early(packed, ranges, work, folder) if leaves else {}
 
 
 def calibrated(packed: QuantizedModel, work: Work) -> ActivationRanges:
@@ -69,7 +80,13 @@ def calibrated(packed: QuantizedModel, work: Work) -> ActivationRanges:
 
 
 def measure(
-    state: NetworkState, work: Work, folder: Path, environment: Mapping[str, Any], *, timed: bool = True
+    state: NetworkState,
+    work: Work,
+    folder: Path,
+    environment: Mapping[str, Any],
+    *,
+    timed: bool = True,
+    leaving: Mapping[str, LeavingEarly] = MappingProxyType({}),
 ) -> Results:
     """Size, sparsity, accuracy, fidelity and latency of every file of a run.
 
@@ -79,6 +96,7 @@ def measure(
         folder: Where the files are.
         environment: Of the run, for the record.
         timed: Whether latencies are measured.
+        leaving: What leaves early, by flavour.
 
     Raises:
         ModelError: A float ONNX file holds other weights than the artifact.
@@ -119,6 +137,7 @@ def measure(
         models=records,
         fidelity=fidelity,
         parity=parity,
+        exits=measured_exits(leaving, models, work),
     )
 
 
@@ -212,7 +231,7 @@ def _fidelity(
 
 def _check_weights(models: list[ModelFile], recipe: Recipe) -> None:
     files = {model.path.name: model for model in models}
-    packed = files[PRESS].quantized_model()
+    packed = without_exits(files[PRESS].quantized_model())
     for name in (onnx_name(flavour) for flavour in recipe.onnx if not FLAVOURS[flavour].integer):
         differing = tensors_that_differ(packed, files[name].onnx_model)
         if differing:

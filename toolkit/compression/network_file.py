@@ -9,13 +9,15 @@ from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from modelpress.export.errors import InputError, ModelError
+from modelpress.toolkit.compression.exits.attaching import ExitFacts, exits_facts, exits_told, give_exits
 from modelpress.toolkit.compression.foreign_network import classes_in, fill_from_elsewhere
 from modelpress.toolkit.compression.network import CompressedNetwork
 from modelpress.toolkit.compression.quantization.quantizers import QuantizerSpec
 from modelpress.toolkit.compression.state import InputContract, NetworkState
-from modelpress.toolkit.networks.inputs import image_inputs
+from modelpress.toolkit.networks.inputs import Inputs, image_inputs
 from modelpress.toolkit.networks.layers import n_classes_of, weight_layers
 from modelpress.toolkit.networks.making import make_network
+from modelpress.toolkit.networks.narrowing import make_room
 from modelpress.toolkit.networks.resnet_cifar import WIDTHS
 from modelpress.toolkit.recipe import ModelOptions
 from modelpress.toolkit.training.checkpoint import load_checkpoint, load_into, save_state
@@ -24,6 +26,7 @@ from modelpress.toolkit.training.checkpoint import load_checkpoint, load_into, s
 _MASKED: TypeAdapter[tuple[str, ...]] = TypeAdapter(tuple[str, ...])
 _QUANTIZERS: TypeAdapter[dict[str, QuantizerSpec]] = TypeAdapter(dict[str, QuantizerSpec])
 _CONTRACT: TypeAdapter[InputContract | None] = TypeAdapter(InputContract | None)
+_NARROWED: TypeAdapter[dict[str, dict[str, int]] | None] = TypeAdapter(dict[str, dict[str, int]] | None)
 _MOST_CLASSES = 1_000_000  # a file that says more is damaged
 
 
@@ -69,6 +72,7 @@ def save_network(path: Path, state: NetworkState) -> None:
             },
             "contract": None if contract is None else contract.facts(),
             "history": state.history,
+            **exits_facts(state.network),
         },
     )
 
@@ -97,6 +101,13 @@ def load_network(path: Path, model: ModelOptions) -> NetworkState:
         raise InputError(f"checkpoint {path}: its metadata are damaged: {error!r}") from error
 
     network = new_network(facts.model, seed=0, n_classes=_n_classes(tensors, checkpoint.metadata))
+    if facts.exits is not None:
+        give_exits(network, _example(facts.contract, path), facts.exits).trained = True
+    if facts.narrowed is not None:
+        try:
+            make_room(network, {name: tuple(t.shape) for name, t in tensors.items()}, facts.narrowed)
+        except InputError as error:
+            raise InputError(f"checkpoint {path} does not fit the network: {error}") from error
     load_into(network, tensors, path)
 
     layers = weight_layers(network)
@@ -106,26 +117,34 @@ def load_network(path: Path, model: ModelOptions) -> NetworkState:
 
     # removed weights are exact zeros in the file, so that the mask need not be stored
     masks = {name: layers[name].detach() != 0 for name in facts.masked}
-    try:
-        inputs = image_inputs() if facts.contract is None else facts.contract.example()
-        loaded = NetworkState(
-            network,
-            facts.model,
-            masks,
-            facts.quantizers,
-            facts.grids,
-            facts.contract,
-            facts.history,
-            inputs=inputs,
-        )
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, ModelError) as error:
-        raise InputError(f"checkpoint {path}: its metadata on inputs are damaged: {error!r}") from error
+    loaded = NetworkState(
+        network,
+        facts.model,
+        masks,
+        facts.quantizers,
+        facts.grids,
+        facts.contract,
+        facts.history,
+        inputs=_example(facts.contract, path),
+    )
 
     try:
         _check_grids(loaded.compressed())
     except (RuntimeError, InputError) as error:
         raise InputError(f"checkpoint {path}: its quantization grids are damaged: {error}") from error
     return loaded
+
+
+def _example(contract: InputContract | None, path: Path) -> Inputs:
+    """One call of a network, as its file says.
+
+    Raises:
+        InputError: What it says is damaged.
+    """
+    try:
+        return image_inputs() if contract is None else contract.example()
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, ModelError) as error:
+        raise InputError(f"checkpoint {path}: its metadata on inputs are damaged: {error!r}") from error
 
 
 def _check_grids(network: CompressedNetwork) -> None:
@@ -146,6 +165,8 @@ class _Facts:
     grids: dict[str, dict[str, Tensor]]
     contract: InputContract | None
     history: dict[str, Any]
+    exits: ExitFacts | None
+    narrowed: dict[str, dict[str, int]] | None
 
     @classmethod
     def of(cls, metadata: dict[str, Any], model: ModelOptions) -> "_Facts":
@@ -163,6 +184,8 @@ class _Facts:
             },
             _CONTRACT.validate_python(metadata.get("contract")),
             dict(metadata.get("history", {})),
+            exits_told(metadata),
+            _NARROWED.validate_python(metadata.get("history", {}).get("shrink", {}).get("counts")),
         )
 
 

@@ -20,12 +20,16 @@ from modelpress.toolkit.compression.judging.held_out import HeldOut
 from modelpress.toolkit.compression.measuring import measure, write_flavours
 from modelpress.toolkit.compression.network_file import load_network, save_network
 from modelpress.toolkit.compression.passes.batch_norm import batch_norm
+from modelpress.toolkit.compression.passes.choose_exits import choose_exits
 from modelpress.toolkit.compression.passes.finetune import finetune
 from modelpress.toolkit.compression.passes.half_parameters import half_parameters
 from modelpress.toolkit.compression.passes.prune import prune, pruned_by_magnitude
 from modelpress.toolkit.compression.passes.quantize import quantize
+from modelpress.toolkit.compression.passes.shrink import shrink
 from modelpress.toolkit.compression.passes.sparsify import sparsify
 from modelpress.toolkit.compression.passes.train import train
+from modelpress.toolkit.compression.passes.train_exits import train_exits
+from modelpress.toolkit.compression.pruning.shrinking import narrowed
 from modelpress.toolkit.compression.run_folder import (
     DENSE,
     PRESS,
@@ -55,19 +59,22 @@ def passes_of(recipe: Recipe) -> list[Pass]:
         >>> [each.__name__ for each in passes_of(Recipe())]
         ['prune', 'quantize', 'finetune', 'batch_norm', 'half_parameters']
     """
-    return [*pruning_passes(recipe), *passes_after_pruning()]
+    heads = [train_exits] if recipe.exits is not None else []
+    return [*heads, *pruning_passes(recipe), *passes_after_pruning(recipe)]
 
 
 def pruning_passes(recipe: Recipe) -> list[Pass]:
     """What prunes before the network is quantized; nothing where the finetuning does, on a schedule."""
-    if recipe.prune.by_penalty:
-        return [sparsify]
-    return [] if recipe.prune.scheduled else [prune]
+    if recipe.prune.scheduled:
+        return []
+    first = sparsify if recipe.prune.by_penalty else prune
+    return [first, shrink] if recipe.prune.of_channels and recipe.prune.shrink else [first]
 
 
-def passes_after_pruning() -> list[Pass]:
+def passes_after_pruning(recipe: Recipe) -> list[Pass]:
     """What leads from the pruned network to the compressed one; each asks the recipe whether it has to act."""
-    return [quantize, finetune, batch_norm, half_parameters]
+    thresholds = [choose_exits] if recipe.exits is not None else []
+    return [quantize, finetune, batch_norm, half_parameters, *thresholds]
 
 
 def carry_out(passes: Iterable[Pass], state: NetworkState, work: Work) -> NetworkState:
@@ -163,11 +170,11 @@ def _run(folder: RunFolder, *, resume: bool, held_out: HeldOut | None) -> Result
         size = write_artifact(output / PRESS, frozen, effort=recipe.pack.effort)
         progress.note(f"{PRESS}: {size:,} bytes, decodes bit-exactly")
     with folder.stage("onnx"):
-        write_flavours(read_artifact(output / PRESS), work, output)
+        leaving = write_flavours(read_artifact(output / PRESS), work, output)
 
     with folder.stage("bench"):
         if held_out is None:
-            results = measure(compressed, work, output, folder.manifest["environment"])
+            results = measure(compressed, work, output, folder.manifest["environment"], leaving=leaving)
         else:
             results = held_out.measured(compressed, work, folder)
     with folder.stage("report"):
@@ -281,11 +288,16 @@ def prune_network(
         )
     _check_output(recipe, output, overwrite=overwrite, resume=resume)
 
-    if passes == [prune]:
+    if prune in passes:
         loaded = load_network(Path(recipe.model.checkpoint), recipe.model)
+        progress = progress or Silent()
         for note in loaded.notes:
-            (progress or Silent()).note(note)
+            progress.note(note)
         pruned = pruned_by_magnitude(loaded, recipe.prune)
+        if shrink in passes:
+            found = narrowed(pruned)
+            progress.note(found.words)
+            pruned = found.state
         save_network(output, pruned)
         state_path(output).unlink(missing_ok=True)
         return NetworkResult(pruned, None, [])
@@ -317,7 +329,7 @@ def quantize_network(
     """
     _check_output(recipe, output, overwrite=overwrite, resume=resume)
     state, work = start(recipe, progress=progress or Silent(), outputs={"finetune": output}, resume=resume)
-    quantized = carry_out(passes_after_pruning(), state, work)
+    quantized = carry_out(passes_after_pruning(recipe), state, work)
     work.keep("finetune", quantized)
     return _finished(quantized, work, "finetune")
 

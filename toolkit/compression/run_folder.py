@@ -49,6 +49,11 @@ def model_files(recipe: Recipe) -> list[str]:
     return [PRESS, *map(onnx_name, recipe.onnx)]
 
 
+def exit_files(recipe: Recipe) -> list[str]:
+    """The files that leave early, one for each flavour; there are none where no exit pays."""
+    return [onnx_name(f"{flavour}-exits") for flavour in recipe.onnx] if recipe.exits is not None else []
+
+
 def files_read(recipe: Recipe) -> list[Path]:
     """The networks that a recipe starts from or learns from."""
     return [Path(path) for path in (recipe.model.checkpoint, recipe.model.teacher) if path is not None]
@@ -121,7 +126,8 @@ class RunFolder:
             InputError: They cannot.
         """
         prepare_output_folder(self.path, overwrite=overwrite, resume=resume)
-        names = (*NETWORK_FILES.values(), *model_files(self.recipe), DENSE, RESULTS, REPORT, MANIFEST)
+        models = (*model_files(self.recipe), *exit_files(self.recipe), DENSE)
+        names = (*NETWORK_FILES.values(), *models, RESULTS, REPORT, MANIFEST)
         for name in names:
             check_no_folder(self.path / name)
             check_not_read(self.path / name, files_read(self.recipe))
@@ -186,4 +192,7 @@ class RunFolder:
             networks.append(NETWORK_FILES["train"])
         if self.recipe.prune.by_penalty:
             networks.append(NETWORK_FILES["sparsify"])
-        return sorted([*networks, *model_files(self.recipe), DENSE, RESULTS, REPORT])
+        if (self.path / NETWORK_FILES["exits"]).is_file() and self.recipe.exits is not None:
+            networks.append(NETWORK_FILES["exits"])
+        leaving = [name for name in exit_files(self.recipe) if (self.path / name).is_file()]
+        return sorted([*networks, *model_files(self.recipe), *leaving, DENSE, RESULTS, REPORT])

@@ -8,6 +8,8 @@ import numpy as np
 
 from modelpress.export.errors import InputError
 from modelpress.toolkit.compression.choosing import layers_chosen
+from modelpress.toolkit.compression.exits.attaching import ask_exits
+from modelpress.toolkit.compression.exits.unseen import check_unseen
 from modelpress.toolkit.compression.network_file import load_network, new_network
 from modelpress.toolkit.compression.pruning.coupling import coupling_for
 from modelpress.toolkit.compression.pruning.granularity import choose_masks
@@ -120,9 +122,26 @@ def starting_network(recipe: Recipe, images: DataSet, device: Device) -> Network
     if images.is_own:
         state = replace(state, inputs=example_inputs(contract.shown(images)))
         check_outputs(state, images)
+    if recipe.exits is not None:
+        _give_exits(state, recipe, images)
     device.place(state.network)
     masks = {name: mask.to(device.torch_device) for name, mask in state.masks.items()}
     return replace(state, masks=masks, contract=contract)
+
+
+def _give_exits(state: NetworkState, recipe: Recipe, images: DataSet) -> None:
+    """The exits that a recipe asks for; a checkpoint without them has new ones, to be trained.
+
+    Raises:
+        InputError: There are no held-out images, the network has seen them, or the exits do not fit it.
+    """
+    if not len(images.validation):
+        raise InputError(
+            "exits: thresholds are chosen on held-out images, and there are none: set data.validation above 0, as in "
+            "0.1"
+        )
+    check_unseen(state, recipe, images)
+    ask_exits(state.network, state.inputs, recipe)
 
 
 def _contract_of(state: NetworkState, recipe: Recipe, images: DataSet) -> InputContract:

@@ -23,7 +23,8 @@ def teacher_for(recipe: Recipe, dense: NetworkState, device: Device) -> nn.Modul
     Raises:
         InputError: The recipe's teacher is not readable, or has other classes; or the network is pruned already.
     """
-    if not any(section.distill_weight for section in (recipe.train, recipe.sparsify, recipe.finetune)):
+    sections = (recipe.train, recipe.exits, recipe.sparsify, recipe.finetune)
+    if not any(section is not None and section.distill_weight for section in sections):
         return None
 
     teacher = _copied(dense) if recipe.model.teacher is None else _loaded(recipe, dense)

@@ -17,13 +17,14 @@ from modelpress.toolkit.recipe import Recipe
 from modelpress.toolkit.training.device import Device
 from modelpress.toolkit.training.loop import EpochRecord
 
-TrainingSection = Literal["train", "sparsify", "finetune"]
+TrainingSection = Literal["train", "exits", "sparsify", "finetune"]
 Point = Literal["pruned", "quantized", "finetuned"]
 Watch = Callable[[Point, NetworkState], None]
 AfterEpoch = Callable[[EpochRecord], None]
 
 NETWORK_FILES: dict[TrainingSection, str] = {
     "train": "dense.safetensors",
+    "exits": "exits.safetensors",
     "sparsify": "pruned.safetensors",
     "finetune": "checkpoint.safetensors",
 }

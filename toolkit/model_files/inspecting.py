@@ -9,7 +9,7 @@ from modelpress.export.coding.byte_parts import PARTS
 from modelpress.export.graphs.parts import metadata
 from modelpress.export.press.reading import DEFAULT_MAX_DECODED_BYTES, Artifact, TensorUsage, open_artifact
 from modelpress.export.quantized import QuantizedTensor
-from modelpress.export.rate.outcomes import losses_in
+from modelpress.export.rate.outcomes import losses_of
 
 
 def inspection(path: Path, *, max_decoded_bytes: int = DEFAULT_MAX_DECODED_BYTES) -> dict[str, Any]:
@@ -34,11 +34,9 @@ def inspection(path: Path, *, max_decoded_bytes: int = DEFAULT_MAX_DECODED_BYTES
 
 def _tensors(artifact: Artifact) -> list[dict[str, Any]]:
     """All tensors; where a price was set, with the loss that each was estimated to cost."""
-    losses = iter(losses_in(metadata(artifact.graph)))
-    return [
-        _inspected(stored, next(losses, None) if isinstance(stored.tensor, QuantizedTensor) else None)
-        for stored in artifact.stored()
-    ]
+    stored = list(artifact.stored())
+    losses = losses_of(metadata(artifact.graph), {each.record.name: each.tensor for each in stored})
+    return [_inspected(each, losses.get(each.record.name)) for each in stored]
 
 
 def _inspected(stored: TensorUsage, loss: float | None) -> dict[str, Any]:

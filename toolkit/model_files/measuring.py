@@ -12,6 +12,7 @@ import numpy.typing as npt
 from modelpress.benchmarks.audits.parity import MOST_IMAGES, parity_chain, run_images
 from modelpress.benchmarks.environment import busy_note, describe_environment, usable_cores
 from modelpress.benchmarks.measures.accuracy import classify
+from modelpress.benchmarks.measures.exits import measure_exits
 from modelpress.benchmarks.measures.latency import session_settings
 from modelpress.benchmarks.measures.single_stream import (
     N_SAMPLES,
@@ -21,7 +22,7 @@ from modelpress.benchmarks.measures.single_stream import (
     random_samples,
 )
 from modelpress.benchmarks.measures.trial import run_once
-from modelpress.benchmarks.records import ModelRecord, ParityStep, ProfileRecord, Results
+from modelpress.benchmarks.records import ExitsRecord, ModelRecord, ParityStep, ProfileRecord, Results
 from modelpress.benchmarks.subjects.feeding import InputPlan
 from modelpress.benchmarks.subjects.given import NOTHING, Given
 from modelpress.benchmarks.subjects.inputs import check_takes_images, input_specs
@@ -37,8 +38,10 @@ from modelpress.benchmarks.suite import (
     plan_all,
 )
 from modelpress.export.errors import InputError
+from modelpress.export.exits.plan import plan_of
 from modelpress.export.files.names import distinct_names
 from modelpress.export.isolation.foreign import foreign_work
+from modelpress.export.onnx_flavours.leaving_early import leaving_early
 from modelpress.export.press.reading import DEFAULT_MAX_DECODED_BYTES
 from modelpress.toolkit.data.data_set import DataSet
 from modelpress.toolkit.data.measured_set import MeasuredSet
@@ -50,6 +53,8 @@ from modelpress.toolkit.data.network_input import (
 )
 from modelpress.toolkit.data.rows import Rows
 from modelpress.toolkit.progress import Progress
+
+_MOST_TIMED = 1000  # images that early exits are timed on
 
 
 @dataclass(frozen=True)
@@ -100,6 +105,7 @@ def _bench_files(paths: Sequence[Path], plan: BenchPlan, progress: Progress) -> 
     bench.examine(images)
     if images is not None:
         bench.measure_accuracy(images)
+        bench.measure_exits(images)
     bench.measure_latency()
     return bench.results(images)
 
@@ -148,6 +154,7 @@ class _Bench:
         self.notes: list[str] = []
         self.plans: list[InputPlan] = []
         self.parity: list[ParityStep] = []
+        self.exits: list[ExitsRecord] = []
         self._inputs: dict[Normalisation, dict[str, Rows]] = {}
         self.environment = describe_environment()  # before our own work counts as load
         self.models: list[ModelFile] = [
@@ -269,6 +276,27 @@ class _Bench:
         finally:
             self.progress.finish()
 
+    def measure_exits(self, images: DataSet) -> None:
+        """Who leaves artifacts with early exits where, and what that saves, in float."""
+        for model, record in zip(self.models, self.records, strict=True):
+            plan = None if model.artifact is None else plan_of(model.quantized_model().graph)
+            if plan is None or not plan.used or not images.classifies:
+                continue
+            (inputs,) = self.inputs_of(model, images).values()
+            self.progress.start("exits", 2)
+            found = measure_exits(
+                leaving_early(model.quantized_model(), flavour="float"),
+                model.onnx_model,
+                np.asarray(inputs[:]),
+                images.test.labels,
+                names=(f"{record.path}, leaving early", record.path),
+                n_timed=_MOST_TIMED,
+                rounds=self.plan.rounds,
+                on_step=self.progress.advance,
+            )
+            self.progress.finish()
+            self.exits.append(found)
+
     def measure_latency(self) -> None:
         """All files against each other.
 
@@ -345,4 +373,5 @@ class _Bench:
             parity=self.parity,
             profile=profile,
             notes=self.notes,
+            exits=self.exits,
         )

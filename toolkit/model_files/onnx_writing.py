@@ -5,14 +5,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from modelpress.export.choices import CALIBRATION_INPUTS
-from modelpress.export.errors import CommandLineError
+from modelpress.export.choices import CALIBRATION_INPUTS, ExitForm
+from modelpress.export.errors import CommandLineError, InputError
+from modelpress.export.files.atomic import write_atomically
 from modelpress.export.files.kinds import check_ending
+from modelpress.export.graphs.check import check_as_runtimes_do
 from modelpress.export.graphs.entering.opset import in_opset
 from modelpress.export.graphs.parts import metadata
 from modelpress.export.onnx_flavours import FLAVOURS, check_flavour, data_file_of, prepare, write_emission
 from modelpress.export.onnx_flavours.int8 import MIN_OPSET, activations_to_calibrate
 from modelpress.export.onnx_flavours.int8_noise import Int8Noise, exclude_until, measure_noise
+from modelpress.export.onnx_flavours.leaving_early import LeavingEarly, leaving_early, shown_for_use
 from modelpress.export.post_training.calibration import (
     ActivationRanges,
     CalibrationOptions,
@@ -41,6 +44,7 @@ class FlavourRequest:
         loss: Leave more in float until the outputs are as near: error over signal, both as roots of squares.
         noise: Measure what integers do to each layer.
         opset: Convert the graph to this version of the standard operators, where its own is older.
+        exits: Write what leaves early: one file with control flow, or a file for each stage; None: the full network.
 
     Raises:
         CommandLineError: One without calibration gets options of it, or the loss is not positive.
@@ -56,6 +60,7 @@ class FlavourRequest:
     loss: float | None = None
     noise: bool = False
     opset: int | None = None
+    exits: ExitForm | None = None
 
     def __post_init__(self) -> None:
         check_flavour(self.flavour)
@@ -89,6 +94,9 @@ def write_flavour(path: Path, model: QuantizedModel, request: FlavourRequest) ->
     check_ending(path, "an ONNX model", (".onnx",))
     facts: dict[str, Any] = {"output": str(path), "flavour": request.flavour}
     model = model if request.opset is None else in_opset(model, request.opset)
+    whole = model
+    if request.exits is not None:
+        model = shown_for_use(whole)
     ranges, exclude = None, list(request.exclude)
 
     if request.is_integer:
@@ -105,6 +113,12 @@ def write_flavour(path: Path, model: QuantizedModel, request: FlavourRequest) ->
             "reduce_range": request.reduce_range,
         }
 
+    if request.exits is not None:
+        early = leaving_early(
+            whole, flavour=request.flavour, ranges=ranges, reduce_range=request.reduce_range, exclude=exclude
+        )
+        return {**facts, **_write_exits(path, early, request.exits)}
+
     emission = prepare(
         model, flavour=request.flavour, ranges=ranges, reduce_range=request.reduce_range, exclude=exclude
     )
@@ -115,6 +129,40 @@ def write_flavour(path: Path, model: QuantizedModel, request: FlavourRequest) ->
             f"one ONNX file holds 2 GiB: the weights are in {data_file_of(path).name}; keep both files together"
         )
     return {**facts, "size_bytes": size, "notes": notes}
+
+
+def stage_path(path: Path, number: int) -> Path:
+    """Where a stage is written, counted from 1.
+
+    Example:
+        >>> stage_path(Path("out/model.onnx"), 2).name
+        'model-stage2.onnx'
+    """
+    return path.with_name(f"{path.stem}-stage{number}{path.suffix}")
+
+
+def _write_exits(path: Path, early: LeavingEarly, form: ExitForm) -> dict[str, Any]:
+    """One file, or a file for each stage; what there is to say of them.
+
+    Raises:
+        InputError: A file is there already, or cannot be written.
+    """
+    models = {path: early.one}
+    if form is ExitForm.STAGES:
+        models = {stage_path(path, k): part for k, part in enumerate(early.parts, start=1)}
+        there = [str(place) for place in models if place.exists()]
+        if there:
+            raise InputError(f"{there[0]} exists; move it, or choose another name")
+
+    for place, model in models.items():
+        check_as_runtimes_do(model)
+        write_atomically(place, model.SerializeToString())
+    return {
+        "size_bytes": sum(place.stat().st_size for place in models),
+        "files": [str(place) for place in models],
+        "exits": [vars(exit) for exit in early.plan.used],
+        "notes": list(early.notes),
+    }
 
 
 def calibration_inputs(model: QuantizedModel, request: FlavourRequest) -> Inputs | list[Feed]:

@@ -1,12 +1,12 @@
 """A model packed at a price per bit: the smallest loss for its bytes, without training."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 
 from modelpress.export.choices import CALIBRATION_INPUTS, Effort
 from modelpress.export.errors import CommandLineError, InputError
@@ -21,12 +21,13 @@ from modelpress.export.post_training.calibration import Feed, calls_of
 from modelpress.export.post_training.packing import WeightOptions, open_for_packing
 from modelpress.export.post_training.rounding import PostTraining, quantize_weight
 from modelpress.export.press.writing import PASSES, encode_artifact, write_artifact
-from modelpress.export.quantized import QuantizedModel, QuantizedTensor
+from modelpress.export.quantized import QuantizedModel
 from modelpress.export.rate.activations import outputs_of
 from modelpress.export.rate.divergence import Divergence, divergence
-from modelpress.export.rate.outcomes import LayerOutcome, price_metadata
+from modelpress.export.rate.outcomes import LayerOutcome, with_price
 from modelpress.export.rate.pricing import Priced, Pricing
 from modelpress.export.rate.search import Found, highest_price, lowest_price
+from modelpress.export.rate.unfinished import Unfinished, fingerprint_of
 from modelpress.toolkit.data.calibration_data import load_calibration
 from modelpress.toolkit.data.calibration_feeds import load_feeds
 from modelpress.toolkit.progress import Progress
@@ -133,19 +134,52 @@ class PricedPacking:
         request: What is wanted.
         effort: How hard files are written.
         progress: Told of everything that takes time.
+        folder: Where what is done is kept until `finished`, so that the same search goes on after an interruption;
+            None: nowhere.
     """
 
     def __init__(
-        self, model: QuantizedModel, request: PriceRequest, *, effort: Effort, progress: Progress
+        self,
+        model: QuantizedModel,
+        request: PriceRequest,
+        *,
+        effort: Effort,
+        progress: Progress,
+        folder: Path | None = None,
     ) -> None:
         self.request, self.effort, self.progress = request, effort, progress
         feeds = _feeds(model, request)
         fitted, self._held = _split(feeds) if request.loss is not None else (feeds, feeds)
+        self.unfinished = self._opened(folder, model, feeds, n_fitted=len(fitted))
         n_probes = -(-_PROBED // max(min(len(np.atleast_1d(value)) for value in feeds[0].values()), 1))
         progress.note(f"measuring how far the outputs move with each channel, on {len(fitted)} calls")
-        self.pricing = Pricing.of(model, fitted, min_elements=request.min_elements, n_probes=n_probes)
+        self.pricing = Pricing.of(
+            model,
+            fitted,
+            min_elements=request.min_elements,
+            n_probes=n_probes,
+            unfinished=self.unfinished,
+        )
         self._before = self.pricing.outputs if self._held is fitted else outputs_of(model, self._held)
         self._priced: dict[float, tuple[Priced, int]] = {}
+
+    def _opened(
+        self, folder: Path | None, model: QuantizedModel, feeds: Sequence[Feed], *, n_fitted: int
+    ) -> Unfinished | None:
+        if folder is None:
+            return None
+        facts: dict[str, object] = {"effort": self.effort, "fitted": n_fitted}
+        facts["min_elements"] = self.request.min_elements
+        facts["version"] = version("modelpress")
+        found = Unfinished(folder, fingerprint_of(model, feeds, facts))
+        if found.goes_on:
+            self.progress.note("going on with what an interrupted search has left")
+        return found
+
+    def finished(self) -> None:
+        """Everything is written: what was kept for going on is of no use any more."""
+        if self.unfinished is not None:
+            self.unfinished.remove()
 
     @property
     def first_price(self) -> float:
@@ -161,13 +195,25 @@ class PricedPacking:
                 priced = self.pricing.at(price, on_layer=self.progress.advance)
             finally:
                 self.progress.finish()
-            priced = replace(priced, model=_described(self._complete(priced.model), priced))
-            size = len(encode_artifact(priced.model, effort=self.effort))
+            losses = {layer.name: layer.loss for layer in priced.layers}
+            priced = replace(priced, model=with_price(self._complete(priced.model), price, losses))
+            size = int(
+                self._figure(price, "size", lambda: len(encode_artifact(priced.model, effort=self.effort)))
+            )
             self.progress.note(
                 f"price {price:.3g}: {size:,} bytes, estimated loss {priced.estimated_loss:.3g}"
             )
             self._priced[price] = priced, size
         return self._priced[price]
+
+    def _figure(self, price: float, name: str, measure: Callable[[], float]) -> float:
+        """A number that belongs to a price; measured unless it has been."""
+        known = {} if self.unfinished is None else self.unfinished.figures(price)
+        if name not in known:
+            known[name] = measure()
+            if self.unfinished is not None:
+                self.unfinished.keep_figures(price, known)
+        return known[name]
 
     def measured(self, priced: Priced) -> Divergence:
         """How far its outputs are from those in float."""
@@ -215,14 +261,14 @@ class PricedPacking:
 def pack_at_price(
     model: QuantizedModel, output: Path, request: PriceRequest, *, effort: Effort, progress: Progress
 ) -> PricedReport:
-    """Pack a model in float at the price that is asked for.
+    """Pack a model in float at the price that is asked for; interrupted, the same call goes on where it was.
 
     Raises:
         InputError: The calibration data do not fit, no price reaches the target, or a file cannot be written.
         ModelError: The model holds something that cannot be packed.
     """
     check_ending(output, "an artifact", (".press",))
-    packing = PricedPacking(model, request, effort=effort, progress=progress)
+    packing = PricedPacking(model, request, effort=effort, progress=progress, folder=search_folder(output))
     for name, reason in packing.pricing.kept.items():
         progress.note(f"{name}: rounded to the nearest code of 8 bits: {reason}")
     price = packing.found()
@@ -233,7 +279,14 @@ def pack_at_price(
         size = write_artifact(output, priced.model, effort=effort, on_tensor=progress.advance)
     finally:
         progress.finish()
-    return report_of(packing, priced, output, size)
+    report = report_of(packing, priced, output, size)
+    packing.finished()
+    return report
+
+
+def search_folder(output: Path) -> Path:
+    """Where the search for a file keeps what it has, while it is unfinished."""
+    return output.with_name(f".{output.name}.search")
 
 
 def report_of(packing: PricedPacking, priced: Priced, output: Path, size: int) -> PricedReport:
@@ -285,13 +338,3 @@ def _reached(found: Found, wanted: str, nearest: str) -> float:
     if found.price is None:
         raise InputError(f"no price reaches {wanted}: {nearest}; ask for that, or for more")
     return found.price
-
-
-def _described(model: QuantizedModel, priced: Priced) -> QuantizedModel:
-    """The model with the price and the loss of each layer, in the order of the file, in its metadata."""
-    losses = {layer.name: layer.loss for layer in priced.layers}
-    in_order = [losses.get(name, 0.0) for name, t in model.tensors.items() if isinstance(t, QuantizedTensor)]
-    graph = onnx.ModelProto()
-    graph.CopyFrom(model.graph)
-    onnx.helper.set_model_props(graph, {**metadata(model.graph), **price_metadata(priced.price, in_order)})
-    return QuantizedModel(graph, model.tensors)

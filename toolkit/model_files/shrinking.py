@@ -4,16 +4,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 
 from modelpress.export.errors import ModelpressError
-from modelpress.export.graphs.channels.following import open_axes_filled
+from modelpress.export.graphs.channels.random_feed import random_feed
 from modelpress.export.graphs.channels.shrinking import Shrunk, without_dead_channels
 from modelpress.export.quantized import QuantizedModel
 from modelpress.export.runtime import open_decoded, run_feed
 
 LARGEST_DIFFERENCE = 1e-5  # of the range of an output
-Feed = dict[str, npt.NDArray[np.generic]]
 
 
 @dataclass(frozen=True)
@@ -64,7 +62,7 @@ def _words(shrunk: Shrunk, difference: float) -> str:
 
 def _largest_difference(before: QuantizedModel, after: QuantizedModel) -> float:
     """Of any output over its range, the largest; infinite where outputs are not finite or of other shapes."""
-    feed = _random_feed(before)
+    feed = random_feed(before)
     expected, found = (run_feed(open_decoded(model), feed) for model in (before, after))
     return max((_difference(expected[name], found[name]) for name in expected), default=0.0)
 
@@ -85,15 +83,3 @@ def _difference(expected: npt.NDArray[np.generic], found: npt.NDArray[np.generic
     if not np.isfinite(largest + apart):
         return float("inf")
     return apart / largest if largest else apart
-
-
-def _random_feed(model: QuantizedModel) -> Feed:
-    """Normal numbers for each input of floating-point numbers, else zeros."""
-    random = np.random.default_rng(0)
-    types = {value.name: value.type.tensor_type.elem_type for value in model.graph.graph.input}
-    feed: Feed = {}
-    for name, shape in open_axes_filled(model).items():
-        dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(types[name]))
-        values = random.standard_normal(shape) if dtype.kind == "f" else np.zeros(shape)
-        feed[name] = values.astype(dtype)
-    return feed

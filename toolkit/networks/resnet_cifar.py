@@ -3,10 +3,13 @@
 Source: He, Zhang, Ren and Sun 2016, "Deep Residual Learning for Image Recognition", arXiv:1512.03385, section 4.2.
 """
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from modelpress.export.errors import InputError
 from modelpress.toolkit.networks.names import NetworkName, Shortcut
 
 DEPTHS: dict[NetworkName, int] = {
@@ -63,6 +66,32 @@ class BasicBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, c_in, H, W) to (N, c_out, H/stride, W/stride)."""
         return self.relu(self.conv2(self.conv1(x)) + self.id_mapping(x))
+
+    def kept_channels(self, stays: Mapping[str, Mapping[int, Tensor]]) -> dict[str, int]:
+        """How many zero channels the shortcut has to add, once only these channels are left."""
+        if not isinstance(self.id_mapping, PadShortcut):
+            return {}
+        pad = self.id_mapping
+        made = stays.get("conv2.0.conv.weight", {}).get(0)
+        if made is None:
+            return {"before": pad.before, "after": pad.after}
+        return {"before": int(made[: pad.before].sum()), "after": int(made[len(made) - pad.after :].sum())}
+
+    def count_channels(self, counts: Mapping[str, int]) -> None:
+        """Add so many zero channels.
+
+        Raises:
+            InputError: More than before, or a negative number of them.
+        """
+        if not isinstance(self.id_mapping, PadShortcut):
+            return
+        pad = self.id_mapping
+        before, after = counts.get("before", -1), counts.get("after", -1)
+        if not (0 <= before <= pad.before and 0 <= after <= pad.after):
+            raise InputError(
+                f"a shortcut adds {before} and {after} channels; expected 0 to {pad.before} and 0 to {pad.after}"
+            )
+        pad.before, pad.after = before, after
 
 
 class ResNetCifar(nn.Module):

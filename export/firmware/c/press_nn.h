@@ -14,6 +14,9 @@
 /* 1: integers only, for cores without floating point; 0: float32, bit for bit as ONNX Runtime rounds. */
 #define PRESS_NN_INTEGERS 0
 
+/* 1: all codes go from 0 to 255; 0: every operator has bounds of its own. */
+#define PRESS_NN_WHOLE_BYTES 0
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -71,6 +74,9 @@ enum { PRESS_NN_HUFFMAN, PRESS_NN_PACKED };
  * rows zeros have no code: a mask says for each group of elements which of them are not zero, and the numbers of these
  * follow. Each is coded by one of three code tables, as the sum of the signs of its neighbours to the left and above in
  * the group is negative, zero or positive; the first weight of a kernel's row has none to the left.
+ *
+ * Channels are bits, the lowest first: for each output channel its bias (less input zero point times its weights), its
+ * factor (the bits of a float, or a multiplier) and, of integers, its shift, all less the least of the layer.
  */
 #define PRESS_NN_CONTEXTS 3
 typedef struct press_nn_weights {
@@ -78,8 +84,9 @@ typedef struct press_nn_weights {
     const uint8_t *masks;  /* code table of the masks */
     const uint8_t *levels; /* code tables of the numbers of values, one after the other; or a single one */
     const int8_t *values;  /* what each number stands for; NULL: itself, less 128 */
-    const void *bias;      /* int16_t or int32_t for each output channel: less input zero point times its weights */
-    const press_nn_scale *scale;
+    const uint8_t *channels;
+    int32_t least_bias;
+    uint32_t least_factor;
     uint32_t codes_size;
     uint16_t masks_size, levels_size;
     uint16_t outputs, inputs; /* inputs of one output channel */
@@ -88,8 +95,9 @@ typedef struct press_nn_weights {
     uint8_t bits;          /* of a packed number */
     uint8_t group;         /* elements of a mask */
     uint8_t contexts;      /* code tables of numbers: 1 or PRESS_NN_CONTEXTS */
-    uint8_t wide_bias;     /* whether it is int32_t */
+    uint8_t bias_bits, factor_bits, shift_bits, least_shift;
     uint8_t fits_wide;     /* whether the sums of all positive and of all negative weights times 255 are below 2^23 */
+    uint8_t by_value;      /* whether inputs of equal weights are best added up before they are multiplied */
     uint8_t values_differ; /* whether every output channel has values of its own */
     uint8_t kernel_height, kernel_width;
     uint8_t stride_rows, stride_columns;

@@ -18,6 +18,18 @@ static inline int32_t press_nn_within(int32_t value, int32_t low, int32_t high)
     return value < low ? low : value > high ? high : value;
 }
 
+/* A code of an operator with these bounds. */
+static inline uint8_t press_nn_byte(int32_t value, int32_t low, int32_t high)
+{
+#if PRESS_NN_WHOLE_BYTES
+    (void)low;
+    (void)high;
+    return (uint8_t)press_nn_within(value, 0, 255);
+#else
+    return (uint8_t)press_nn_within(value, low, high);
+#endif
+}
+
 #if PRESS_NN_INTEGERS
 
 /* sum * multiplier / 2^shift, to nearest, halves up. */
@@ -28,14 +40,14 @@ static inline int32_t press_nn_scaled(int32_t sum, press_nn_scale scale)
 
 static inline uint8_t press_nn_code(int32_t sum, press_nn_scale scale, int32_t zero, int32_t low, int32_t high)
 {
-    return (uint8_t)press_nn_within(press_nn_scaled(sum, scale) + zero, low, high);
+    return press_nn_byte(press_nn_scaled(sum, scale) + zero, low, high);
 }
 
 static inline uint8_t press_nn_sum_code(uint8_t first, uint8_t second, const press_nn_sum *sum)
 {
     int32_t total = first * sum->first + second * sum->second + sum->constant;
 
-    return (uint8_t)press_nn_within(total >> sum->shift, sum->low, sum->high);
+    return press_nn_byte(total >> sum->shift, sum->low, sum->high);
 }
 
 #else
@@ -70,7 +82,7 @@ static inline float press_nn_clamped(float value, float low, float high)
 /* The generator has made sure that no sum times its scale is below -1.5 * 2^23. */
 static inline uint8_t press_nn_code(int32_t sum, press_nn_scale scale, int32_t zero, int32_t low, int32_t high)
 {
-    return (uint8_t)press_nn_within(press_nn_nearest((float)sum * scale, zero), low, high);
+    return press_nn_byte(press_nn_nearest((float)sum * scale, zero), low, high);
 }
 
 /* code * ratio + addend, rounded once. */
@@ -97,7 +109,7 @@ static inline uint8_t press_nn_sum_code(uint8_t first, uint8_t second, const pre
 {
     float value = press_nn_fused(first, sum->first, press_nn_fused(second, sum->second, sum->constant));
 
-    return (uint8_t)press_nn_within(press_nn_nearest(value, 0), sum->low, sum->high);
+    return press_nn_byte(press_nn_nearest(value, 0), sum->low, sum->high);
 }
 
 #endif

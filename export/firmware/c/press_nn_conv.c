@@ -3,7 +3,8 @@
 #include "press_internal.h"
 #include "press_nn_arithmetic.h"
 
-#define BLOCK 8      /* outputs of one row at a time */
+#define BLOCK 8      /* outputs of one row at a time, at least */
+#define MOST_BLOCK 16
 #define MOST_GROUP 9 /* elements of a mask; sums of signs take three bits of 27 */
 
 /*
@@ -31,6 +32,43 @@
 #include <arm_mve.h>
 #endif
 
+/* Two 16-bit sums at once, on cores with the DSP extension. */
+#ifndef PRESS_NN_DSP
+#if defined(__ARM_FEATURE_SIMD32) && __ARM_FEATURE_SIMD32 && defined(__GNUC__)
+#define PRESS_NN_DSP 1
+#else
+#define PRESS_NN_DSP 0
+#endif
+#endif
+
+/* Whether registers hold eight bytes. */
+#ifndef PRESS_NN_LANES_64
+#define PRESS_NN_LANES_64 (UINTPTR_MAX > 0xFFFFFFFFu)
+#endif
+
+/*
+ * Inputs of equal weights added up before they are multiplied, in layers where that takes fewer instructions. With plain
+ * operations on 32 bits it takes more.
+ */
+#ifndef PRESS_NN_BY_VALUE
+#define PRESS_NN_BY_VALUE (!PRESS_NN_HELIUM && (PRESS_NN_DSP || PRESS_NN_LANES_64))
+#endif
+#if PRESS_NN_BY_VALUE
+#include "press_nn_by_value.h"
+#endif
+
+/* What runs once a layer, or for few weights, is compiled for size; nothing else may always come by it. */
+#if defined(__GNUC__)
+#define RARE __attribute__((noinline, cold))
+#else
+#define RARE
+#endif
+#if defined(__GNUC__) && PRESS_NN_BY_VALUE
+#define MAYBE_RARE __attribute__((noinline))
+#else
+#define MAYBE_RARE inline
+#endif
+
 /* ---- Weights of one output channel ---- */
 
 /*
@@ -40,6 +78,9 @@
 typedef struct taps {
     uint16_t *positive, *negative;
     uint32_t n_positive, n_negative;
+#if PRESS_NN_BY_VALUE
+    value_row by_value; /* in place of all that, where the layer says so */
+#endif
 } taps;
 
 /* Codewords of up to eight bits: for every window the number of a value, and below it four bits of length. */
@@ -47,6 +88,7 @@ typedef struct level_code {
     const uint16_t *windows;
     uint32_t mask;
     const int8_t *values; /* of the first number that has a codeword */
+    uint32_t lowest;      /* that number */
 } level_code;
 
 typedef struct row_decoder {
@@ -67,6 +109,7 @@ typedef struct row_decoder {
 typedef struct tap_writer {
     uint16_t *low, *high; /* where the next ones go: two numbers upwards, two downwards */
     uint32_t at_positive, at_negative;
+    uint8_t *numbers; /* of values, where places are ordered by them: then `low` and `high` bound places alone */
 } tap_writer;
 
 static inline void put_pair(tap_writer *out, int is_positive, uint32_t step, uint32_t weight)
@@ -92,7 +135,8 @@ static uint32_t put_far(tap_writer *out, int is_positive, uint32_t step)
     return step;
 }
 
-static inline press_nn_status put_tap(tap_writer *out, uint32_t place, int weight)
+/* With its step from the last one of its sign. */
+static MAYBE_RARE press_nn_status put_signed(tap_writer *out, uint32_t place, int weight)
 {
     uint32_t step = place - (weight > 0 ? out->at_positive : out->at_negative);
 
@@ -110,6 +154,48 @@ static inline press_nn_status put_tap(tap_writer *out, uint32_t place, int weigh
         put_pair(out, 0, step, (uint32_t)-weight);
     }
     return PRESS_NN_OK;
+}
+
+static inline press_nn_status put_tap(tap_writer *out, uint32_t place, uint32_t number, int weight)
+{
+#if PRESS_NN_BY_VALUE
+    if (out->numbers) {
+        if (out->low == out->high) {
+            return PRESS_NN_DAMAGED;
+        }
+        *out->low++ = (uint16_t)place;
+        *out->numbers++ = (uint8_t)number;
+        return PRESS_NN_OK;
+    }
+#else
+    (void)number;
+#endif
+    return put_signed(out, place, weight);
+}
+
+static int goes_by_value(const press_nn_weights *layer)
+{
+#if PRESS_NN_BY_VALUE
+    return layer->by_value;
+#else
+    (void)layer;
+    return 0;
+#endif
+}
+
+static tap_writer start_taps(const row_decoder *rows)
+{
+    tap_writer out;
+
+    out.low = rows->taps;
+    out.high = rows->taps + 2 * rows->room->n_taps;
+    out.at_positive = out.at_negative = 0;
+    out.numbers = NULL;
+    if (goes_by_value(rows->layer)) { /* places take half of the room, numbers a quarter */
+        out.high = rows->taps + rows->room->n_taps;
+        out.numbers = (uint8_t *)out.high;
+    }
+    return out;
 }
 
 /* Turn the negative ones round, which were put in from the end on. */
@@ -133,7 +219,7 @@ static void end_taps(const row_decoder *rows, const tap_writer *out, taps *row)
 }
 
 /* Read the code table at *table, and move on; its look-ups are put into the room from *used on. */
-static press_nn_status read_table(const uint8_t **table, uint32_t *size, press_lookup *lookup, uint8_t *arena,
+static RARE press_nn_status read_table(const uint8_t **table, uint32_t *size, press_lookup *lookup, uint8_t *arena,
                                   const press_nn_room *room, uint32_t *used)
 {
     press_code code;
@@ -163,13 +249,17 @@ static void start_signs(row_decoder *rows)
     }
 }
 
-static press_nn_status read_tables(row_decoder *rows, uint8_t *arena)
+static RARE press_nn_status read_tables(row_decoder *rows, uint8_t *arena)
 {
     const press_nn_weights *layer = rows->layer;
     const uint8_t *table = layer->masks;
     uint32_t size = layer->masks_size, used = 0, k;
     press_nn_status status = read_table(&table, &size, &rows->masks, arena, rows->room, &used);
 
+    if (status || rows->masks.code.lowest < 0 ||
+        (uint32_t)rows->masks.code.lowest + rows->masks.code.n > (uint32_t)1 << layer->group) {
+        return PRESS_NN_DAMAGED;
+    }
     table = layer->levels;
     size = layer->levels_size;
     for (k = 0; status == PRESS_NN_OK && k < 5; k += 2) { /* negative, zero, positive */
@@ -188,6 +278,7 @@ static press_nn_status read_tables(row_decoder *rows, uint8_t *arena)
         code->windows = lookup.single;
         code->mask = lookup.code.used < 2 ? 0 : ((uint32_t)1 << lookup.bits) - 1;
         code->values = layer->values + lookup.code.lowest;
+        code->lowest = (uint32_t)lookup.code.lowest;
         if (lookup.code.used < 2) { /* one number, whose codeword is empty */
             lookup.single[0] = (uint16_t)(lookup.code.only << 4);
         }
@@ -236,15 +327,11 @@ static press_nn_status decode_masks(row_decoder *rows, uint32_t n)
     if (k == 0 && press_take_symbols(&rows->stream, &rows->masks, n_masks, 1, rows->mask_of) != PRESS_OK) {
         return PRESS_NN_DAMAGED;
     }
-    for (k = 0; k < n_masks; k++) {
-        uint32_t mask = (uint32_t)((int32_t)rows->mask_of[k] + rows->masks.code.lowest);
-
-        if (mask >> (k + 1 < n_masks ? group : n - k * group)) {
-            return PRESS_NN_DAMAGED;
-        }
-        rows->mask_of[k] = (uint16_t)mask;
+    for (k = 0; rows->masks.code.lowest && k < n_masks; k++) {
+        rows->mask_of[k] = (uint16_t)(rows->mask_of[k] + rows->masks.code.lowest);
     }
-    return PRESS_NN_OK;
+    /* the last group may be shorter; of the others the code table tells enough */
+    return rows->mask_of[n_masks - 1] >> (n - (n_masks - 1) * group) ? PRESS_NN_DAMAGED : PRESS_NN_OK;
 }
 
 /* The next 32 bits of a stream, or what there is of them. */
@@ -283,7 +370,7 @@ static inline press_nn_status taps_of_group(row_decoder *rows, uint32_t mask, co
         const uint32_t entry = code->windows[window_at(&rows->stream, at) >> bit & code->mask];
         const int value = code->values[values + (entry >> 4)];
 
-        if (put_tap(out, plane + place[tap], value)) {
+        if (put_tap(out, plane + place[tap], code->lowest + (entry >> 4), value)) {
             return PRESS_NN_DAMAGED;
         }
         signs += value < 0 ? 0u - rows->spread[tap] : rows->spread[tap];
@@ -314,7 +401,7 @@ static press_nn_status taps_of_masks(row_decoder *rows, uint32_t values, uint32_
     return rows->stream.position <= 8 * (uint64_t)rows->stream.size ? PRESS_NN_OK : PRESS_NN_DAMAGED;
 }
 
-static press_nn_status taps_of_packed(row_decoder *rows, const int8_t *values, uint32_t channel, uint32_t n,
+static RARE press_nn_status taps_of_packed(row_decoder *rows, const int8_t *values, uint32_t channel, uint32_t n,
                                       tap_writer *out)
 {
     const press_nn_weights *layer = rows->layer;
@@ -337,7 +424,7 @@ static press_nn_status taps_of_packed(row_decoder *rows, const int8_t *values, u
         }
         value = values ? values[number] : (int)number - 128;
         if (value) {
-            press_nn_status status = put_tap(out, plane + rows->place_of[tap], value);
+            press_nn_status status = put_tap(out, plane + rows->place_of[tap], number, value);
 
             if (status) {
                 return status;
@@ -356,18 +443,22 @@ static press_nn_status decode_row(row_decoder *rows, uint32_t channel, taps *row
     const press_nn_weights *layer = rows->layer;
     const uint32_t n = (uint32_t)layer->inputs * layer->kernel_height * layer->kernel_width;
     const uint32_t values = layer->values_differ ? channel * layer->n_values : 0;
-    tap_writer out;
+    tap_writer out = start_taps(rows);
     press_nn_status status;
 
-    out.low = rows->taps;
-    out.high = rows->taps + 2 * rows->room->n_taps;
-    out.at_positive = out.at_negative = 0;
     if (layer->coding == PRESS_NN_HUFFMAN) {
         status = decode_masks(rows, n);
         status = status ? status : taps_of_masks(rows, values, n, &out);
     } else {
         status = taps_of_packed(rows, layer->values ? layer->values + values : NULL, channel, n, &out);
     }
+#if PRESS_NN_BY_VALUE
+    if (out.numbers) {
+        order_by_value(&row->by_value, rows->taps, (uint8_t *)out.high, (uint32_t)(out.low - rows->taps),
+                       layer->values + values, layer->n_values);
+        return status;
+    }
+#endif
     end_taps(rows, &out, row);
     return status;
 }
@@ -520,9 +611,40 @@ static void add_wide(const uint8_t *x, const taps *row, int32_t bias, int32_t *s
 }
 #endif
 
-static int32_t bias_of(const press_nn_weights *layer, uint32_t channel)
+/* What a sum starts with, and what it is multiplied by. */
+typedef struct channel_terms {
+    int32_t bias;
+    press_nn_scale scale;
+} channel_terms;
+
+static uint32_t take_bits(const uint8_t *data, uint32_t *at, uint32_t n)
 {
-    return layer->wide_bias ? ((const int32_t *)layer->bias)[channel] : ((const int16_t *)layer->bias)[channel];
+    uint32_t value = 0, done = 0;
+
+    while (done < n) {
+        const uint32_t bit = *at & 7, left = n - done, some = 8 - bit < left ? 8 - bit : left;
+
+        value |= ((uint32_t)data[*at >> 3] >> bit & ((1u << some) - 1)) << done;
+        done += some;
+        *at += some;
+    }
+    return value;
+}
+
+static channel_terms terms_of(const press_nn_weights *layer, uint32_t channel)
+{
+    uint32_t at = channel * ((uint32_t)layer->bias_bits + layer->factor_bits + layer->shift_bits), factor;
+    channel_terms terms;
+
+    terms.bias = (int32_t)((uint32_t)layer->least_bias + take_bits(layer->channels, &at, layer->bias_bits));
+    factor = layer->least_factor + take_bits(layer->channels, &at, layer->factor_bits);
+#if PRESS_NN_INTEGERS
+    terms.scale.multiplier = (int32_t)factor;
+    terms.scale.shift = (uint8_t)(layer->least_shift + take_bits(layer->channels, &at, layer->shift_bits));
+#else
+    memcpy(&terms.scale, &factor, sizeof factor);
+#endif
+    return terms;
 }
 
 /* Sums of eight outputs, or of one, that start with the bias. */
@@ -532,6 +654,12 @@ static void add_products(const uint8_t *x, const press_nn_weights *layer, uint32
     const uint32_t apart = layer->stride_columns;
     unsigned k;
 
+#if PRESS_NN_BY_VALUE
+    if (layer->by_value) {
+        add_by_value(x, &row->by_value, apart, bias, sums);
+        return;
+    }
+#endif
     if (n_outputs == 1) {
         sums[0] = bias + add_one(x, row->positive, row->n_positive) - add_one(x, row->negative, row->n_negative);
         return;
@@ -550,11 +678,7 @@ static void add_products(const uint8_t *x, const press_nn_weights *layer, uint32
     for (k = 0; k < BLOCK; k++) {
         sums[k] = bias;
     }
-    if (apart == 2) { /* known, so that its loop needs no other registers */
-        add_plain(x, 2, row, sums);
-    } else {
-        add_plain(x, apart, row, sums);
-    }
+    add_plain(x, apart, row, sums);
 }
 
 /* ---- Layers ---- */
@@ -601,28 +725,28 @@ static void conv_plane(uint8_t *arena, const press_nn_weights *layer, const pres
     const press_nn_planes *to = out->planes;
     const uint32_t in_row = press_nn_row(from), out_row = press_nn_row(to);
     const uint32_t group = channel / layer->group_outputs;
-    const press_nn_scale scale = layer->scale[channel];
-    const int32_t bias = bias_of(layer, channel);
+    const channel_terms terms = terms_of(layer, channel);
     uint32_t rows = to->height, columns = to->width, y, x;
     uint8_t *at = arena + to->place + channel * press_nn_pitch(to);
     const uint8_t *other = out->other ? arena + out->other->place + channel * press_nn_pitch(out->other) : NULL;
     const uint8_t *in = arena + from->place + group * layer->inputs * press_nn_pitch(from) -
                         (layer->pad_top * in_row + layer->pad_left);
-    int32_t sums[BLOCK];
+    const uint32_t block = goes_by_value(layer) && layer->stride_columns == 1 ? MOST_BLOCK : BLOCK;
+    int32_t sums[MOST_BLOCK];
 
     if (in_row == out_row && layer->stride_rows == 1 && layer->stride_columns == 1) {
         columns = (rows - 1) * out_row + columns; /* all rows as one; what falls between them is filled in later */
         rows = 1;
     }
     for (y = 0; y < rows; y++) {
-        for (x = 0; x < columns; x += BLOCK) {
-            uint32_t n = columns - x < BLOCK ? columns - x : BLOCK;
+        for (x = 0; x < columns; x += block) {
+            uint32_t n = columns - x < block ? columns - x : block;
 
-            add_products(in + x * layer->stride_columns, layer, n, row, bias, sums);
+            add_products(in + x * layer->stride_columns, layer, n, row, terms.bias, sums);
             if (other) {
-                put_added_codes(at + x, other + x, out, layer, scale, sums, n);
+                put_added_codes(at + x, other + x, out, layer, terms.scale, sums, n);
             } else {
-                put_codes(at + x, layer, scale, sums, n);
+                put_codes(at + x, layer, terms.scale, sums, n);
             }
         }
         in += layer->stride_rows * in_row;
@@ -677,13 +801,14 @@ press_nn_status press_nn_conv_values(uint8_t *arena, const press_nn_room *room, 
     for (channel = 0; status == PRESS_NN_OK && channel < layer->outputs; channel++) {
         status = decode_row(&rows, channel, &row);
         if (status == PRESS_NN_OK) {
+            const channel_terms terms = terms_of(layer, channel);
             int32_t sum;
 
-            add_products(arena + from->place, layer, 1, &row, bias_of(layer, channel), &sum);
+            add_products(arena + from->place, layer, 1, &row, terms.bias, &sum);
 #if PRESS_NN_INTEGERS
-            values[channel] = press_nn_scaled(sum, layer->scale[channel]);
+            values[channel] = press_nn_scaled(sum, terms.scale);
 #else
-            values[channel] = (float)sum * layer->scale[channel];
+            values[channel] = (float)sum * terms.scale;
 #endif
         }
     }

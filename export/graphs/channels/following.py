@@ -61,11 +61,11 @@ def shapes_of(model: QuantizedModel) -> dict[str, Shape]:
     return {name: shape for name, (shape, _) in found.items()}
 
 
-def open_axes_filled(model: QuantizedModel) -> dict[str, Shape]:
-    """A shape for each input, with something in the place of the axes that it leaves open."""
+def open_axes_filled(model: QuantizedModel, *, batch: int = _ANY_BATCH) -> dict[str, Shape]:
+    """A shape for each input, with something in the place of the axes that it leaves open; of the first, the batch."""
     return {
         value.name: tuple(
-            axis.dim_value if axis.dim_value > 0 else (_ANY_SIZE if k else _ANY_BATCH)
+            axis.dim_value if axis.dim_value > 0 else (_ANY_SIZE if k else batch)
             for k, axis in enumerate(value.type.tensor_type.shape.dim)
         )
         for value in model.graph.graph.input

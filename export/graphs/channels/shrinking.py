@@ -1,7 +1,6 @@
 """Pass: channels that are constant, or that nothing reads, are taken out with everything that hangs on them."""
 
 from collections import defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
@@ -12,7 +11,7 @@ import onnx
 from onnx import numpy_helper
 
 from modelpress.export.graphs.channels.following import followed, shapes_of
-from modelpress.export.graphs.channels.layers import foldable
+from modelpress.export.graphs.channels.removable import removable_groups
 from modelpress.export.graphs.channels.slots import Slots
 from modelpress.export.graphs.channels.trace import Array, Sink, Trace, attribute, set_attribute
 from modelpress.export.graphs.index import GraphIndex
@@ -57,45 +56,14 @@ def without_dead_channels(model: QuantizedModel) -> Shrunk:
     graph = onnx.ModelProto()
     graph.CopyFrom(model.graph)
     trace = followed(QuantizedModel(graph, dict(model.tensors)))
-    removed = _removable(trace)
-    before = _sizes(model)
+    removed = removable_groups(trace)
+    before = sizes_of(model)
     if not removed:
         return Shrunk(model, 0, (before[0], before[0]), (before[1], before[1]))
 
     shrunk = _Removal(trace, removed).carried_out()
-    after = _sizes(shrunk)
+    after = sizes_of(shrunk)
     return Shrunk(shrunk, len(removed), (before[0], after[0]), (before[1], after[1]))
-
-
-def _removable(trace: Trace) -> set[int]:
-    """Groups that every reader can do without; the fewer rows are left, the fewer readers there are."""
-    fixed = trace.groups.fixed()
-    roots = {id(sink): trace.groups.roots(sink.taken.slots) for sink in trace.sinks}
-    made = {id(sink): trace.groups.roots(sink.made) for sink in trace.sinks}
-    activations = [trace.groups.roots(channels.slots) for channels in trace.channels.values()]
-    every = {int(root) for found in activations for root in found} - fixed
-
-    removed: set[int] = set()
-    while True:
-        needed: set[int] = set()
-        for sink in trace.sinks:
-            rows = ~np.isin(made[id(sink)], list(removed))
-            needs = sink.touched[rows].any(axis=0) & ~foldable(sink.taken, anywhere=sink.anywhere)
-            needed.update(roots[id(sink)][needs].tolist())
-
-        found = _leaving_one(every - needed, activations)
-        if found == removed:
-            return removed
-        removed = found
-
-
-def _leaving_one(removable: set[int], activations: Sequence[Slots]) -> set[int]:
-    """As many of these groups as leave every activation a channel."""
-    removable = set(removable)
-    for roots in activations:
-        if len(roots) and removable.issuperset(roots.tolist()):
-            removable.discard(int(roots[0]))
-    return removable
 
 
 class _Removal:
@@ -238,8 +206,8 @@ def _of_kept(parameter: Any, kept: npt.NDArray[np.bool_]) -> Any:
     return parameter if np.ndim(parameter) == 0 else np.ascontiguousarray(parameter[kept])
 
 
-def _sizes(model: QuantizedModel) -> tuple[int, int]:
-    """Parameters and multiplications."""
+def sizes_of(model: QuantizedModel) -> tuple[int, int]:
+    """Entries of all tensors, and multiplications for one input, as in `Shrunk`."""
     specs = {name: spec_of(model.tensors, name) for name in model.tensors}
     shapes = shapes_of(model)
     macs = 0

@@ -16,7 +16,7 @@ from modelpress.export.graphs.operators import output_axis, weight_inputs
 from modelpress.export.graphs.weights.views import Array, View, views_behind
 from modelpress.export.lazy_tensors import LazyTensors
 
-FLOAT_TYPES = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
+FLOAT_TYPES = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
 _LEAST_AXES = 2  # of a weight where it is used: a vector is a bias or a factor
 _MAX_CONSTANT = 64  # elements of a list of axes, bounds or lengths
 _MAX_CALLS = 10_000  # of functions looked into; a graph may ask for any number

@@ -4,6 +4,9 @@
     python run.py photo.jpg other.png [--top 5] [--json]
     python run.py images.npy
     python run.py inputs.npz -o outputs.npz                 (a model that is no classifier)
+    python run.py photo.jpg --full                          (where the bundle has model-exits.onnx)
+
+Where there is a ``model-exits.onnx``, it answers: easy images leave it early. ``--full`` runs the whole network.
 
 An image file (BMP, GIF, JPEG, PNG, PPM, TIFF, WEBP) is turned upright, converted to the model's colours
 (transparency on white), resized so that it just covers the model's input, and cropped to its centre. An ``.npy``
@@ -38,6 +41,7 @@ FORMATS = (
     "WEBP",
 )  # of images; rare ones only widen what can go wrong
 HERE = Path(__file__).resolve().parent
+EXITS = "model-exits.onnx"
 
 
 class Problem(Exception):  # noqa: N818 - reads as what it is
@@ -53,13 +57,14 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--top", type=int, default=5, metavar="N", help="classes to print (default: 5)")
     parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--full", action="store_true", help="leave the network by no early exit")
     options = parser.parse_args(arguments)
 
     try:
         if options.top < 1:
             raise Problem("--top: expected at least 1")
 
-        model = Model(HERE)
+        model = Model(HERE, full=options.full)
         if model.contract is None:
             return model.compute([Path(file) for file in options.files], options.output)
         if options.output is not None:
@@ -84,6 +89,8 @@ def main(arguments: list[str] | None = None) -> int:
 def show(found: dict[str, Any]) -> None:
     """One image and its classes."""
     print(printable(found["image"]))
+    if "exit" in found:
+        print(f"  left after {printable(found['exit'])}")
     if "output" in found:
         print(f"  {json.dumps(found['output'])}")
     for entry in found.get("top", []):
@@ -98,11 +105,14 @@ def printable(text: str) -> str:
 class Model:
     """The model of a bundle and what its manifest says of input and output."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, full: bool = False) -> None:
+        name = "model.onnx"
         try:
             manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
             self.contract: Any = manifest["contract"]  # None for models that are no classifiers
-            data = (folder / "model.onnx").read_bytes()
+            if self.contract is not None and not full and (folder / EXITS).is_file():
+                name = EXITS
+            data = (folder / name).read_bytes()
         except OSError as error:
             raise Problem(f"{error.filename}: cannot be read: {error.strerror}") from error
         except (ValueError, KeyError, TypeError, RecursionError) as error:
@@ -116,7 +126,8 @@ class Model:
         try:
             self.session = runtime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its classes of errors are not public
-            raise Problem(f"onnxruntime {runtime.__version__} cannot load model.onnx: {error}") from error
+            raise Problem(f"onnxruntime {runtime.__version__} cannot load {name}: {error}") from error
+        self.exits = exits_of(self.session) if name == EXITS else []
 
     def compute(self, paths: list[Path], target: str | None) -> int:
         """Print what comes out for each file of inputs, and write that of the last one; returns the exit code."""
@@ -146,12 +157,14 @@ class Model:
     def answer(self, batch: Any, n_top: int) -> dict[str, Any]:
         """The most probable classes of one image, shape ``(1, ...)``; of other tasks, what the model gives."""
         try:
-            output = self.session.run(None, {self.contract["input_name"]: batch})[0][0]
+            outputs = self.session.run(None, {self.contract["input_name"]: batch})
+            output = outputs[0][0]
         except Exception as error:  # as above
             raise Problem(f"the model rejects input of shape {batch.shape}: {error}") from error
         if self.contract.get("task", "classification") != "classification":
             return {"output": output.tolist()}
-        return {"top": self.classes(output, n_top)}
+        left = {"exit": self.exits[int(outputs[1][0])]} if self.exits else {}
+        return {**left, "top": self.classes(output, n_top)}
 
     def classes(self, logits: Any, n_top: int) -> list[dict[str, Any]]:
         """The most probable ones, by the logits of one image."""
@@ -164,6 +177,17 @@ class Model:
             }
             for index in (-probabilities).argsort(kind="stable")[:n_top]
         ]
+
+
+def exits_of(session: Any) -> list[str]:
+    """Where each exit is, the last one at the end, as the model's metadata say."""
+    try:
+        facts = json.loads(session.get_modelmeta().custom_metadata_map["modelpress.exits"])
+        return [exit["after"] for exit in facts["exits"] if exit["threshold"] is not None] + [
+            "the last block"
+        ]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise Problem(f"{EXITS} does not say where its exits are: {error}") from error
 
 
 def softmax(logits: Any) -> Any:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from modelpress.benchmarks.codes.ladder import MIXED, size_ladder, total_ladder
+from modelpress.benchmarks.codes.large_model import are_equal, large_model, write_large_model
 from modelpress.benchmarks.codes.loading import load_times
 from modelpress.benchmarks.codes.scaling import scale_point, synthetic_weight
 from modelpress.benchmarks.codes.speed import drawn_symbols, mixed_context_speed, stream_speeds
@@ -90,3 +91,24 @@ def test_scaling_is_measured_in_a_process_of_its_own(direction):
     assert point.nanoseconds_per_weight == pytest.approx(1e9 * point.seconds / point.n_weights)
     assert point.extra_mb < 256
     assert 0 < point.size_bytes < 20_000
+
+
+def test_a_model_with_its_weights_in_another_file_goes_through_the_chain(tmp_path):
+    found = large_model(tmp_path, n_tensors=3, effort="fast", width=40)
+    assert found.equal
+    assert [step.command for step in found.steps] == ["pack", "verify", "unpack"]
+    assert all(step.seconds > 0 and step.peak_mb > 10 for step in found.steps)
+    assert found.model_bytes > 3 * found.tensor_bytes == 3 * 4 * 40 * 40
+
+
+def test_a_tensor_that_comes_back_changed_is_not_equal(tmp_path):
+    for name in ("a.onnx", "b.onnx"):
+        write_large_model(tmp_path / name, n_tensors=2, width=8)
+    (tmp_path / "b.onnx").write_bytes((tmp_path / "b.onnx").read_bytes().replace(b"b.onnx.", b"a.onnx."))
+    assert are_equal(tmp_path / "a.onnx", tmp_path / "b.onnx")
+
+    data = bytearray((tmp_path / "a.onnx.data").read_bytes())
+    data[7] ^= 1
+    (tmp_path / "b.onnx.data").write_bytes(data)
+    (tmp_path / "b.onnx").write_bytes((tmp_path / "b.onnx").read_bytes().replace(b"a.onnx.", b"b.onnx."))
+    assert not are_equal(tmp_path / "a.onnx", tmp_path / "b.onnx")

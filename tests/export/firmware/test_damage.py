@@ -49,7 +49,7 @@ def test_damaged_codes_and_tables_are_refused_or_harmless(tmp_path):
         line.split()[3].partition("[")[0] for line in made.firmware.source.splitlines() if _is_bytes(line)
     ]
     parts = ", ".join(f"{{{name}, sizeof {name}}}" for name in names)
-    runs = 60 * len(names)
+    runs = 40 * len(names)
     main = tmp_path / "fw" / "harness.c"
     main.write_text(HARNESS.replace("@PARTS@", parts).replace("@RUNS@", str(runs)))
     done = subprocess.run([made.build(*SANITIZED, main=main)], capture_output=True, text=True, check=False)

@@ -1,9 +1,13 @@
 """Every operator in C gives, bit for bit, what ONNX Runtime's int8 model gives."""
 
+import subprocess
+
 import numpy as np
 import pytest
 from onnx import TensorProto
 
+from modelpress.export.firmware.generating import generate
+from modelpress.export.onnx_flavours.int8 import activations_to_calibrate
 from tests.helpers.firmware import SANITIZED, Layers, make
 
 SAME = {"pads": [1, 1, 1, 1]}
@@ -103,8 +107,11 @@ def test_eight_bits_and_numbers_of_a_fixed_width(network, tmp_path):
 
 def test_every_kernel_compiler_and_multiplication_agrees(tmp_path):
     made = make(tmp_path / "fw", residual(Layers()))
-    check_bits(made, "-O2", "-DPRESS_NN_WIDE=0", compiler="gcc")
-    check_bits(made, "-O3", compiler="clang")
+    assert made.firmware.source.count(".by_value = 1") > 2
+    plain = ("-DPRESS_NN_BY_VALUE=0", "-DPRESS_NN_WIDE=0")
+    check_bits(made, "-O1", *plain, compiler="gcc")
+    check_bits(made, "-O1", plain[0], compiler="gcc")
+    check_bits(made, "-O2", "-DPRESS_NN_LANES_64=0", compiler="clang")
 
 
 @pytest.mark.parametrize("network", [residual, pools])
@@ -137,3 +144,14 @@ def test_argmax_is_the_number_of_the_largest(tmp_path):
     made = make(tmp_path / "fw", model)
     found = made.run(made.build(*SANITIZED))
     np.testing.assert_array_equal(found.argmax(1), made.vectors.values.ravel())
+
+
+def test_bounds_of_whole_bytes_are_compiled_in_where_all_codes_have_them(tmp_path):
+    made = make(tmp_path / "fw", residual(Layers()), n=4)
+    assert "#define PRESS_NN_WHOLE_BYTES 1" in (made.folder / "press_nn.h").read_text()
+    done = subprocess.run(
+        ["make", "-s", "-C", made.folder, "CFLAGS=-O1", "test"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout.count("ok: ")) == (0, 4), done.stderr
+    ranges = dict.fromkeys(activations_to_calibrate(residual(Layers())), (-1.0, 1.0))
+    assert not generate(residual(Layers()), ranges).network.has_whole_bytes  # a Relu whose codes begin at 128

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from modelpress.export.onnx_flavours.int8_scales import least_error_scales
+from modelpress.export.onnx_flavours.int8_weights import int8_weight
 from modelpress.export.post_training.rounding import PostTraining, quantize_weight
 from tests.helpers.samples import quantized
 
@@ -51,3 +52,23 @@ def test_no_scale_of_a_fine_sweep_disturbs_a_channel_less():
         assert finest * (1 - 1e-6) <= scale <= finest / 0.6 * (1 + 1e-6)
         others = finest / np.linspace(0.6, 1, 300)
         assert disturbance(values, scale) <= 1.05 * min(disturbance(values, other) for other in others)
+
+
+@pytest.mark.parametrize("bits", [7, 8])
+def test_codes_on_both_sides_of_zero_stay_what_they_are(bits):
+    rng = np.random.default_rng(bits)
+    weight = rng.standard_normal((6, 4, 3, 3)).astype(np.float32)
+    tensor = quantize_weight(weight, PostTraining(bits=bits, symmetric=True), channel_axis=0)
+    made = int8_weight("w", tensor, channel_axis=0)
+
+    times = 1 if bits == 8 else 2  # 7 bits fill half of the range
+    assert np.array_equal(made.codes(), times * tensor.codes)
+    assert np.array_equal(made.scale * np.float32(times), tensor.scale)
+
+
+def test_symmetric_codes_beyond_the_limit_are_searched():
+    weight = np.linspace(-1, 1, 600, dtype=np.float32).reshape(2, 300)
+    tensor = quantize_weight(weight, PostTraining(bits=8, symmetric=True), channel_axis=0)
+    made = int8_weight("w", tensor, channel_axis=0, limit=63)
+    assert np.abs(made.codes()).max() <= 63
+    assert np.abs(made.codes() * made.scale[:, None] - tensor.dequantize()).max() <= made.scale.max()

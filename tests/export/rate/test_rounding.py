@@ -5,7 +5,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from modelpress.export.rate.bit_costs import BitCosts, Neighbourhood, bits_of, classes_of
-from modelpress.export.rate.rounding import Problem, conditional_variances, rounded
+from modelpress.export.rate.rounding import Problem, conditional_variances, inverse_factor, rounded
 
 
 def problem(*, groups=1, rows=6, columns=18, price=0.0, taps=9, seed=0):
@@ -87,7 +87,9 @@ def test_blocks_of_columns_change_nothing(monkeypatch):
 
 def test_conditional_variances_multiply_to_the_determinant():
     hessian = problem().hessian
-    assert_allclose(np.log(conditional_variances(hessian)).sum(), np.linalg.slogdet(hessian)[1])
+    assert_allclose(
+        np.log(conditional_variances(inverse_factor(hessian))).sum(), np.linalg.slogdet(hessian)[1]
+    )
 
 
 def test_what_a_class_has_seen_often_becomes_cheap():

@@ -71,6 +71,7 @@ def test_bench_firmware_measures_what_it_can(artifact, tmp_path, monkeypatch, ca
     inputs = ["--calibration-data", tmp_path / "inputs.npy"]
     assert modelpress(monkeypatch, "firmware", artifact, *inputs, "-o", tmp_path / "fw") == 0
     capsys.readouterr()
+    monkeypatch.setattr("modelpress.benchmarks.measures.firmware.CORES", {"cortex-m4": 40.0})
     assert modelpress(monkeypatch, "bench", "firmware", tmp_path / "fw", "--json") == 0
     (found,) = json.loads(capsys.readouterr().out)["firmware"].values()
     for core in found["cores"].values():

@@ -2,12 +2,14 @@
 
 import json
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from modelpress.export.press.reading import read_artifact
 from modelpress.export.quantized import QuantizedTensor
+from modelpress.export.rate import pricing
 from tests.helpers.command_line import one_line
 from tests.helpers.foreign_onnx import NODE, foreign, saved
 
@@ -82,6 +84,65 @@ def test_a_price_is_taken_as_it_is(call, source, inputs, tmp_path):
     )
     assert code == 0
     assert re.search(r"m\.press: [\d,]+ bytes, .*x smaller, price 0\.0001, error of the outputs", out)
+
+
+class Stopped(BaseException):
+    """As Ctrl-C, in the middle of a layer."""
+
+
+@pytest.fixture
+def stopped_after(monkeypatch):
+    """Stops in the middle of a layer; `n` counts how many have been begun."""
+    counter, rounded = SimpleNamespace(n=0, most=None), pricing.rounded
+
+    def counted(*arguments):
+        counter.n += 1
+        if counter.n == counter.most:
+            raise Stopped
+        return rounded(*arguments)
+
+    monkeypatch.setattr(pricing, "rounded", counted)
+    return counter
+
+
+@pytest.mark.parametrize("option", ["--target", "--frontier"])
+def test_an_interrupted_search_goes_on_and_ends_as_one_that_was_not(  # noqa: PLR0917 - fixtures
+    call, source, inputs, tmp_path, stopped_after, option
+):
+    after = 7
+
+    def packed(folder):
+        goal = {"--target": ["1.6kB", "-o", folder / "m.press"], "--frontier": [folder]}[option]
+        return call("pack", source, "--calibration-data", inputs, option, *goal)
+
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    assert packed(whole)[0] == 0
+    n_whole, stopped_after.n, stopped_after.most = stopped_after.n, 0, after
+    with pytest.raises(Stopped):
+        packed(stopped)
+
+    stopped_after.n, stopped_after.most = 0, None
+    code, _, err = packed(stopped)
+    assert code == 0, err
+    assert "going on with what an interrupted search has left" in err
+    # the layer it was in is rounded again, which may be tried with two kinds of steps; and no other
+    assert stopped_after.n - (n_whole - after) in {1, 2}
+    files = {file.name: file.read_bytes() for file in whole.glob("*.press")}
+    assert {file.name: file.read_bytes() for file in stopped.glob("*.press")} == files
+    assert {file.name for file in stopped.iterdir()} == {file.name for file in whole.iterdir()}
+
+
+def test_what_another_search_has_left_is_not_taken_up(call, source, inputs, tmp_path, stopped_after):
+    stopped_after.most = 2
+    arguments = ["--calibration-data", inputs, "--rate", "1e-4", "-o", tmp_path / "m.press"]
+    with pytest.raises(Stopped):
+        call("pack", source, *arguments)
+    assert not (tmp_path / "m.press").exists()
+    stopped_after.most = None
+    code, _, err = call("pack", source, *arguments, "--calibration-images", "20")
+    assert code == 0
+    assert "going on" not in err
+    assert not (tmp_path / ".m.press.search").exists()
 
 
 def test_a_frontier_is_files_a_table_a_record_and_a_figure(call, source, inputs, tmp_path):

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,14 +11,22 @@ from modelpress.benchmarks.records import read_results
 from modelpress.export.press.reading import read_artifact
 from modelpress.toolkit.compression.network import CompressedNetwork
 from modelpress.toolkit.compression.network_file import load_network
+from modelpress.toolkit.compression.pruning.coupling import coupling_of
+from modelpress.toolkit.compression.pruning.lasso_groups import ChannelGroups
 from modelpress.toolkit.compression.pruning.proximal import ProximalStep, penalty_at
+from modelpress.toolkit.compression.pruning.removal import prunable_layers
+from modelpress.toolkit.compression.pruning.shrinking import narrowed
+from modelpress.toolkit.compression.state import NetworkState
+from modelpress.toolkit.networks.inputs import Inputs
 from modelpress.toolkit.networks.layers import weight_layers
 from modelpress.toolkit.recipe import ModelOptions, PruneOptions, TrainingOptions
 from modelpress.toolkit.sparse_regression.prox import trimmed_soft_threshold
 from modelpress.toolkit.training.interrupt import Interrupted
 from modelpress.toolkit.training.rules import Moment
 from tests.helpers.command_line import QUICK, one_line
+from tests.helpers.networks import shaken
 from tests.helpers.training import SignalAt, assert_same, fit, weights_of
+from tests.toolkit.compression.test_removed_channels import residual
 
 METHODS = ["proximal-l1", "trimmed-l1", "group-lasso"]
 OPTIONS = TrainingOptions(epochs=3, batch=32, lr=0.02, padding=2)
@@ -246,3 +255,51 @@ def test_bad_options_are_one_line(dense, tmp_path, call, settings, message):
     assert code == (1 if "exclude" in str(settings) else 2)  # only the network tells which layers there are
     assert message in one_line(err)
     assert not list(tmp_path.iterdir())
+
+
+def coupled_rule(shortcut, **options):
+    torch.manual_seed(0)
+    network, x = residual(shortcut)
+    state = NetworkState(shaken(network).eval(), None, inputs=Inputs.of(x))
+    prune = PruneOptions(method="group-lasso", **{"sparsity": 0.5, "penalty": 50.0, **options})
+    weights, coupling = prunable_layers(state, prune), coupling_of(state)
+    return (
+        state,
+        coupling,
+        ProximalStep(weights, prune, ChannelGroups.coupled(weights, coupling, state.network)),
+    )
+
+
+def test_channels_that_an_addition_joins_shrink_as_one():
+    state, coupling, rule = coupled_rule("B")
+    for _ in range(40):
+        rule.after_step(0.02, 1.0)
+    kept = {name: mask.flatten(1).any(dim=1) for name, mask in rule.masks().items()}
+    first = "head_conv.0.conv"
+    stage = [name for name, own in coupling.layers.items() if torch.equal(own, coupling.layers[first])]
+    assert len(stage) == 4
+    assert all(torch.equal(kept[name], kept[first]) for name in stage)
+    assert 0.5 <= rule.sparsity() < 0.55
+
+    # what is added to channels that are gone is gone as well: they are zero, and can be taken out
+    parameters = dict(state.network.named_parameters())
+    gone = torch.tensor(sorted(coupling.removed(rule.masks())))
+    for name, groups in coupling.shifts.items():
+        assert (parameters[name][torch.isin(groups, gone)] == 0).all()
+    small = narrowed(replace(state, masks=rule.masks())).state
+    assert {n: len(w) for n, w in weight_layers(small.network).items() if n in kept} == {
+        name: max(int(rows.sum()), 1) for name, rows in kept.items()
+    }
+
+
+def test_a_group_shrinks_by_its_length_over_all_layers():
+    state, coupling, rule = coupled_rule("B", penalty=1.0, penalty_warmup=0.0)
+    before = {name: w.detach().double().clone() for name, w in weight_layers(state.network).items()}
+    rule.after_step(0.01, 0.5)
+    group = int(coupling.layers["head_conv.0.conv"][3])
+    rows = {name: own == group for name, own in coupling.layers.items() if (own == group).any()}
+    length = sum(float(before[name][own].square().sum()) for name, own in rows.items()) ** 0.5
+    size = sum(before[name][own].numel() for name, own in rows.items())
+    for name, own in rows.items():
+        after = weight_layers(state.network)[name][own].detach().double()
+        assert_allclose(after, before[name][own] * (1 - 0.01 * size**0.5 / length), rtol=1e-5)

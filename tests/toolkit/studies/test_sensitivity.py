@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from modelpress.export.errors import InputError
 from modelpress.export.press.writing import write_artifact
-from modelpress.toolkit.commands.stages.byte_sizes import parse_size
+from modelpress.toolkit.byte_sizes import parse_size
 from modelpress.toolkit.commands.stages.sensitivity_tables import show_sensitivity
 from modelpress.toolkit.compression.freeze import freeze_state
 from modelpress.toolkit.compression.network_file import new_network, save_network

@@ -57,10 +57,11 @@ def command(
         progress.note(f"not installed, so not all is measured: {', '.join(missing)}")
 
     facts: dict[str, Any] = {"environment": describe_environment(), "firmware": {}}
+    compared = None if against is None else _Compared(against, dataset, data_dir)
     for folder in folders:
         found = measure_firmware(folder)
-        if against is not None:
-            found["agreement"] = _agreement(folder, against, dataset, data_dir)
+        if compared is not None:
+            found["agreement"] = compared.agreement(folder)
         facts["firmware"][folder.name] = found
 
     if tiny:
@@ -72,29 +73,36 @@ def command(
         write_json(output, facts)
 
 
-def _agreement(folder: Path, against: Path, dataset: Any, data_dir: Path | None) -> dict[str, Any]:
-    """All test images, by the host build and by ONNX Runtime."""
-    import tempfile
+class _Compared:
+    """All test images and what ONNX Runtime makes of them, once for all folders."""
 
-    from modelpress.benchmarks.measures.accuracy import classify
-    from modelpress.benchmarks.measures.firmware import FirmwareFolder, agreement
-    from modelpress.benchmarks.subjects.model_file import open_model
-    from modelpress.export.graphs.parts import metadata
-    from modelpress.export.runtime import open_session
-    from modelpress.toolkit.data.measured_set import DATASET_METADATA
-    from modelpress.toolkit.data.network_input import network_input
-    from modelpress.toolkit.data.registry import load_data_set
+    def __init__(self, against: Path, dataset: Any, data_dir: Path | None) -> None:
+        from modelpress.benchmarks.measures.accuracy import classify
+        from modelpress.benchmarks.subjects.model_file import open_model
+        from modelpress.export.graphs.parts import metadata
+        from modelpress.export.runtime import open_session
+        from modelpress.toolkit.data.measured_set import DATASET_METADATA
+        from modelpress.toolkit.data.network_input import network_input
+        from modelpress.toolkit.data.registry import load_data_set
 
-    model = open_model(against).onnx_model
-    facts = metadata(model)
-    name = dataset or facts.get(DATASET_METADATA, "cifar10")
-    images = load_data_set(name, folder=None if data_dir is None else str(data_dir), test_only=True)
-    inputs = network_input(images.test.images, images, facts)
-    expected = classify(open_session(model.SerializeToString()), inputs)
-    with tempfile.TemporaryDirectory() as build:
-        firmware = FirmwareFolder(folder, Path(build))
-        found = firmware.values(firmware.input.codes(inputs))
-    return agreement(found, expected, images.test.labels)
+        model = open_model(against).onnx_model
+        facts = metadata(model)
+        name = dataset or facts.get(DATASET_METADATA, "cifar10")
+        images = load_data_set(name, folder=None if data_dir is None else str(data_dir), test_only=True)
+        self.inputs = network_input(images.test.images, images, facts)
+        self.labels = images.test.labels
+        self.expected = classify(open_session(model.SerializeToString()), self.inputs)
+
+    def agreement(self, folder: Path) -> dict[str, Any]:
+        """The host build of a folder beside that."""
+        import tempfile
+
+        from modelpress.benchmarks.measures.firmware import FirmwareFolder, agreement
+
+        with tempfile.TemporaryDirectory() as build:
+            firmware = FirmwareFolder(folder, Path(build))
+            found = firmware.values(firmware.input.codes(self.inputs))
+        return agreement(found, self.expected, self.labels)
 
 
 def _show(folders: dict[str, Any]) -> None:

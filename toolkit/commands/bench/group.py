@@ -31,6 +31,11 @@ COMMANDS = {
         "Time per weight and memory of packing and loading one tensor of growing size.",
         "What else is measured",
     ),
+    "large": Entry(
+        "bench.large_command",
+        "Memory and processor time of packing, verifying and unpacking a model too large for one ONNX file.",
+        "What else is measured",
+    ),
     "firmware": Entry(
         "bench.firmware_command",
         "Flash, memory and instructions of firmware, built and run: here, and in qemu on a Cortex-M4 and M55.",

@@ -1,6 +1,7 @@
 """What `modelpress bench` prints: files, what runs in integers, latencies, loading and, if asked for, a profile."""
 
 from modelpress.benchmarks.records import ProfileRecord, Results
+from modelpress.benchmarks.report.exit_tables import EXIT_HEADINGS, exit_rows, exits_summary
 from modelpress.benchmarks.report.tables import (
     file_rows,
     latency_label,
@@ -115,6 +116,10 @@ def show_bench(results: Results, *, wide: bool = False) -> None:
             text=("reference", "what", "equal", "layer"),
             wide=wide,
         )
+    for record in results.exits:
+        print_table(f"Early exits of {record.path}", exit_rows(record), EXIT_HEADINGS, wide=wide)
+        for line in exits_summary(record):
+            answer_line(line)
     if results.profile is not None:
         _show_profile(results.profile)
 

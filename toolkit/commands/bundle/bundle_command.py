@@ -1,12 +1,13 @@
 """The `bundle` command."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from modelpress.export.choices import DEFAULT_TIMEOUT_S, INTEGER_FLAVOURS, FlavourName, Target
+from modelpress.export.choices import DEFAULT_TIMEOUT_S, INTEGER_FLAVOURS, ExitForm, FlavourName, Target
 from modelpress.toolkit.commands.answers import answer
 from modelpress.toolkit.commands.flavour_options import (
     DEFAULTS,
@@ -69,6 +70,14 @@ def command(
             show_default=False,
         ),
     ] = None,
+    exits: Annotated[
+        bool,
+        typer.Option(
+            "--exits",
+            help="Hand over [b]model-exits.onnx[/] too, which easy images leave early: run.py uses it. The claims are "
+            "those of the full network.",
+        ),
+    ] = False,
     samples: Annotated[
         int,
         typer.Option(
@@ -151,6 +160,9 @@ def command(
         archive=archive,
         overwrite=overwrite,
         add_firmware=firmware,
+        write_exits=partial(write_flavour, request=replace(wanted, exits=ExitForm.ONE_FILE))
+        if exits
+        else None,
     )
     manifest = make_bundle(file, output, request, TerminalProgress())
     facts = {

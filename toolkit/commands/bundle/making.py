@@ -73,6 +73,7 @@ from modelpress.toolkit.progress import Progress
 CARD, REQUIREMENTS = "MODEL_CARD.md", "requirements.txt"
 SCRIPTS = ("run.py", "verify.py", "image_data.py", "expand.py")
 FIRMWARE = "firmware"
+EXITS = "model-exits.onnx"  # of run.py, which leaves early where it is there
 UNSPECIFIED = "unspecified"
 _OLD_OPSET, _OLD_RUNTIME = 17, "1.15"  # the oldest ONNX Runtime known to run models up to this opset right
 # for image files; the last one for Python 3.9 mishandles a format that run.py does not open
@@ -99,6 +100,7 @@ class BundleRequest:
         test_data: Hand over all test examples, so that the figures can be measured again without any other data.
         archive: Write a `.zip` beside the folder.
         add_firmware: Writes firmware of a decoded artifact into a new folder.
+        write_exits: Writes what leaves early, in the same flavour.
     """
 
     flavour: str | None
@@ -113,6 +115,7 @@ class BundleRequest:
     archive: bool = True
     overwrite: bool = False
     add_firmware: AddFirmware | None = None
+    write_exits: WriteModel | None = None
 
 
 def make_bundle(artifact: Path, target: Path, request: BundleRequest, progress: Progress) -> Manifest:
@@ -165,6 +168,8 @@ def _fill(folder: Path, artifact: Path, name: str, request: BundleRequest, progr
     else:
         request.write_model(folder / ONNX, model)
         written = WrittenModel(request.flavour)
+    if request.write_exits is not None:
+        request.write_exits(folder / EXITS, model)
     if request.add_firmware is not None:
         request.add_firmware(folder / FIRMWARE, model)
     serialised = (folder / ONNX).read_bytes()

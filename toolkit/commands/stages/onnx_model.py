@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from modelpress.export.choices import DEFAULT_TIMEOUT_S
+from modelpress.export.choices import DEFAULT_TIMEOUT_S, ExitForm
 from modelpress.export.errors import CommandLineError
 from modelpress.toolkit.commands.answers import answer, answer_line
 from modelpress.toolkit.commands.flavour_options import (
@@ -29,6 +29,7 @@ modelpress onnx model.press --flavour sparse -o model-sparse.onnx
 modelpress onnx model.press --flavour int8 --calibration-data inputs.npy -o model-int8.onnx
 modelpress onnx model.press --flavour int8 --calibration-data inputs.npy --auto-exclude 0.05 -o model-int8.onnx
 modelpress onnx --expand model-sparse.onnx -o model-plain.onnx
+modelpress onnx model.press --exits one-file -o model-exits.onnx
 """
 
 
@@ -53,6 +54,15 @@ def command(
             max=21,
             help="Convert the graph to this opset where its own is older: 19 for onnx's reference evaluator.",
             show_default="(that of the model)",
+        ),
+    ] = None,
+    exits: Annotated[
+        ExitForm | None,
+        typer.Option(
+            "--exits",
+            help="Leave early, where the model has exits: one-file computes no further than the exit that one example "
+            "leaves by; stages are NAME-stage1.onnx and so on, for any batch.",
+            show_default="(the full network)",
         ),
     ] = None,
     expand: Annotated[
@@ -90,6 +100,7 @@ def command(
         loss=auto_exclude,
         noise=noise,
         opset=opset,
+        exits=exits,
     )
     check_output_file(output, overwrite=overwrite)
     if expand:
@@ -107,7 +118,8 @@ def command(
 
     for note in facts["notes"]:
         NOTES.print(f"note: {note}", markup=False)
-    line = f"{output}: {facts['size_bytes']:,} bytes, flavour {flavour}, checked"
+    written = ", ".join(facts.get("files", [str(output)]))
+    line = f"{written}: {facts['size_bytes']:,} bytes, flavour {flavour}, checked"
     answer(facts, lambda: _show(line, facts), as_json=as_json)
 
 

@@ -10,8 +10,8 @@ import typer
 
 from modelpress.export.choices import Effort
 from modelpress.export.errors import CommandLineError
+from modelpress.toolkit.byte_sizes import parse_size
 from modelpress.toolkit.commands.recipe_options import recipe_option
-from modelpress.toolkit.commands.stages.byte_sizes import parse_size
 
 if TYPE_CHECKING:
     from modelpress.export.quantized import QuantizedModel

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from modelpress.toolkit.byte_sizes import parse_size
 from modelpress.toolkit.commands.answers import answer
 from modelpress.toolkit.commands.options import MEASUREMENT, AsJson, NetworkFile, Overwrite, output_file
 from modelpress.toolkit.commands.recipe_options import (
@@ -20,7 +21,6 @@ from modelpress.toolkit.commands.recipe_options import (
     merged_recipe,
 )
 from modelpress.toolkit.commands.requirements import need_torch
-from modelpress.toolkit.commands.stages.byte_sizes import parse_size
 
 EXAMPLE = """
 modelpress sensitivity pruned.safetensors -o sensitivity.json

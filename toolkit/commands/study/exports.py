@@ -27,9 +27,11 @@ _INT8 = {
     "packed": "int8-sparse",
     "static": "quantize_static",
     "cosine": "cosine of int8",
+    "even_cosine": "of symmetric codes",
     "exact_cosine": "of lossless weights",
     "static_cosine": "of quantize_static",
     "seconds": "seconds",
+    "even_seconds": "of symmetric codes",
     "exact_seconds": "of lossless weights",
     "static_seconds": "of quantize_static",
 }
@@ -76,16 +78,18 @@ def _sizes(record: ExportRecord) -> dict[str, Any]:
 
 def _int8(record: ExportRecord) -> dict[str, Any]:
     int8, static = record.flavours["int8"], record.quantize_static
-    exact = record.flavours["int8 lossless"]
+    even, exact = record.flavours["int8 symmetric"], record.flavours["int8 lossless"]
     return {
         "row": record.row,
         "int8": f"{int8.size_bytes:,}",
         "packed": f"{record.flavours['int8-sparse'].size_bytes:,}",
         "static": f"{static.size_bytes:,}",
         "cosine": f"{int8.cosine:.5f}",
+        "even_cosine": f"{even.cosine:.5f}",
         "exact_cosine": f"{exact.cosine:.5f}",
         "static_cosine": f"{static.cosine:.5f}",
         "seconds": f"{int8.seconds:.1f}",
+        "even_seconds": f"{even.seconds:.1f}",
         "exact_seconds": f"{exact.seconds:.1f}",
         "static_seconds": f"{static.seconds:.1f}",
     }

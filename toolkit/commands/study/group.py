@@ -17,9 +17,21 @@ COMMANDS = {
         "study.frontier_command",
         "Accuracy against bytes: files of given sizes, trained at a price per byte, beside fixed zeros and widths.",
     ),
+    "price": Entry(
+        "study.price_command",
+        "Models packed at a price beside the nearest codes at every width: bytes at equal accuracy.",
+    ),
     "networks": Entry(
         "study.networks_command",
         "Ten networks of other people: 50 % pruned, 4 bits, packed, decoded, written and run in every flavour.",
+    ),
+    "channels": Entry(
+        "study.channels.channels_command",
+        "Nine kinds of networks with 40 % of the weights gone in whole channels: the small beside the masked ones.",
+    ),
+    "budgets": Entry(
+        "study.channels.budgets_command",
+        "What budgets of latency leave of a network: multiplications, bytes, latency as floats and in int8.",
     ),
     "tasks": Entry(
         "study.tasks_command",

@@ -10,8 +10,13 @@ from modelpress.toolkit.training.team import ALONE
 
 
 def batch_norm(state: NetworkState, work: Work) -> NetworkState:
-    """Measure on as many training images as the recipe asks for; none, and the trained statistics stay."""
-    measured = _measured_anew(state, work) if work.recipe.quantize.batch_norm_images else state
+    """Measure on as many training images as the recipe asks for; none, and the trained statistics stay.
+
+    Where weights were rounded at a price and nothing was trained after it, that pass has decided it already.
+    """
+    options = work.recipe.quantize
+    decided = options.priced and not work.recipe.finetune.epochs
+    measured = _measured_anew(state, work) if options.batch_norm_images and not decided else state
     work.watch("finetuned", measured)  # the weights and statistics that the file will hold
     return measured
 

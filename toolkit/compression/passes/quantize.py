@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from modelpress.toolkit.compression.choosing import layers_chosen
-from modelpress.toolkit.compression.quantization.quantizers import QuantizerSpec
+from modelpress.toolkit.compression.passes.pricing import quantized_at_price
+from modelpress.toolkit.compression.passes.widths import exceptions, spec_of
 from modelpress.toolkit.compression.state import NetworkState
 from modelpress.toolkit.compression.work import Work
 from modelpress.toolkit.networks.layers import weight_layers
@@ -18,7 +18,8 @@ def quantize(state: NetworkState, work: Work) -> NetworkState:
     """
     recipe = work.recipe
     work.progress.stage("quantize")
-    quantized = with_quantizers(state, recipe.quantize)
+    priced = recipe.quantize.priced
+    quantized = quantized_at_price(state, work) if priced else with_quantizers(state, recipe.quantize)
 
     # a schedule, of the pruning or of the grids, makes this point one with the end of the finetuning
     if recipe.prune.scheduled:
@@ -37,20 +38,8 @@ def with_quantizers(state: NetworkState, options: QuantizeOptions) -> NetworkSta
         InputError: A name pattern matches no layer.
     """
     bits: dict[str, int | str] = dict.fromkeys(weight_layers(state.network), options.bits)
-    for pattern, width in options.layers.items():
-        bits.update(dict.fromkeys(layers_chosen(state, pattern), width))
+    bits |= exceptions(state, options)
 
-    quantizers = {name: _spec(int(width), options) for name, width in bits.items() if width != "float"}
+    quantizers = {name: spec_of(int(width), options) for name, width in bits.items() if width != "float"}
     quantized = replace(state, quantizers=quantizers, grids={}, history={**state.history, "quantize": bits})
     return replace(quantized, grids=quantized.compressed().kept_grids())
-
-
-def _spec(bits: int, options: QuantizeOptions) -> QuantizerSpec:
-    return QuantizerSpec(
-        bits,
-        symmetric=options.symmetric,
-        per_channel=options.per_channel,
-        zero_point=options.zero_point,
-        range=options.range,
-        learned=options.learned,
-    )

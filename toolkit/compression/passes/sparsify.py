@@ -1,6 +1,14 @@
 """Pass: train with a penalty that sets weights exactly to zero, and remove those."""
 
+import copy
+from dataclasses import replace
+
+import torch
+
 from modelpress.toolkit.compression.fitting import fit
+from modelpress.toolkit.compression.passes.prune import pruned_to_budget, size_for
+from modelpress.toolkit.compression.pruning.coupling import coupling_for
+from modelpress.toolkit.compression.pruning.lasso_groups import ChannelGroups
 from modelpress.toolkit.compression.pruning.proximal import ProximalStep
 from modelpress.toolkit.compression.pruning.removal import (
     check_unquantized,
@@ -8,8 +16,10 @@ from modelpress.toolkit.compression.pruning.removal import (
     removed_weights,
     with_masks,
 )
+from modelpress.toolkit.compression.pruning.silence import silence
 from modelpress.toolkit.compression.state import NetworkState
 from modelpress.toolkit.compression.work import Work
+from modelpress.toolkit.recipe import PruneOptions
 
 
 def sparsify(state: NetworkState, work: Work) -> NetworkState:
@@ -22,14 +32,34 @@ def sparsify(state: NetworkState, work: Work) -> NetworkState:
     work.progress.stage("prune")
     check_unquantized(state)
 
-    prune = work.recipe.prune
-    penalty = ProximalStep(prunable_layers(state, prune), prune)
+    options = work.recipe.prune
+    prunable, coupling = prunable_layers(state, options), coupling_for(state, options)
+    groups = None if coupling is None else ChannelGroups.coupled(prunable, coupling, state.network)
+    penalty = ProximalStep(prunable, _until_the_budget(state, work), groups)
     if penalty.has_enough_zeros():
         work.progress.note("there are enough zeros already: the penalty does not act")
     trained = fit(state, state.compressed(), work, "sparsify", rules=[penalty])
 
-    pruned = with_masks(trained, penalty.masks(), prune)  # of the same parameters, trained in place
+    # a budget is kept to by the choice at the end, among groups that the penalty has ordered
+    if options.budget is not None:
+        pruned = pruned_to_budget(trained, options, size_for(work.recipe))
+    else:
+        pruned = with_masks(trained, penalty.masks(), options)  # of the same parameters, trained in place
+    if coupling is not None:
+        silence(pruned.network, coupling, pruned.masks)
     work.keep("sparsify", pruned)
     work.progress.note(removed_weights(pruned))
     work.watch("pruned", pruned)
     return pruned
+
+
+def _until_the_budget(state: NetworkState, work: Work) -> PruneOptions:
+    """The options with the sparsity that a budget would ask for now."""
+    options = work.recipe.prune
+    if options.budget is None:
+        return options
+    masks = pruned_to_budget(
+        replace(state, network=copy.deepcopy(state.network)), options, size_for(work.recipe)
+    ).masks
+    removed = sum(int((~mask).sum()) for mask in masks.values())
+    return options.model_copy(update={"sparsity": removed / sum(map(torch.numel, masks.values()))})

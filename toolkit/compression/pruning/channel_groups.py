@@ -16,7 +16,7 @@ _BELOW_ALL = -1.0  # the size of a group that was removed before
 
 
 @dataclass(frozen=True)
-class _Block:
+class Block:
     """Groups that go together.
 
     Attributes:
@@ -28,6 +28,11 @@ class _Block:
     groups: list[int]
     size: float
     n_weights: int
+
+    @property
+    def squares(self) -> float:
+        """Sum over its weights; below zero where they were removed before."""
+        return self.size * self.n_weights
 
 
 def prune_groups(
@@ -61,31 +66,64 @@ def prune_groups(
         >>> prune_groups(w, together, sparsity=0.5, globally=True)["b"].flatten()
         tensor([ True, False])
     """
+    families = blocks_of(weights, coupling, multiple=multiple, kept=kept) if sparsity else []
+    removed: set[int] = set()
+    if globally:
+        blocks = [block for own in families for block in own.blocks]
+        removed |= smallest(blocks, sparsity * sum(map(torch.numel, weights.values())))
+    else:
+        for own in families:
+            removed |= smallest(own.blocks, sparsity * own.n_weights)
+    return masks_without(weights, coupling, removed)
+
+
+@dataclass(frozen=True)
+class Family:
+    """The channels of layers that share them.
+
+    Attributes:
+        blocks: What can go, the smallest first; the last block of a layer is not among them.
+        n_weights: Of all groups.
+    """
+
+    blocks: list[Block]
+    n_weights: int
+
+
+def blocks_of(
+    weights: Mapping[str, Tensor],
+    coupling: Coupling,
+    *,
+    multiple: int = 1,
+    kept: Mapping[str, Tensor] | None = None,
+) -> list[Family]:
+    """What can be removed, by families; arguments as in `prune_groups`.
+
+    Raises:
+        InputError: Nothing can.
+    """
     families = _families(weights, coupling)
-    if not families and sparsity:
+    if not families:
         raise InputError(
             "no channel can be removed: outputs fix them, layers that stay dense, or operators that mix them; "
             "choose prune.granularity weight"
         )
     sizes, counts = _group_sizes(weights, coupling, kept or {})
     layers = [coupling.layers[name] for name in weights if name in coupling.layers]
-    blocks = [
-        [
-            _Block(part, sum(sizes[g] for g in part) / len(part), sum(counts[g] for g in part))
-            for part in _parts(sorted(family, key=lambda g: sizes[g]), layers, multiple)
-        ]
+    return [
+        Family(
+            [
+                Block(part, sum(sizes[g] for g in part) / len(part), sum(counts[g] for g in part))
+                for part in _parts(sorted(family, key=lambda g: sizes[g]), layers, multiple)
+            ],
+            sum(counts[g] for g in family),
+        )
         for family in families
     ]
 
-    removed: set[int] = set()
-    if globally:
-        removed |= _smallest(
-            [b for own in blocks for b in own], sparsity * sum(map(torch.numel, weights.values()))
-        )
-    else:
-        for family, own in zip(families, blocks, strict=True):
-            removed |= _smallest(own, sparsity * sum(counts[g] for g in family))
 
+def masks_without(weights: Mapping[str, Tensor], coupling: Coupling, removed: set[int]) -> Masks:
+    """Masks that remove these groups."""
     gone = torch.tensor(sorted(removed), dtype=torch.int64)
     return {name: _mask(weight, coupling.layers.get(name), gone) for name, weight in weights.items()}
 
@@ -146,7 +184,7 @@ def _parts(ordered: list[int], layers: Sequence[Tensor], multiple: int) -> list[
     return parts if removable < width else parts[:-1]
 
 
-def _smallest(blocks: list[_Block], n_weights: float) -> set[int]:
+def smallest(blocks: Sequence[Block], n_weights: float) -> set[int]:
     """Groups of the smallest blocks, in order, up to the first that does not fit."""
     removed: set[int] = set()
     left = round(n_weights)

@@ -1,11 +1,12 @@
 """Which channels of a network can only be removed together, read off its drawing."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from modelpress.export.graphs.channels.costs import CountedLayer, counted_layers
 from modelpress.export.graphs.channels.following import followed
 from modelpress.export.graphs.channels.trace import Claim, Role, Trace
 from modelpress.toolkit.compression.drawing import draw
@@ -25,10 +26,12 @@ class Coupling:
         layers: By layer, shape ``(out,)``: the group of each output channel, or `FIXED`.
         shifts: By name of a parameter that makes channels non-zero (biases, both parameters of batch norms), likewise:
             where these and all weights of a group are zero, so are its channels.
+        costs: Every layer of the drawing with the groups that it takes and makes, by the same numbers.
     """
 
     layers: Mapping[str, Tensor]
     shifts: Mapping[str, Tensor] = field(default_factory=dict)
+    costs: Sequence[CountedLayer] = ()
 
     def removable(self, layers: Iterable[str]) -> set[int]:
         """Groups all of whose layers are among these."""
@@ -50,12 +53,12 @@ class Coupling:
 
 
 def coupling_for(state: NetworkState, options: PruneOptions) -> Coupling | None:
-    """`coupling_of`, where whole channels are removed by magnitude; else None.
+    """`coupling_of`, where whole channels are removed; else None.
 
     Raises:
         ModelError: As `coupling_of`.
     """
-    return coupling_of(state) if options.granularity == "channel" else None
+    return coupling_of(state) if options.of_channels else None
 
 
 def coupling_of(state: NetworkState) -> Coupling:
@@ -79,7 +82,7 @@ def coupling_of(state: NetworkState) -> Coupling:
             rows[layers[parameter]] = fixed if claim is None else _groups(trace, claim)
         elif claim is not None:
             shifts[parameter] = _groups(trace, claim)
-    return Coupling(rows, shifts)
+    return Coupling(rows, shifts, counted_layers(trace))
 
 
 def _groups(trace: Trace, claim: Claim) -> Tensor:

@@ -10,9 +10,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from modelpress.toolkit.compression.pruning.lasso_groups import ChannelGroups
 from modelpress.toolkit.recipe import PruneOptions
 from modelpress.toolkit.sparse_regression.prox import (
-    block_soft_threshold,
     largest,
     soft_threshold,
     trimmed_soft_threshold,
@@ -26,10 +26,14 @@ class ProximalStep(TrainingRule):
     Args:
         weights: Parameters, by layer name; changed in place.
         options: Method, strength and warm-up of the penalty, and the sparsity at which it ends.
+        groups: Of channels, for a group lasso; without them each channel is a group of its own.
     """
 
-    def __init__(self, weights: dict[str, Tensor], options: PruneOptions) -> None:
+    def __init__(
+        self, weights: dict[str, Tensor], options: PruneOptions, groups: ChannelGroups | None = None
+    ) -> None:
         self._weights, self._options = weights, options
+        self._groups = ChannelGroups.single(weights) if groups is None else groups
         self._n_weights = sum(w.numel() for w in weights.values())
         self._n_zeros = round(options.sparsity * self._n_weights)
         self._hold()
@@ -57,6 +61,7 @@ class ProximalStep(TrainingRule):
             weight, kept = self._weights[name], self._kept[name]
             weight.copy_(torch.where(self._held, torch.where(kept, weight, 0.0), shrunk))
             self._kept[name] = weight != 0
+        self._groups.silence(self._weights)
         self._held = self._held | (self._count_removed() >= self._n_zeros)
 
     def sparsity(self) -> float:
@@ -81,7 +86,7 @@ class ProximalStep(TrainingRule):
 
     def _shrunk(self, threshold: float) -> dict[str, Tensor]:
         if self._options.method == "group-lasso":
-            return _shrink_channels(self._weights, threshold, self._n_zeros)
+            return self._groups.shrunk(self._weights, threshold, self._n_zeros)
         flat = torch.cat([w.flatten() for w in self._weights.values()])  # all layers in one ranking
         shrunk = _SHRINK[self._options.method](flat, threshold, self._n_weights - self._n_zeros)
         parts = shrunk.split([w.numel() for w in self._weights.values()])
@@ -98,29 +103,6 @@ _SHRINK: dict[str, Callable[[Tensor, float, int], Tensor]] = {
     "proximal-l1": _shrink_all,
     "trimmed-l1": trimmed_soft_threshold,
 }
-
-
-def _shrink_channels(weights: dict[str, Tensor], threshold: float, n_zeros: int) -> dict[str, Tensor]:
-    """Block soft threshold of output channels, weighted by the root of their size so that layers compare.
-
-    Of all layers' channels, ranked by their root mean square, only so many of the smallest may become zero as it
-    takes to remove `n_zeros` weights: the last step removes at most a channel more than asked for.
-    """
-    channels = {name: w.reshape(w.shape[0], -1) for name, w in weights.items()}
-
-    # the ranking of all channels, and what goes before each
-    size = torch.cat([torch.full_like(rows[:, 0], rows.shape[1]) for rows in channels.values()])
-    order = torch.argsort(torch.cat([rows.square().mean(dim=1) for rows in channels.values()]), stable=True)
-    smaller = torch.empty_like(size, dtype=torch.float64)  # weights in all smaller channels
-    smaller[order] = torch.cumsum(size[order].double(), dim=0) - size[order]
-    may_vanish = (smaller < n_zeros).split([len(rows) for rows in channels.values()])
-
-    shrunk = {}
-    for (name, rows), may in zip(channels.items(), may_vanish, strict=True):
-        less = block_soft_threshold(rows, torch.full_like(rows[:, 0], threshold * rows.shape[1] ** 0.5))
-        held = (less == 0).all(dim=1) & ~may
-        shrunk[name] = torch.where(held[:, None], rows, less).view_as(weights[name])
-    return shrunk
 
 
 def penalty_at(options: PruneOptions, progress: float) -> float:

@@ -31,23 +31,30 @@ def prunable_layers(state: NetworkState, options: PruneOptions) -> dict[str, Ten
         InputError: No layer is left.
     """
     # the projection of a shortcut ends in the channels of its stage, and goes with them
-    together = options.granularity == "channel"
+    together = options.of_channels
     exclude = [pattern for pattern in options.exclude if not (together and pattern == f"{ROLE}shortcut")]
     prunable = layers_left(state, weight_layers(state.network), exclude)
-    if options.granularity == "channel":
+    if options.of_channels:
         prunable.pop(list(weight_layers(state.network))[-1], None)
     if not prunable:
         raise InputError("prune.exclude leaves no layer to prune")
     return prunable
 
 
-def with_masks(state: NetworkState, masks: Mapping[str, Tensor], options: PruneOptions) -> NetworkState:
+def with_masks(
+    state: NetworkState,
+    masks: Mapping[str, Tensor],
+    options: PruneOptions,
+    *,
+    budget: Mapping[str, object] | None = None,
+) -> NetworkState:
     """Set what the masks remove to zero, and record it; what was removed before stays removed.
 
     Args:
         state: Its network is changed.
         masks: By layer, true = kept.
         options: What was asked for, for the record.
+        budget: What was found for it, likewise.
     """
     # a layer pruned before keeps both removals; one without a new mask keeps its old one
     joined = dict(masks) | {
@@ -55,7 +62,8 @@ def with_masks(state: NetworkState, masks: Mapping[str, Tensor], options: PruneO
     }
     pruned = replace(state, masks=joined)
     pruned.compressed().settle()
-    return replace(pruned, history={**state.history, "prune": _summary(pruned, options)})
+    summary = _summary(pruned, options) | ({} if budget is None else {"budget": dict(budget)})
+    return replace(pruned, history={**state.history, "prune": summary})
 
 
 def _summary(pruned: NetworkState, options: PruneOptions) -> dict[str, object]:
@@ -80,6 +88,9 @@ def removed_weights(state: NetworkState) -> str:
     summary = state.history["prune"]
     share = summary["removed"] / max(summary["prunable"], 1)
     line = f"{summary['removed']:,} of {summary['prunable']:,} prunable weights removed ({share:.2%})"
+    if "budget" in summary:
+        asked_for = ", ".join(f"{k} {v}" for k, v in summary["budget"].items() if k != "found")
+        return f"{line}; {summary['budget']['found']:.3f}x for the budget {asked_for}"
 
     if "penalty" in summary and summary["removed"] < round(summary["asked_for"] * summary["prunable"]):
         line += f"; short of the {summary['asked_for']:.2%} asked for: raise prune.penalty or sparsify.epochs"

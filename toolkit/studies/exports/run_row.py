@@ -36,6 +36,11 @@ from modelpress.toolkit.studies.networks.shaking import pictures, settled, shake
 SEED, SIZE, N_INPUTS, N_CALIBRATION, BATCH = 0, 128, 16, 32, 16
 _CLASSES = 1000
 _LEAST_SPREAD = 0.05
+_PACKED = {
+    "8": (PostTraining(bits=8), tuple(FLAVOURS)),
+    "4": (PostTraining(bits=4), ("float", "weight-only", "sparse", "int8-sparse")),
+    "8 symmetric": (PostTraining(bits=8, symmetric=True), ("float", "int8")),
+}  # artifacts, and the flavours made of them
 Outputs = npt.NDArray[np.float32]
 
 
@@ -65,8 +70,9 @@ class ExportRecord:
         press: Artifacts by width of codes, as flavour float.
         lossless_bytes: Of the artifact without loss.
         lossless: ``byte-identical`` where the exporter's file comes back, else ``tensor-identical``.
-        flavours: Of the artifact in 8 bits, of that in 4 bits (``… 4``) where weights are packed, and of the one that
-            holds the exporter's own weights (``int8 lossless``).
+        flavours: Of the artifact in 8 bits, of that in 4 bits (``… 4``) where weights are packed, of the one in 8 bits
+            on symmetric grids (``… symmetric``), and of the one that holds the exporter's own weights (``int8
+            lossless``).
         quantize_static: ONNX Runtime's own int8 file of the float model.
     """
 
@@ -115,20 +121,19 @@ def run_row(row: str, folder: Path) -> ExportRecord:
         return found
 
     press, flavours = {}, {}
-    for bits in (8, 4):
-        artifact = folder / f"{bits}.press"
+    for kind, (options, chosen) in _PACKED.items():
+        artifact = folder / f"{kind}.press"
         began = time.process_time()
-        _pack(source, artifact, WeightOptions(quantization=PostTraining(bits=bits)))
+        _pack(source, artifact, WeightOptions(quantization=options))
         seconds = time.process_time() - began
-        model = read_artifact(artifact)
-        for flavour in FLAVOURS if bits == 8 else ("float", "weight-only", "sparse", "int8-sparse"):
-            key = flavour if bits == 8 else f"{flavour} 4"
-            flavours[key] = written(
-                folder / "flavour.onnx", partial(_flavour, model=model, flavour=flavour, others=others)
-            )
-        press[str(bits)] = Written(
-            artifact.stat().st_size, flavours["float" if bits == 8 else "float 4"].cosine, seconds
-        )
+        make = partial(_flavour, model=read_artifact(artifact), others=others)
+        suffix = kind.removeprefix("8").strip()
+        for flavour in chosen:
+            key = f"{flavour} {suffix}".strip()
+            flavours[key] = written(folder / "flavour.onnx", partial(make, flavour=flavour))
+
+        cosine = flavours[f"float {suffix}".strip()].cosine
+        press[kind] = Written(artifact.stat().st_size, cosine, seconds)
         artifact.unlink()
 
     peer = _peer()

@@ -67,10 +67,15 @@ def _measured_before(output: Path, row: str) -> ExportRecord | None:
 
 
 def _told(record: ExportRecord) -> str:
-    int8, exact, static = record.flavours["int8"], record.flavours["int8 lossless"], record.quantize_static
-    sizes = ", ".join(f"{bits} bits {found.size_bytes:,}" for bits, found in record.press.items())
+    int8, even, exact = (record.flavours[f"int8{kind}"] for kind in ("", " symmetric", " lossless"))
+    static = record.quantize_static
+    sizes = ", ".join(
+        f"{kind.replace('8', '8 bits').replace('4', '4 bits')} {found.size_bytes:,}"
+        for kind, found in record.press.items()
+    )
     return (
         f"{record.onnx_bytes:,} bytes; {sizes}, lossless {record.lossless_bytes:,} ({record.lossless}); "
-        f"int8 cosine {int8.cosine:.4f}, of lossless weights {exact.cosine:.4f}, quantize_static {static.cosine:.4f}; "
-        f"{int8.seconds:.1f}, {exact.seconds:.1f} and {static.seconds:.1f} s"
+        f"int8 cosine {int8.cosine:.4f}, of symmetric codes {even.cosine:.4f}, of lossless weights "
+        f"{exact.cosine:.4f}, quantize_static {static.cosine:.4f}; {int8.seconds:.1f}, {even.seconds:.1f}, "
+        f"{exact.seconds:.1f} and {static.seconds:.1f} s"
     )

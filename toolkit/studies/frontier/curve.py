@@ -18,6 +18,7 @@ from modelpress.toolkit.studies.frontier.figure import curve_figure
 SCHEMA_VERSION = 1
 _OCTAVES = range(-3, 4)  # of the price, around the one that searches begin with
 RECORD, FIGURE = "frontier.json", "frontier"
+_UNFINISHED = ".search"
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,8 @@ def trace(
 ) -> Curve:
     """Pack a model at prices an octave apart; the folder then holds the files, `RECORD` and the figure.
 
+    Interrupted, the same call goes on where it was.
+
     Args:
         model: In float.
         name: Of the model, for the record.
@@ -64,8 +67,9 @@ def trace(
         InputError: The calibration data do not fit, or the folder cannot be written.
         ModelError: The model holds something that cannot be packed.
     """
-    prepare_output_folder(folder, overwrite=overwrite, resume=None)
-    packing = PricedPacking(model, request, effort=effort, progress=progress)
+    unfinished = folder / _UNFINISHED
+    prepare_output_folder(folder, overwrite=overwrite or unfinished.is_dir(), resume=None)
+    packing = PricedPacking(model, request, effort=effort, progress=progress, folder=unfinished)
     points = []
     for octave in octaves:
         priced, _ = packing.at(packing.first_price * 2.0**octave)
@@ -80,6 +84,7 @@ def trace(
         folder,
         FIGURE,
     )
+    packing.finished()
     return curve
 
 

@@ -1,0 +1,1 @@
+"""What a run writes and measures of a network that is left early."""

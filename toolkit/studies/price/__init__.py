@@ -1,0 +1,1 @@
+"""Packing at a price beside plain rounding: bytes at equal accuracy."""
