@@ -54,7 +54,7 @@ setup(
         Extension(
             "modelpress.export.coding._core",
             [f"{CODING}/_core.c", *(f"{CODING}/{part}.c" for part in PARTS)],
-            depends=[f"{CODING}/press.h", f"{CODING}/press_internal.h"],
+            depends=[f"{CODING}/{header}.h" for header in ("press", "press_internal", "press_linked")],
             define_macros=[("Py_LIMITED_API", f"0x{ABI[0]:02X}{ABI[1]:02X}0000")],
             py_limited_api=True,
             optional=True,  # without a compiler everything works through NumPy

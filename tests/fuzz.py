@@ -22,7 +22,7 @@ from tests.reference.agreement import disagreement
 from tests.reference.press_writer import HEADER_BYTES, Parts, assemble, deflated, sealed
 
 MAX_DECODED_BYTES = 1 << 17
-GAPS, MIXED, SAME = 7, {10, 15}, 19  # encodings
+GAPS, MIXED, SAME = 7, {10, 15, 20, 21}, 19  # encodings
 MEMORY_EVERY = 50  # mutants whose memory is measured
 INTERESTING = (
     0,

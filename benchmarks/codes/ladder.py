@@ -25,6 +25,7 @@ from modelpress.export.press.encodings import (
     mixed_contexts,
     packed,
 )
+from modelpress.export.press.encodings import LINKED as LINKED_CONTEXTS
 from modelpress.export.press.encodings import MIXED as MIXED_CONTEXTS
 from modelpress.export.press.encodings.bitmap import BitmapCoder
 from modelpress.export.press.encodings.dense import DenseCoder
@@ -49,6 +50,7 @@ _CODERS: Mapping[str, type[SlabCoder]] = MappingProxyType(
     }
 )
 MIXED = "mixed contexts"
+LINKED = "linked contexts"
 BOUNDS = ("entropy of levels", "entropy of gaps and levels")
 
 
@@ -93,9 +95,11 @@ def size_ladder(
             if mixed_contexts.holds(tensor.spec):
                 blob = mixed_contexts.encode(tensor, writer)
                 rungs[MIXED] = _checked(name, tensor, MIXED_CONTEXTS, blob, reader)
+                blob = mixed_contexts.encode(tensor, writer, linked=True)
+                rungs[LINKED] = _checked(name, tensor, LINKED_CONTEXTS, blob, reader)
             else:
                 # what mixed contexts cannot hold takes its next best form
-                rungs[MIXED] = min(rungs[form] for form in ("bit-packed", *_CODERS))
+                rungs[MIXED] = rungs[LINKED] = min(rungs[form] for form in ("bit-packed", *_CODERS))
 
         rungs |= _general_compressors(name, tensor)
         ladders.append(TensorLadder(name, tensor.codes.size, rungs, entropies(tensor)))

@@ -156,17 +156,27 @@ def _measured(command: str, *arguments: str) -> tuple[float, int]:
         stderr=subprocess.STDOUT,
         text=True,
     )
-    said = ""
-    if process.stdout is not None:
-        with process.stdout as pipe:
-            said = pipe.read()
-    _, status, usage = os.wait4(process.pid, 0)
+    try:
+        said = _said_by(process)
+        _, status, usage = os.wait4(process.pid, 0)
+    except BaseException:  # Ctrl-C too: nothing goes on working on files that are deleted
+        process.kill()
+        process.wait()
+        raise
+
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise ModelError(f"{command} failed: {' '.join(said.strip().splitlines()[-1:])}")
 
     unit = 1 if os.uname().sysname == "Darwin" else 1024  # of ru_maxrss
     return usage.ru_utime + usage.ru_stime, unit * usage.ru_maxrss
+
+
+def _said_by(process: subprocess.Popen[str]) -> str:
+    if process.stdout is None:
+        return ""
+    with process.stdout as pipe:
+        return pipe.read()
 
 
 def are_equal(source: Path, restored: Path) -> bool:

@@ -17,7 +17,7 @@ from modelpress.export.coding.code_table import CodeTable, Counts
 from modelpress.export.coding.core import core, numpy_alone
 from modelpress.export.coding.symbol_runs import RunReader, RunWriter
 from modelpress.export.errors import InputError, ModelError
-from modelpress.export.press.encodings import MIXED, decode_blob, mixed_contexts
+from modelpress.export.press.encodings import LINKED, decode_blob, mixed_contexts
 from modelpress.export.press.encodings.file_state import FileState
 from modelpress.export.press.encodings.grid import grid_of
 from modelpress.export.press.encodings.levels import levels_of
@@ -134,13 +134,13 @@ def mixed_context_speed(model: QuantizedModel, *, rounds: int) -> tuple[float, f
 
 def _encode_mixed(tensors: list[QuantizedTensor]) -> list[bytes]:
     state = FileState()
-    return [mixed_contexts.encode(tensor, state).data() for tensor in tensors]
+    return [mixed_contexts.encode(tensor, state, linked=True).data() for tensor in tensors]
 
 
 def _decode_mixed(tensors: list[QuantizedTensor], blobs: list[bytes]) -> list[Tensor]:
     state = FileState()
     return [
-        decode_blob(MIXED, blob, tensor.spec, state)[0] for tensor, blob in zip(tensors, blobs, strict=True)
+        decode_blob(LINKED, blob, tensor.spec, state)[0] for tensor, blob in zip(tensors, blobs, strict=True)
     ]
 
 

@@ -764,13 +764,15 @@ static PyObject *mixed_encode(PyObject *module, PyObject *args)
     PyObject *object, *result = NULL;
     Py_buffer mixing, levels;
     Py_ssize_t rows, inputs, taps, width;
+    int lowest, highest, linked;
     size_t count, capacity, size = 0;
     void *work = NULL;
     uint8_t *stream = NULL;
     press_status status = PRESS_BAD_ARGUMENT;
 
     (void)module;
-    if (!PyArg_ParseTuple(args, "Oy*nnnn:mixed_encode", &object, &levels, &rows, &inputs, &taps, &width)) {
+    if (!PyArg_ParseTuple(args, "Oy*nnnniip:mixed_encode", &object, &levels, &rows, &inputs, &taps, &width,
+                          &lowest, &highest, &linked)) {
         return NULL;
     }
     if (!get_mixing(object, &mixing)) {
@@ -786,7 +788,8 @@ static PyObject *mixed_encode(PyObject *module, PyObject *args)
         if (work && stream) {
             Py_BEGIN_ALLOW_THREADS
             status = press_mixed_encode((press_mixing *)mixing.buf, (const int16_t *)levels.buf, (size_t)rows,
-                                        (size_t)inputs, (size_t)taps, (size_t)width, work, stream, capacity, &size);
+                                        (size_t)inputs, (size_t)taps, (size_t)width, lowest, highest, linked, work,
+                                        stream, capacity, &size);
             Py_END_ALLOW_THREADS
         }
     }
@@ -803,14 +806,14 @@ static PyObject *mixed_decode(PyObject *module, PyObject *args)
     PyObject *object;
     Py_buffer mixing, stream, levels;
     Py_ssize_t rows, inputs, taps, width;
-    int max_level;
+    int lowest, highest, linked;
     size_t end = 0;
     void *work = NULL;
     press_status status = PRESS_BAD_ARGUMENT;
 
     (void)module;
-    if (!PyArg_ParseTuple(args, "Oy*nnnniw*:mixed_decode", &object, &stream, &rows, &inputs, &taps, &width, &max_level,
-                          &levels)) {
+    if (!PyArg_ParseTuple(args, "Oy*nnnniipw*:mixed_decode", &object, &stream, &rows, &inputs, &taps, &width, &lowest,
+                          &highest, &linked, &levels)) {
         return NULL;
     }
     if (!get_mixing(object, &mixing)) {
@@ -825,8 +828,8 @@ static PyObject *mixed_decode(PyObject *module, PyObject *args)
         if (work) {
             Py_BEGIN_ALLOW_THREADS
             status = press_mixed_decode((press_mixing *)mixing.buf, (const uint8_t *)stream.buf, (size_t)stream.len,
-                                        (size_t)rows, (size_t)inputs, (size_t)taps, (size_t)width, max_level, work,
-                                        (int16_t *)levels.buf, &end);
+                                        (size_t)rows, (size_t)inputs, (size_t)taps, (size_t)width, lowest, highest, linked,
+                                        work, (int16_t *)levels.buf, &end);
             Py_END_ALLOW_THREADS
         }
     }

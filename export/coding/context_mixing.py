@@ -24,14 +24,18 @@ import numpy as np
 import numpy.typing as npt
 
 from modelpress.export.coding import context_mixing_kernels as kernels
+from modelpress.export.coding import linked_contexts
 from modelpress.export.coding.core import core
 from modelpress.export.coding.core_functions import CoreFunctions
 from modelpress.export.errors import DamagedArtifact
 
-MAX_LEVEL = 256
+MAX_LEVEL = kernels.MAX_LEVEL
 
 LevelArray = npt.NDArray[np.int16]
 Progress = Callable[[int], None]
+Bounds = tuple[int, int]
+_Limits = tuple[int, int, bool]  # lowest and highest level, whether contexts are linked
+Learned = tuple[npt.NDArray[np.int64], ...]
 
 _E_TO_1_256TH = 16842880  # exp(1/256) in units of 2**-24
 _BYTES_PER_WEIGHT = 24  # 13 modelled decisions of at most 11.6 bits, and 5 bits as they are: 20 bytes
@@ -63,26 +67,41 @@ class ContextModel:
         """Of a compiled model, what the compiled functions take; of a plain one, None."""
         return self._way.state if isinstance(self._way, _Compiled) else None
 
-    def learned(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Counters (slow, fast, visits), one a row, and weight sets: alike however the model is coded."""
+    def learned(self) -> Learned:
+        """Counters (slow, fast, visits), one a row, and weight sets: alike however the model is coded.
+
+        Then counters (probability, visits) and weight sets of linked contexts.
+        """
         return self._way.learned()
 
-    def encode(self, levels: LevelArray, *, kernel_width: int, progress: Progress | None = None) -> bytes:
+    def encode(
+        self,
+        levels: LevelArray,
+        *,
+        kernel_width: int,
+        linked: Bounds | None = None,
+        progress: Progress | None = None,
+    ) -> bytes:
         """Write the levels of one tensor, and learn from them.
 
         Args:
             levels: Shape ``(rows, inputs, taps)``; 0 where pruned, magnitudes up to 256.
             kernel_width: Taps in one line of a kernel; 1 where there are no kernels.
+            linked: Lowest and highest level, for linked contexts; else contexts are not linked.
             progress: Called with the number of levels written: now and then in plain Python, at the end compiled.
 
         Raises:
-            ValueError: The shape or the kernel width is no such, or a magnitude is over 256.
+            ValueError: The shape or the kernel width is no such, a magnitude is over 256, or a level is outside.
         """
         _check_shape(levels.shape, kernel_width)
-        if levels.size and not -MAX_LEVEL <= int(levels.min()) <= int(levels.max()) <= MAX_LEVEL:
-            raise ValueError(f"levels must lie within -{MAX_LEVEL}..{MAX_LEVEL}")
+        lowest, highest = linked or (-MAX_LEVEL, MAX_LEVEL)
+        lowest, highest = max(lowest, -MAX_LEVEL), min(highest, MAX_LEVEL)
+        if levels.size and not lowest <= int(levels.min()) <= int(levels.max()) <= highest:
+            raise ValueError(f"levels must lie within {lowest}..{highest}")
 
-        return self._way.encode(levels, kernel_width, progress or _ignored)
+        return self._way.encode(
+            levels, kernel_width, (lowest, highest, linked is not None), progress or _ignored
+        )
 
     def decode(
         self,
@@ -90,7 +109,8 @@ class ContextModel:
         shape: tuple[int, int, int],
         *,
         kernel_width: int,
-        max_level: int,
+        max_level: int = MAX_LEVEL,
+        linked: Bounds | None = None,
         progress: Progress | None = None,
     ) -> LevelArray:
         """Undo `encode`, and learn the same.
@@ -99,7 +119,8 @@ class ContextModel:
             stream: What `encode` returned.
             shape: ``(rows, inputs, taps)``.
             kernel_width: As for `encode`.
-            max_level: Largest magnitude to accept, at most 256.
+            max_level: Largest magnitude to accept, at most 256; linked contexts go by their bounds.
+            linked: As for `encode`.
             progress: As for `encode`.
 
         Returns:
@@ -113,7 +134,8 @@ class ContextModel:
         """
         _check_shape(shape, kernel_width)
         max_level = min(max_level, MAX_LEVEL)
-        return self._way.decode(stream, shape, kernel_width, max_level, progress or _ignored)
+        limits = (*(linked or (-max_level, max_level)), linked is not None)
+        return self._way.decode(stream, shape, kernel_width, limits, progress or _ignored)
 
 
 class _Compiled:
@@ -129,17 +151,27 @@ class _Compiled:
     def copy(self) -> "_Compiled":
         return _Compiled(self._functions, self.state.copy())
 
-    def learned(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    def learned(self) -> Learned:
         packed = self.state[: kernels.N_CONTEXTS].astype(np.int64)
         counters = np.stack([packed >> 32, packed >> 10 & 0x3FFFFF, packed & 1023], axis=1)
         n_weights = kernels.N_WEIGHT_SETS * kernels.MAX_INPUTS
         weights = self.state[kernels.N_CONTEXTS : kernels.N_CONTEXTS + n_weights].view(np.int64)
-        return counters, weights.reshape(-1, kernels.MAX_INPUTS).copy()
+        rest = self.state[kernels.N_CONTEXTS + n_weights :].view(np.uint8)
+        n_bytes = 4 * linked_contexts.N_CONTEXTS
+        linked = rest[:n_bytes].view(np.uint32).astype(np.int64)
+        n_shorts = kernels.N_WEIGHT_SETS * linked_contexts.N_WEIGHTS
+        shorts = rest[n_bytes : n_bytes + 2 * n_shorts].view(np.int16).astype(np.int64)
+        return (
+            counters,
+            weights.reshape(-1, kernels.MAX_INPUTS).copy(),
+            np.stack([linked >> 10, linked & 1023], axis=1),
+            shorts.reshape(-1, linked_contexts.N_WEIGHTS),
+        )
 
-    def encode(self, levels: LevelArray, kernel_width: int, progress: Progress) -> bytes:
+    def encode(self, levels: LevelArray, kernel_width: int, limits: _Limits, progress: Progress) -> bytes:
         levels = np.ascontiguousarray(levels, np.int16)
         rows, inputs, taps = levels.shape
-        stream = self._functions.mixed_encode(self.state, levels, rows, inputs, taps, kernel_width)
+        stream = self._functions.mixed_encode(self.state, levels, rows, inputs, taps, kernel_width, *limits)
         progress(levels.size)
         return stream
 
@@ -148,14 +180,14 @@ class _Compiled:
         stream: bytes,
         shape: tuple[int, int, int],
         kernel_width: int,
-        max_level: int,
+        limits: _Limits,
         progress: Progress,
     ) -> LevelArray:
         levels = np.empty(shape, np.int16)
         try:
-            end = self._functions.mixed_decode(self.state, stream, *shape, kernel_width, max_level, levels)
+            end = self._functions.mixed_decode(self.state, stream, *shape, kernel_width, *limits, levels)
         except self._functions.Damaged as error:
-            raise DamagedArtifact(_beyond(max_level)) from error
+            raise DamagedArtifact(_beyond(limits)) from error
         if end >= 0:
             raise DamagedArtifact(_ends(stream, end))
         progress(levels.size)
@@ -167,6 +199,7 @@ class _Plain:
 
     def __init__(self) -> None:
         self.counters = _Counters()
+        self.linked = linked_contexts.Learned()
         self.weights = [
             [8750 if number < kernels.NODE_BY_NODE else 7000] * kernels.MAX_INPUTS
             for number in range(kernels.N_WEIGHT_SETS)
@@ -176,16 +209,25 @@ class _Plain:
         twin = _Plain()
         twin.counters.update((context, counter[:]) for context, counter in self.counters.items())
         twin.weights = [row[:] for row in self.weights]
+        twin.linked = self.linked.copy()
         return twin
 
-    def learned(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    def learned(self) -> Learned:
         counters = np.full((kernels.N_CONTEXTS, 3), [1 << 21, 1 << 21, 0], np.int64)
         for context, counter in self.counters.items():
             counters[context] = counter
-        return counters, np.array(self.weights, np.int64)
+        linked = np.full((linked_contexts.N_CONTEXTS, 2), [1 << 21, 0], np.int64)
+        for context, pair in self.linked.counters.items():
+            linked[context] = pair
+        return (
+            counters,
+            np.array(self.weights, np.int64),
+            linked,
+            np.array(self.linked.weights, np.int64),
+        )
 
-    def encode(self, levels: LevelArray, kernel_width: int, progress: Progress) -> bytes:
-        run = _Run(self, levels, kernel_width=kernel_width)
+    def encode(self, levels: LevelArray, kernel_width: int, limits: _Limits, progress: Progress) -> bytes:
+        run = _Run(self, levels, kernel_width=kernel_width, limits=limits)
         written = bytearray()
         for start, stop in run.blocks():
             buffer = bytearray(_BYTES_PER_WEIGHT * (stop - start) * run.taps + 8)
@@ -201,17 +243,17 @@ class _Plain:
         stream: bytes,
         shape: tuple[int, int, int],
         kernel_width: int,
-        max_level: int,
+        limits: _Limits,
         progress: Progress,
     ) -> LevelArray:
-        run = _Run(self, np.zeros(shape, np.int16), kernel_width=kernel_width)
+        run = _Run(self, np.zeros(shape, np.int16), kernel_width=kernel_width, limits=limits)
         run.registers[kernels.CODE] = int.from_bytes(stream[:4].ljust(4, b"\0"), "big")
         run.registers[kernels.POSITION] = 4
-        buffer, limits = bytearray(stream), (max_level, len(stream) + 4)
+        buffer, most = bytearray(stream), (max(-limits[0], limits[1]), len(stream) + 4)
 
         for start, stop in run.blocks():
-            if run.code(start, stop, buffer, limits=limits, decoding=True) < stop - start:
-                raise DamagedArtifact(_beyond(max_level))
+            if run.code(start, stop, buffer, limits=most, decoding=True) < stop - start:
+                raise DamagedArtifact(_beyond(limits))
             progress(stop * run.taps)
 
         position = run.registers[kernels.POSITION] - 4  # the decoder holds four bytes from here on
@@ -233,8 +275,8 @@ def _ignored(_n_levels: int) -> None:
     """Nobody asks for progress."""
 
 
-def _beyond(max_level: int) -> str:
-    return f"context-mixing stream holds a magnitude over {max_level}, or ends early"
+def _beyond(limits: _Limits) -> str:
+    return f"context-mixing stream holds a magnitude over {max(-limits[0], limits[1])}, or ends early"
 
 
 def _ends(stream: bytes, position: int) -> str:
@@ -244,7 +286,7 @@ def _ends(stream: bytes, position: int) -> str:
 class _Run:
     """One tensor on its way through the plain coder."""
 
-    def __init__(self, model: _Plain, levels: LevelArray, *, kernel_width: int) -> None:
+    def __init__(self, model: _Plain, levels: LevelArray, *, kernel_width: int, limits: _Limits) -> None:
         rows, self.inputs, self.taps = levels.shape
         self.n_kernels = rows * self.inputs if self.taps else 0
         self.layout = (self.taps, kernel_width, self.inputs * self.taps)
@@ -254,6 +296,10 @@ class _Run:
         self.registers = [0] * kernels.N_REGISTERS
         self.registers[kernels.HIGH] = 0xFFFFFFFF
         self._learned = (model.counters, model.weights, _tables(), self.registers)
+        self._links: linked_contexts.Links | None = None
+        model.linked.begin()
+        if limits[2]:
+            self._links = linked_contexts.Links(model.linked, limits[:2], self.inputs, self.taps)
         self.work = (
             _zeros("i", self.inputs),  # magnitudes by column
             _zeros("i", self.inputs * self.taps),  # magnitudes by column and tap
@@ -284,7 +330,7 @@ class _Run:
         self.registers[kernels.DECODING] = int(decoding)
         coder = (*self._learned, buffer)
         done = kernels.code_kernels(  # type: ignore[no-untyped-call]
-            self.levels, (start, stop), self.inputs, self.layout, limits, self.work, coder
+            self.levels, (start, stop), self.inputs, self.layout, limits, self.work, coder, self._links
         )
         return int(done)
 

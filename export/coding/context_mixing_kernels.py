@@ -41,6 +41,7 @@ MAX_INPUTS = 11  # two for each of five contexts, and the constant one
 
 MAX_SLOTS = 64  # previous rows that predict the current one
 MAX_LOG = 16383
+MAX_LEVEL = 256
 SLOW_LIMIT, FAST_LIMIT = 1000, 20
 
 # Fields of `registers`: the arithmetic coder, then the contexts and the inputs of the current decision.
@@ -225,7 +226,7 @@ def code_node(bit, node, position, neighbours, coder):
     return code_mixed_bit(bit, 5, NODE_BY_NODE + node, NODE_BY_POSITION + position, coder)
 
 
-def code_level(level, position, around, spatial, prediction, energy, coder):
+def code_level(level, position, around, spatial, prediction, energy, coder, links):
     """One level: is it zero, its sign, its magnitude.
 
     Args:
@@ -235,6 +236,7 @@ def code_level(level, position, around, spatial, prediction, energy, coder):
         spatial: Prediction from `around`, 1/64 level.
         prediction: Prediction of what `spatial` leaves over, 1/64 level.
         energy: Logarithm of the expected magnitude.
+        links: Of linked contexts, which code it in their place; None of others.
     """
     left, above, above_left, above_right, balance = around
     tables, registers = coder[2], coder[3]
@@ -242,49 +244,91 @@ def code_level(level, position, around, spatial, prediction, energy, coder):
     pair = 5 * magnitude_class(left) + magnitude_class(above)
     signs = 5 * level_class(left) + level_class(above)
     corners = 5 * level_class(above_left) + level_class(above_right)
-    registers[CONTEXTS] = ZERO_SPATIAL + 9 * log_class(tables, abs(spatial) >> 2, 3, 20) + position
-    registers[CONTEXTS + 1] = ZERO_SIGNS + 25 * signs + corners
-    registers[CONTEXTS + 2] = (
-        ZERO_ENERGY + 20 * log_class(tables, abs(total) >> 2, 2, 20) + min(energy >> 3, 19)
-    )
-    registers[CONTEXTS + 3] = (
+    contexts = [
+        ZERO_SPATIAL + 9 * log_class(tables, abs(spatial) >> 2, 3, 20) + position,
+        ZERO_SIGNS + 25 * signs + corners,
+        ZERO_ENERGY + 20 * log_class(tables, abs(total) >> 2, 2, 20) + min(energy >> 3, 19),
         ZERO_PREDICTIONS
         + 20 * signed_class(tables, prediction, 1, 3, 10)
-        + signed_class(tables, spatial, 2, 3, 10)
-    )
-
-    bit = 1 if level else 0
-    if not code_mixed_bit(bit, 4, ZERO_BY_POSITION + position, ZERO_BY_PAIR + pair, coder):
+        + signed_class(tables, spatial, 2, 3, 10),
+    ]
+    sets = (ZERO_BY_POSITION + position, ZERO_BY_PAIR + pair)
+    if links is not None:
+        if links.lowest == links.highest:
+            return 0
+        contexts.append(N_CONTEXTS + position)
+    if not _code(1 if level else 0, contexts, sets, coder, links):
         return 0
 
     by_balance = signed_class(tables, 4 * balance, 0, 3, 10)
     by_spatial = signed_class(tables, spatial, 2, 2, 16)
     rest = level_class(balance - left - above)
-    registers[CONTEXTS] = SIGN_ENERGY + 8 * signed_class(tables, total, 2, 2, 20) + min(energy >> 4, 7)
-    registers[CONTEXTS + 1] = SIGN_SPATIAL + 9 * by_spatial + position
-    registers[CONTEXTS + 2] = SIGN_NEIGHBOURS + 5 * signs + rest
-    registers[CONTEXTS + 3] = (
-        SIGN_BALANCE + 20 * (signed_class(tables, prediction, 1, 2, 16) >> 1) + by_balance
-    )
-    bit = 1 if level < 0 else 0
-    set_a, set_b = SIGN_BY_START + min(position, 1), SIGN_BY_ENERGY + min(energy >> 4, 9)
-    negative = code_mixed_bit(bit, 4, set_a, set_b, coder)
+    contexts = [
+        SIGN_ENERGY + 8 * signed_class(tables, total, 2, 2, 20) + min(energy >> 4, 7),
+        SIGN_SPATIAL + 9 * by_spatial + position,
+        SIGN_NEIGHBOURS + 5 * signs + rest,
+        SIGN_BALANCE + 20 * (signed_class(tables, prediction, 1, 2, 16) >> 1) + by_balance,
+    ]
+    sets = (SIGN_BY_START + min(position, 1), SIGN_BY_ENERGY + min(energy >> 4, 9))
+    if links is not None and 0 in (links.lowest, links.highest):
+        negative = 1 if links.highest == 0 else 0
+    else:
+        negative = _code(1 if level < 0 else 0, contexts, sets, coder, links)
+
     outward = -total if negative else total
     by_energy = 32 * signed_class(tables, outward, 2, 3, 12) + min(energy >> 2, 31)
     by_outward = min(max(outward >> 5, -20), 20) + 20
     neighbours = (pair, by_energy, by_spatial, by_outward)
-    magnitude = code_magnitude(abs(level), negative, position, neighbours, coder)
+    if links is None:
+        magnitude = code_magnitude(abs(level), negative, position, neighbours, coder)
+    else:
+        magnitude = links.code_magnitude(
+            abs(level), negative, position, neighbours, (tables, registers, coder[4])
+        )
 
     return -magnitude if negative else magnitude
 
 
-def code_kernel(levels, first, layout, row, column, work, coder):
+def _code(bit, contexts, sets, coder, links):
+    """One decision under some contexts, linked or not."""
+    if links is not None:
+        return links.code_bit(bit, contexts, sets, (coder[2], coder[3], coder[4]))
+    coder[3][CONTEXTS : CONTEXTS + len(contexts)] = contexts
+    return code_mixed_bit(bit, len(contexts), sets[0], sets[1], coder)
+
+
+def predict_linked(row, column, layout, work, links):
+    """Predict one kernel's residuals from previous rows and from previous inputs of this row."""
+    taps, _, row_weights = layout
+    _, _, correlations, history, sums, predictions, _ = work
+    n_slots, start = len(correlations), column * taps
+    energy = 16 * sums[SQUARES] // (sums[WEIGHTS] + 1)
+    by_inputs = links.predict(row, column, energy)
+    known = start + (45 * row_weights >> 6)
+    for p in range(taps):
+        before = history[(start + p) * n_slots : (start + p + 1) * n_slots]
+        predictions[p] = by_inputs[p] + prediction_of(correlations, before, energy * known // 16 + 1)
+
+
+def prediction_of(correlations, residuals, energy):
+    """Earlier residuals, each by its correlation with what is known, as linked contexts predict; 1/64 level."""
+    shift = max(energy.bit_length() - 12, 0)
+    total = 0
+    for k in range(len(correlations)):
+        total += min(max(correlations[k] >> shift, -4095), 4095) * residuals[k]
+    return min(max(4 * total // (energy >> shift), -16384), 16384)
+
+
+def code_kernel(levels, first, layout, row, column, work, coder, links):
     """One kernel; returns its largest magnitude."""
     taps, kernel_width, row_weights = layout
     column_sums, tap_sums, correlations, history, sums, predictions, factors = work
     tables, registers = coder[2], coder[3]
     start = column * taps
-    predict_from_rows(start, taps, row_weights, correlations, history, sums, predictions, factors)
+    if links is None:
+        predict_from_rows(start, taps, row_weights, correlations, history, sums, predictions, factors)
+    else:
+        predict_linked(row, column, layout, work, links)
     mean = (64 * sums[MAGNITUDES] + 1024) // (sums[WEIGHTS] + 16)
     row_mean = (64 * sums[ROW_MAGNITUDES] + 30 * mean) // (start + 30)
     column_mean = (64 * column_sums[column] + 80 * mean) // (row * taps + 80)
@@ -307,10 +351,17 @@ def code_kernel(levels, first, layout, row, column, work, coder):
         )
         around = (left, above, above_left, above_right, balance)
         position = min(p, N_POSITIONS - 1)
+        if links is not None and p > 0:
+            spatial = links.spatial(levels, first, p, spatial)
         level = levels[here] if not registers[DECODING] else 0
-        level = code_level(level, position, around, spatial, predictions[p], energy, coder)
+        level = code_level(level, position, around, spatial, predictions[p], energy, coder, links)
         levels[here] = level
-        remember_residual(16 * level - (spatial >> 2), start + p, row, correlations, history, sums)
+        if links is not None and p > 0:
+            links.learn_tap(p, 64 * level - spatial - predictions[p])
+        residual = 16 * level - (spatial >> 2)
+        remember_residual(residual, start + p, row, correlations, history, sums)
+        if links is not None:
+            links.remember(p, column, residual)
         magnitude = abs(level)
         tap_sums[start + p] += magnitude
         magnitudes += magnitude
@@ -326,7 +377,7 @@ def code_kernel(levels, first, layout, row, column, work, coder):
     return largest
 
 
-def code_kernels(levels, kernels, inputs, layout, limits, work, coder):
+def code_kernels(levels, kernels, inputs, layout, limits, work, coder, links):
     """Kernels ``kernels[0] .. kernels[1] - 1`` in file order.
 
     Returns:
@@ -342,8 +393,10 @@ def code_kernels(levels, kernels, inputs, layout, limits, work, coder):
             sums[ROW_MAGNITUDES] = 0
             for slot in range(len(correlations)):
                 correlations[slot] = 0
+            if links is not None:
+                links.begin_row()
 
-        largest = code_kernel(levels, kernel * taps, layout, row, column, work, coder)
+        largest = code_kernel(levels, kernel * taps, layout, row, column, work, coder, links)
         if largest > limits[0] or coder[3][POSITION] > limits[1]:
             return kernel - kernels[0]
 

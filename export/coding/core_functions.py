@@ -148,7 +148,17 @@ class CoreFunctions(Protocol):
         """Add to ``2**taps`` counts of masks and ``contexts * 513`` of levels."""
 
     def mixed_encode(
-        self, mixing: Buffer, levels: Buffer, rows: int, inputs: int, taps: int, kernel_width: int, /
+        self,
+        mixing: Buffer,
+        levels: Buffer,
+        rows: int,
+        inputs: int,
+        taps: int,
+        kernel_width: int,
+        lowest: int,
+        highest: int,
+        linked: bool,
+        /,
     ) -> bytes:
         """A stream of mixed contexts."""
         ...
@@ -161,7 +171,9 @@ class CoreFunctions(Protocol):
         inputs: int,
         taps: int,
         kernel_width: int,
-        max_level: int,
+        lowest: int,
+        highest: int,
+        linked: bool,
         levels: Buffer,
         /,
     ) -> int:

@@ -2,7 +2,7 @@
 
 #include "press_internal.h"
 
-#define LAST_ENCODING PRESS_LZMA
+#define LAST_ENCODING PRESS_SPLIT_LINKED
 #define HUFFMAN_TABLES 22 /* of sign rows: 15 of rows, 7 of magnitudes */
 
 const char *press_message(press_status status)
@@ -91,7 +91,8 @@ press_status press_count_elements(const press_tensor *tensor, size_t *count)
 int press_is_quantized(unsigned encoding)
 {
     return (encoding >= PRESS_PACKED_1_0 && encoding <= PRESS_CSR_1_0) ||
-           (encoding >= PRESS_PACKED && encoding <= PRESS_MIXED) || encoding == PRESS_SIGN_ROWS;
+           (encoding >= PRESS_PACKED && encoding <= PRESS_MIXED) || encoding == PRESS_SIGN_ROWS ||
+           encoding == PRESS_LINKED;
 }
 
 int press_is_compressed(unsigned encoding)
@@ -101,12 +102,12 @@ int press_is_compressed(unsigned encoding)
 
 int press_is_mixed(unsigned encoding)
 {
-    return encoding == PRESS_MIXED || encoding == PRESS_SPLIT_MIXED;
+    return press_of_contexts(encoding) || encoding == PRESS_SPLIT_MIXED || encoding == PRESS_SPLIT_LINKED;
 }
 
 static int is_split(unsigned encoding)
 {
-    return encoding == PRESS_SPLIT || encoding == PRESS_SPLIT_MIXED;
+    return encoding == PRESS_SPLIT || encoding == PRESS_SPLIT_MIXED || encoding == PRESS_SPLIT_LINKED;
 }
 
 static int is_huffman(unsigned encoding)
@@ -404,7 +405,6 @@ static press_status decode_mixed(press_cursor *cursor, const press_tensor *tenso
         return PRESS_ENDS_EARLY;
     }
     press_sink_bounds(sink, &low, &high);
-    high = high > -low ? high : -low;
 
     for (slab = 0; status == PRESS_OK && slab < n_slabs; slab++) {
         size_t row = slab * step, n_rows = least(rows - row, step), row_size = inputs * taps;
@@ -414,8 +414,8 @@ static press_status decode_mixed(press_cursor *cursor, const press_tensor *tenso
 
         status = take_slab(cursor, lengths, n_slabs, slab, &stream);
         if (status == PRESS_OK) {
-            status = press_mixed_decode(mixing, stream.data, stream.size, n_rows, inputs, taps, width,
-                                        high < 256 ? high : 256, work, levels, NULL);
+            status = press_mixed_decode(mixing, stream.data, stream.size, n_rows, inputs, taps, width, low, high,
+                                        tensor->encoding == PRESS_LINKED, work, levels, NULL);
         }
         if (status == PRESS_OK) {
             status = press_put_levels(sink, row * row_size, n_rows * row_size, levels);
@@ -496,7 +496,7 @@ press_status press_scratch_size(const press_tensor *tensor, size_t *size)
     if (is_huffman(levels->encoding)) {
         return huffman_scratch(levels, &grid, &cursor, size);
     }
-    if (levels->encoding == PRESS_MIXED) {
+    if (press_of_contexts(levels->encoding)) {
         return mixed_scratch(levels, count, size);
     }
     *size = 2 * PRESS_LOOKUP_BYTES + 2 * 256;
@@ -510,7 +510,7 @@ static press_status decode_levels(press_cursor *cursor, const press_tensor *tens
     if (is_huffman(tensor->encoding)) {
         return decode_huffman(cursor, tensor, shared, sink, (uint8_t *)scratch);
     }
-    if (tensor->encoding == PRESS_MIXED) {
+    if (press_of_contexts(tensor->encoding)) {
 #ifdef PRESS_NO_MIXED
         (void)mixing;
         return PRESS_LEFT_OUT;
@@ -616,7 +616,7 @@ press_status press_decode_values(const press_tensor *tensor, const press_shared 
     if (status) {
         return status;
     }
-    if (tensor->encoding > LAST_ENCODING) {
+    if (tensor->encoding > LAST_ENCODING || tensor->encoding == PRESS_SAME) {
         return PRESS_BAD_ENCODING;
     }
     if (press_is_compressed(tensor->encoding)) {

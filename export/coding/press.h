@@ -117,7 +117,7 @@ enum {
     PRESS_PACKED = 5, PRESS_HUFFMAN = 6, PRESS_CSR = 7, PRESS_BITMAP = 8, PRESS_KERNEL_MASKS = 9,
     PRESS_MIXED = 10, PRESS_HALF = 11, PRESS_BFLOAT16 = 12, PRESS_CODED_PLANES = 13,
     PRESS_SPLIT = 14, PRESS_SPLIT_MIXED = 15, PRESS_ANY_BITS = 16,
-    PRESS_SIGN_ROWS = 17, PRESS_LZMA = 18, PRESS_SAME = 19
+    PRESS_SIGN_ROWS = 17, PRESS_LZMA = 18, PRESS_SAME = 19, PRESS_LINKED = 20, PRESS_SPLIT_LINKED = 21
 };
 
 /* One line of the tensor directory, and its blob. */
@@ -154,14 +154,17 @@ press_status press_shared_open(press_shared *shared, const uint8_t *data, size_t
 
 /*
  * What mixed contexts have learned from the tensors of a file so far, in file order: one for each file that holds such
- * tensors, in memory of the caller. About 1 MB. Copy it by assignment.
+ * tensors, in memory of the caller. About 1.5 MB. Copy it by assignment.
  */
 #define PRESS_CONTEXTS 113634
 #define PRESS_WEIGHT_SETS 183
+#define PRESS_LINKED_CONTEXTS (PRESS_CONTEXTS + 9 + 26 * 128)
 #define PRESS_MIXED_INPUTS 11
 typedef struct press_mixing {
     uint64_t counters[PRESS_CONTEXTS];   /* slow: 22 bits, fast: 22 bits, visits: 10 bits */
     int64_t weights[PRESS_WEIGHT_SETS][PRESS_MIXED_INPUTS];
+    uint32_t linked[PRESS_LINKED_CONTEXTS];   /* of linked contexts: 22 bits, visits: 10 bits */
+    int16_t linked_weights[PRESS_WEIGHT_SETS][8];
     int16_t stretch[4096];               /* tables; the core has no memory of its own */
     uint16_t squash[4095];
     uint16_t rates[1001];
@@ -372,17 +375,18 @@ size_t press_mixed_work(size_t rows, size_t inputs, size_t taps);
 #define PRESS_MIXED_BYTES(count) (24 * (size_t)(count) + 8)
 
 /*
- * Undo press_mixed_encode: levels of a stream of rows x inputs x taps. kernel_width is at least 1; magnitudes over
- * max_level (at most 256) are refused. *end, if asked for: the byte where the levels end, less those that the decoder
- * holds.
+ * Undo press_mixed_encode: levels of a stream of rows x inputs x taps. kernel_width is at least 1; levels outside
+ * lowest .. highest (at most -256 .. 256) are refused. linked: whether contexts are linked ones. *end, if asked for: the
+ * byte where the levels end, less those that the decoder holds.
  */
 press_status press_mixed_decode(press_mixing *mixing, const uint8_t *stream, size_t size, size_t rows, size_t inputs,
-                                size_t taps, size_t kernel_width, int max_level, void *work, int16_t *levels,
-                                size_t *end);
+                                size_t taps, size_t kernel_width, int lowest, int highest, int linked, void *work,
+                                int16_t *levels, size_t *end);
 
 /* Write a stream; *size: how many bytes it has. */
 press_status press_mixed_encode(press_mixing *mixing, const int16_t *levels, size_t rows, size_t inputs, size_t taps,
-                                size_t kernel_width, void *work, uint8_t *stream, size_t capacity, size_t *size);
+                                size_t kernel_width, int lowest, int highest, int linked, void *work, uint8_t *stream,
+                                size_t capacity, size_t *size);
 
 #ifdef __cplusplus
 }

@@ -212,6 +212,12 @@ float press_float_from_half(uint16_t half);
 
 /* ---- Encodings ---- */
 
+/* Whether levels are in mixed contexts, linked or not. */
+static inline int press_of_contexts(unsigned encoding)
+{
+    return encoding == PRESS_MIXED || encoding == PRESS_LINKED;
+}
+
 press_status press_decode_old(press_cursor *cursor, const press_tensor *tensor, const press_sink *sink, void *scratch);
 press_status press_decode_packed(press_cursor *cursor, const press_sink *sink, int16_t *levels);
 press_status press_decode_slab(press_stream *stream, unsigned encoding, const uint8_t *parameters,

@@ -3,7 +3,8 @@
  * network, predict; FORMAT.md, "Mixed contexts". All arithmetic is on integers of at most 64 bits; `>>` of a negative
  * number rounds down, as in every compiler there is.
  *
- * Both directions run the same code, compiled twice: `decoding` is a constant in each.
+ * Both directions run the same code, compiled twice: `decoding` is a constant in each. So is `linked`: whether contexts
+ * are linked ones, of which press_linked.h has what is decided otherwise.
  */
 
 #include "press_internal.h"
@@ -16,9 +17,16 @@
 #define LIKELY(condition) (condition)
 #endif
 
+#if defined(__SSE2__) && !defined(PRESS_SMALL)
+#include <emmintrin.h>
+#define EIGHT_AT_ONCE /* numbers of 16 bits */
+#endif
+
 #define MAX_SLOTS 64 /* previous rows that predict the current one */
 #define SLOW_LIMIT 1000
 #define FAST_LIMIT 20
+#define MOST_LINKED 4096 /* inputs that are linked, at most: their correlations take memory */
+#define TAP_SETS 25
 #define HALF_AND_HALF 32768u /* a probability */
 
 /* First counter of each table. */
@@ -56,6 +64,8 @@ enum {
 /* A counter: slow in bits 32 to 53, fast in 10 to 31, visits in 0 to 9. */
 #define FIRST_COUNTER ((uint64_t)1 << 53 | (uint64_t)1 << 31)
 
+static void start_linked(press_mixing *mixing);
+
 void press_mixing_start(press_mixing *mixing)
 {
     uint64_t odds = (uint64_t)1 << 24;
@@ -86,6 +96,7 @@ void press_mixing_start(press_mixing *mixing)
     for (k = 0; k <= SLOW_LIMIT; k++) {
         mixing->rates[k] = (uint16_t)(655360 / (10 * k + 16));
     }
+    start_linked(mixing);
 }
 
 /* The arithmetic coder. */
@@ -102,29 +113,50 @@ typedef struct coder {
 typedef struct work {
     int64_t correlations[MAX_SLOTS];
     int16_t factors_high[MAX_SLOTS], factors_low[MAX_SLOTS];
-    size_t slots;      /* previous rows that count */
-    size_t stride;     /* of history: slots, filled up with zeros */
+    int16_t tap_weights[TAP_SETS][8]; /* of linked contexts, as are links */
+    size_t slots;        /* previous rows that count */
+    size_t stride;       /* of history: slots, filled up with zeros */
+    size_t link_slots;   /* previous inputs that count */
+    size_t link_stride;
     uint64_t magnitudes, row_magnitudes, levels;
     uint64_t squares;
     uint32_t *columns;     /* magnitudes by input */
     uint32_t *taps;        /* magnitudes by input and tap */
     int32_t *predictions;  /* one for each tap of a kernel */
+    int32_t *link_predictions;
+    int64_t *links;        /* correlations [input][slot] */
     int16_t *residuals;    /* of the taps of this kernel */
     int16_t *history;      /* [input and tap][slot] */
+    int16_t *recent;       /* of this row [tap][slot] */
 } work;
 
-static size_t stride_of(size_t rows)
+static size_t slots_of(size_t n)
 {
-    size_t slots = rows < MAX_SLOTS ? rows : MAX_SLOTS;
+    return n < MAX_SLOTS ? n : MAX_SLOTS;
+}
 
-    return slots < 8 ? slots : (slots + 7) / 8 * 8;
+static size_t stride_of(size_t n)
+{
+    return slots_of(n) < 8 ? slots_of(n) : (slots_of(n) + 7) / 8 * 8;
+}
+
+static size_t link_stride_of(size_t rows, size_t inputs)
+{
+    return rows < 2 || inputs > MOST_LINKED ? 0 : stride_of(inputs);
+}
+
+static size_t aligned(size_t n_bytes)
+{
+    return (n_bytes + 7) / 8 * 8;
 }
 
 size_t press_mixed_work(size_t rows, size_t inputs, size_t taps)
 {
-    size_t numbers = inputs + inputs * taps + taps, shorts = taps + inputs * taps * stride_of(rows);
+    size_t links = link_stride_of(rows, inputs);
+    size_t numbers = inputs + inputs * taps + 2 * taps;
+    size_t shorts = taps + inputs * taps * stride_of(rows) + taps * links;
 
-    return (sizeof(work) + 7) / 8 * 8 + (4 * numbers + 7) / 8 * 8 + (2 * shorts + 7) / 8 * 8;
+    return aligned(sizeof(work)) + 8 * inputs * links + aligned(4 * numbers) + aligned(2 * shorts);
 }
 
 static work *start_work(void *memory, size_t rows, size_t inputs, size_t taps)
@@ -132,13 +164,18 @@ static work *start_work(void *memory, size_t rows, size_t inputs, size_t taps)
     work *w = (work *)memory;
 
     memset(memory, 0, press_mixed_work(rows, inputs, taps));
-    w->slots = rows < 1 ? 1 : rows < MAX_SLOTS ? rows : MAX_SLOTS;
+    w->slots = rows < 1 ? 1 : slots_of(rows);
     w->stride = stride_of(rows);
-    w->columns = (uint32_t *)(void *)((uint8_t *)memory + (sizeof(work) + 7) / 8 * 8);
+    w->link_slots = inputs < 1 ? 1 : slots_of(inputs);
+    w->link_stride = link_stride_of(rows, inputs);
+    w->links = (int64_t *)(void *)((uint8_t *)memory + aligned(sizeof(work)));
+    w->columns = (uint32_t *)(void *)(w->links + inputs * w->link_stride);
     w->taps = w->columns + inputs;
     w->predictions = (int32_t *)(w->taps + inputs * taps);
-    w->history = (int16_t *)(void *)((uint8_t *)w->columns + (4 * (inputs + inputs * taps + taps) + 7) / 8 * 8);
+    w->link_predictions = w->predictions + taps;
+    w->history = (int16_t *)(void *)((uint8_t *)w->columns + aligned(4 * (inputs + inputs * taps + 2 * taps)));
     w->residuals = w->history + inputs * taps * w->stride;
+    w->recent = w->residuals + taps;
     return w;
 }
 
@@ -346,88 +383,145 @@ ALWAYS_INLINE int code_magnitude(coder *c, int m, int negative, const node_conte
     return value;
 }
 
-ALWAYS_INLINE int code_level(coder *c, int level, const around *known, const int decoding)
+ALWAYS_INLINE int pair_of(const around *known)
 {
-    const int total = known->spatial + known->prediction, position = known->position, energy = known->energy;
-    const int pair = 5 * magnitude_class(known->left) + magnitude_class(known->above);
-    const int signs = 5 * sign_class(known->left) + sign_class(known->above);
-    const int corners = 5 * sign_class(known->above_left) + sign_class(known->above_right);
-    uint32_t contexts[5];
-    node_contexts at;
-    int negative, outward, m;
+    return 5 * magnitude_class(known->left) + magnitude_class(known->above);
+}
 
-    contexts[0] = (uint32_t)(ZERO_SPATIAL + 9 * log_class(known->spatial, 2, 3, 20) + position);
-    contexts[1] = (uint32_t)(ZERO_SIGNS + 25 * signs + corners);
+ALWAYS_INLINE int signs_of(const around *known)
+{
+    return 5 * sign_class(known->left) + sign_class(known->above);
+}
+
+ALWAYS_INLINE void zero_contexts(const around *known, uint32_t *contexts)
+{
+    const int total = known->spatial + known->prediction, energy = known->energy;
+    const int corners = 5 * sign_class(known->above_left) + sign_class(known->above_right);
+
+    contexts[0] = (uint32_t)(ZERO_SPATIAL + 9 * log_class(known->spatial, 2, 3, 20) + known->position);
+    contexts[1] = (uint32_t)(ZERO_SIGNS + 25 * signs_of(known) + corners);
     contexts[2] = (uint32_t)(ZERO_ENERGY + 20 * log_class(total, 2, 2, 20) + (energy >> 3 < 19 ? energy >> 3 : 19));
     contexts[3] = (uint32_t)(ZERO_PREDICTIONS + 20 * signed_class(known->prediction, 1, 3, 10) +
                              signed_class(known->spatial, 2, 3, 10));
+}
+
+ALWAYS_INLINE void sign_contexts(const around *known, uint32_t *contexts)
+{
+    const int total = known->spatial + known->prediction, energy = known->energy;
+    const int others = sign_class(known->balance - known->left - known->above);
+
+    contexts[0] = (uint32_t)(SIGN_ENERGY + 8 * signed_class(total, 2, 2, 20) + (energy >> 4 < 7 ? energy >> 4 : 7));
+    contexts[1] = (uint32_t)(SIGN_SPATIAL + 9 * signed_class(known->spatial, 2, 2, 16) + known->position);
+    contexts[2] = (uint32_t)(SIGN_NEIGHBOURS + 5 * signs_of(known) + others);
+    contexts[3] = (uint32_t)(SIGN_BALANCE + 20 * (signed_class(known->prediction, 1, 2, 16) >> 1) +
+                             signed_class(4 * known->balance, 0, 3, 10));
+}
+
+ALWAYS_INLINE node_contexts magnitude_contexts(const around *known, int negative)
+{
+    const int total = known->spatial + known->prediction, energy = known->energy;
+    const int outward = negative ? -total : total;
+    node_contexts at;
+
+    at.pair = (uint32_t)pair_of(known);
+    at.energy = (uint32_t)(32 * signed_class(outward, 2, 3, 12) + (energy >> 2 < 31 ? energy >> 2 : 31));
+    at.spatial = (uint32_t)signed_class(known->spatial, 2, 2, 16);
+    at.outward = (uint32_t)(clamp(outward >> 5, -20, 20) + 20);
+    at.position = (uint32_t)known->position;
+    return at;
+}
+
+ALWAYS_INLINE int code_level(coder *c, int level, const around *known, const int decoding)
+{
+    const int position = known->position, energy = known->energy;
+    uint32_t contexts[4];
+    node_contexts at;
+    int negative, m;
+
+    zero_contexts(known, contexts);
     if (!code_mixed(c, level != 0, contexts, 4, (uint32_t)(ZERO_BY_POSITION + position),
-                    (uint32_t)(ZERO_BY_PAIR + pair), decoding)) {
+                    (uint32_t)(ZERO_BY_PAIR + pair_of(known)), decoding)) {
         return 0;
     }
 
-    at.spatial = (uint32_t)signed_class(known->spatial, 2, 2, 16);
-    contexts[0] = (uint32_t)(SIGN_ENERGY + 8 * signed_class(total, 2, 2, 20) + (energy >> 4 < 7 ? energy >> 4 : 7));
-    contexts[1] = (uint32_t)(SIGN_SPATIAL + 9 * (int)at.spatial + position);
-    contexts[2] = (uint32_t)(SIGN_NEIGHBOURS + 5 * signs + sign_class(known->balance - known->left - known->above));
-    contexts[3] = (uint32_t)(SIGN_BALANCE + 20 * (signed_class(known->prediction, 1, 2, 16) >> 1) +
-                             signed_class(4 * known->balance, 0, 3, 10));
+    sign_contexts(known, contexts);
     negative = code_mixed(c, level < 0, contexts, 4, (uint32_t)(SIGN_BY_START + (position > 0)),
                           (uint32_t)(SIGN_BY_ENERGY + (energy >> 4 < 9 ? energy >> 4 : 9)), decoding);
 
-    outward = negative ? -total : total;
-    at.pair = (uint32_t)pair;
-    at.energy = (uint32_t)(32 * signed_class(outward, 2, 3, 12) + (energy >> 2 < 31 ? energy >> 2 : 31));
-    at.outward = (uint32_t)(clamp(outward >> 5, -20, 20) + 20);
-    at.position = (uint32_t)position;
+    at = magnitude_contexts(known, negative);
     m = code_magnitude(c, magnitude(level), negative, &at, decoding);
     return negative ? -m : m;
 }
 
+#include "press_linked.h"
+
 /* ---- Kernels ---- */
 
 /*
- * Predict the residuals of one kernel from those of previous rows, each counted with its correlation with the known part
- * of this row. A factor of 21 bits is taken in two halves, so that products and their sums fit 32 bits: a residual is
- * below 2^14.
+ * Predict the residuals of one kernel from earlier ones, each counted with its correlation with what is known; `known`
+ * says how much that is. Products and their sums fit 32 bits: a residual is below 2^14, in linked contexts at most 2^13.
+ * A factor is one of 21 bits, taken in two halves, or in linked contexts one of 13.
  */
-static void predict_kernel(work *w, size_t first, size_t taps, size_t row_levels)
+ALWAYS_INLINE void predict_kernel(work *w, const int64_t *correlations, const int16_t *history, size_t stride,
+                                  size_t taps, uint64_t known, int32_t *predictions, const int linked)
 {
-    uint64_t known = first + (15 * (uint64_t)row_levels >> 5);
+    const int64_t most = linked ? 4095 : 1048576;
     uint64_t energy = 16 * w->squares / (w->levels + 1) * known / 16 + 1;
     unsigned shift = 0;
     size_t slot, t;
 
-    while (energy >> shift >= (uint64_t)1 << 20) {
+    while (energy >> shift >= (uint64_t)1 << (linked ? 12 : 20)) {
         shift++;
     }
     energy >>= shift;
-    for (slot = 0; slot < w->stride; slot++) {
-        int64_t factor = w->correlations[slot] >> shift;
+    for (slot = 0; slot < stride; slot++) {
+        int64_t factor = correlations[slot] >> shift;
 
-        factor = factor < -1048576 ? -1048576 : factor > 1048576 ? 1048576 : factor;
-        w->factors_high[slot] = (int16_t)(factor >> 10);
+        factor = factor < -most ? -most : factor > most ? most : factor;
+        w->factors_high[slot] = (int16_t)(linked ? factor : factor >> 10);
         w->factors_low[slot] = (int16_t)(factor & 1023);
     }
 
-    for (t = 0; t < taps; t++) {
-        const int16_t *history = w->history + (first + t) * w->stride;
+    for (t = 0; t < taps; t++, history += stride) {
         int32_t high = 0, low = 0;
         int64_t total;
 
-        for (slot = 0; slot < w->stride; slot++) {
+        for (slot = 0; slot < stride; slot++) {
             high += w->factors_high[slot] * history[slot];
         }
-        for (slot = 0; slot < w->stride; slot++) {
+        for (slot = 0; !linked && slot < stride; slot++) {
             low += w->factors_low[slot] * history[slot];
         }
-        total = divide_down(4 * ((int64_t)high * 1024 + low), (int64_t)energy);
-        w->predictions[t] = (int32_t)(total < -16384 ? -16384 : total > 16384 ? 16384 : total);
+        total = divide_down(4 * (linked ? (int64_t)high : (int64_t)high * 1024 + low), (int64_t)energy);
+        predictions[t] = (int32_t)(total < -16384 ? -16384 : total > 16384 ? 16384 : total);
+    }
+}
+
+/* sums[slot] += r0 * one[slot] + r1 * other[slot] */
+ALWAYS_INLINE void add_products(int32_t *sums, const int16_t *one, int r0, const int16_t *other, int r1, size_t stride)
+{
+    size_t slot = 0;
+
+#ifdef EIGHT_AT_ONCE
+    const __m128i factors = _mm_set1_epi32((int)((uint32_t)r1 << 16 | ((uint32_t)r0 & 0xFFFF)));
+
+    for (; slot + 8 <= stride; slot += 8) {
+        const __m128i a = _mm_loadu_si128((const __m128i *)(const void *)(one + slot));
+        const __m128i b = _mm_loadu_si128((const __m128i *)(const void *)(other + slot));
+        __m128i *low = (__m128i *)(void *)(sums + slot), *high = (__m128i *)(void *)(sums + slot + 4);
+
+        _mm_storeu_si128(low, _mm_add_epi32(_mm_loadu_si128(low), _mm_madd_epi16(_mm_unpacklo_epi16(a, b), factors)));
+        _mm_storeu_si128(high, _mm_add_epi32(_mm_loadu_si128(high), _mm_madd_epi16(_mm_unpackhi_epi16(a, b), factors)));
+    }
+#endif
+    for (; slot < stride; slot++) {
+        sums[slot] += r0 * one[slot] + r1 * other[slot];
     }
 }
 
 /* Take the residuals of a kernel into the correlations, and remember them. */
-static void remember_kernel(work *w, size_t first, size_t taps, size_t slot_now)
+static void remember_kernel(const work *w, int64_t *correlations, int16_t *history, size_t stride, size_t taps,
+                            size_t slot_now)
 {
     size_t start, slot, t;
 
@@ -435,31 +529,61 @@ static void remember_kernel(work *w, size_t first, size_t taps, size_t slot_now)
         size_t end = start + 16 < taps ? start + 16 : taps;
         int32_t sums[MAX_SLOTS];
 
-        memset(sums, 0, sizeof sums);
-        for (t = start; t < end; t++) {
-            const int16_t residual = w->residuals[t];
-            int16_t *history = w->history + (first + t) * w->stride;
+        memset(sums, 0, sizeof sums[0] * stride);
+        for (t = start; t < end; t += 2) {
+            const int pair = t + 1 < end;
+            int16_t *one = history + t * stride, *other = pair ? one + stride : one;
 
-            for (slot = 0; slot < w->stride; slot++) {
-                sums[slot] += residual * history[slot];
-            }
-            history[slot_now] = residual;
-            w->squares += (uint64_t)((int64_t)residual * residual);
+            add_products(sums, one, w->residuals[t], other, pair ? w->residuals[t + 1] : 0, stride);
+            other[slot_now] = pair ? w->residuals[t + 1] : 0;
+            one[slot_now] = w->residuals[t];
         }
-        for (slot = 0; slot < w->stride; slot++) {
-            w->correlations[slot] += sums[slot];
+        for (slot = 0; slot < stride; slot++) {
+            correlations[slot] += sums[slot];
         }
+    }
+}
+
+/* What rows, and in linked contexts inputs, say of a kernel. */
+ALWAYS_INLINE void predict(work *w, size_t row, size_t input, size_t inputs, size_t taps, const int linked)
+{
+    const uint64_t first = input * taps, all = (uint64_t)inputs * taps;
+    const size_t stride = w->link_stride;
+    size_t t;
+
+    predict_kernel(w, w->correlations, w->history + first * w->stride, w->stride, taps,
+                   first + (linked ? 45 * all >> 6 : 15 * all >> 5), w->predictions, linked);
+    if (linked && stride && row) {
+        predict_kernel(w, w->links + input * stride, w->recent, stride, taps, (uint64_t)(row + 15) * taps,
+                       w->link_predictions, linked);
+        for (t = 0; t < taps; t++) {
+            w->predictions[t] += w->link_predictions[t];
+        }
+    }
+}
+
+ALWAYS_INLINE void remember(work *w, size_t row, size_t input, size_t taps, const int linked)
+{
+    const size_t stride = w->link_stride;
+    size_t t;
+
+    remember_kernel(w, w->correlations, w->history + input * taps * w->stride, w->stride, taps, row % w->slots);
+    if (linked && stride) {
+        remember_kernel(w, w->links + input * stride, w->recent, stride, taps, input % w->link_slots);
+    }
+    for (t = 0; t < taps; t++) {
+        w->squares += (uint64_t)((int64_t)w->residuals[t] * w->residuals[t]);
     }
 }
 
 typedef struct layout {
     size_t inputs, taps, width;
-    int max_level;
+    int lowest, highest;
 } layout;
 
 /* One kernel; whether its magnitudes are within bounds. */
 ALWAYS_INLINE int code_kernel(coder *c, work *w, const layout *shape, int16_t *levels, size_t row, size_t input,
-                              const int decoding)
+                              const int linked, const int decoding)
 {
     const size_t taps = shape->taps, width = shape->width, first = input * taps;
     uint64_t mean, row_mean, column_mean, expected, magnitudes = 0;
@@ -467,7 +591,7 @@ ALWAYS_INLINE int code_kernel(coder *c, work *w, const layout *shape, int16_t *l
     around known;
     int left2 = 0;
 
-    predict_kernel(w, first, taps, shape->inputs * taps);
+    predict(w, row, input, shape->inputs, taps, linked);
     mean = divide(64 * w->magnitudes + 1024, w->levels + 16);
     row_mean = divide(64 * w->row_magnitudes + 30 * mean, first + 30);
     column_mean = divide(64 * (uint64_t)w->columns[input] + 80 * mean, row * taps + 80);
@@ -478,6 +602,7 @@ ALWAYS_INLINE int code_kernel(coder *c, work *w, const layout *shape, int16_t *l
     for (p = 0; p < taps; p++) {
         const int upper = p >= width, inner = x > 0 && x + 1 < width;
         int above2 = p >= 2 * width ? levels[p - 2 * width] : 0, level, m;
+        int16_t latest[8], *weights = w->tap_weights[p < TAP_SETS ? p : TAP_SETS - 1];
         uint64_t tap_mean = divide(64 * (uint64_t)w->taps[first + p] + 16 * column_mean, row + 16);
         uint64_t kernel_mean = divide(64 * magnitudes + 8 * expected, p + 8);
 
@@ -486,17 +611,26 @@ ALWAYS_INLINE int code_kernel(coder *c, work *w, const layout *shape, int16_t *l
         known.above_right = upper && x + 1 < width ? levels[p - width + 1] : 0;
         known.spatial = (upper ? 28 : 31) * known.left - left2 - 9 * known.above_left + 4 * known.above_right +
                         (inner ? 22 : 27) * known.above - 4 * above2;
+        if (linked && p) {
+            latest_levels(levels + p, p, latest);
+            known.spatial = clamp(known.spatial + (dot_of_eight(weights, latest) >> 12), -16383, 16383);
+        }
         known.prediction = w->predictions[p];
         known.energy = (10 * lg(kernel_mean) + 6 * lg(tap_mean)) >> 4;
         known.position = p < 8 ? (int)p : 8;
 
-        level = code_level(c, decoding ? 0 : levels[p], &known, decoding);
+        level = decoding ? 0 : levels[p];
+        level = linked ? code_linked_level(c, level, &known, shape->lowest, shape->highest, decoding)
+                       : code_level(c, level, &known, decoding);
         m = magnitude(level);
-        if (m > shape->max_level) {
+        if (!linked && m > (shape->highest > -shape->lowest ? shape->highest : -shape->lowest)) {
             return 0;
         }
         if (decoding) {
             levels[p] = (int16_t)level;
+        }
+        if (linked && p) {
+            learn_tap(weights, latest, 64 * level - known.spatial - known.prediction);
         }
         w->residuals[p] = (int16_t)(16 * level - (known.spatial >> 2));
         w->taps[first + p] += (uint32_t)m;
@@ -508,7 +642,7 @@ ALWAYS_INLINE int code_kernel(coder *c, work *w, const layout *shape, int16_t *l
         x = x < width ? x : 0;
     }
 
-    remember_kernel(w, first, taps, row % w->slots);
+    remember(w, row, input, taps, linked);
     w->columns[input] += (uint32_t)magnitudes;
     w->row_magnitudes += magnitudes;
     w->magnitudes += magnitudes;
@@ -518,15 +652,16 @@ ALWAYS_INLINE int code_kernel(coder *c, work *w, const layout *shape, int16_t *l
 
 /* All kernels in file order; PRESS_BAD_MIXED: a magnitude or the position goes beyond what is allowed. */
 ALWAYS_INLINE press_status code_rows(coder *c, work *w, const layout *shape, size_t rows, int16_t *levels,
-                                     const int decoding)
+                                     const int linked, const int decoding)
 {
     size_t row, input;
 
     for (row = 0; row < rows; row++) {
         w->row_magnitudes = 0;
         memset(w->correlations, 0, sizeof w->correlations);
+        memset(w->recent, 0, 2 * shape->taps * w->link_stride);
         for (input = 0; input < shape->inputs; input++) {
-            if (!code_kernel(c, w, shape, levels, row, input, decoding) ||
+            if (!code_kernel(c, w, shape, levels, row, input, linked, decoding) ||
                 c->position > c->size + (decoding ? 4 : 0)) {
                 return decoding ? PRESS_BAD_MIXED : PRESS_SMALL_BUFFER;
             }
@@ -539,7 +674,8 @@ ALWAYS_INLINE press_status code_rows(coder *c, work *w, const layout *shape, siz
 /* ---- Streams ---- */
 
 /* The layout of levels of this shape; PRESS_BAD_ARGUMENT if there are more than a stream holds. */
-static press_status lay_out(layout *shape, size_t rows, size_t inputs, size_t taps, size_t kernel_width, int max_level)
+static press_status lay_out(layout *shape, size_t rows, size_t inputs, size_t taps, size_t kernel_width, int lowest,
+                           int highest)
 {
     size_t row;
 
@@ -549,7 +685,8 @@ static press_status lay_out(layout *shape, size_t rows, size_t inputs, size_t ta
     shape->inputs = inputs;
     shape->taps = taps;
     shape->width = kernel_width < taps + 1 ? kernel_width : taps + 1;
-    shape->max_level = max_level < 256 ? max_level : 256;
+    shape->lowest = clamp(lowest, -256, 0);
+    shape->highest = clamp(highest, 0, 256);
 
     row = inputs && taps > PRESS_MIXED_LEVELS / inputs ? PRESS_MIXED_LEVELS + 1 : inputs * taps;
     return row && rows > PRESS_MIXED_LEVELS / row ? PRESS_BAD_ARGUMENT : PRESS_OK;
@@ -575,14 +712,14 @@ static size_t last_bytes(uint32_t low, uint32_t high, uint8_t *bytes)
 }
 
 press_status press_mixed_decode(press_mixing *mixing, const uint8_t *stream, size_t size, size_t rows, size_t inputs,
-                                size_t taps, size_t kernel_width, int max_level, void *memory, int16_t *levels,
-                                size_t *end)
+                                size_t taps, size_t kernel_width, int lowest, int highest, int linked, void *memory,
+                                int16_t *levels, size_t *end)
 {
     coder c = {0, 0xFFFFFFFFu, 0, 4, 0, NULL, NULL, NULL};
     layout shape;
     uint8_t last[4];
     size_t n, k, held;
-    press_status status = lay_out(&shape, rows, inputs, taps, kernel_width, max_level);
+    press_status status = lay_out(&shape, rows, inputs, taps, kernel_width, lowest, highest);
 
     if (status) {
         return status;
@@ -593,8 +730,11 @@ press_status press_mixed_decode(press_mixing *mixing, const uint8_t *stream, siz
     for (k = 0; k < 4; k++) {
         c.code = c.code << 8 | (k < size ? stream[k] : 0u);
     }
+    start_own(mixing);
     if (taps) {
-        status = code_rows(&c, start_work(memory, rows, inputs, taps), &shape, rows, levels, 1);
+        work *w = start_work(memory, rows, inputs, taps);
+
+        status = linked ? code_rows(&c, w, &shape, rows, levels, 1, 1) : code_rows(&c, w, &shape, rows, levels, 0, 1);
     }
     if (status) {
         return status;
@@ -619,23 +759,30 @@ press_status press_mixed_decode(press_mixing *mixing, const uint8_t *stream, siz
 
 #ifndef PRESS_NO_ENCODER
 press_status press_mixed_encode(press_mixing *mixing, const int16_t *levels, size_t rows, size_t inputs, size_t taps,
-                                size_t kernel_width, void *memory, uint8_t *stream, size_t capacity, size_t *size)
+                                size_t kernel_width, int lowest, int highest, int linked, void *memory, uint8_t *stream,
+                                size_t capacity, size_t *size)
 {
     coder c = {0, 0xFFFFFFFFu, 0, 0, 0, NULL, NULL, NULL};
     layout shape;
     uint8_t last[4];
-    size_t n;
-    press_status status = lay_out(&shape, rows, inputs, taps, kernel_width, 256);
+    size_t n, k;
+    press_status status = lay_out(&shape, rows, inputs, taps, kernel_width, lowest, highest);
 
+    for (k = 0; status == PRESS_OK && k < rows * inputs * taps; k++) {
+        status = levels[k] < shape.lowest || levels[k] > shape.highest ? PRESS_BAD_CODE : PRESS_OK;
+    }
     if (status) {
         return status;
     }
     c.out = stream;
     c.size = capacity;
     c.mixing = mixing;
+    start_own(mixing);
     if (taps) {
-        /* an encoder only reads levels */
-        status = code_rows(&c, start_work(memory, rows, inputs, taps), &shape, rows, (int16_t *)(uintptr_t)levels, 0);
+        work *w = start_work(memory, rows, inputs, taps);
+        int16_t *all = (int16_t *)(uintptr_t)levels; /* an encoder only reads them */
+
+        status = linked ? code_rows(&c, w, &shape, rows, all, 1, 0) : code_rows(&c, w, &shape, rows, all, 0, 0);
     }
     n = last_bytes(c.low, c.high, last);
     if (status == PRESS_OK && (c.position > capacity || n > capacity - c.position)) {

@@ -148,9 +148,10 @@ press_status press_take_split(press_cursor *cursor, const press_tensor *tensor, 
     split->kind = head[1];
     *inner = *tensor;
     inner->encoding = head[0];
-    if (tensor->encoding == PRESS_SPLIT_MIXED ? head[0] != PRESS_MIXED
-                                              : (head[0] < PRESS_PACKED || head[0] > PRESS_KERNEL_MASKS) &&
-                                                    head[0] != PRESS_SIGN_ROWS) {
+    if (tensor->encoding == PRESS_SPLIT ? (head[0] < PRESS_PACKED || head[0] > PRESS_KERNEL_MASKS) &&
+                                              head[0] != PRESS_SIGN_ROWS
+                                        : head[0] != (tensor->encoding == PRESS_SPLIT_MIXED ? PRESS_MIXED
+                                                                                            : PRESS_LINKED)) {
         return PRESS_BAD_SPLIT;
     }
     if (split->kind == FLOATS) {

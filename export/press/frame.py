@@ -20,7 +20,8 @@ from modelpress.export.errors import (
 from modelpress.export.files.kinds import PRESS_MAGIC
 
 MAGIC = PRESS_MAGIC
-VERSION = (1, 2)  # of what is written
+VERSION = (1, 3)  # the newest that is written
+LEAST_MINOR = 2  # that is written: a file says no more than it needs
 GRAPH, DIRECTORY, META, TABLES, DATA = b"GRPH", b"TDIR", b"META", b"TABL", b"DATA"
 _KNOWN = (GRAPH, DIRECTORY, META, TABLES, DATA)
 
@@ -58,15 +59,16 @@ class Frame:
     chunks: Mapping[bytes, Chunk]
 
 
-def seal(file: IO[bytes], n_chunks: int) -> int:
+def seal(file: IO[bytes], n_chunks: int, *, minor: int = LEAST_MINOR) -> int:
     """Write the header in front of finished chunks, over the place kept free; returns the size of the file.
 
     Args:
         file: Readable and writable; `HEADER` bytes were left free at its start.
         n_chunks: How many follow.
+        minor: Minor version.
     """
     total = file.seek(0, 2)
-    header = HEADER.pack(MAGIC, *VERSION, n_chunks, total, bytes(32))
+    header = HEADER.pack(MAGIC, VERSION[0], minor, n_chunks, total, bytes(32))
     file.seek(0)
     file.write(header)
     file.flush()

@@ -24,12 +24,14 @@ from modelpress.export.press.encodings import (
     CODED_PLANES,
     FLOAT16,
     HUFFMAN_IDS,
+    LINKED,
     LZMA,
     MIXED,
     PACKED,
     RAW,
     SAME,
     SPLIT,
+    SPLIT_LINKED,
     SPLIT_MIXED,
     byte_planes,
     coded_planes,
@@ -59,6 +61,7 @@ _DEFLATED_UP_TO = 1 << 20  # bytes; larger arrays are left to the faster coded p
 _LZMA_FROM = 24  # bytes; no stream is shorter
 _LZMA_LOOKS_AT = 1 << 14  # bytes in front
 _LZMA_MAY_GAIN = 1.05  # more than what the front promises: a stream learns as it goes
+_UNLINKED_UP_TO = 1 << 15  # levels: in longer tensors linked contexts have always won
 _SAME_FROM = 16  # bytes of a tensor that is worth a look for an equal one
 
 Blob = tuple[int, PartWriter]  # encoding id, content
@@ -155,9 +158,11 @@ class Plan:
         plan = self.choice.plans[self.numbers[name]]
         limit = packed.size(tensor) if plan is None else plan.n_bytes(self.choice.shared)
         if self._tries_mixed(name) and tensor.codes.size and mixed_contexts.holds(tensor.spec):
-            writer = self._mixed(partial(mixed_contexts.encode, tensor, state), state, limit)
-            if writer is not None:
-                return MIXED, writer
+            found = _in_contexts(
+                partial(mixed_contexts.encode, tensor, state), tensor.codes.size, state, limit
+            )
+            if found is not None:
+                return (LINKED if found.linked else MIXED), found.writer
 
         if plan is None:
             return PACKED, packed.encode(tensor)
@@ -175,9 +180,9 @@ class Plan:
         n_bytes, encoding, write = _smallest_of_split(carrier_of(array), source)
         limit = n_bytes if plan is None else plan.n_bytes(self.choice.shared)
         if self._tries_mixed(name) and mixed_contexts.holds(source.spec):
-            writer = self._mixed(partial(split.encode_mixed, source, state), state, limit)
-            if writer is not None:
-                return SPLIT_MIXED, writer
+            found = _in_contexts(partial(split.encode_mixed, source, state), array.size, state, limit)
+            if found is not None:
+                return (SPLIT_LINKED if found.linked else SPLIT_MIXED), found.writer
 
         if plan is None:
             return encoding, write()
@@ -186,14 +191,32 @@ class Plan:
     def _tries_mixed(self, name: str) -> bool:
         return self.mixed and name not in self.repeated
 
-    def _mixed(self, encode: Callable[[], PartWriter], state: FileState, limit: int) -> PartWriter | None:
-        """What mixed contexts make of a tensor, if it is shorter than the limit; else they forget it."""
-        before = state.mixing.copy()
-        writer = encode()
+
+@dataclass(frozen=True)
+class _InContexts:
+    """A tensor in mixed contexts, linked or not."""
+
+    writer: PartWriter
+    linked: bool
+
+
+def _in_contexts(
+    encode: Callable[..., PartWriter], n_levels: int, state: FileState, limit: int
+) -> _InContexts | None:
+    """The smaller of what mixed and linked contexts make of a tensor, if it is shorter than the limit.
+
+    What is not written is forgotten.
+    """
+    before = kept = state.mixing
+    best = None
+    for linked in (True, False) if n_levels <= _UNLINKED_UP_TO else (True,):
+        state.mixing = before.copy()
+        writer = encode(linked=linked)
         if writer.n_bytes < limit:
-            return writer
-        state.mixing = before
-        return None
+            best, kept, limit = _InContexts(writer, linked), state.mixing, writer.n_bytes
+
+    state.mixing = kept
+    return best
 
 
 def _smallest_of_split(array: npt.NDArray[np.generic], source: SplitSource) -> _Way:

@@ -19,12 +19,14 @@ from modelpress.export.press.directory import (
     check_names,
     pack_directory,
 )
+from modelpress.export.press.encodings import ENCODINGS
 from modelpress.export.press.encodings.file_state import FileState
 from modelpress.export.press.encodings.huffman_blob import pack_groups
 from modelpress.export.press.frame import (
     CHUNK,
     DATA,
     HEADER,
+    LEAST_MINOR,
     MAX_DIRECTORY_BYTES,
     MAX_GRAPH_BYTES,
     META,
@@ -116,7 +118,8 @@ def _write(file: IO[bytes], model: QuantizedModel, effort: Effort, on_tensor: On
 
     file.seek(HEADER.size)
     file.write(CHUNK.pack(DATA, n_data))
-    return seal(file, 1 + len(chunks))
+    minor = max((ENCODINGS[record.encoding].minor for record in records), default=LEAST_MINOR)
+    return seal(file, 1 + len(chunks), minor=minor)
 
 
 def _blobs(model: QuantizedModel, plan: Plan) -> Iterator[tuple[TensorRecord, bytes]]:

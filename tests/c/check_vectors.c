@@ -114,7 +114,7 @@ static int check_slab(int kind, const field *fields, unsigned n_fields)
     return good;
 }
 
-/* Levels, and rows, inputs, taps and kernel width of a byte each; the stream of mixed contexts. */
+/* Levels, and rows, inputs, taps, kernel width, least (less its sign) and largest level and form of a byte each; the stream of mixed contexts. */
 static int check_mixed(const field *fields)
 {
     const uint8_t *n = fields[1].bytes;
@@ -126,7 +126,8 @@ static int check_mixed(const field *fields)
     int good;
 
     press_mixing_start(mixing);
-    good = press_mixed_encode(mixing, levels, n[0], n[1], n[2], n[3], work, stream, capacity, &size) == PRESS_OK &&
+    good = press_mixed_encode(mixing, levels, n[0], n[1], n[2], n[3], -(int)n[4], (int)n[5], n[6], work, stream, capacity,
+                              &size) == PRESS_OK &&
            is(&fields[2], stream, size);
     free(stream);
     free(work);

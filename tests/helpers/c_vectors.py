@@ -9,14 +9,16 @@ from tests.helpers.paths import GOLDEN
 from tests.helpers.samples import encoded, in_every_encoding, quantized, samples, shared_samples
 from tests.reference import quantized_reference
 from tests.reference.grid import read_grid
+from tests.reference.linked_reference import decode_linked
 from tests.reference.mixed_reference import MixedModel, decode_mixed
 from tests.reference.press_reference import decode
 from tests.reference.press_writer import Parts, assemble
 from tests.reference.streams import Stream, read_code_table
 
 PACKED, HUFFMAN, GAPS, BITMAP, KERNELS, MIXED = range(5, 11)
-IN_ORDER = {MIXED, 15}
-KINDS = {PACKED: b"p", HUFFMAN: b"r", GAPS: b"g", BITMAP: b"b", KERNELS: b"k", MIXED: b"m"}
+LINKED = 20
+IN_ORDER = {MIXED, 15, LINKED, 21}
+KINDS = {PACKED: b"p", HUFFMAN: b"r", GAPS: b"g", BITMAP: b"b", KERNELS: b"k", MIXED: b"m", LINKED: b"m"}
 
 
 def vectors():
@@ -79,6 +81,8 @@ def slab_vector(line):
 def read_levels(encoding, stream, grid, n):
     if encoding == MIXED:
         return decode_mixed(stream, grid, MixedModel())
+    if encoding == LINKED:
+        return decode_linked(stream, grid, MixedModel())
     readers = {
         PACKED: quantized_reference.packed,
         HUFFMAN: quantized_reference.huffman,
@@ -94,10 +98,13 @@ def read_front(line, stream, grid):
     if line.encoding == PACKED:
         levels = [level for channel in grid.codes_of_levels() for level in channel]
         return struct.pack("<Bh", (max(levels) - min(levels)).bit_length(), min(levels)), []
-    if line.encoding == MIXED:
+    if line.encoding in {MIXED, LINKED}:
         rows = line.shape if len(line.shape) > 1 else (1, *line.shape)
         kernel_width = rows[-1] if len(rows) > 2 else 1
-        return bytes([rows[0], rows[1], math.prod(rows[2:]), kernel_width]), []
+        levels = [level for channel in grid.codes_of_levels() for level in channel]
+        bounds = (-min(levels), max(levels)) if line.encoding == LINKED else (255, 255)
+        shape = (rows[0], rows[1], math.prod(rows[2:]), kernel_width)
+        return bytes([*shape, *bounds, line.encoding == LINKED]), []
     numbers = stream.take({GAPS: 1, KERNELS: 3}.get(line.encoding, 0))
     groups = {GAPS: (1, 1), KERNELS: (1, numbers[-1] if numbers else 0)}.get(line.encoding, (1,))
     tables = []

@@ -38,6 +38,7 @@ def _quantized(tensor: QuantizedTensor) -> Ways:
     ways: Ways = {
         "packed": (5, packed.encode(tensor)),
         "mixed": (10, mixed_contexts.encode(tensor, FileState())),
+        "linked": (20, mixed_contexts.encode(tensor, FileState(), linked=True)),
     }
     for kind, number in HUFFMAN_IDS.items():
         for coder in kind.candidates(tensor.spec, source_of(tensor).bounds):
@@ -52,6 +53,7 @@ def _split(source: split.SplitSource) -> Ways:
     ways: Ways = {f"{kind}, packed": (14, split.encode_packed(source))}
     if mixed_contexts.holds(source.spec):
         ways[f"{kind}, mixed"] = 15, split.encode_mixed(source, FileState())
+        ways[f"{kind}, linked"] = 21, split.encode_mixed(source, FileState(), linked=True)
     for coder_kind in (DenseCoder, BitmapCoder, KernelMaskCoder, SignRowCoder):
         for coder in coder_kind.candidates(source.spec, source.bounds)[:1]:
             plan = huffman_blob.survey(source, [coder])[0]

@@ -47,6 +47,8 @@ class MixedModel:
     def __init__(self):
         self.counters = defaultdict(lambda: [1 << 21, 1 << 21, 0])
         self.weights = {}
+        self.linked = defaultdict(lambda: [1 << 21, 0])  # counters of linked contexts (probability, visits)
+        self.linked_weights = {}
 
     def set_of(self, name, n):
         return self.weights.setdefault(name, [8750 if n == 4 else 7000] * (2 * n + 1))
@@ -133,6 +135,14 @@ def slog(v, c, s, n):
 
 def decode_mixed(stream, grid, model):
     """Levels of a tensor; ``stream`` stands behind the grid."""
+    largest = max((abs(v) for own in grid.codes_of_levels() for v in own), default=0)
+    return decode_streams(
+        stream, grid, lambda data, geometry: StreamOfLevels(model, data, geometry, min(largest, 256))
+    )
+
+
+def decode_streams(stream, grid, stream_of_levels):
+    """Slab by slab."""
     shape = grid.shape
     rows, inputs, taps = (
         (1, math.prod(shape), 1) if len(shape) < 2 else (shape[0], shape[1], math.prod(shape[2:]))
@@ -141,11 +151,10 @@ def decode_mixed(stream, grid, model):
     row_elements = inputs * taps
     require(row_elements <= ROW_ELEMENTS, "mixed contexts: a row is too long")
     slab_rows = max(1, SLAB_ELEMENTS // max(row_elements, 1))
-    largest = max((abs(v) for own in grid.codes_of_levels() for v in own), default=0)
     levels = []
     for slab, n in read_slabs(stream, rows * row_elements, slab_rows * max(row_elements, 1)):
         geometry = (n // row_elements, inputs, taps, kernel_width)
-        levels += StreamOfLevels(model, slab.rest(), geometry, min(largest, 256)).decode()
+        levels += stream_of_levels(slab.rest(), geometry).decode()
     return levels
 
 

@@ -15,6 +15,7 @@ from google.protobuf.message import DecodeError
 
 from tests.reference import plain_reference, quantized_reference, split_reference, version_1_0_reference
 from tests.reference.grid import FLOAT16, Grid, read_grid, read_grid_of_1_0
+from tests.reference.linked_reference import decode_linked
 from tests.reference.mixed_reference import MixedModel, decode_mixed
 from tests.reference.plain_reference import (
     ITEM_SIZES,
@@ -45,8 +46,9 @@ QUANTIZED = {
     9: quantized_reference.kernel_masks,
     17: sign_rows,
 }
-MIXED = 10
-SPLIT = {14, 15}
+MIXED, LINKED = 10, 20
+SPLIT = {14, 15, 21}
+IN_ORDER = {MIXED, 15, LINKED, 21}
 ANY_BITS = 16
 LZMA, SAME = 18, 19
 QUANTIZED_1_0 = {
@@ -116,7 +118,7 @@ def same_tensor(record, blob, before):
     require(
         (other.shape, other.element_type) == (record.shape, record.element_type), "another kind of tensor"
     )
-    require(other.encoding not in {MIXED, 15, SAME}, "a tensor that none can be the same as")
+    require(other.encoding not in {*IN_ORDER, SAME}, "a tensor that none can be the same as")
     return replace(other, name=record.name, encoding=SAME)
 
 
@@ -347,10 +349,12 @@ def read_tensor(record, blob, shared, mixed):
     elif record.encoding == LZMA:
         tensor.raw = lzma_elements(stream, record.element_type, n)
         check_few_bits(tensor.raw, record.element_type)
-    elif record.encoding in QUANTIZED or record.encoding == MIXED:
+    elif record.encoding in QUANTIZED or record.encoding in {MIXED, LINKED}:
         grid = tensor.grid = read_grid(stream, record.shape, record.element_type)
         if record.encoding == MIXED:
             levels = decode_mixed(stream, grid, mixed)
+        elif record.encoding == LINKED:
+            levels = decode_linked(stream, grid, mixed)
         else:
             levels = QUANTIZED[record.encoding](stream, grid, n, shared)
         tensor.codes = codes_of(levels, grid)

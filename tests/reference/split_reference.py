@@ -1,8 +1,9 @@
-"""Encodings 14 and 15: split values. Returns the bytes of the elements."""
+"""Encodings 14, 15 and 21: split values. Returns the bytes of the elements."""
 
 from dataclasses import dataclass
 
 from tests.reference import quantized_reference
+from tests.reference.linked_reference import decode_linked
 from tests.reference.mixed_reference import decode_mixed
 from tests.reference.plain_reference import BOOL, ITEM_SIZES
 from tests.reference.sign_rows_reference import sign_rows
@@ -34,15 +35,17 @@ class Bounds:
 
 
 def split_values(stream, record, n_elements, shared, mixed):
-    """Encoding 14, or 15 with the model of mixed contexts."""
+    """Encoding 14, or 15 and 21 with the model of mixed contexts."""
     require(record.element_type != BOOL, "bools are not split")
     inner, kind = stream.integer(1), stream.integer(1)
-    require(inner == 10 if record.encoding == 15 else inner in INNER, "levels in another encoding")
+    expected = {15: {10: decode_mixed}, 21: {20: decode_linked}}.get(record.encoding, INNER)
+    require(inner in expected, "levels in another encoding")
     lowest, highest, element = FRONTS.get(kind, no_such_kind)(stream, record.element_type)
     require(max(-lowest, highest) <= LARGEST, "levels beyond 256")
     bounds = Bounds(record.shape, lowest, highest)
     rest = stream, bounds
-    levels = decode_mixed(*rest, mixed) if inner == 10 else INNER[inner](*rest, n_elements, shared)
+    of_file = (mixed,) if inner in {10, 20} else (n_elements, shared)
+    levels = expected[inner](*rest, *of_file)
     require(all(lowest <= level <= highest for level in levels), "a level out of range")
     data = b"".join(element(level).to_bytes(ITEM_SIZES[record.element_type], "little") for level in levels)
     if kind == 0:

@@ -37,6 +37,7 @@ from modelpress.export.press.encodings.kernels.kernel_mask import KernelMaskCode
 from modelpress.export.press.encodings.kernels.sign_rows import SignRowCoder
 from modelpress.export.press.encodings.slab_coder import SlabCoder
 from modelpress.export.press.encodings.split import blob as split
+from modelpress.export.press.frame import LEAST_MINOR
 from modelpress.export.quantized import Tensor, dense_array
 from modelpress.export.tensor_spec import TensorSpec, of_carrier
 
@@ -53,6 +54,7 @@ class Encoding:
         decode: The tensor again; raises `DamagedArtifact`.
         front: Read what comes before the levels: short, whatever the tensor; None where nothing does.
         in_order: Whether all earlier tensors of this encoding must have been decoded before.
+        minor: The lowest minor version of the format that is written and has it.
     """
 
     id: int
@@ -60,6 +62,7 @@ class Encoding:
     decode: Callable[[PartReader, TensorSpec, FileState], Tensor]
     front: Callable[[PartReader, TensorSpec, FileState], object] | None = None
     in_order: bool = False
+    minor: int = LEAST_MINOR
 
 
 def _alone(decode: Callable[[PartReader, TensorSpec], _T]) -> Callable[..., _T]:
@@ -82,7 +85,7 @@ def _stored_elsewhere(_reader: PartReader, spec: TensorSpec, _state: FileState) 
 
 # Ids that writers name.
 RAW, BYTE_PLANES, PACKED, MIXED, FLOAT16, BFLOAT16, CODED_PLANES = 0, 4, 5, 10, 11, 12, 13
-SPLIT, SPLIT_MIXED, ANY_BITS, LZMA, SAME = 14, 15, 16, 18, 19
+SPLIT, SPLIT_MIXED, ANY_BITS, LZMA, SAME, LINKED, SPLIT_LINKED = 14, 15, 16, 18, 19, 20, 21
 
 # The coders of the Huffman encodings, the fastest to decode first.
 HUFFMAN_IDS: Mapping[type[SlabCoder], int] = MappingProxyType(
@@ -113,6 +116,17 @@ ENCODINGS: Mapping[int, Encoding] = MappingProxyType(
             Encoding(ANY_BITS, "any bits", _alone(raw.decode_any_bits)),
             Encoding(LZMA, "lzma", _alone(lzma_elements.decode)),
             Encoding(SAME, "same as another", _stored_elsewhere),
+            Encoding(
+                LINKED,
+                "linked contexts",
+                mixed_contexts.decode_linked,
+                _alone(read_grid),
+                in_order=True,
+                minor=3,
+            ),
+            Encoding(
+                SPLIT_LINKED, "split values, linked contexts", split.decode_linked, in_order=True, minor=3
+            ),
         )
     }
 )

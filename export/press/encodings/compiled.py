@@ -14,8 +14,9 @@ from modelpress.export.quantized import FloatArray, QuantizedTensor, Tensor
 from modelpress.export.tensor_spec import CARRIERS, DTYPES, TensorSpec
 
 COMPRESSED = frozenset((4, 18))  # byte planes, elements: Python's own zlib and lzma decompress them
-MIXED, SPLIT_MIXED = 10, 15
-_QUANTIZED = frozenset((1, 2, 3, 5, 6, 7, 8, 9, MIXED, 17))
+MIXED, SPLIT_MIXED, LINKED, SPLIT_LINKED = 10, 15, 20, 21
+_OF_CONTEXTS = frozenset((MIXED, SPLIT_MIXED, LINKED, SPLIT_LINKED))
+_QUANTIZED = frozenset((1, 2, 3, 5, 6, 7, 8, 9, MIXED, 17, LINKED))
 _OFFSET, _PER_CHANNEL = 1, 4  # flags of a grid; FORMAT.md
 
 
@@ -54,7 +55,7 @@ def _filled(
     functions: CoreFunctions, number: int, blob: bytes, spec: TensorSpec, state: FileState
 ) -> tuple[npt.NDArray[np.generic], Parts]:
     values = np.empty(spec.shape, CARRIERS[spec.onnx_type].newbyteorder("="))
-    mixing = state.mixing.state if number in (MIXED, SPLIT_MIXED) else None
+    mixing = state.mixing.state if number in _OF_CONTEXTS else None
     parts = functions.decode_values(number, spec.onnx_type, spec.shape, blob, state.opened, mixing, values)
     return values, parts
 
@@ -65,7 +66,7 @@ def _quantized(
     if spec.onnx_type not in QUANTIZED_TYPES or not spec.shape:
         raise DamagedArtifact("a quantized tensor must be float32 or float16 with at least one axis")
 
-    mixing = state.mixing.state if number == MIXED else None
+    mixing = state.mixing.state if number in _OF_CONTEXTS else None
     bits, axis, flags, scale, offset, channel_scale, codes, support, parts = functions.decode_codes(
         number, spec.onnx_type, spec.shape, blob, state.opened, mixing
     )

@@ -1,4 +1,4 @@
-"""Encoding 10: every level coded bit by bit under mixed, adaptive contexts; see `coding.context_mixing`."""
+"""Encodings 10 and 20: every level coded bit by bit under mixed, adaptive contexts; see `coding.context_mixing`."""
 
 from math import prod
 from typing import TypeVar
@@ -17,8 +17,8 @@ MAX_ROW_ELEMENTS = 1 << 20  # bounds what the coder keeps for each element of a 
 _SLAB_ELEMENTS = 1 << 20  # the coder needs room for the worst case
 
 
-def encode(tensor: QuantizedTensor | LevelSource, state: FileState) -> PartWriter:
-    """Front and slabs of whole rows; moves the model of `state` on."""
+def encode(tensor: QuantizedTensor | LevelSource, state: FileState, *, linked: bool = False) -> PartWriter:
+    """Front and slabs of whole rows, under linked contexts or not; moves the model of `state` on."""
     source = source_of(tensor)
     writer = PartWriter()
     source.write_front(writer)
@@ -27,7 +27,11 @@ def encode(tensor: QuantizedTensor | LevelSource, state: FileState) -> PartWrite
     slabs = []
     for start, stop in _row_slabs(source.spec):
         levels = source.levels(start, stop).reshape(-1, inputs, taps)
-        slabs.append(state.mixing.encode(levels, kernel_width=_kernel_width(source.spec)))
+        slabs.append(
+            state.mixing.encode(
+                levels, kernel_width=_kernel_width(source.spec), linked=source.bounds if linked else None
+            )
+        )
 
     write_slabs(writer, slabs)
     return writer
@@ -43,6 +47,16 @@ def decode(reader: PartReader, spec: TensorSpec, state: FileState) -> QuantizedT
     return decode_levels(reader, LevelSink(read_grid(reader, spec)), state)
 
 
+def decode_linked(reader: PartReader, spec: TensorSpec, state: FileState) -> QuantizedTensor:
+    """Undo `encode` under linked contexts.
+
+    Raises:
+        DamagedArtifact: As for `decode`.
+    """
+    check_rows(spec)
+    return decode_levels(reader, LevelSink(read_grid(reader, spec)), state, linked=True)
+
+
 def check_rows(spec: TensorSpec) -> None:
     """Refuse rows that are too long.
 
@@ -53,7 +67,7 @@ def check_rows(spec: TensorSpec) -> None:
         raise DamagedArtifact(f"a row of shape {spec.shape} has more than {MAX_ROW_ELEMENTS:,} elements")
 
 
-def decode_levels(reader: PartReader, sink: Sink[_T], state: FileState) -> _T:
+def decode_levels(reader: PartReader, sink: Sink[_T], state: FileState, *, linked: bool = False) -> _T:
     """What comes after the front.
 
     Raises:
@@ -65,7 +79,11 @@ def decode_levels(reader: PartReader, sink: Sink[_T], state: FileState) -> _T:
     for (start, stop), slab in zip(bounds, read_slabs(reader, len(bounds)), strict=True):
         shape = ((stop - start) // (inputs * taps), inputs, taps)
         levels = state.mixing.decode(
-            slab, shape, kernel_width=_kernel_width(spec), max_level=max(map(abs, sink.bounds))
+            slab,
+            shape,
+            kernel_width=_kernel_width(spec),
+            max_level=max(map(abs, sink.bounds)),
+            linked=sink.bounds if linked else None,
         )
         sink.put(start, levels.reshape(-1))
 

@@ -150,7 +150,7 @@ def test_buffers_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="too small"):
         functions.decode_values(0, 1, (2,), blob, None, None, bytearray(7))
     with pytest.raises(ValueError, match="too small"):
-        functions.mixed_encode(bytearray(8), np.zeros(1, np.int16), 1, 1, 1, 1)
+        functions.mixed_encode(bytearray(8), np.zeros(1, np.int16), 1, 1, 1, 1, -1, 1, False)
     with pytest.raises(ValueError, match="too small"):
         functions.count_levels(np.full(3, 257, np.int16), np.zeros(513, np.int64))
     with pytest.raises(functions.Damaged, match="bytes end"):

@@ -51,13 +51,18 @@ def test_golden_files_decode_to_their_arrays(golden):
             found |= {f"{name}/{p}": v for p, v in parts.items() if v is not None}
         else:
             found[name] = carrier_of(tensor)
-    assert len(GOLDEN_MODELS) == 9
+    assert len(GOLDEN_MODELS) == 11
     assert sorted(found) == sorted(expected.files)
     for name, array in found.items():
         np.testing.assert_array_equal(array, expected[name], strict=True)
 
 
-OF_VERSION = {"v1.0": range(5), "v1.1": [0, *range(4, 14)], "v1.2": [0, *range(4, 19)]}
+OF_VERSION = {
+    "v1.0": range(5),
+    "v1.1": [0, *range(4, 14)],
+    "v1.2": [0, *range(4, 19)],
+    "v1.3": [0, *range(4, 19), 20, 21],
+}
 
 
 @pytest.mark.parametrize("version", OF_VERSION)

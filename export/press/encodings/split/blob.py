@@ -42,7 +42,7 @@ from modelpress.export.press.encodings.split.elements import (
 )
 from modelpress.export.tensor_spec import CARRIERS, INTEGER_TYPES, ONNX_TYPES, TensorSpec, carrier_of
 
-_PACKED, _MIXED = 5, 10  # encodings of the levels
+_PACKED, _MIXED, _LINKED = 5, 10, 20  # encodings of the levels
 _FLOATS, _INTEGERS, _TABLE = 0, 1, 2  # kinds
 _NUMBERS: Mapping[type[Kind], int] = {Floats: _FLOATS, Integers: _INTEGERS, Table: _TABLE}
 _CODERS: dict[int, type[SlabCoder]] = {
@@ -113,10 +113,10 @@ class SplitSource:
             writer.add("payload", _packed(mantissas, self.kind.raw_bits))
 
 
-def encode_mixed(source: SplitSource, state: FileState) -> PartWriter:
-    """Levels in mixed contexts."""
-    source.inner = _MIXED
-    return mixed_contexts.encode(source, state)
+def encode_mixed(source: SplitSource, state: FileState, *, linked: bool = False) -> PartWriter:
+    """Levels in mixed contexts, linked or not."""
+    source.inner = _LINKED if linked else _MIXED
+    return mixed_contexts.encode(source, state, linked=linked)
 
 
 def encode_packed(source: SplitSource) -> PartWriter:
@@ -188,11 +188,24 @@ def decode_mixed(reader: PartReader, spec: TensorSpec, state: FileState) -> Arra
     Raises:
         DamagedArtifact: As for `decode`.
     """
+    return _decode_contexts(reader, spec, state, _MIXED)
+
+
+def decode_linked(reader: PartReader, spec: TensorSpec, state: FileState) -> Array:
+    """Undo `encode_mixed` under linked contexts.
+
+    Raises:
+        DamagedArtifact: As for `decode`.
+    """
+    return _decode_contexts(reader, spec, state, _LINKED)
+
+
+def _decode_contexts(reader: PartReader, spec: TensorSpec, state: FileState, expected: int) -> Array:
     inner, sink = read_front(reader, spec)
-    if inner != _MIXED:
+    if inner != expected:
         raise DamagedArtifact(f"levels in encoding {inner} are not defined here")
     mixed_contexts.check_rows(spec)
-    return mixed_contexts.decode_levels(reader, sink, state)
+    return mixed_contexts.decode_levels(reader, sink, state, linked=expected == _LINKED)
 
 
 def read_front(reader: PartReader, spec: TensorSpec) -> tuple[int, Sink[Array]]:
