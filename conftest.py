@@ -3,7 +3,7 @@
 from importlib.util import find_spec
 
 # these import what the extra `sweep` brings, so that their examples cannot run without it
-_OF_SWEEP = ("cluster", "driver", "memory", "outcome")
+_OF_SWEEP = ("cluster", "driver", "memory", "outcome", "overhead")
 
 collect_ignore_glob = (
     []

@@ -8,7 +8,6 @@ import numpy as np
 from modelpress.export.firmware.arena import Arena, Planes
 from modelpress.export.firmware.by_value import goes_by_value
 from modelpress.export.firmware.c_text import array, byte_array, float_text, structure
-from modelpress.export.firmware.channels import pack_channels
 from modelpress.export.firmware.coded_weights import CodedLayer
 from modelpress.export.firmware.network import (
     Activation,
@@ -40,6 +39,7 @@ from modelpress.export.firmware.scales import (
     global_average_scale,
     integer_sum,
     multiplier,
+    pack_channels,
     product_scale,
     value_scale,
 )

@@ -15,8 +15,8 @@ from modelpress.export.errors import InputError
 from modelpress.export.exits.declaring import without_exits
 from modelpress.export.files.atomic import atomic_writer
 from modelpress.export.graphs.check import check_graph
+from modelpress.export.graphs.entering.exporter_notes import drop_exporter_notes
 from modelpress.export.graphs.entering.opset import in_opset
-from modelpress.export.graphs.exporter_notes import drop_exporter_notes
 from modelpress.export.graphs.initializers import with_initializers
 from modelpress.export.graphs.parts import opset_of
 from modelpress.export.graphs.stream import fits_one_file, write_onnx_stream, write_onnx_with_data

@@ -39,7 +39,8 @@ U32 = (
 def directory(rng, parts):
     lines, number = _damaged_lines(rng, parts)
     if not parts.is_joint:
-        return assemble(parts, directory=struct.pack("<I", number) + b"".join(map(_packed_1_1, lines)))
+        packed = struct.pack("<I", number % 2**32)  # the largest number may have been counted up
+        return assemble(parts, directory=packed + b"".join(map(_packed_1_1, lines)))
     padding = rng.choice([0] * 9 + [1])
     data = varint(number, padding=padding) + b"".join(_packed(line, padding) for line in lines)
     return assemble(parts, directory=data)
