@@ -49,39 +49,95 @@ static void start_own(press_mixing *mixing)
 
 /* ---- Eight numbers at once ---- */
 
+/*
+ * Made of single numbers in registers: eight numbers that are read together soon after each was written alone make
+ * processors wait.
+ */
 #ifdef EIGHT_AT_ONCE
-ALWAYS_INLINE __m128i eight(const int16_t *from)
+typedef __m128i eight;
+
+ALWAYS_INLINE eight eight_of(const int16_t *x)
+{
+    return _mm_setr_epi16(x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7]);
+}
+
+ALWAYS_INLINE eight read_eight(const int16_t *from)
 {
     return _mm_loadu_si128((const __m128i *)(const void *)from);
 }
 
-ALWAYS_INLINE int32_t dot_of_eight(const int16_t *a, const int16_t *b)
+/* The sums of four numbers, each. */
+ALWAYS_INLINE void sums_of_four(__m128i a, __m128i b, int32_t *sum_a, int32_t *sum_b)
 {
-    __m128i sums = _mm_madd_epi16(eight(a), eight(b));
+    __m128i sums = _mm_add_epi32(_mm_unpacklo_epi32(a, b), _mm_unpackhi_epi32(a, b));
 
     sums = _mm_add_epi32(sums, _mm_shuffle_epi32(sums, 0x4E));
-    sums = _mm_add_epi32(sums, _mm_shuffle_epi32(sums, 0xB1));
-    return _mm_cvtsi128_si32(sums);
+    *sum_a = _mm_cvtsi128_si32(sums);
+    *sum_b = _mm_cvtsi128_si32(_mm_shuffle_epi32(sums, 0x55));
+}
+
+/* The products of a and b with x. */
+ALWAYS_INLINE void dots_of_eight(const int16_t *a, const int16_t *b, eight x, int32_t *dot_a, int32_t *dot_b)
+{
+    sums_of_four(_mm_madd_epi16(read_eight(a), x), _mm_madd_epi16(read_eight(b), x), dot_a, dot_b);
+}
+
+/* The products of weights and x with x. */
+ALWAYS_INLINE void dots_with_itself(const int16_t *weights, eight x, int32_t *dot, int32_t *power)
+{
+    sums_of_four(_mm_madd_epi16(read_eight(weights), x), _mm_madd_epi16(x, x), dot, power);
+}
+
+/* x[1 .. 7] = x[0 .. 6], x[0] = first */
+ALWAYS_INLINE eight put_first(eight x, int first)
+{
+    return _mm_insert_epi16(_mm_slli_si128(x, 2), first, 0);
 }
 #else
-ALWAYS_INLINE int32_t dot_of_eight(const int16_t *a, const int16_t *b)
+typedef struct eight {
+    int16_t of[8];
+} eight;
+
+ALWAYS_INLINE eight eight_of(const int16_t *x)
 {
-    int32_t sum = 0;
+    eight made;
+
+    memcpy(made.of, x, sizeof made.of);
+    return made;
+}
+
+ALWAYS_INLINE void dots_of_eight(const int16_t *a, const int16_t *b, eight x, int32_t *dot_a, int32_t *dot_b)
+{
+    int32_t sum_a = 0, sum_b = 0;
     int k;
 
     for (k = 0; k < 8; k++) {
-        sum += (int32_t)a[k] * b[k];
+        sum_a += (int32_t)a[k] * x.of[k];
+        sum_b += (int32_t)b[k] * x.of[k];
     }
-    return sum;
+    *dot_a = sum_a;
+    *dot_b = sum_b;
+}
+
+ALWAYS_INLINE void dots_with_itself(const int16_t *weights, eight x, int32_t *dot, int32_t *power)
+{
+    dots_of_eight(weights, x.of, x, dot, power);
+}
+
+ALWAYS_INLINE eight put_first(eight x, int first)
+{
+    memmove(x.of + 1, x.of, 7 * sizeof x.of[0]);
+    x.of[0] = (int16_t)first;
+    return x;
 }
 #endif
 
 /* weights[k] += (factor * by[k] + half) >> shift, within 16 bits; shift is 12 or 16. */
-ALWAYS_INLINE void move_eight(int16_t *weights, const int16_t *by, int factor, const int shift)
+ALWAYS_INLINE void move_eight(int16_t *weights, eight by, int factor, const int shift)
 {
 #ifdef EIGHT_AT_ONCE
-    const __m128i factors = _mm_set1_epi16((int16_t)factor), values = eight(by);
-    const __m128i low = _mm_mullo_epi16(values, factors), high = _mm_mulhi_epi16(values, factors);
+    const __m128i factors = _mm_set1_epi16((int16_t)factor);
+    const __m128i low = _mm_mullo_epi16(by, factors), high = _mm_mulhi_epi16(by, factors);
     __m128i steps;
 
     if (shift == 16) {
@@ -92,12 +148,12 @@ ALWAYS_INLINE void move_eight(int16_t *weights, const int16_t *by, int factor, c
         steps = _mm_packs_epi32(_mm_srai_epi32(_mm_add_epi32(_mm_unpacklo_epi16(low, high), half), shift),
                                 _mm_srai_epi32(_mm_add_epi32(_mm_unpackhi_epi16(low, high), half), shift));
     }
-    _mm_storeu_si128((__m128i *)(void *)weights, _mm_adds_epi16(eight(weights), steps));
+    _mm_storeu_si128((__m128i *)(void *)weights, _mm_adds_epi16(read_eight(weights), steps));
 #else
     int k;
 
     for (k = 0; k < 8; k++) {
-        weights[k] = (int16_t)clamp(weights[k] + ((factor * by[k] + (1 << (shift - 1))) >> shift), -32768, 32767);
+        weights[k] = (int16_t)clamp(weights[k] + ((factor * by.of[k] + (1 << (shift - 1))) >> shift), -32768, 32767);
     }
 #endif
 }
@@ -111,16 +167,20 @@ ALWAYS_INLINE int code_linked(coder *c, int bit, const uint32_t *contexts, const
     press_mixing *mixing = c->mixing;
     int16_t *a = mixing->linked_weights[set_a], *b = mixing->linked_weights[set_b];
     uint32_t counters[7];
-    int16_t inputs[8] = {0};
-    int k, t_a, t_b, error_a, error_b;
+    int16_t numbers[8] = {0};
+    int32_t t_a, t_b;
+    eight inputs;
+    int k, error_a, error_b;
 
     for (k = 0; k < n; k++) {
         counters[k] = mixing->linked[contexts[k]];
-        inputs[k] = mixing->stretch[counters[k] >> 20];
+        numbers[k] = mixing->stretch[counters[k] >> 20];
     }
-    inputs[n] = LINKED_BIAS;
-    t_a = clamp(dot_of_eight(a, inputs) >> 14, -2047, 2047);
-    t_b = clamp(dot_of_eight(b, inputs) >> 14, -2047, 2047);
+    numbers[n] = LINKED_BIAS;
+    inputs = eight_of(numbers);
+    dots_of_eight(a, b, inputs, &t_a, &t_b);
+    t_a = clamp(t_a >> 14, -2047, 2047);
+    t_b = clamp(t_b >> 14, -2047, 2047);
 
     bit = code_bit(c, bit, mixing->squash[2047 + ((t_a + t_b) >> 1)], decoding);
 
@@ -211,22 +271,24 @@ ALWAYS_INLINE int code_linked_level(coder *c, int level, const around *known, in
 
 /* ---- Tap weights ---- */
 
-/* The latest eight levels of a kernel before tap p, 1/16 level. */
-ALWAYS_INLINE void latest_levels(const int16_t *levels, size_t p, int16_t *latest)
-{
-    size_t k;
+/* What is known of a level from the latest eight before it in its kernel. */
+typedef struct recent_levels {
+    eight levels;        /* 1/16 level, the latest first */
+    int32_t dot, power;  /* with the weights, and with themselves */
+} recent_levels;
 
-    for (k = 0; k < 8; k++) {
-        latest[k] = k < p ? (int16_t)clamp(16 * levels[-1 - (int)k], -4095, 4095) : 0;
-    }
+ALWAYS_INLINE void count_levels(recent_levels *recent, const int16_t *weights)
+{
+    dots_with_itself(weights, recent->levels, &recent->dot, &recent->power);
 }
 
 /* Move the weights of a tap against what was wrong with the prediction, 1/64 level. */
-ALWAYS_INLINE void learn_tap(int16_t *weights, const int16_t *latest, int error)
+ALWAYS_INLINE void learn_tap(int16_t *weights, const recent_levels *recent, int error)
 {
-    const int32_t power = 7680 + dot_of_eight(latest, latest);
+    const int32_t power = 7680 + recent->power;
     int32_t step = STEP * clamp(error >> 2, -1023, 1023);
-    move_eight(weights, latest, clamp(step / power - (step % power < 0), -32767, 32767), 12);
+
+    move_eight(weights, recent->levels, clamp(step / power - (step % power < 0), -32767, 32767), 12);
 }
 
 #endif

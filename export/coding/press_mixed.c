@@ -588,9 +588,13 @@ ALWAYS_INLINE int code_kernel(coder *c, work *w, const layout *shape, int16_t *l
     const size_t taps = shape->taps, width = shape->width, first = input * taps;
     uint64_t mean, row_mean, column_mean, expected, magnitudes = 0;
     size_t p, x = 0;
+    const int16_t none[8] = {0};
+    recent_levels recent;
     around known;
     int left2 = 0;
 
+    recent.levels = eight_of(none);
+    recent.dot = recent.power = 0;
     predict(w, row, input, shape->inputs, taps, linked);
     mean = divide(64 * w->magnitudes + 1024, w->levels + 16);
     row_mean = divide(64 * w->row_magnitudes + 30 * mean, first + 30);
@@ -602,7 +606,7 @@ ALWAYS_INLINE int code_kernel(coder *c, work *w, const layout *shape, int16_t *l
     for (p = 0; p < taps; p++) {
         const int upper = p >= width, inner = x > 0 && x + 1 < width;
         int above2 = p >= 2 * width ? levels[p - 2 * width] : 0, level, m;
-        int16_t latest[8], *weights = w->tap_weights[p < TAP_SETS ? p : TAP_SETS - 1];
+        int16_t *weights = w->tap_weights[p < TAP_SETS ? p : TAP_SETS - 1];
         uint64_t tap_mean = divide(64 * (uint64_t)w->taps[first + p] + 16 * column_mean, row + 16);
         uint64_t kernel_mean = divide(64 * magnitudes + 8 * expected, p + 8);
 
@@ -612,8 +616,8 @@ ALWAYS_INLINE int code_kernel(coder *c, work *w, const layout *shape, int16_t *l
         known.spatial = (upper ? 28 : 31) * known.left - left2 - 9 * known.above_left + 4 * known.above_right +
                         (inner ? 22 : 27) * known.above - 4 * above2;
         if (linked && p) {
-            latest_levels(levels + p, p, latest);
-            known.spatial = clamp(known.spatial + (dot_of_eight(weights, latest) >> 12), -16383, 16383);
+            count_levels(&recent, weights);
+            known.spatial = clamp(known.spatial + (recent.dot >> 12), -16383, 16383);
         }
         known.prediction = w->predictions[p];
         known.energy = (10 * lg(kernel_mean) + 6 * lg(tap_mean)) >> 4;
@@ -630,7 +634,10 @@ ALWAYS_INLINE int code_kernel(coder *c, work *w, const layout *shape, int16_t *l
             levels[p] = (int16_t)level;
         }
         if (linked && p) {
-            learn_tap(weights, latest, 64 * level - known.spatial - known.prediction);
+            learn_tap(weights, &recent, 64 * level - known.spatial - known.prediction);
+        }
+        if (linked) {
+            recent.levels = put_first(recent.levels, clamp(16 * level, -4095, 4095));
         }
         w->residuals[p] = (int16_t)(16 * level - (known.spatial >> 2));
         w->taps[first + p] += (uint32_t)m;
