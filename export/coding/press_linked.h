@@ -89,7 +89,7 @@ ALWAYS_INLINE void dots_with_itself(const int16_t *weights, eight x, int32_t *do
 }
 
 /* x[1 .. 7] = x[0 .. 6], x[0] = first */
-ALWAYS_INLINE eight put_first(eight x, int first)
+ALWAYS_INLINE eight put_first(eight x, int16_t first)
 {
     return _mm_insert_epi16(_mm_slli_si128(x, 2), first, 0);
 }
@@ -124,10 +124,10 @@ ALWAYS_INLINE void dots_with_itself(const int16_t *weights, eight x, int32_t *do
     dots_of_eight(weights, x.of, x, dot, power);
 }
 
-ALWAYS_INLINE eight put_first(eight x, int first)
+ALWAYS_INLINE eight put_first(eight x, int16_t first)
 {
     memmove(x.of + 1, x.of, 7 * sizeof x.of[0]);
-    x.of[0] = (int16_t)first;
+    x.of[0] = first;
     return x;
 }
 #endif
@@ -191,9 +191,9 @@ ALWAYS_INLINE int code_linked(coder *c, int bit, const uint32_t *contexts, const
     for (k = 0; k < n; k++) {
         int32_t p = (int32_t)(counters[k] >> 10), target = bit ? 4194303 : 0;
         uint32_t visits = counters[k] & 1023;
+        int32_t step = (int32_t)(((int64_t)(target - p) * mixing->rates[visits]) >> 16);
 
-        p += (int32_t)(((int64_t)(target - p) * mixing->rates[visits]) >> 16);
-        mixing->linked[contexts[k]] = (uint32_t)p << 10 | (visits + (visits < LINKED_LIMIT));
+        mixing->linked[contexts[k]] = counters[k] + ((uint32_t)step << 10) + (visits < LINKED_LIMIT);
     }
     return bit;
 }
@@ -272,23 +272,23 @@ ALWAYS_INLINE int code_linked_level(coder *c, int level, const around *known, in
 /* ---- Tap weights ---- */
 
 /* What is known of a level from the latest eight before it in its kernel. */
-typedef struct recent_levels {
+typedef struct latest_levels {
     eight levels;        /* 1/16 level, the latest first */
     int32_t dot, power;  /* with the weights, and with themselves */
-} recent_levels;
+} latest_levels;
 
-ALWAYS_INLINE void count_levels(recent_levels *recent, const int16_t *weights)
+ALWAYS_INLINE void count_levels(latest_levels *latest, const int16_t *weights)
 {
-    dots_with_itself(weights, recent->levels, &recent->dot, &recent->power);
+    dots_with_itself(weights, latest->levels, &latest->dot, &latest->power);
 }
 
 /* Move the weights of a tap against what was wrong with the prediction, 1/64 level. */
-ALWAYS_INLINE void learn_tap(int16_t *weights, const recent_levels *recent, int error)
+ALWAYS_INLINE void learn_tap(int16_t *weights, const latest_levels *latest, int error)
 {
-    const int32_t power = 7680 + recent->power;
+    const int32_t power = 7680 + latest->power;
     int32_t step = STEP * clamp(error >> 2, -1023, 1023);
 
-    move_eight(weights, recent->levels, clamp(step / power - (step % power < 0), -32767, 32767), 12);
+    move_eight(weights, latest->levels, clamp(step / power - (step % power < 0), -32767, 32767), 12);
 }
 
 #endif

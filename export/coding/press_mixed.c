@@ -181,13 +181,6 @@ static work *start_work(void *memory, size_t rows, size_t inputs, size_t taps)
 
 /* ---- Numbers ---- */
 
-ALWAYS_INLINE int64_t divide_down(int64_t a, int64_t b)
-{
-    int64_t quotient = a / b;
-
-    return quotient - (quotient * b > a);
-}
-
 ALWAYS_INLINE uint64_t divide(uint64_t a, uint64_t b)
 {
     /* divisions of 32 bits are much quicker */
@@ -457,6 +450,35 @@ ALWAYS_INLINE int code_level(coder *c, int level, const around *known, const int
 
 /* ---- Kernels ---- */
 
+#ifdef EIGHT_AT_ONCE
+/* Correlations >> shift, within -most .. most: numbers of 64 bits, below 2^62, become ones of 16. */
+ALWAYS_INLINE void factors_of_eight(const int64_t *correlations, int shift, int most, int16_t *factors)
+{
+    const __m128i by = _mm_cvtsi32_si128(shift), limit = _mm_set1_epi16((int16_t)most);
+    const __m128i offset = _mm_slli_epi64(_mm_cvtsi32_si128(1), 62), positive = _mm_unpacklo_epi64(offset, offset);
+    const __m128i subtracted = _mm_srl_epi64(positive, by);
+    __m128 shifted[4];
+    __m128i low, high, fits, factor;
+    int k;
+
+    for (k = 0; k < 4; k++) {
+        __m128i pair = _mm_loadu_si128((const __m128i *)(const void *)(correlations + 2 * k));
+
+        pair = _mm_sub_epi64(_mm_srl_epi64(_mm_add_epi64(pair, positive), by), subtracted);
+        shifted[k] = _mm_castsi128_ps(pair);
+    }
+    low = _mm_packs_epi32(_mm_castps_si128(_mm_shuffle_ps(shifted[0], shifted[1], 0x88)),
+                          _mm_castps_si128(_mm_shuffle_ps(shifted[2], shifted[3], 0x88)));
+    high = _mm_packs_epi32(_mm_castps_si128(_mm_shuffle_ps(shifted[0], shifted[1], 0xDD)),
+                           _mm_castps_si128(_mm_shuffle_ps(shifted[2], shifted[3], 0xDD)));
+    fits = _mm_cmpeq_epi16(high, _mm_srai_epi16(low, 15)); /* in 32 bits */
+    factor = _mm_xor_si128(_mm_srai_epi16(high, 15), _mm_set1_epi16(32767));
+    factor = _mm_or_si128(_mm_and_si128(fits, low), _mm_andnot_si128(fits, factor));
+    factor = _mm_max_epi16(_mm_min_epi16(factor, limit), _mm_sub_epi16(_mm_setzero_si128(), limit));
+    _mm_storeu_si128((__m128i *)(void *)factors, factor);
+}
+#endif
+
 /*
  * Predict the residuals of one kernel from earlier ones, each counted with its correlation with what is known; `known`
  * says how much that is. Products and their sums fit 32 bits: a residual is below 2^14, in linked contexts at most 2^13.
@@ -467,14 +489,17 @@ ALWAYS_INLINE void predict_kernel(work *w, const int64_t *correlations, const in
 {
     const int64_t most = linked ? 4095 : 1048576;
     uint64_t energy = 16 * w->squares / (w->levels + 1) * known / 16 + 1;
-    unsigned shift = 0;
-    size_t slot, t;
+    const int bits = energy >> 32 ? 33 + highest_bit((uint32_t)(energy >> 32)) : 1 + highest_bit((uint32_t)energy);
+    const int shift = bits > (linked ? 12 : 20) ? bits - (linked ? 12 : 20) : 0;
+    size_t slot = 0, t;
 
-    while (energy >> shift >= (uint64_t)1 << (linked ? 12 : 20)) {
-        shift++;
-    }
     energy >>= shift;
-    for (slot = 0; slot < stride; slot++) {
+#ifdef EIGHT_AT_ONCE
+    for (; linked && slot + 8 <= stride; slot += 8) {
+        factors_of_eight(correlations + slot, shift, (int)most, w->factors_high + slot);
+    }
+#endif
+    for (; slot < stride; slot++) {
         int64_t factor = correlations[slot] >> shift;
 
         factor = factor < -most ? -most : factor > most ? most : factor;
@@ -483,6 +508,7 @@ ALWAYS_INLINE void predict_kernel(work *w, const int64_t *correlations, const in
     }
 
     for (t = 0; t < taps; t++, history += stride) {
+        const int64_t bound = 16384 * (int64_t)energy;
         int32_t high = 0, low = 0;
         int64_t total;
 
@@ -492,32 +518,39 @@ ALWAYS_INLINE void predict_kernel(work *w, const int64_t *correlations, const in
         for (slot = 0; !linked && slot < stride; slot++) {
             low += w->factors_low[slot] * history[slot];
         }
-        total = divide_down(4 * (linked ? (int64_t)high : (int64_t)high * 1024 + low), (int64_t)energy);
-        predictions[t] = (int32_t)(total < -16384 ? -16384 : total > 16384 ? 16384 : total);
+        total = 4 * (linked ? (int64_t)high : (int64_t)high * 1024 + low);
+        total = total < -bound ? -bound : total > bound ? bound : total;
+        predictions[t] = (int32_t)divide((uint64_t)(total + bound), energy) - 16384; /* rounds down */
     }
 }
-
-/* sums[slot] += r0 * one[slot] + r1 * other[slot] */
-ALWAYS_INLINE void add_products(int32_t *sums, const int16_t *one, int r0, const int16_t *other, int r1, size_t stride)
-{
-    size_t slot = 0;
 
 #ifdef EIGHT_AT_ONCE
-    const __m128i factors = _mm_set1_epi32((int)((uint32_t)r1 << 16 | ((uint32_t)r0 & 0xFFFF)));
+/* Add the products of n residuals, at most sixteen, to the correlations of eight slots; factors are pairs of them. */
+ALWAYS_INLINE void add_to_eight(int64_t *correlations, const int16_t *history, size_t stride, const int32_t *factors,
+                                size_t n)
+{
+    __m128i low = _mm_setzero_si128(), high = low;
+    __m128i *to = (__m128i *)(void *)correlations;
+    size_t t;
+    int k;
 
-    for (; slot + 8 <= stride; slot += 8) {
-        const __m128i a = _mm_loadu_si128((const __m128i *)(const void *)(one + slot));
-        const __m128i b = _mm_loadu_si128((const __m128i *)(const void *)(other + slot));
-        __m128i *low = (__m128i *)(void *)(sums + slot), *high = (__m128i *)(void *)(sums + slot + 4);
+    for (t = 0; t < n; t += 2) {
+        const int16_t *one = history + t * stride, *other = t + 1 < n ? one + stride : one;
+        const __m128i pair = _mm_set1_epi32(factors[t / 2]);
+        const __m128i a = _mm_loadu_si128((const __m128i *)(const void *)one);
+        const __m128i b = _mm_loadu_si128((const __m128i *)(const void *)other);
 
-        _mm_storeu_si128(low, _mm_add_epi32(_mm_loadu_si128(low), _mm_madd_epi16(_mm_unpacklo_epi16(a, b), factors)));
-        _mm_storeu_si128(high, _mm_add_epi32(_mm_loadu_si128(high), _mm_madd_epi16(_mm_unpackhi_epi16(a, b), factors)));
+        low = _mm_add_epi32(low, _mm_madd_epi16(_mm_unpacklo_epi16(a, b), pair));
+        high = _mm_add_epi32(high, _mm_madd_epi16(_mm_unpackhi_epi16(a, b), pair));
     }
-#endif
-    for (; slot < stride; slot++) {
-        sums[slot] += r0 * one[slot] + r1 * other[slot];
+    for (k = 0; k < 4; k++) {
+        const __m128i sums = k < 2 ? low : high, signs = _mm_srai_epi32(sums, 31);
+        const __m128i pair = k & 1 ? _mm_unpackhi_epi32(sums, signs) : _mm_unpacklo_epi32(sums, signs);
+
+        _mm_storeu_si128(to + k, _mm_add_epi64(_mm_loadu_si128(to + k), pair));
     }
 }
+#endif
 
 /* Take the residuals of a kernel into the correlations, and remember them. */
 static void remember_kernel(const work *w, int64_t *correlations, int16_t *history, size_t stride, size_t taps,
@@ -526,21 +559,34 @@ static void remember_kernel(const work *w, int64_t *correlations, int16_t *histo
     size_t start, slot, t;
 
     for (start = 0; start < taps; start += 16) { /* sums of sixteen products fit 32 bits */
-        size_t end = start + 16 < taps ? start + 16 : taps;
+        const size_t n = start + 16 < taps ? 16 : taps - start;
+        const int16_t *residuals = w->residuals + start, *before = history + start * stride;
+        size_t first = 0;
         int32_t sums[MAX_SLOTS];
+#ifdef EIGHT_AT_ONCE
+        int32_t factors[8];
 
-        memset(sums, 0, sizeof sums[0] * stride);
-        for (t = start; t < end; t += 2) {
-            const int pair = t + 1 < end;
-            int16_t *one = history + t * stride, *other = pair ? one + stride : one;
-
-            add_products(sums, one, w->residuals[t], other, pair ? w->residuals[t + 1] : 0, stride);
-            other[slot_now] = pair ? w->residuals[t + 1] : 0;
-            one[slot_now] = w->residuals[t];
+        for (t = 0; t < n; t += 2) {
+            factors[t / 2] = (int32_t)((uint32_t)(t + 1 < n ? residuals[t + 1] : 0) << 16 | (uint16_t)residuals[t]);
         }
-        for (slot = 0; slot < stride; slot++) {
+        for (; first + 8 <= stride; first += 8) {
+            add_to_eight(correlations + first, before + first, stride, factors, n);
+        }
+#endif
+        if (first < stride) {
+            memset(sums, 0, sizeof sums[0] * stride);
+        }
+        for (t = 0; first < stride && t < n; t++) {
+            for (slot = first; slot < stride; slot++) {
+                sums[slot] += residuals[t] * before[t * stride + slot];
+            }
+        }
+        for (slot = first; slot < stride; slot++) {
             correlations[slot] += sums[slot];
         }
+    }
+    for (t = 0; t < taps; t++) {
+        history[t * stride + slot_now] = w->residuals[t];
     }
 }
 
@@ -589,12 +635,12 @@ ALWAYS_INLINE int code_kernel(coder *c, work *w, const layout *shape, int16_t *l
     uint64_t mean, row_mean, column_mean, expected, magnitudes = 0;
     size_t p, x = 0;
     const int16_t none[8] = {0};
-    recent_levels recent;
+    latest_levels latest;
     around known;
     int left2 = 0;
 
-    recent.levels = eight_of(none);
-    recent.dot = recent.power = 0;
+    latest.levels = eight_of(none);
+    latest.dot = latest.power = 0;
     predict(w, row, input, shape->inputs, taps, linked);
     mean = divide(64 * w->magnitudes + 1024, w->levels + 16);
     row_mean = divide(64 * w->row_magnitudes + 30 * mean, first + 30);
@@ -616,8 +662,8 @@ ALWAYS_INLINE int code_kernel(coder *c, work *w, const layout *shape, int16_t *l
         known.spatial = (upper ? 28 : 31) * known.left - left2 - 9 * known.above_left + 4 * known.above_right +
                         (inner ? 22 : 27) * known.above - 4 * above2;
         if (linked && p) {
-            count_levels(&recent, weights);
-            known.spatial = clamp(known.spatial + (recent.dot >> 12), -16383, 16383);
+            count_levels(&latest, weights);
+            known.spatial = clamp(known.spatial + (latest.dot >> 12), -16383, 16383);
         }
         known.prediction = w->predictions[p];
         known.energy = (10 * lg(kernel_mean) + 6 * lg(tap_mean)) >> 4;
@@ -634,10 +680,10 @@ ALWAYS_INLINE int code_kernel(coder *c, work *w, const layout *shape, int16_t *l
             levels[p] = (int16_t)level;
         }
         if (linked && p) {
-            learn_tap(weights, &recent, 64 * level - known.spatial - known.prediction);
+            learn_tap(weights, &latest, 64 * level - known.spatial - known.prediction);
         }
         if (linked) {
-            recent.levels = put_first(recent.levels, clamp(16 * level, -4095, 4095));
+            latest.levels = put_first(latest.levels, (int16_t)clamp(16 * level, -4095, 4095));
         }
         w->residuals[p] = (int16_t)(16 * level - (known.spatial >> 2));
         w->taps[first + p] += (uint32_t)m;
