@@ -50,6 +50,7 @@ def shrunk_where_equal(model: QuantizedModel) -> Shrinking:
 def _words(shrunk: Shrunk, difference: float) -> str:
     """
     Example:
+        >>> import onnx
         >>> _words(Shrunk(QuantizedModel(onnx.ModelProto()), 3, (1000, 600), (5000, 2000)), 1e-7)
         'channels removed: parameters 1,000 → 600, multiplications 5,000 → 2,000; outputs differ by 1.0e-07'
     """

@@ -69,7 +69,7 @@ def test_the_price_of_a_weight_is_the_slope_between_its_two_codes():
 
 def test_a_price_buys_bytes_and_the_estimate_is_that_of_the_file():
     _, free, _ = trained({"rate": 1e-6})
-    network, rule, history = trained({"rate": 10.0})
+    network, rule, history = trained({"rate": 3.0})
     sizes = [record.facts["file_bytes"] for record in history]
     assert sizes[-1] < 0.9 * sizes[0]
     assert rule.sparsity() > 2 * free.sparsity()

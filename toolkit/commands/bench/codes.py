@@ -23,7 +23,7 @@ from modelpress.toolkit.progress import Progress
 
 _STORED, _WHOLE = "as stored", "whole file"
 _COLUMNS = 3  # of the table: so many tensors, the largest
-_LOAD_ROUNDS, _FRESH_ROUNDS = 30, 9
+_LOAD_ROUNDS = 30
 
 
 def ladder_of(
@@ -135,12 +135,12 @@ def measure_coding(
     progress.finish()
 
     with tempfile.TemporaryDirectory() as folder:
-        progress.start("loading", (1 + len(EFFORTS)) * (_LOAD_ROUNDS + _FRESH_ROUNDS + 2))
+        progress.start("loading", (1 + len(EFFORTS)) * (_LOAD_ROUNDS + rounds + 2))
         loading = load_times(
             model,
             Path(folder),
             rounds=_LOAD_ROUNDS,
-            fresh_rounds=_FRESH_ROUNDS,
+            fresh_rounds=rounds,
             on_round=progress.advance,
         )
         progress.finish()

@@ -66,7 +66,7 @@ def command(
     overwrite: StartAgain = False,
     as_json: AsJson = False,
 ) -> None:
-    """Models packed at a price beside the nearest codes at every width: bytes at equal accuracy, with the same coder.
+    """Models packed at a price beside the nearest codes at every width: bytes at equal accuracy.
 
     Prices are chosen beforehand; each file is measured on the test images once. Stop it any time: the same command
     goes on.
