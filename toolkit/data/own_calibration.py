@@ -8,13 +8,13 @@ from zipfile import BadZipFile, ZipFile
 import numpy as np
 
 from modelpress.export.errors import InputError
+from modelpress.export.handoff.bundle_files.image_data import SUFFIXES
 from modelpress.export.post_training.calibration import Feed
 from modelpress.toolkit.data.calibration_data import Inputs, choice
 from modelpress.toolkit.data.data_set import DataSet
 from modelpress.toolkit.data.measured_set import Sections, own_set
 from modelpress.toolkit.data.network_input import network_inputs
 from modelpress.toolkit.data.sources.array_files import is_target
-from modelpress.toolkit.data.sources.decoded import SUFFIXES
 from modelpress.toolkit.data.sources.torch_datasets import is_function
 
 _BATCH = 32

@@ -13,10 +13,11 @@ import importlib
 import io
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-PARTS = {
+PARTS: dict[str, Literal["train", "validation", "test"]] = {
     "train": "train",
     "training": "train",
     "val": "validation",
@@ -25,11 +26,9 @@ PARTS = {
     "test": "test",
 }
 SUFFIXES = (".bmp", ".gif", ".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".pnm", ".tif", ".tiff", ".webp")
-_PATHS, _LABELS, _SPLITS = (
-    ("path", "file", "filename", "image"),
-    ("label", "class", "target"),
-    ("split", "part"),
-)
+PATH_COLUMNS = ("path", "file", "filename", "image")
+LABEL_COLUMNS = ("label", "class", "target")
+SPLIT_COLUMNS = ("split", "part")
 
 
 class Problem(Exception):  # noqa: N818 - reads as what it is
@@ -64,12 +63,18 @@ def read(source: Path, manifest: dict[str, Any]) -> tuple[Any, Any]:
     if not images:
         raise Problem(f"{source} holds no images that can be read")
 
-    names = sorted({label for label, _ in kept})
-    if all(name.isdecimal() for name in names):
-        names.sort(key=int)
+    names = class_names(label for label, _ in kept)
     labels = numpy.array([names.index(label) for label, _ in kept], numpy.int64)
     rows = test_rows(labels, [part for _, part in kept], told_of(source, manifest))
     return numpy.stack(images)[rows], labels[rows]
+
+
+def class_names(labels: Iterable[str]) -> list[str]:
+    """In order: numbers by their value, else as text."""
+    names = sorted(set(labels))
+    if all(name.isdecimal() for name in names):
+        names.sort(key=int)
+    return names
 
 
 def listed(source: Path) -> list[tuple[Path, str, str]]:
@@ -99,7 +104,8 @@ def listed_in_table(source: Path) -> list[tuple[Path, str, str]]:
     rows = [row for row in csv.reader(source.read_text(encoding="utf-8-sig").splitlines()) if row]
     names = {name.strip().lower(): k for k, name in enumerate(rows[0])} if rows else {}
     path, label, split = (
-        next((names[name] for name in known if name in names), None) for known in (_PATHS, _LABELS, _SPLITS)
+        next((names[name] for name in known if name in names), None)
+        for known in (PATH_COLUMNS, LABEL_COLUMNS, SPLIT_COLUMNS)
     )
     if path is None or label is None:
         raise Problem(f"{source} has no columns path and label")

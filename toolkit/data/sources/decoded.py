@@ -14,17 +14,12 @@ import numpy.typing as npt
 
 from modelpress.export.errors import InputError
 from modelpress.export.extras import how_to_install
-from modelpress.export.handoff.bundle_files.run import centre_of_resized
+from modelpress.export.handoff.bundle_files.run import FORMATS, centre_of_resized
 from modelpress.toolkit.data.rows import Index
 
 if TYPE_CHECKING:
     from PIL import Image
 
-# rare ones only widen what can go wrong
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-SUFFIXES = frozenset(
-    (".bmp", ".gif", ".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".pnm", ".tif", ".tiff", ".webp")
-)
 _CHANNELS = {"rgb": 3, "grey": 1}
 Pixels = npt.NDArray[np.uint8]
 

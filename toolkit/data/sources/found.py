@@ -8,18 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from modelpress.export.errors import InputError
+from modelpress.export.handoff.bundle_files.image_data import PARTS
 from modelpress.toolkit.data.data_set import Split
 from modelpress.toolkit.data.rows import Array
 
 Part = Literal["train", "validation", "test"]
-PARTS: dict[str, Part] = {
-    "train": "train",
-    "training": "train",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "test": "test",
-}
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,20 @@ import numpy as np
 
 from modelpress.export.errors import InputError
 from modelpress.export.files.inputs import read_input
+from modelpress.export.handoff.bundle_files.image_data import (
+    LABEL_COLUMNS,
+    PARTS,
+    PATH_COLUMNS,
+    SPLIT_COLUMNS,
+    SUFFIXES,
+    class_names,
+)
 from modelpress.toolkit.data.data_set import Split
 from modelpress.toolkit.data.options import DataOptions
 from modelpress.toolkit.data.rows import Array
-from modelpress.toolkit.data.sources.decoded import SUFFIXES, DecodedImages, Unreadable, opened
-from modelpress.toolkit.data.sources.found import PARTS, Found, parts_of
+from modelpress.toolkit.data.sources.decoded import DecodedImages, Unreadable, opened
+from modelpress.toolkit.data.sources.found import Found, parts_of
 
-_PATH_COLUMNS = ("path", "file", "filename", "image")
-_LABEL_COLUMNS = ("label", "class", "target")
-_SPLIT_COLUMNS = ("split", "part")
 _NAMED = 3  # files in a message
 MAX_CSV_BYTES = 256 << 20
 
@@ -92,7 +97,7 @@ def read_table(source: str, options: DataOptions) -> Found:
     names = {name.strip().lower(): k for k, name in enumerate(rows[0])} if rows else {}
     path, label, split = (
         next((names[name] for name in known if name in names), None)
-        for known in (_PATH_COLUMNS, _LABEL_COLUMNS, _SPLIT_COLUMNS)
+        for known in (PATH_COLUMNS, LABEL_COLUMNS, SPLIT_COLUMNS)
     )
     if path is None or label is None:
         raise InputError(
@@ -202,9 +207,7 @@ def _common_size(listed: _Listed, sizes: Sequence[tuple[int, int]]) -> tuple[int
 
 def _numbered(labels: Sequence[str]) -> tuple[tuple[str, ...], Array]:
     """Class names in order, numbers by their value, and the labels as indices."""
-    names = sorted(set(labels))
-    if all(name.isdecimal() for name in names):
-        names.sort(key=int)
+    names = class_names(labels)
     place = {name: k for k, name in enumerate(names)}
     return tuple(names), np.array([place[label] for label in labels], np.int64)
 

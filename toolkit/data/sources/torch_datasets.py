@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 
 from modelpress.export.errors import InputError
+from modelpress.export.handoff.bundle_files.image_data import PARTS
 from modelpress.toolkit.data.data_set import LABELS, Split
 from modelpress.toolkit.data.options import DataOptions
 from modelpress.toolkit.data.rows import Array, Index
-from modelpress.toolkit.data.sources.found import PARTS, Found, Part
+from modelpress.toolkit.data.sources.found import Found, Part
 from modelpress.toolkit.user_code import called
 
 INPUT = "inputs"
