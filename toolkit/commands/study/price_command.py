@@ -123,7 +123,7 @@ def _row(file: "PriceFile") -> dict[str, Any]:
         "bytes": f"{file.size_bytes:,}",
         "top1": f"{file.top1:.2%}",
         "zeros": f"{file.zeros:.1%}" if file.zeros else "–",
-        "seconds": f"{file.processor_s:.0f}" if file.processor_s > 0 else "–",
+        "seconds": f"{file.processor_s:.0f}" if file.processor_s else "–",
     }
 
 

@@ -47,7 +47,7 @@ class PriceFile:
         top1: Of the test images, in ONNX Runtime.
         n_images: How many these are.
         zeros: Share of the codes.
-        processor_s: Of rounding and of coding for a size, all threads together; NaN where it went on after an
+        processor_s: Of rounding and of coding for a size, all threads together; None where it went on after an
             interruption.
     """
 
@@ -58,7 +58,7 @@ class PriceFile:
     top1: float
     n_images: int
     zeros: float = 0.0
-    processor_s: float = 0.0
+    processor_s: float | None = 0.0
 
 
 @dataclass(frozen=True)
@@ -169,25 +169,22 @@ class _Row:
         priced, _ = self._packing.at(price)
         kept = self._packing.unfinished
         whole = kept is None or not kept.goes_on
-        return self._packed(
-            PRICED, price, priced.model, time.process_time() - began if whole else float("nan")
-        )
+        return self._packed(PRICED, price, priced.model, time.process_time() - began if whole else None)
 
     def _packed(
-        self, kind: str, setting: float, model: QuantizedModel, processor_s: float = 0.0
+        self, kind: str, setting: float, model: QuantizedModel, processor_s: float | None = 0.0
     ) -> PriceFile:
         path = self._path(kind, setting, "press")
         size = write_artifact(path, model, effort=self._plan.effort)
         return self._measured(kind, setting, read_artifact(path), size, processor_s)
 
     def _measured(
-        self, kind: str, setting: float, model: QuantizedModel, size: int, processor_s: float = 0.0
+        self, kind: str, setting: float, model: QuantizedModel, size: int, processor_s: float | None = 0.0
     ) -> PriceFile:
         logits = run_batched(open_decoded(model, spinning=False), self._images)
         top1 = float(np.mean(logits.argmax(axis=1) == self._plan.data.test.labels))
-        return PriceFile(
-            self._name, kind, setting, size, top1, len(logits), zeros_in(model), round(processor_s, 1)
-        )
+        seconds = None if processor_s is None else round(processor_s, 1)
+        return PriceFile(self._name, kind, setting, size, top1, len(logits), zeros_in(model), seconds)
 
     def _path(self, kind: str, setting: float, ending: str) -> Path:
         return self._folder / f"{self._name}-{kind}-{setting:g}.{ending}"
