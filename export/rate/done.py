@@ -38,13 +38,13 @@ class DoneLayer:
 
     @classmethod
     def of_arrays(cls, arrays: Mapping[str, Array], layer: Layer, dtype: np.dtype[Any]) -> "DoneLayer | None":
-        """Undo `as_arrays`; None of nothing, or of another shape.
+        """Undo `as_arrays`; None of another shape.
 
         Raises:
             KeyError: Something is missing.
             ValueError: Something is damaged.
         """
-        if not arrays or arrays["codes"].shape != layer.shape:
+        if arrays["codes"].shape != layer.shape:
             return None
         bits, bits_per_weight, loss = arrays["facts"].tolist()
         scale = arrays["scale"] if arrays["scale"].ndim else np.float32(arrays["scale"])

@@ -116,6 +116,8 @@ class Pricing:
     def _done(self, layer: Layer, price: float, number: int) -> DoneLayer | None:
         """What a layer has become before an interruption, if it was reached."""
         stored = {} if self.unfinished is None else self.unfinished.layer(price, number)
+        if not stored:
+            return None
         try:
             return DoneLayer.of_arrays(
                 stored, layer, np.asarray(dense_of(self.model.tensors, layer.weight)).dtype

@@ -279,7 +279,7 @@ class _Bench:
     def measure_exits(self, images: DataSet) -> None:
         """Who leaves artifacts with early exits where, and what that saves, in float."""
         for model, record in zip(self.models, self.records, strict=True):
-            plan = None if model.artifact is None else plan_of(model.quantized_model().graph)
+            plan = None if model.artifact is None else plan_of(model.artifact.graph)
             if plan is None or not plan.used or not images.classifies:
                 continue
             (inputs,) = self.inputs_of(model, images).values()

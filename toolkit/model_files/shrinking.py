@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from modelpress.export.errors import ModelpressError
 from modelpress.export.graphs.channels.random_feed import random_feed
-from modelpress.export.graphs.channels.shrinking import Shrunk, without_dead_channels
+from modelpress.export.graphs.channels.shrinking import without_dead_channels
 from modelpress.export.quantized import QuantizedModel
 from modelpress.export.runtime import open_decoded, run_feed
 
@@ -44,21 +44,19 @@ def shrunk_where_equal(model: QuantizedModel) -> Shrinking:
         return Shrinking(
             model, f"channels stay: without them outputs differ by {difference:.1e} of their range"
         )
-    return Shrinking(shrunk.model, _words(shrunk, difference))
+    words = sizes_in_words(shrunk.parameters, shrunk.macs, difference)
+    return Shrinking(shrunk.model, f"channels removed: {words}")
 
 
-def _words(shrunk: Shrunk, difference: float) -> str:
-    """
+def sizes_in_words(parameters: tuple[int, int], macs: tuple[int, int], difference: float) -> str:
+    """What taking channels out has done, before and after.
+
     Example:
-        >>> import onnx
-        >>> _words(Shrunk(QuantizedModel(onnx.ModelProto()), 3, (1000, 600), (5000, 2000)), 1e-7)
-        'channels removed: parameters 1,000 → 600, multiplications 5,000 → 2,000; outputs differ by 1.0e-07'
+        >>> sizes_in_words((1000, 600), (5000, 2000), 1e-7)
+        'parameters 1,000 → 600, multiplications 5,000 → 2,000; outputs differ by 1.0e-07'
     """
-    (had, has), (did, does) = shrunk.parameters, shrunk.macs
-    return (
-        f"channels removed: parameters {had:,} → {has:,}, multiplications {did:,} → {does:,}; "
-        f"outputs differ by {difference:.1e}"
-    )
+    (had, has), (did, does) = parameters, macs
+    return f"parameters {had:,} → {has:,}, multiplications {did:,} → {does:,}; outputs differ by {difference:.1e}"
 
 
 def _largest_difference(before: QuantizedModel, after: QuantizedModel) -> float:

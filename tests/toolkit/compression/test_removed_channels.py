@@ -24,6 +24,17 @@ from tests.helpers.networks import NETWORKS, shaken
 
 FIRST = "head_conv.0.conv"
 CHANNELS = PruneOptions(granularity="channel", sparsity=0.5)
+EVERY_KIND = pytest.mark.parametrize(
+    ("name", "at_most"),
+    [
+        ("A", 0.51),
+        ("B", 0.51),
+        ("inverted_residuals", 0.75),
+        ("squeeze_excite", 0.9),
+        ("mlp", 0.7),
+        ("vision_transformer", 0.9),
+    ],
+)  # of networks, and the share of the parameters that may be left
 
 
 def residual(shortcut):
@@ -46,17 +57,7 @@ def n_parameters(model):
     return sum(int(np.prod(tensor.shape)) for tensor in model.tensors.values())
 
 
-@pytest.mark.parametrize(
-    ("name", "at_most"),
-    [
-        ("A", 0.51),
-        ("B", 0.51),
-        ("inverted_residuals", 0.75),
-        ("squeeze_excite", 0.9),
-        ("mlp", 0.7),
-        ("vision_transformer", 0.9),
-    ],
-)
+@EVERY_KIND
 def test_the_smaller_network_computes_what_the_masked_one_does(name, at_most):
     state = state_of(name)
     pruned = pruned_by_magnitude(state, CHANNELS)

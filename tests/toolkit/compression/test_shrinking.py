@@ -19,7 +19,7 @@ from modelpress.toolkit.networks.narrowing import make_room, narrow
 from modelpress.toolkit.recipe import ModelOptions, PruneOptions
 from modelpress.toolkit.studies.networks.shaking import settled
 from tests.helpers.networks import NETWORKS, shaken
-from tests.toolkit.compression.test_removed_channels import CHANNELS, residual
+from tests.toolkit.compression.test_removed_channels import CHANNELS, EVERY_KIND, residual
 
 
 @cache
@@ -42,17 +42,7 @@ def outputs(state, x):
     return state.compressed().eval()(x)
 
 
-@pytest.mark.parametrize(
-    ("name", "at_most"),
-    [
-        ("A", 0.51),
-        ("B", 0.51),
-        ("inverted_residuals", 0.75),
-        ("squeeze_excite", 0.9),
-        ("mlp", 0.7),
-        ("vision_transformer", 0.9),
-    ],
-)
+@EVERY_KIND
 def test_the_smaller_torch_network_computes_what_the_masked_one_does(name, at_most):
     state, x = pruned(name)
     small = narrowed(state)

@@ -9,7 +9,6 @@ from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from modelpress.benchmarks.measures.layer_latency import LayerTable, name_of
@@ -24,6 +23,7 @@ from modelpress.toolkit.compression.pruning.channel_groups import (
     Masks,
     blocks_of,
     masks_without,
+    row_squares,
 )
 from modelpress.toolkit.compression.pruning.coupling import Coupling
 from modelpress.toolkit.compression.pruning.silence import silence
@@ -143,8 +143,7 @@ def _losses(
     """Of each group, the share of a layer's squares that its channels hold, summed over layers."""
     losses: dict[int, float] = {}
     for name, weight in weights.items():
-        masked = weight.detach() if name not in kept else torch.where(kept[name], weight.detach(), 0.0)
-        squares = masked.flatten(1).double().square().sum(dim=1)
+        squares = row_squares(weight, kept.get(name))
         shares = (squares / squares.sum().clamp(min=1e-30)).tolist()
         for group, share in zip(coupling.layers[name].tolist(), shares, strict=True):
             losses[group] = losses.get(group, 0.0) + share

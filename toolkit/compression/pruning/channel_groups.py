@@ -158,8 +158,7 @@ def _group_sizes(
     squares: dict[int, float] = {}
     counts: dict[int, int] = {}
     for name, weight in weights.items():
-        masked = weight.detach() if name not in kept else torch.where(kept[name], weight.detach(), 0.0)
-        sums = masked.flatten(1).double().square().sum(dim=1).tolist()
+        sums = row_squares(weight, kept.get(name)).tolist()
         for group, total in zip(coupling.layers.get(name, torch.empty(0)).tolist(), sums, strict=False):
             squares[group] = squares.get(group, 0.0) + total
             counts[group] = counts.get(group, 0) + weight[0].numel()
@@ -167,6 +166,12 @@ def _group_sizes(
     before = coupling.removed(kept)
     sizes = {group: _BELOW_ALL if group in before else squares[group] / counts[group] for group in squares}
     return sizes, counts
+
+
+def row_squares(weight: Tensor, kept: Tensor | None) -> Tensor:
+    """Sum of squares of each output channel, shape ``(out,)``, without what a mask of an earlier pruning removed."""
+    masked = weight.detach() if kept is None else torch.where(kept, weight.detach(), 0.0)
+    return masked.flatten(1).double().square().sum(dim=1)
 
 
 def _parts(ordered: list[int], layers: Sequence[Tensor], multiple: int) -> list[list[int]]:

@@ -69,17 +69,17 @@ def coupling_of(state: NetworkState) -> Coupling:
     """
     trace = followed(drawn_model(state.compressed(), state.inputs))
     places = draw(state.network, state.inputs).places
-    layers = {layer.parameter: name for name, layer in layers_with_weights(state.network).items()}
+    layers = {layer.parameter: layer for layer in layers_with_weights(state.network).values()}
 
     rows: dict[str, Tensor] = {}
     shifts: dict[str, Tensor] = {}
     claims = {claim.tensor: claim for claim in trace.claims if claim.role in (Role.MAKES, Role.SHIFTS)}
     for parameter, place in places.items():
         claim = claims.get(place)
-        if parameter in layers:
-            n = len(layers_with_weights(state.network)[layers[parameter]].weight)
-            fixed = torch.full((n,), FIXED)
-            rows[layers[parameter]] = fixed if claim is None else _groups(trace, claim)
+        layer = layers.get(parameter)
+        if layer is not None:
+            fixed = torch.full((len(layer.weight),), FIXED)
+            rows[layer.name] = fixed if claim is None else _groups(trace, claim)
         elif claim is not None:
             shifts[parameter] = _groups(trace, claim)
     return Coupling(rows, shifts, counted_layers(trace))

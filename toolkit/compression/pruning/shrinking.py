@@ -18,6 +18,7 @@ from modelpress.toolkit.compression.drawing import draw
 from modelpress.toolkit.compression.freeze import drawn_model
 from modelpress.toolkit.compression.network import CompressedNetwork
 from modelpress.toolkit.compression.state import NetworkState
+from modelpress.toolkit.model_files.shrinking import sizes_in_words
 from modelpress.toolkit.networks.inputs import Inputs
 from modelpress.toolkit.networks.layers import layers_with_weights
 from modelpress.toolkit.networks.narrowing import Stays, entries, kept_counts, narrow
@@ -72,15 +73,9 @@ def narrowed(state: NetworkState) -> Narrowed:
             {},
             f"channels stay, masked: without them outputs differ by {difference:.1e} of their range",
         )
-    return Narrowed(small, stays, _words(model, smaller_model, difference))
-
-
-def _words(before: QuantizedModel, after: QuantizedModel, difference: float) -> str:
-    (had, did), (has, does) = sizes_of(before), sizes_of(after)
-    return (
-        f"channels taken out: parameters {had:,} → {has:,}, multiplications {did:,} → {does:,}; outputs differ by "
-        f"{difference:.1e}"
-    )
+    (had, did), (has, does) = sizes_of(model), sizes_of(smaller_model)
+    words = sizes_in_words((had, has), (did, does), difference)
+    return Narrowed(small, stays, f"channels taken out: {words}")
 
 
 def _stays(state: NetworkState, model: QuantizedModel) -> Stays:
