@@ -182,9 +182,20 @@ def _title(results: Results) -> str:
             return f"Benchmark of {names[0]} and {len(names) - 1} other files"
         return f"Benchmark of {', '.join(names)}"
 
-    sparsity = headline_model(results).sparsity
-    zeros = "" if sparsity is None else f"{100 * sparsity:.1f} % zeros, "
-    return f"{arch} on {dataset}: {zeros}{bits}-bit weights"
+    model = headline_model(results)
+    zeros = "" if model.sparsity is None else f"{100 * model.sparsity:.1f} % zeros, "
+    return f"{arch} on {dataset}: {zeros}{_widths(model, bits)} weights"
+
+
+def _widths(model: ModelRecord, asked_for: Any) -> str:
+    """How wide its weights are, as an artifact says; a recipe may leave layers as they are, or let widths follow."""
+    coded = {layer.bits for layer in model.layers if layer.bits is not None}
+    if asked_for in coded or model.size is None:
+        return f"{asked_for}-bit"
+    if not coded:
+        return "float"
+    low, high = min(coded), max(coded)
+    return f"{low}-bit" if low == high else f"{low}- to {high}-bit"
 
 
 def _subtitle(results: Results) -> Iterator[str]:

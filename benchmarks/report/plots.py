@@ -21,6 +21,7 @@ SERIES = (BLUE, ORANGE, GREEN, RED, "#CC79A7", "#56B4E9")
 INK = "#333A44"
 MARKERS = "os^Dv<>P"
 _MOST_BARS = 64  # above that, one outline
+_FEW = 2.5  # ends of a logarithmic axis so close that it may hold none of 1, 2 and 5
 _OF_HISTOGRAMS = {"left": 0.235, "right": 0.97, "bottom": 0.2, "top": 0.82}  # room for counts of six digits
 Interval = tuple[float, float]
 STYLE: Any = {
@@ -72,7 +73,12 @@ class _WholeNumbers(LogFormatter):
     """Which ticks have a label is decided as usual; the labels are plain text, since no figure reads mathematics."""
 
     def __call__(self, x: float, pos: int | None = None) -> str:
-        return f"{x:,.0f}" if super().__call__(x, pos) else ""
+        if not super().__call__(x, pos):
+            return ""
+        # more labels than 1, 2 and 5 of a decade would touch, unless there are few of any
+        assert self.axis is not None  # a formatter that formats has one
+        low, high = sorted(self.axis.get_view_interval())
+        return f"{x:,.0f}" if high < _FEW * low or f"{x:.0e}"[0] in "125" else ""
 
 
 def _logarithmic(axes: Axes) -> None:

@@ -443,6 +443,27 @@ def test_labels_cover_neither_each_other_nor_the_edge(points, width):
     assert not any(a.overlaps(b) for k, a in enumerate(boxes) for b in boxes[:k])
 
 
+@pytest.mark.parametrize(
+    ("bits", "told"),
+    [((None, None), "float"), ((2, None), "2-bit"), ((3, 5), "3- to 5-bit"), ((4, 4), "4-bit")],
+)
+def test_the_title_says_how_wide_weights_are_in_the_file(bits, told):
+    results = full_results()
+    packed = next(model for model in results.models if model.format == "press")
+    packed.layers = [
+        packed.layers[0].model_copy(update={"bits": width, "name": f"layer {k}"})
+        for k, width in enumerate(bits)
+    ]
+    assert f"25.0 % zeros, {told} weights" in visible(render_report([results]))
+
+
+def test_labels_of_a_short_logarithmic_axis_do_not_touch():
+    points = [plots.Point(str(size), size, 0.9) for size in (167_922, 499_836, 1_093_000)]
+    drawn = plots.accuracy_against(points, "bytes", logarithmic=True)
+    assert "<!-- 200,000 -->" in drawn
+    assert "<!-- 300,000 -->" not in drawn
+
+
 def test_logarithmic_axes_are_labelled_in_plain_numbers():
     drawn = plots.size_ladder({"float32": 1_079_296, "as stored": 58_512})
     assert "<!-- 100,000 -->" in drawn
