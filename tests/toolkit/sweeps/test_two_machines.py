@@ -36,7 +36,7 @@ def machine(hidden, *options):
     with TemporaryDirectory(prefix="mp", dir="/tmp") as temporary:  # paths of sockets hold 107 bytes
         process = subprocess.Popen(
             [*ALONE, "sh", "-c", hide, str(hidden), *start, *options],
-            env={**os.environ, "TMPDIR": temporary, "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_worker_niceness": "0"},
+            env={**os.environ, "TMPDIR": temporary, "RAY_worker_niceness": "0"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
