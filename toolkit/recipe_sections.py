@@ -133,7 +133,7 @@ class FinetuneOptions(TrainingOptions):
     rate: Annotated[float, Field(ge=0, le=10)] = 0.0
     """Price of the file's bytes in the loss, in nats per kilobyte; zeros and levels follow from it. 0: none."""
     target_bytes: Annotated[int, Field(ge=1)] | None = None
-    """Size of the file to train towards, in place of a price: the price is found on the way."""
+    """Size of the file to train towards: the price is found on the way, from `rate` where that is given."""
     rate_ramp: Fraction = 0.5
     """Share of the training over which the size falls to target_bytes."""
 
@@ -141,12 +141,6 @@ class FinetuneOptions(TrainingOptions):
     def priced(self) -> bool:
         """Whether bytes have a price."""
         return self.rate > 0 or self.target_bytes is not None
-
-    @model_validator(mode="after")
-    def _a_price_or_a_size(self) -> "FinetuneOptions":
-        if self.rate and self.target_bytes is not None:
-            raise ValueError("rate is a price, target_bytes finds one: give one of them")
-        return self
 
 
 class ExitOptions(TrainingOptions):

@@ -86,6 +86,11 @@ def test_a_size_asked_for_is_reached_whatever_the_price():
     assert history[-1].loss < history[0].loss
 
 
+def test_the_search_for_a_price_starts_from_the_one_that_is_given():
+    _, _, rule = priced({"rate": 0.7, "target_bytes": 1900})
+    assert float(rule.state()["price"]) == pytest.approx(0.7)
+
+
 def test_measuring_the_file_leaves_the_network_as_it_is():
     network, _, rule = priced({"rate": 0.1})
     network.train()
@@ -112,5 +117,3 @@ def test_grids_that_move_or_have_no_zero_cannot_be_priced():
         RatePrice(network, FinetuneOptions(rate=1.0), lambda: 1)
     with pytest.raises(ValidationError, match="whose zero is zero"):
         Recipe.model_validate({"finetune": {"rate": 0.1}})
-    with pytest.raises(ValidationError, match="give one of them"):
-        FinetuneOptions(rate=0.1, target_bytes=10)
