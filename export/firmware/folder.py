@@ -21,6 +21,7 @@ _COPIED = (
     "press_nn_by_value.h",
     "press_nn.c",
     "press_nn_conv.c",
+    "press_nn_exact.c",
     "Makefile",
     "CMakeLists.txt",
     "test/host_test.c",

@@ -29,18 +29,15 @@ from modelpress.export.firmware.network import (
 from modelpress.export.firmware.room import Room
 from modelpress.export.firmware.scales import (
     MOST_STEPS,
-    VALUE_BITS,
-    Sum,
+    MOST_VALUE,
     bias_of,
     check_reach,
     conv_scale,
     fits_wide,
-    float_sum,
     global_average_scale,
-    integer_sum,
-    multiplier,
     pack_channels,
     product_scale,
+    sum_terms,
     value_scale,
 )
 
@@ -119,27 +116,23 @@ class SourceWriter:
         return f"&{self._planes[name]}"
 
     def _scale(self, factor: float) -> str:
-        if not self.integers:
-            return float_text(float(np.float32(factor)))
-        number, shift = multiplier(factor)
-        return f"{{{number}, {shift}}}"
-
-    def _scale_argument(self, factor: float) -> str:
-        text = self._scale(factor)
-        return f"(press_nn_scale){text}" if self.integers else text
+        """A float32; where there are no floats, its bits."""
+        value = np.float32(factor)
+        return f"0x{int(value.view(np.uint32)):08X}u" if self.integers else float_text(float(value))
 
     def _sum(self, added: Add) -> str:
         a, b = (self.network.activations[name] for name in added.sources)
-        made = self.network.activations[added.output]
-        found = integer_sum(a, b, made) if self.integers else float_sum(a, b, made)
-        name = f"sum_{len(self.calls)}"
-        self._add(structure("press_nn_sum", name, self._sum_fields(found, added)))
-        return f"&{name}"
-
-    def _sum_fields(self, found: Sum, added: Bounded) -> dict[str, str]:
+        found = sum_terms(a, b, self.network.activations[added.output])
         terms = {"first": found.first, "second": found.second, "constant": found.constant}
-        texts = {k: str(int(v)) if self.integers else float_text(v) for k, v in terms.items()}
-        return {**texts, "shift": str(found.shift), "low": str(added.low), "high": str(added.high)}
+        fields = {
+            **{name: self._scale(term) for name, term in terms.items()},
+            "shift": str(found.shift),
+            "low": str(added.low),
+            "high": str(added.high),
+        }
+        name = f"sum_{len(self.calls)}"
+        self._add(structure("press_nn_sum", name, fields))
+        return f"&{name}"
 
     def _weights(
         self, operator: Conv | ConvValues, scales: Sequence[float], bounds: tuple[int, int, int], most: float
@@ -153,7 +146,7 @@ class SourceWriter:
         self._add(byte_array(f"codes_{number}", coded.codes))
         if coded.values is not None:
             self._add(array("int8_t", f"values_{number}", map(str, coded.values.reshape(-1).tolist())))
-        channels = pack_channels(bias, scales, integers=self.integers)
+        channels = pack_channels(bias, scales)
         self._add(byte_array(f"channels_{number}", channels.data))
         self.channel_bytes[operator.output] = len(channels.data)
         fields = {
@@ -217,16 +210,12 @@ class SourceWriter:
 
     def _call_ConvValues(self, operator: ConvValues) -> None:  # noqa: N802
         read = self.network.activations[operator.sources[0]]
-        scales = value_scale(operator.weights, read).astype(np.float64) * self._value_unit
-        most = 2.0**31 if self.integers else np.inf
-        weights = self._weights(operator, scales.tolist(), (0, 0, 255), most)
+        scales = value_scale(operator.weights, read).tolist()
+        most = MOST_VALUE if self.integers else np.inf
+        weights = self._weights(operator, scales, (0, 0, 255), most)
         self._checked(
             f"press_nn_conv_values(arena, &room, {weights}, {self._planes_of(operator.sources[0])}, values)"
         )
-
-    @property
-    def _value_unit(self) -> float:
-        return 2.0**VALUE_BITS if self.integers else 1.0
 
     def _call_Add(self, operator: Add) -> None:  # noqa: N802
         a, b = map(self._planes_of, operator.sources)
@@ -236,13 +225,13 @@ class SourceWriter:
 
     def _call_Multiply(self, operator: Multiply) -> None:  # noqa: N802
         read, made = self._read(operator), self.network.activations[operator.output]
-        factor = self._scale_argument(float(product_scale(read[0], read[1], made)))
+        factor = self._scale(float(product_scale(read[0], read[1], made)))
         a, b = map(self._planes_of, operator.sources)
         self._bounded("multiply", f"{a}, {b}, {factor}", operator)
 
     def _call_GlobalAverage(self, operator: GlobalAverage) -> None:  # noqa: N802
         read, made = self._read(operator)[0], self.network.activations[operator.output]
-        factor = self._scale_argument(float(global_average_scale(read, made)))
+        factor = self._scale(float(global_average_scale(read, made)))
         self._bounded("global_average", f"{self._planes_of(read.name)}, {factor}", operator)
 
     def _bounded(self, kernel: str, arguments: str, operator: Bounded) -> None:
@@ -251,9 +240,9 @@ class SourceWriter:
 
     def _call_AveragePool(self, operator: AveragePool) -> None:  # noqa: N802
         read, made = self._read(operator)[0], self.network.activations[operator.output]
-        scales = {"input_scale": float_text(float(read.scale)), "output_scale": float_text(float(made.scale))}
+        scales = {"input_scale": self._scale(float(read.scale)), "output_scale": self._scale(float(made.scale))}
         if self.integers:
-            scales = {"scale": self._scale(float(read.scale) / float(made.scale))}
+            scales["scale"] = self._scale(float(read.scale) / float(made.scale))
         fields = {
             "window": _window_text(operator.window),
             "with_pads": str(int(operator.with_pads)),
@@ -283,7 +272,7 @@ class SourceWriter:
 
     def _call_Values(self, operator: Values) -> None:  # noqa: N802
         read = self._read(operator)[0]
-        factor = self._scale_argument(float(read.scale) * self._value_unit)
+        factor = self._scale(float(read.scale))
         self.calls.append(f"press_nn_values(arena, {self._planes_of(read.name)}, {factor}, values);")
 
     def _read(self, operator: Operator) -> list[Activation]:

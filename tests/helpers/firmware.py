@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from onnx import helper
 
+from modelpress.export.choices import Arithmetic, Optimise
 from modelpress.export.firmware.folder import files_of, fixed_files, write_folder
 from modelpress.export.firmware.generating import Firmware, FirmwareOptions, generate
 from modelpress.export.firmware.vectors import Vectors, make_vectors
@@ -23,7 +24,7 @@ from tests.helpers.int8_chain import chain, images_for
 NODE = helper.make_node
 STRICT = ("-std=c99", "-pedantic", "-ffp-contract=off", "-Wall", "-Wextra", "-Wconversion", "-Werror")
 SANITIZED = ("-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
-OPERATORS = ("press_nn.c", "press_nn_conv.c", "press.c")
+OPERATORS = ("press_nn.c", "press_nn_conv.c", "press_nn_exact.c", "press.c")
 
 
 @dataclass
@@ -71,11 +72,12 @@ def _objects(compiler, flags, integers):
     return [folder / f"{name}.o" for name in OPERATORS]
 
 
-def make(folder, model, *, n=12, **options):
+def make(folder, model, *, n=12, optimise="size", arithmetic="float"):
     """Generate, and write the folder with test vectors of random inputs."""
     inputs = images_for(model)
     ranges = calibrate(model, activations_to_calibrate(model), inputs)
-    firmware = generate(model, ranges, FirmwareOptions(**options))
+    options = FirmwareOptions(optimise=Optimise(optimise), arithmetic=Arithmetic(arithmetic))
+    firmware = generate(model, ranges, options)
     vectors = make_vectors(model, firmware.network, ranges, inputs[:n])
     write_folder(folder, files_of(firmware, vectors))
     return Made(firmware, vectors, folder)

@@ -633,17 +633,12 @@ static uint32_t take_bits(const uint8_t *data, uint32_t *at, uint32_t n)
 
 static channel_terms terms_of(const press_nn_weights *layer, uint32_t channel)
 {
-    uint32_t at = channel * ((uint32_t)layer->bias_bits + layer->factor_bits + layer->shift_bits), factor;
+    uint32_t at = channel * ((uint32_t)layer->bias_bits + layer->factor_bits), factor;
     channel_terms terms;
 
     terms.bias = (int32_t)((uint32_t)layer->least_bias + take_bits(layer->channels, &at, layer->bias_bits));
     factor = layer->least_factor + take_bits(layer->channels, &at, layer->factor_bits);
-#if PRESS_NN_INTEGERS
-    terms.scale.multiplier = (int32_t)factor;
-    terms.scale.shift = (uint8_t)(layer->least_shift + take_bits(layer->channels, &at, layer->shift_bits));
-#else
     memcpy(&terms.scale, &factor, sizeof factor);
-#endif
     return terms;
 }
 
@@ -687,12 +682,12 @@ static void add_products(const uint8_t *x, const press_nn_weights *layer, uint32
 typedef struct target {
     const press_nn_planes *planes;
     const press_nn_planes *other; /* NULL: no sum */
-    const press_nn_sum *sum;
+    const press_nn_terms *sum;
     int other_first;
 } target;
 
 /* Codes of n sums. Bytes may alias anything, so what does not change is copied first. */
-static void put_codes(uint8_t *to, const press_nn_weights *layer, press_nn_scale scale, const int32_t *sums, uint32_t n)
+static void put_codes(uint8_t *to, const press_nn_weights *layer, press_nn_factor scale, const int32_t *sums, uint32_t n)
 {
     const int32_t zero = layer->zero, low = layer->low, high = layer->high;
     uint32_t k;
@@ -704,10 +699,9 @@ static void put_codes(uint8_t *to, const press_nn_weights *layer, press_nn_scale
 
 /* Codes of n sums, added to other codes. */
 static void put_added_codes(uint8_t *to, const uint8_t *other, const target *out, const press_nn_weights *layer,
-                            press_nn_scale scale, const int32_t *sums, uint32_t n)
+                            press_nn_factor scale, const int32_t *sums, uint32_t n)
 {
-    const press_nn_sum sum = {out->sum->first, out->sum->second, out->sum->constant,
-                              out->sum->shift, out->sum->low, out->sum->high};
+    const press_nn_terms sum = *out->sum;
     const int32_t zero = layer->zero, low = layer->low, high = layer->high;
     const int other_first = out->other_first;
     uint32_t k;
@@ -726,6 +720,7 @@ static void conv_plane(uint8_t *arena, const press_nn_weights *layer, const pres
     const uint32_t in_row = press_nn_row(from), out_row = press_nn_row(to);
     const uint32_t group = channel / layer->group_outputs;
     const channel_terms terms = terms_of(layer, channel);
+    const press_nn_factor scale = press_nn_factor_of(terms.scale);
     uint32_t rows = to->height, columns = to->width, y, x;
     uint8_t *at = arena + to->place + channel * press_nn_pitch(to);
     const uint8_t *other = out->other ? arena + out->other->place + channel * press_nn_pitch(out->other) : NULL;
@@ -744,9 +739,9 @@ static void conv_plane(uint8_t *arena, const press_nn_weights *layer, const pres
 
             add_products(in + x * layer->stride_columns, layer, n, row, terms.bias, sums);
             if (other) {
-                put_added_codes(at + x, other + x, out, layer, terms.scale, sums, n);
+                put_added_codes(at + x, other + x, out, layer, scale, sums, n);
             } else {
-                put_codes(at + x, layer, terms.scale, sums, n);
+                put_codes(at + x, layer, scale, sums, n);
             }
         }
         in += layer->stride_rows * in_row;
@@ -785,7 +780,8 @@ press_nn_status press_nn_conv_add(uint8_t *arena, const press_nn_room *room, con
                                   const press_nn_planes *from, const press_nn_planes *other, const press_nn_sum *sum,
                                   int other_first, const press_nn_planes *to)
 {
-    target out = {to, other, sum, other_first};
+    const press_nn_terms terms = press_nn_terms_of(sum);
+    target out = {to, other, &terms, other_first};
 
     return conv(arena, room, weights, from, &out);
 }
@@ -806,7 +802,7 @@ press_nn_status press_nn_conv_values(uint8_t *arena, const press_nn_room *room, 
 
             add_products(arena + from->place, layer, 1, &row, terms.bias, &sum);
 #if PRESS_NN_INTEGERS
-            values[channel] = press_nn_scaled(sum, terms.scale);
+            values[channel] = press_nn_exact_value(sum, terms.scale);
 #else
             values[channel] = (float)sum * terms.scale;
 #endif
