@@ -22,6 +22,9 @@ VALUE_BITS = 16  # behind the point, of values in integers
 _SUM_LIMIT = 2.0**30
 _CODES = 255
 _WIDE_SUM = 1 << 23
+SHORT_ZEROS = 13  # PRESS_NN_SHORT: bits that a float16 leaves of a float32
+_FRACTION = 23  # bits of a float32
+_TRIED, _MOST_MORE = 4, 127  # units to either side; what a correction may be
 MOST_VALUE = 2.0**14  # of an output in integers, whose units are 2^-16
 MOST_STEPS = 2.0**23  # of a code from zero; press_nn_arithmetic.h takes a half more
 
@@ -108,38 +111,91 @@ class PackedChannels:
     Attributes:
         data: All bits, the lowest of each number first.
         bias: Of signed integers.
-        factor: Of the bits of a float32.
+        factor: Of the bits of a float32; with a unit, of those of a number whose product with it is about the factor,
+            but for the last `SHORT_ZEROS` ones.
+        unit: Bits of a float32, or 0.
+        more: What the bits of the factor are more than those of the product, which is rounded down.
     """
 
     data: bytes
     bias: Column
     factor: Column
+    unit: int
+    more: Column
 
     def fields(self) -> dict[str, str]:
         """As `press_nn_weights` has them, but for the bits themselves."""
         return {
             "least_bias": str(self.bias.least),
             "least_factor": f"{self.factor.least}u",
+            "unit": f"{self.unit}u",
             "bias_bits": str(self.bias.bits),
             "factor_bits": str(self.factor.bits),
+            "more_bits": str(self.more.bits),
+            "least_more": str(self.more.least),
         }
 
 
-def pack_channels(bias: npt.NDArray[np.int64], factors: Sequence[float]) -> PackedChannels:
+def pack_channels(
+    bias: npt.NDArray[np.int64], factors: Sequence[float], parts: FloatArray | None = None
+) -> PackedChannels:
     """The channels of a layer.
 
     Args:
         bias: Shape ``(outputs,)``, within 32 bits.
-        factors: Of as many outputs, float32 values.
+        factors: Of as many outputs, float32 values above 0.
+        parts: Of as many outputs: what these are, or may be, a multiple of. Numbers of few bits take less room.
 
     Example:
         >>> packed = pack_channels(np.array([-3, 4]), [1.0, 1.5])
         >>> packed.bias, packed.factor.bits, len(packed.data)
         (Column(least=-3, bits=3), 23, 7)
+        >>> pack_channels(np.array([-3, 4]), [0.3, 0.45], np.float32([1.0, 1.5])).factor.bits
+        10
     """
-    bits = np.asarray(factors, np.float32).view(np.uint32).astype(np.int64)
-    columns = [np.asarray(bias, np.int64), bits]
+    wide = np.asarray(bias, np.int64)
+    bits = _float_bits(np.asarray(factors, np.float32))
+    plain = _packed_columns([wide, bits, np.zeros_like(bits)], 0)
+    found = None if parts is None else _of_parts(wide, bits, np.asarray(parts, np.float32))
+    return plain if found is None or len(found.data) >= len(plain.data) else found
+
+
+def _of_parts(
+    bias: npt.NDArray[np.int64], bits: npt.NDArray[np.int64], parts: FloatArray
+) -> PackedChannels | None:
+    """With the unit that leaves the least to be said; None where parts are not short, or a factor is none of them."""
+    short = _float_bits(parts)
+    if (short % (1 << SHORT_ZEROS)).any() or not (parts >= np.finfo(np.float32).tiny).all():
+        return None
+
+    ratios = bits.astype(np.uint32).view(np.float32).astype(np.float64) / parts
+    near = int(_float_bits(np.median(ratios).astype(np.float32)[None])[0])
+    units = [unit for unit in range(near - _TRIED, near + _TRIED + 1) if unit >> _FRACTION > 0]
+    rests = [bits - _product_bits(short, unit) for unit in units]
+    spreads = [int(rest.max() - rest.min()).bit_length() for rest in rests]
+    best = int(np.argmin(spreads))
+    if np.abs(rests[best]).max() > _MOST_MORE:
+        return None
+    return _packed_columns([bias, short >> SHORT_ZEROS, rests[best]], units[best])
+
+
+def _product_bits(a: npt.NDArray[np.int64], b: int) -> npt.NDArray[np.int64]:
+    """As in press_nn_conv.c."""
+    one, mask = 1 << _FRACTION, (1 << _FRACTION) - 1
+    part = ((a & mask) | one) * ((b & mask) | one)
+    carry = part >> (2 * _FRACTION + 1)
+    exponent = (a >> _FRACTION) + (b >> _FRACTION) + carry - 127
+    return np.asarray((exponent << _FRACTION) | (part >> _FRACTION >> carry & mask), np.int64)
+
+
+def _float_bits(values: FloatArray) -> npt.NDArray[np.int64]:
+    return np.ascontiguousarray(values, np.float32).view(np.uint32).astype(np.int64)
+
+
+def _packed_columns(columns: Sequence[npt.NDArray[np.int64]], unit: int) -> PackedChannels:
+    """Bias, factor and more."""
     found = [Column(int(c.min()), int(c.max() - c.min()).bit_length()) for c in columns]
     rest = np.stack([c - column.least for c, column in zip(columns, found, strict=True)], axis=1)
     lengths = np.broadcast_to(np.array([column.bits for column in found]), rest.shape)
-    return PackedChannels(pack_codewords(rest.reshape(-1), lengths.reshape(-1)), *found)
+    data = pack_codewords(rest.reshape(-1), lengths.reshape(-1))
+    return PackedChannels(data, found[0], found[1], unit, found[2])

@@ -13,7 +13,7 @@ import pytest
 from onnx import helper
 
 from modelpress.export.choices import Arithmetic, Optimise
-from modelpress.export.firmware.folder import files_of, fixed_files, write_folder
+from modelpress.export.firmware.folder import files_of, fixed_files, settings_of, write_folder
 from modelpress.export.firmware.generating import Firmware, FirmwareOptions, generate
 from modelpress.export.firmware.vectors import Vectors, make_vectors
 from modelpress.export.onnx_flavours.int8 import activations_to_calibrate
@@ -38,7 +38,7 @@ class Made:
     def build(self, *flags, compiler="cc", main=None):
         """The host test, or another program, compiled; skips the test where the compiler is missing."""
         program = self.folder / "program"
-        fixed = _objects(compiler, flags, self.firmware.is_integer)
+        fixed = _objects(compiler, flags, settings_of(self.firmware))
         parts = [self.folder / "test" / "host_test.c", self.folder / "model.c"] if main is None else [main]
         _compile(compiler, "-I", self.folder, *flags, "-o", program, *parts, *fixed)
         return program
@@ -62,11 +62,11 @@ def _compile(compiler, *arguments):
 
 
 @cache
-def _objects(compiler, flags, integers):
+def _objects(compiler, flags, settings):
     """What is the same for every network, compiled once for all tests of this process."""
     folder = Path(mkdtemp(prefix="firmware-"))
     atexit.register(shutil.rmtree, folder)
-    write_folder(folder / "c", fixed_files(integers=integers, whole_bytes=False))
+    write_folder(folder / "c", fixed_files(settings))
     for name in OPERATORS:
         _compile(compiler, *flags, "-c", folder / "c" / name, "-o", folder / f"{name}.o")
     return [folder / f"{name}.o" for name in OPERATORS]

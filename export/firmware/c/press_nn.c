@@ -1,6 +1,11 @@
 /* The operators without weights. */
 #include "press_nn_arithmetic.h"
 
+/* What has no weights takes few instructions of a network. */
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC optimize("Os")
+#endif
+
 void press_nn_fill_pads(uint8_t *arena, const press_nn_planes *planes)
 {
     const uint32_t row = press_nn_row(planes), between = planes->pad_rows * row;

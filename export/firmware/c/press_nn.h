@@ -85,12 +85,14 @@ typedef struct press_nn_sum {
  *
  * All data of a layer lie one after the other, PRESS_NN_BEHIND bytes of whatever behind the last one:
  * - channels, as bits, the lowest first: for each output channel its bias (less input zero point times its weights) and
- *   the bits of its factor, a float32, both less the least of the layer;
+ *   the bits of its factor, a float32, both less the least of the layer; with a unit, a number whose float32 ends in
+ *   PRESS_NN_SHORT zeros is in place of the factor, and what the bits of unit times number are less than the factor's;
  * - values: what each number stands for; without any, itself less 128;
  * - of Huffman rows the code tables of the numbers, three or one;
  * - the codes.
  */
 #define PRESS_NN_CONTEXTS 3
+#define PRESS_NN_SHORT 13 /* of a float16 */
 #define PRESS_NN_BEHIND 16
 
 enum {
@@ -104,26 +106,32 @@ enum {
     PRESS_NN_OTHER_FIRST = 128 /* in the order of the sum */
 };
 
+/* A kernel, and how it moves. */
+typedef struct press_nn_window {
+    uint8_t height, width, stride_rows, stride_columns, pad_top, pad_left, dilation_rows, dilation_columns;
+} press_nn_window;
+
 typedef struct press_nn_weights {
     const uint8_t *data;
     const uint8_t *masks; /* code table of the masks; layers share them */
     int32_t least_bias;
-    uint32_t least_factor;
+    uint32_t least_factor, unit;
     uint32_t size; /* of code tables of numbers, and codes */
     uint16_t masks_size;
     uint16_t outputs, inputs; /* inputs of one output channel */
     uint16_t n_values;
     uint16_t group_outputs; /* output channels that read the same inputs */
     press_nn_number from, to, other, sum; /* of planes, and of a sum */
-    uint8_t facts;
+    uint8_t facts; /* which of the above hold */
     uint8_t bits;  /* of a packed number */
     uint8_t group; /* elements of a mask */
-    uint8_t bias_bits, factor_bits;
-    uint8_t kernel_height, kernel_width;
-    uint8_t stride_rows, stride_columns;
-    uint8_t dilation_rows, dilation_columns;
-    uint8_t pad_top, pad_left;
-    uint8_t zero, low, high; /* of the output: zero point, and bounds of its codes */
+    uint8_t bias_bits, factor_bits, more_bits;
+    int8_t least_more;
+    uint8_t window;
+    uint8_t zero; /* of the output */
+#if !PRESS_NN_WHOLE_BYTES
+    uint8_t low, high; /* bounds of its codes */
+#endif
 } press_nn_weights;
 
 /* Memory that decoding takes, in the arena: places in bytes from its start, and how many elements there is room for. */
@@ -138,17 +146,18 @@ typedef struct press_nn_layers {
     const press_nn_weights *weights;
     const press_nn_planes *planes;
     const press_nn_sum *sums;
+    const press_nn_window *windows;
     press_nn_room room;
 } press_nn_layers;
 
 /* ---- Operators: from planes to planes of one arena ---- */
 
-/* Convolutions, or matrix products (of planes of one element), from number `first` to `end` - 1; zeros are skipped. */
-press_nn_status press_nn_run_layers(uint8_t *arena, const press_nn_layers *layers, unsigned first, unsigned end);
-
-/* One of them, with values as outputs. */
-press_nn_status press_nn_run_last(uint8_t *arena, const press_nn_layers *layers, unsigned number,
-                                  press_nn_value *values);
+/*
+ * Convolutions, or matrix products (of planes of one element), from number `first` to `end` - 1; zeros are skipped. With
+ * `values`, which may be NULL, what each makes goes there and is no code.
+ */
+press_nn_status press_nn_run_layers(uint8_t *arena, const press_nn_layers *layers, unsigned first, unsigned end,
+                                    press_nn_value *values);
 
 /* Sum of two activations of one size. */
 void press_nn_add(uint8_t *arena, const press_nn_planes *a, const press_nn_planes *b, const press_nn_sum *sum,
@@ -164,10 +173,6 @@ void press_nn_table(uint8_t *arena, const press_nn_planes *from, const uint8_t *
 
 /* Zeros everywhere. */
 void press_nn_fill(uint8_t *arena, const press_nn_planes *to);
-
-typedef struct press_nn_window {
-    uint8_t height, width, stride_rows, stride_columns, pad_top, pad_left, dilation_rows, dilation_columns;
-} press_nn_window;
 
 void press_nn_max_pool(uint8_t *arena, const press_nn_planes *from, const press_nn_window *window,
                        const press_nn_planes *to);
