@@ -37,7 +37,7 @@ class ModelOptions(Options):
     """Which network."""
 
     arch: Annotated[str, Field(pattern=_ARCHITECTURES)] = "resnet20"
-    """resnet8, resnet20, resnet32, resnet44 or resnet56; torchvision/NAME, or timm/NAME where timm is installed."""
+    """resnet20, resnet32, resnet44 or resnet56; torchvision/NAME, or timm/NAME where timm is installed."""
     factory: str | None = None
     """A function of yours that makes the network, in place of arch: package.module:function, or file.py:function."""
     arguments: dict[str, Any] = Field(default_factory=dict)

@@ -40,7 +40,7 @@ class Made:
         program = self.folder / "program"
         fixed = _objects(compiler, flags, settings_of(self.firmware))
         parts = [self.folder / "test" / "host_test.c", self.folder / "model.c"] if main is None else [main]
-        _compile(compiler, "-I", self.folder, *flags, "-o", program, *parts, *fixed)
+        compile_c(compiler, "-I", self.folder, *flags, "-o", program, *parts, *fixed)
         return program
 
     def run(self, program):
@@ -54,7 +54,7 @@ class Made:
         return values / 65536 if self.firmware.is_integer else values
 
 
-def _compile(compiler, *arguments):
+def compile_c(compiler, *arguments):
     if shutil.which(compiler) is None:
         pytest.skip(f"needs {compiler}")
     done = subprocess.run([compiler, *STRICT, *arguments], capture_output=True, text=True, check=False)
@@ -68,7 +68,7 @@ def _objects(compiler, flags, settings):
     atexit.register(shutil.rmtree, folder)
     write_folder(folder / "c", fixed_files(settings))
     for name in OPERATORS:
-        _compile(compiler, *flags, "-c", folder / "c" / name, "-o", folder / f"{name}.o")
+        compile_c(compiler, *flags, "-c", folder / "c" / name, "-o", folder / f"{name}.o")
     return [folder / f"{name}.o" for name in OPERATORS]
 
 

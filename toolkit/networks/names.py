@@ -2,6 +2,6 @@
 
 from typing import Literal
 
-NetworkName = Literal["resnet8", "resnet20", "resnet32", "resnet44", "resnet56"]
+NetworkName = Literal["resnet20", "resnet32", "resnet44", "resnet56"]
 Shortcut = Literal["A", "B"]
 """Where the shape changes: A pads with zeros, B projects."""

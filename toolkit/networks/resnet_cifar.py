@@ -13,7 +13,6 @@ from modelpress.export.errors import InputError
 from modelpress.toolkit.networks.names import NetworkName, Shortcut
 
 DEPTHS: dict[NetworkName, int] = {
-    "resnet8": 1,
     "resnet20": 3,
     "resnet32": 5,
     "resnet44": 7,

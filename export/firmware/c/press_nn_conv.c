@@ -114,8 +114,10 @@ static APART channel_terms terms_of(const press_nn_weights *layer, uint32_t chan
     terms.bias = (int32_t)((uint32_t)layer->least_bias + take_bits(layer->data, &at, layer->bias_bits));
     factor = layer->least_factor + take_bits(layer->data, &at, layer->factor_bits);
     if (layer->unit) {
-        factor = product_bits(factor << PRESS_NN_SHORT, layer->unit) + (uint32_t)layer->least_more +
-                 take_bits(layer->data, &at, layer->more_bits);
+        const int32_t least_more = layer->least_more;
+
+        factor = product_bits(factor << PRESS_NN_SHORT, layer->unit) + (uint32_t)least_more;
+        factor += take_bits(layer->data, &at, layer->more_bits);
     }
     memcpy(&terms.scale, &factor, sizeof factor);
     return terms;
@@ -679,6 +681,7 @@ static void add_products(const uint8_t *x, const press_nn_weights *layer, uint32
 {
     unsigned k;
 
+    (void)layer; /* some builds have one way for all */
 #if PRESS_NN_BY_VALUE
     if (goes_by_value(layer)) {
         add_by_value(x, &row->by_value, apart, bias, sums);

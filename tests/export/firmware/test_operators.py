@@ -1,6 +1,7 @@
 """Every operator in C gives, bit for bit, what ONNX Runtime's int8 model gives."""
 
 import subprocess
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from onnx import TensorProto
 
 from modelpress.export.firmware.generating import generate
 from modelpress.export.onnx_flavours.int8 import activations_to_calibrate
+from modelpress.export.quantized import QuantizedTensor
 from tests.helpers.firmware import SANITIZED, Layers, make
 
 SAME = {"pads": [1, 1, 1, 1]}
@@ -102,6 +104,18 @@ def test_outputs_are_those_of_onnx_runtime(network, tmp_path):
 def test_eight_bits_and_numbers_of_a_fixed_width(network, tmp_path):
     made = make(tmp_path / "fw", network(Layers(bits=8, sparsity=0.0)), optimise="speed")
     assert {layer.coding for layer in made.firmware.coded.values()} == {"packed"}
+    check_bits(made, *SANITIZED)
+
+
+def test_channel_scales_of_few_bits_make_short_factors(tmp_path):
+    layers = Layers()
+    model = residual(layers)
+    for name, tensor in layers.tensors.items():
+        if isinstance(tensor, QuantizedTensor):
+            short = layers.rng.uniform(0.5, 1.5, tensor.channels).astype(np.float16).astype(np.float32)
+            model.tensors[name] = replace(tensor, channel_scale=short)
+    made = make(tmp_path / "fw", model)
+    assert made.firmware.source.count(".unit = 0u") == 0
     check_bits(made, *SANITIZED)
 
 
