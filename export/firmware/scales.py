@@ -169,7 +169,7 @@ def _of_parts(
         return None
 
     ratios = bits.astype(np.uint32).view(np.float32).astype(np.float64) / parts
-    near = int(_float_bits(np.median(ratios).astype(np.float32)[None])[0])
+    near = int(_float_bits(np.array([np.median(ratios)], np.float32))[0])
     units = [unit for unit in range(near - _TRIED, near + _TRIED + 1) if unit >> _FRACTION > 0]
     rests = [bits - _product_bits(short, unit) for unit in units]
     spreads = [int(rest.max() - rest.min()).bit_length() for rest in rests]
