@@ -17,6 +17,7 @@ import numpy.typing as npt
 import onnx
 from google.protobuf.message import DecodeError
 
+from modelpress.export.choices import DEFAULT_MAX_DECODED_BYTES
 from modelpress.export.coding.byte_parts import PartReader
 from modelpress.export.coding.code_table import CodeTable
 from modelpress.export.coding.varint import unpack_varint
@@ -61,7 +62,6 @@ from modelpress.export.quantized import QuantizedModel, Tensor
 from modelpress.export.shown import Facts, Shown, some_names
 from modelpress.export.tensor_spec import TensorSpec
 
-DEFAULT_MAX_DECODED_BYTES = 2 << 30
 _T = TypeVar("_T")
 _PARALLEL_FROM = 1 << 22  # elements in all; below, threads cost more than they save
 

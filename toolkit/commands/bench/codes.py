@@ -12,11 +12,11 @@ from modelpress.benchmarks.codes.scaling import ScalePoint, scale_point
 from modelpress.benchmarks.codes.speed import drawn_symbols, mixed_context_speed, stream_speeds
 from modelpress.benchmarks.environment import describe_environment
 from modelpress.benchmarks.report.plots import size_ladder as draw
-from modelpress.export.choices import EFFORTS, Effort
+from modelpress.export.choices import DEFAULT_MAX_DECODED_BYTES, EFFORTS, Effort
 from modelpress.export.coding.core import core
 from modelpress.export.errors import InputError
 from modelpress.export.files.atomic import write_atomically
-from modelpress.export.press.reading import DEFAULT_MAX_DECODED_BYTES, open_artifact, read_artifact
+from modelpress.export.press.reading import open_artifact, read_artifact
 from modelpress.export.quantized import QuantizedTensor
 from modelpress.toolkit.commands.console import answer_line, print_table
 from modelpress.toolkit.progress import Progress
