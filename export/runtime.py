@@ -31,7 +31,11 @@ Weight = tuple[str, int, tuple[int, ...], memoryview | bytearray]
 
 PROVIDER = "CPUExecutionProvider"
 _HANDED_OVER_FROM = 1024  # bytes; smaller tensors travel inside the graph
-_HANDED_OVER = {1: np.dtype("<f4"), 10: np.dtype("<f2"), 11: np.dtype("<f8")}  # ONNX type -> NumPy's
+_HANDED_OVER: dict[int, np.dtype[np.generic]] = {  # by ONNX type
+    1: np.dtype("<f4"),
+    10: np.dtype("<f2"),
+    11: np.dtype("<f8"),
+}
 # external_data says that the location is "in memory", data_location (field 14) that there are such data
 _ELSEWHERE = (
     length_prefix(TENSOR_EXTERNAL_DATA, 21) + b"\x0a\x08location\x12\x09in memory" + bytes([14 << 3, 1])
@@ -122,7 +126,8 @@ def open_with_weights(
     Raises:
         InputError: ONNX Runtime does not accept the model.
     """
-    added, arrays = [], {}
+    added: list[bytes] = []
+    arrays: dict[str, npt.NDArray[np.generic]] = {}
     for name, onnx_type, shape, data in weights:
         dtype = _HANDED_OVER.get(onnx_type)
         tensor = tensor_header(name, onnx_type, shape)

@@ -5,7 +5,6 @@ import os
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -213,6 +212,9 @@ class Artifact(Shown):
         """
         if not self._in_parallel():
             return list(self.stored())
+
+        # imported here: it brings logging, and most files are small
+        from concurrent.futures import ThreadPoolExecutor
 
         # an adaptive encoding needs every tensor before it, so those are decoded here, in file order
         state = FileState(self.shared)

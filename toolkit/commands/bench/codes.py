@@ -183,7 +183,7 @@ def show_coding(facts: dict[str, Any]) -> None:
             "ratio": f"{load['ratio']:.2f}x",
             "cpu": f"{load['cpu_ratio']:.2f}x",
             "fresh": f"{load['fresh_cpu_ratio']:.2f}x",
-            "process": f"{load['process_ratio']:.2f}x",
+            "process": f"{load['process_ratio']:.2f} / {load['process_cpu_ratio']:.2f}x",
         }
         for load in facts["loading"]
     ]
@@ -201,7 +201,7 @@ def show_coding(facts: dict[str, Any]) -> None:
     )
     answer_line(
         "processor: its time, in a process that has loaded it before; fresh: in one that has not, imports not counted; "
-        "whole process: by the clock, imports included"
+        "whole process: imports included, by the clock / of the processor"
     )
 
 
