@@ -352,7 +352,8 @@ class _Reader:
 
         grid = weight.source if isinstance(weight.source, QuantizedTensor) else None
         bits, parts = (8, None) if grid is None else (grid.bits, grid.channel_scale)
-        parts = None if np.shape(parts) != scale.shape else np.abs(np.asarray(parts, np.float32))
+        if parts is not None:
+            parts = np.abs(parts).astype(np.float32) if parts.shape == scale.shape else None
         rows, biases = np.ascontiguousarray(codes.reshape(len(codes), -1)), self._bias(bias, len(codes))
         return Weights(rows, scale, biases, window, inputs, groups, node.op_type, bits, parts)
 
