@@ -147,6 +147,11 @@ class CoreFunctions(Protocol):
     ) -> None:
         """Add to ``2**taps`` counts of masks and ``contexts * 513`` of levels."""
 
+    def count_sign_rows(
+        self, levels: Buffer, parameters: Buffer, signs: Buffer, groups: Buffer, /
+    ) -> None:
+        """Add to ``n * (n // 2 + 2)`` counts of the `n` symbols of rows, and to 7 rows of counts of groups."""
+
     def mixed_encode(
         self,
         mixing: Buffer,

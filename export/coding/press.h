@@ -336,6 +336,14 @@ void press_count_gaps(const int16_t *levels, size_t count, uint64_t *counts);
 void press_count_kernels(const int16_t *levels, size_t count, unsigned taps, unsigned width, unsigned contexts,
                          uint64_t *masks, uint64_t *counts);
 
+/*
+ * Add to signs[context * r + symbol] and to groups[context * g + symbol]: r = 3^width symbols of rows in r / 2 + 2
+ * contexts, and g = magnitudes^grouped of groups in 7. parameters: taps, width, largest and small magnitude, magnitudes
+ * in a symbol, as in the file; no level may be larger. PRESS_BAD_ARGUMENT: they are not defined.
+ */
+press_status press_count_sign_rows(const int16_t *levels, size_t count, const uint8_t *parameters, uint64_t *signs,
+                                   uint64_t *groups);
+
 /* Upper bound of the bytes that a slab of `count` levels takes in any of the Huffman encodings. */
 #define PRESS_SLAB_BYTES(count) (5 * (size_t)(count) + ((size_t)(count) >> 6) + 256)
 
@@ -348,10 +356,11 @@ press_status press_write_symbols(press_writer *writer, const press_codewords *co
                                  size_t count);
 
 /*
- * Append one slab of PRESS_BITMAP, of PRESS_CSR with gaps of gap_bits, of PRESS_KERNEL_MASKS. A slab of PRESS_HUFFMAN is
- * one run. Scratch: PRESS_SLAB_SCRATCH(count) bytes, aligned as for int16_t.
+ * Append one slab of PRESS_BITMAP, of PRESS_CSR with gaps of gap_bits, of PRESS_KERNEL_MASKS, of PRESS_SIGN_ROWS
+ * (parameters as press_count_sign_rows has them, r / 2 + 2 codes of signs and then 7 of magnitudes). A slab of
+ * PRESS_HUFFMAN is one run. Scratch: PRESS_SLAB_SCRATCH(count) bytes, aligned as for int16_t.
  */
-#define PRESS_SLAB_SCRATCH(count) (6 * (size_t)(count))
+#define PRESS_SLAB_SCRATCH(count) (6 * (size_t)(count) + 4)
 press_status press_write_bitmap(press_writer *writer, const press_codewords *code, const int16_t *levels,
                                 size_t count, void *scratch);
 press_status press_write_gaps(press_writer *writer, unsigned gap_bits, const press_codewords *gaps,
@@ -359,6 +368,8 @@ press_status press_write_gaps(press_writer *writer, unsigned gap_bits, const pre
 press_status press_write_kernels(press_writer *writer, unsigned taps, unsigned width, unsigned contexts,
                                  const press_codewords *masks, const press_codewords *codes, const int16_t *levels,
                                  size_t count, void *scratch);
+press_status press_write_sign_rows(press_writer *writer, const uint8_t *parameters, const press_codewords *codes,
+                                   const int16_t *levels, size_t count, void *scratch);
 
 /* Append `count` levels, less `lowest`, in `bits` bits each. */
 press_status press_write_packed(press_writer *writer, int lowest, unsigned bits, const int16_t *levels, size_t count);
