@@ -800,6 +800,113 @@ static PyObject *count_sign_rows(PyObject *module, PyObject *args)
     Py_RETURN_NONE;
 }
 
+/* ---- Elements that are split ---- */
+
+static PyObject *count_planes(PyObject *module, PyObject *args)
+{
+    Py_buffer values, counts;
+    int width, fits;
+
+    (void)module;
+    if (!PyArg_ParseTuple(args, "y*iw*:count_planes", &values, &width, &counts)) {
+        return NULL;
+    }
+    fits = (width == 1 || width == 2 || width == 4 || width == 8) && values.len % width == 0 &&
+           counts.len == (Py_ssize_t)8 * 256 * width;
+    if (fits) {
+        Py_BEGIN_ALLOW_THREADS
+        press_count_planes((const uint8_t *)values.buf, (size_t)width, (size_t)(values.len / width),
+                           (uint64_t *)counts.buf);
+        Py_END_ALLOW_THREADS
+    }
+    PyBuffer_Release(&values);
+    PyBuffer_Release(&counts);
+    if (!fits) {
+        return wrong_size("an array");
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *scan_floats(PyObject *module, PyObject *args)
+{
+    press_float_range range = {0xFFFFu, 0, 0, 0};
+    Py_buffer values;
+    unsigned type;
+    size_t width;
+
+    (void)module;
+    if (!PyArg_ParseTuple(args, "y*I:scan_floats", &values, &type)) {
+        return NULL;
+    }
+    width = press_type_size(type);
+    if (width && (size_t)values.len % width == 0) {
+        Py_BEGIN_ALLOW_THREADS
+        press_scan_floats((const uint8_t *)values.buf, type, (size_t)values.len / width, &range);
+        Py_END_ALLOW_THREADS
+    }
+    PyBuffer_Release(&values);
+    return Py_BuildValue("(IIKK)", range.lowest, range.highest, (unsigned long long)range.mantissas,
+                         (unsigned long long)range.stored);
+}
+
+static PyObject *float_levels(PyObject *module, PyObject *args)
+{
+    Py_buffer values, levels;
+    unsigned type, exponent;
+    int fits;
+
+    (void)module;
+    if (!PyArg_ParseTuple(args, "y*IIw*:float_levels", &values, &type, &exponent, &levels)) {
+        return NULL;
+    }
+    fits = (uint64_t)levels.len / 2 * press_type_size(type) == (uint64_t)values.len;
+    if (fits) {
+        Py_BEGIN_ALLOW_THREADS
+        press_float_levels((const uint8_t *)values.buf, type, exponent, (size_t)levels.len / 2, (int16_t *)levels.buf);
+        Py_END_ALLOW_THREADS
+    }
+    PyBuffer_Release(&values);
+    PyBuffer_Release(&levels);
+    if (!fits) {
+        return wrong_size("an array");
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *write_mantissas(PyObject *module, PyObject *args)
+{
+    press_float_range range = {0xFFFFu, 0, 0, 0};
+    PyObject *result = NULL;
+    Py_buffer values;
+    unsigned type, raw_bits;
+    uint8_t *stream = NULL;
+    size_t width, count = 0, size = 0;
+
+    (void)module;
+    if (!PyArg_ParseTuple(args, "y*II:write_mantissas", &values, &type, &raw_bits)) {
+        return NULL;
+    }
+    width = press_type_size(type);
+    if (width && raw_bits <= 52) {
+        count = (size_t)values.len / width;
+        press_scan_floats((const uint8_t *)values.buf, type, count, &range);
+        stream = (uint8_t *)PyMem_Malloc(PRESS_MANTISSA_BYTES(range.stored, raw_bits));
+        if (!stream) {
+            PyErr_NoMemory();
+        } else {
+            Py_BEGIN_ALLOW_THREADS
+            size = press_write_mantissas((const uint8_t *)values.buf, type, raw_bits, count, stream);
+            Py_END_ALLOW_THREADS
+            result = PyBytes_FromStringAndSize((const char *)stream, (Py_ssize_t)size);
+        }
+        PyMem_Free(stream);
+    } else {
+        wrong_size("an element");
+    }
+    PyBuffer_Release(&values);
+    return result;
+}
+
 /* ---- Mixed contexts ---- */
 
 static PyObject *mixed_encode(PyObject *module, PyObject *args)
@@ -905,6 +1012,10 @@ static PyMethodDef methods[] = {
     {"count_gaps", count_gaps, METH_VARARGS, "Add how often each gap symbol occurs, for every width."},
     {"count_kernels", count_kernels, METH_VARARGS, "Add how often masks, and levels under contexts, occur."},
     {"count_sign_rows", count_sign_rows, METH_VARARGS, "Add how often signs of rows and groups of magnitudes occur."},
+    {"count_planes", count_planes, METH_VARARGS, "Add how often each byte occurs, plane by plane."},
+    {"scan_floats", scan_floats, METH_VARARGS, "Lowest and highest exponent, bits of mantissas, elements that are not +0."},
+    {"float_levels", float_levels, METH_VARARGS, "Signs and exponents as levels."},
+    {"write_mantissas", write_mantissas, METH_VARARGS, "The mantissas of all elements but +0."},
     {"mixed_encode", mixed_encode, METH_VARARGS, "A stream of mixed contexts."},
     {"mixed_decode", mixed_decode, METH_VARARGS, "Undo mixed_encode; -1, or where a stream ends that should not."},
     {NULL, NULL, 0, NULL},

@@ -374,6 +374,32 @@ press_status press_write_sign_rows(press_writer *writer, const uint8_t *paramete
 /* Append `count` levels, less `lowest`, in `bits` bits each. */
 press_status press_write_packed(press_writer *writer, int lowest, unsigned bits, const int16_t *levels, size_t count);
 
+/*
+ * Split values (PRESS_FLOAT, PRESS_FLOAT16, PRESS_BFLOAT16_TYPE, PRESS_DOUBLE; `values` as in memory). What is found of
+ * all elements that are not +0 is added to: exponents from lowest (at first UINT_MAX) to highest, the bits that occur in
+ * mantissas, and how many elements these are.
+ */
+typedef struct press_float_range {
+    unsigned lowest, highest;
+    uint64_t mantissas;
+    uint64_t stored;
+} press_float_range;
+
+void press_scan_floats(const uint8_t *values, unsigned type, size_t count, press_float_range *range);
+
+/* A level for each: 0 for +0, else the exponent, counted from 1 for `exponent` on, under the sign. */
+void press_float_levels(const uint8_t *values, unsigned type, unsigned exponent, size_t count, int16_t *levels);
+
+/*
+ * The highest raw_bits of the mantissa of all that are not +0, one behind the other; returns the bytes. Room for
+ * PRESS_MANTISSA_BYTES is needed.
+ */
+#define PRESS_MANTISSA_BYTES(stored, raw_bits) ((size_t)(((uint64_t)(stored) * (raw_bits) + 7) / 8) + 8)
+size_t press_write_mantissas(const uint8_t *values, unsigned type, unsigned raw_bits, size_t count, uint8_t *to);
+
+/* Add to counts[256 * plane + byte] for each byte of elements of `width` bytes, in their order in memory. */
+void press_count_planes(const uint8_t *values, size_t width, size_t count, uint64_t *counts);
+
 /* ---- Mixed contexts --------------------------------------------------------------------------------------------- */
 
 /* Bytes of working memory, aligned as for uint64_t, for streams of rows x inputs x taps levels. */
