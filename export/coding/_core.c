@@ -2,11 +2,7 @@
  * The core as a Python module, under the stable ABI of Python 3.11: arguments are checked here, the work is in press.h's
  * functions, and long work lets other threads run. `modelpress.export.coding.core` is what uses it.
  */
-#ifndef Py_LIMITED_API
-#define Py_LIMITED_API 0x030B0000
-#endif
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
+#include "_core.h"
 
 #include "press_internal.h"
 
@@ -996,6 +992,7 @@ static PyObject *mixed_decode(PyObject *module, PyObject *args)
 /* ---- The module ---- */
 
 static PyMethodDef methods[] = {
+    {"read_file", core_read_file, METH_VARARGS, "Graph and tensors of a whole file; None where its bytes are refused."},
     {"open_shared", open_shared, METH_VARARGS, "The chunk TABL, opened: for decode_codes and decode_values."},
     {"start_mixing", start_mixing, METH_O, "The state of mixed contexts as a file begins, into MIXING_BYTES bytes."},
     {"decode_codes", decode_codes, METH_VARARGS, "A quantized tensor as grid, codes, support and parts."},

@@ -20,6 +20,11 @@ class CoreFunctions(Protocol):
     Damaged: type[Exception]
     MIXING_BYTES: int
 
+    def read_file(
+        self, data: Buffer, max_decoded: int, /
+    ) -> tuple[bytes, list[tuple[str, int, tuple[int, ...], bytearray]]] | None:
+        """Graph; name, ONNX type, shape and elements in this machine's byte order of every tensor; None: refused."""
+
     def open_shared(self, chunk: Buffer, /) -> object:
         """The chunk TABL."""
 
