@@ -39,8 +39,8 @@ class ScalePoint:
     """One size.
 
     Attributes:
-        seconds: To write and check an artifact of one tensor (`encode`), or to load it (`decode`); of processor time, the
-            best of a few repetitions where these are quick.
+        seconds: To write and check an artifact of one tensor (`encode`), or to load it (`decode`); of processor
+            time, the best of a few repetitions where these are quick.
         extra_mb: Highest memory less what the process held before, less the tensors, in 10**6 bytes.
     """
 

@@ -14,6 +14,7 @@ _CANDIDATES = {1: (3, 0), 2: (3 + 45, 9 + 45), 4: (3 + 90, 18 + 90), 8: (3 + 90,
 
 _LOOKS_AT = 1 << 14  # bytes in front
 _MAY_GAIN = 1.05  # more than what the front promises: a stream learns as it goes
+_LEARNT = 0.025  # of the front, at most: what its stream loses to one that knows how frequent which bytes are
 _STRETCHES, _STRETCH = 16, 1 << 12  # so many elements tell how often bytes occur
 _COST_OF_LEARNING = (
     0.011  # of a byte: its eight decisions lose 1 / (126 ln 2) of a bit each, for ever following the last 32
@@ -41,7 +42,7 @@ def may_be_shorter(array: npt.NDArray[np.generic], n_bytes: int, split_bytes: in
         return True
 
     share = min(n_bytes, split_bytes) / array.nbytes
-    if found <= _MAY_GAIN * share:
+    if found - _LEARNT <= share:
         floor = _share_of_literals(flat)
         if floor < share or found < floor:
             return True
