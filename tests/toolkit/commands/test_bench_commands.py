@@ -68,6 +68,29 @@ def test_bench_archives_compares_whole_files(tmp_path, call):
     assert file["artifact"] < min(file["xz"], file["zstandard"] or file["xz"])
 
 
+def test_bench_archives_goes_on_with_files_that_are_not_in_the_record(tmp_path, call):
+    for name in ("a", "b"):
+        weight = np.full((8, 8), ord(name), np.float32)
+        saved(foreign([NODE("MatMul", ["x", "w"], ["y"])], {"w": weight}), tmp_path / f"{name}.onnx")
+    record = tmp_path / "r.json"
+    assert call("bench", "archives", tmp_path / "a.onnx", "-o", record)[0] == 0
+    facts = json.loads(record.read_text())
+    facts["files"][0]["xz"] = 7  # tells whether it is measured again
+    record.write_text(json.dumps(facts))
+
+    code, _, err = call(
+        "bench", "archives", tmp_path / "a.onnx", tmp_path / "b.onnx", "-o", record, "--resume"
+    )
+    assert code == 0, err
+    kept, new = json.loads(record.read_text())["files"]
+    assert kept == facts["files"][0]
+    assert new["file"] == "b.onnx"
+
+    code, _, err = call("bench", "archives", tmp_path / "a.onnx", "-o", record, "--resume", "--effort", "max")
+    assert code == 1
+    assert "is of effort default, not max" in one_line(err)
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason", "expected"),
     [

@@ -1,11 +1,10 @@
-"""What `bench size`, `bench coding`, `bench archives` and `bench scaling` do, and what `bench training` shows."""
+"""What `bench size`, `bench coding` and `bench scaling` do, and what `bench training` shows."""
 
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from modelpress.benchmarks.codes.archives import archived
 from modelpress.benchmarks.codes.ladder import BOUNDS, TensorLadder, size_ladder, total_ladder
 from modelpress.benchmarks.codes.loading import load_times
 from modelpress.benchmarks.codes.scaling import ScalePoint, scale_point
@@ -241,53 +240,6 @@ def show_scaling(facts: dict[str, Any]) -> None:
     }
     effort = facts["points"][0]["effort"]
     print_table(f"Effort {effort}; extra MB: memory beyond tensors and file", rows, headings)
-
-
-def measure_archives(paths: list[Path], effort: Effort, progress: Progress) -> dict[str, Any]:
-    """Whole ONNX files without loss, beside general compressors.
-
-    Raises:
-        InputError: A file cannot be read.
-        ModelError: It holds something that cannot be packed.
-    """
-    progress.start("archives", len(paths))
-    found = []
-    for path in paths:
-        found.append(asdict(archived(path, effort)))
-        progress.advance(path.name)
-    progress.finish()
-    return {"effort": effort, "files": found, "environment": describe_environment()}
-
-
-def show_archives(facts: dict[str, Any]) -> None:
-    """One table."""
-    rows = []
-    for file in facts["files"]:
-        ours, others = file["artifact"], {name: file[name] for name in ("zstandard", "xz")}
-        sizes = {name: "–" if size is None else f"{size:,}" for name, size in others.items()}
-        shares = {
-            f"of {name}": "–" if size is None else f"{ours / size:.3f}" for name, size in others.items()
-        }
-        rows.append(
-            {
-                "file": file["file"],
-                "original": f"{file['original']:,}",
-                "ours": f"{ours:,}",
-                **sizes,
-                **shares,
-            }
-        )
-    headings = {
-        "file": "",
-        "original": "bytes",
-        "ours": "artifact",
-        "zstandard": "zstd -19",
-        "xz": "xz -9e",
-        "of zstandard": "of zstd",
-        "of xz": "of xz",
-    }
-    narrow = {key: headings[key] for key in ("file", "ours", "of zstandard", "of xz")}
-    print_table(f"Without loss, effort {facts['effort']}", rows, headings, narrow=[narrow])
 
 
 def show_training(facts: dict[str, Any]) -> None:
