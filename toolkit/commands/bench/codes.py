@@ -5,6 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from modelpress.benchmarks.codes.beside_nncodec import coded_sizes, peer_of, peer_sizes
 from modelpress.benchmarks.codes.ladder import BOUNDS, TensorLadder, size_ladder, total_ladder
 from modelpress.benchmarks.codes.loading import load_times
 from modelpress.benchmarks.codes.scaling import ScalePoint, scale_point
@@ -23,6 +24,7 @@ from modelpress.toolkit.progress import Progress
 _STORED, _WHOLE = "as stored", "whole file"
 _COLUMNS = 3  # of the table: so many tensors, the largest
 _LOAD_ROUNDS = 30
+_BESIDE: tuple[Effort, ...] = ("default", "max")  # efforts that are compared with other coders
 
 
 def ladder_of(
@@ -105,6 +107,43 @@ def draw_ladder(path: Path, facts: dict[str, Any]) -> None:
         if form not in ("name", "weights", _WHOLE)
     }
     write_atomically(path, draw(rungs).encode())
+
+
+def beside_peers(
+    paths: list[Path], record: Path, progress: Progress, *, max_decoded_bytes: int = DEFAULT_MAX_DECODED_BYTES
+) -> dict[str, Any]:
+    """Quantized weights packed anew at several efforts, beside NNCodec's bytes; with the size ladder of each file.
+
+    Raises:
+        InputError: A file or the record cannot be read, or the record is not of these weights.
+    """
+    peers, rows = peer_sizes(record), []
+    for path in paths:
+        model = read_artifact(path, max_decoded_bytes=max_decoded_bytes)
+        peer = peer_of(path, model, peers)
+        row: dict[str, Any] = {"codes": path.stem, "nncodec_without_names": peer.file_bytes}
+        for effort in _BESIDE:
+            sizes = coded_sizes(model, effort)
+            row[effort] = {**asdict(sizes), "of_nncodec": round(sizes.weights / peer.file_bytes, 4)}
+        ladder = ladder_of(path, progress, max_decoded_bytes=max_decoded_bytes)["all"]
+        row["ladder_with_scales"] = {form: ladder[form] for form in ladder if form != "name"}
+        rows.append(row)
+    return {"rows": rows, "environment": describe_environment()}
+
+
+def show_beside(facts: dict[str, Any]) -> None:
+    """One table."""
+    rows = []
+    for row in facts["rows"]:
+        cells = {"codes": row["codes"], "peer": f"{row['nncodec_without_names']:,}"}
+        for effort in _BESIDE:
+            cells[effort] = f"{row[effort]['weights']:,}"
+            cells[f"of {effort}"] = f"{row[effort]['of_nncodec']:.4f}"
+        rows.append(cells)
+    headings = {"codes": "weights, bytes", "peer": "NNCodec"}
+    for effort in _BESIDE:
+        headings |= {effort: effort, f"of {effort}": "of NNCodec"}
+    print_table("Headers, tables and payload, without scales and names", rows, headings)
 
 
 def measure_coding(
