@@ -9,8 +9,8 @@ from setuptools import Extension, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
-CODING = "export/coding"
-PARTS = (
+CODING, READER = "export/coding", "export/press/c"
+CODES = (
     "press",
     "press_encode",
     "press_grid",
@@ -21,6 +21,7 @@ PARTS = (
     "press_sign_rows",
     "press_split",
 )
+FILES = ("checksums", "directory", "frame", "graph", "inflate", "lzma", "names", "reader")
 ABI = (3, 11)  # the oldest Python of this package, whose stable ABI has the buffer protocol
 
 
@@ -53,8 +54,15 @@ setup(
     ext_modules=[
         Extension(
             "modelpress.export.coding._core",
-            [f"{CODING}/_core.c", *(f"{CODING}/{part}.c" for part in PARTS)],
-            depends=[f"{CODING}/{header}.h" for header in ("press", "press_internal", "press_linked")],
+            [
+                *(f"{CODING}/{part}.c" for part in ("_core", "_core_file", *CODES)),
+                *(f"{READER}/press_{part}.c" for part in FILES),
+            ],
+            include_dirs=[CODING, READER],
+            depends=[
+                *(f"{CODING}/{header}.h" for header in ("_core", "press", "press_internal", "press_linked")),
+                *(f"{READER}/press_{header}.h" for header in ("parts", "printable", "reader")),
+            ],
             define_macros=[("Py_LIMITED_API", f"0x{ABI[0]:02X}{ABI[1]:02X}0000")],
             py_limited_api=True,
             optional=True,  # without a compiler everything works through NumPy

@@ -12,6 +12,7 @@ FlavourName = Literal["float", "weight-only", "sparse", "int8", "int8-sparse"]
 
 INTEGER_FLAVOURS: tuple[FlavourName, ...] = ("int8", "int8-sparse")
 
+DEFAULT_MAX_DECODED_BYTES = 2 << 30  # of the tensors of one artifact
 DEFAULT_TIMEOUT_S = 60  # of one check or run of a model from anywhere
 CALIBRATION_INPUTS = 512
 """How many inputs calibrate, unless asked otherwise: 128 do about as well as 1,000."""

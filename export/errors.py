@@ -15,7 +15,6 @@
 Reading an artifact raises `ArtifactError` and nothing else, whatever the bytes.
 """
 
-import difflib
 from collections.abc import Iterable
 
 
@@ -48,6 +47,8 @@ class NoSuchTensor(ModelpressError, KeyError):  # noqa: N818 - reads as the fact
         self._name, self._names = name, names
 
     def __str__(self) -> str:
+        import difflib
+
         # found out here: a mapping raises this error for every `in` that is false, and the search takes a while
         near = difflib.get_close_matches(str(self._name), list(self._names), n=1, cutoff=0.0)
         return f"no tensor {self._name!r}" + (f"; nearest: {near[0]}" if near else "; the model has none")

@@ -1,33 +1,48 @@
 """Run a model in ONNX Runtime; the only file of `export` that imports it."""
 
 import weakref
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import count
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 
 from modelpress.export.errors import InputError, ModelpressError
-from modelpress.export.exits.declaring import without_exits
-from modelpress.export.files.blocks import is_of_numpy
-from modelpress.export.isolation.foreign import ForeignProcess, foreign_process
-from modelpress.export.isolation.messages import Array, Facts
-from modelpress.export.lazy_tensors import dense_of
-from modelpress.export.quantized import QuantizedModel
-from modelpress.export.tensor_spec import raw_bytes
+from modelpress.export.graphs.protobuf_wire import (
+    GRAPH_INITIALIZER,
+    MODEL_GRAPH,
+    TENSOR_EXTERNAL_DATA,
+    TENSOR_RAW_DATA,
+    length_prefix,
+    tensor_header,
+)
+from modelpress.export.isolation.current import foreign_process
 
 if TYPE_CHECKING:
     import onnxruntime as ort
 
+    from modelpress.export.isolation.foreign import ForeignProcess
+    from modelpress.export.isolation.messages import Array, Facts
+    from modelpress.export.quantized import QuantizedModel
+
+Weight = tuple[str, int, tuple[int, ...], memoryview | bytearray]
+"""Name, ONNX type, shape, and the elements as ``raw_data`` of an ONNX tensor holds them."""
+
 PROVIDER = "CPUExecutionProvider"
 _HANDED_OVER_FROM = 1024  # bytes; smaller tensors travel inside the graph
+_HANDED_OVER: dict[int, np.dtype[np.generic]] = {  # by ONNX type
+    1: np.dtype("<f4"),
+    10: np.dtype("<f2"),
+    11: np.dtype("<f8"),
+}
+# external_data says that the location is "in memory", data_location (field 14) that there are such data
+_ELSEWHERE = (
+    length_prefix(TENSOR_EXTERNAL_DATA, 21) + b"\x0a\x08location\x12\x09in memory" + bytes([14 << 3, 1])
+)
 
 
-@dataclass(frozen=True)
-class SessionSettings:
+class SessionSettings(NamedTuple):
     """How a model is loaded.
 
     Attributes:
@@ -67,7 +82,7 @@ def open_session(
 
 
 def open_decoded(
-    model: QuantizedModel, *, threads: int | None = None, spinning: bool = True
+    model: "QuantizedModel", *, threads: int | None = None, spinning: bool = True
 ) -> "ort.InferenceSession":
     """Load a decoded artifact without writing or serialising its weights: they are handed over where they lie.
 
@@ -81,33 +96,54 @@ def open_decoded(
     Raises:
         InputError: ONNX Runtime does not accept the model.
     """
+    from modelpress.export.exits.declaring import without_exits  # who has a graph's bytes needs no onnx
+
     model = without_exits(model)
-    skeleton = onnx.ModelProto()
-    skeleton.CopyFrom(model.graph)
+    graph = bytes(model.graph.SerializeToString())
+    return open_with_weights(graph, _weights_of(model), threads=threads, spinning=spinning)
 
-    weights = {}
+
+def _weights_of(model: "QuantizedModel") -> Iterator[Weight]:
+    from modelpress.export.lazy_tensors import dense_of, spec_of
+    from modelpress.export.tensor_spec import raw_bytes
+
     for name in model.tensors:
-        dense = dense_of(model.tensors, name)
-        array = np.ascontiguousarray(dense).reshape(dense.shape)
-        if array.nbytes < _HANDED_OVER_FROM or array.dtype.kind != "f" or not is_of_numpy(array.dtype):
+        spec = spec_of(model.tensors, name)
+        yield name, spec.onnx_type, spec.shape, raw_bytes(dense_of(model.tensors, name))
+
+
+def open_with_weights(
+    graph: bytes, weights: Iterable[Weight], *, threads: int | None = None, spinning: bool = True
+) -> "ort.InferenceSession":
+    """Load a graph and its initializers, large ones handed over where they lie.
+
+    Args:
+        graph: A serialised ONNX model without initializers.
+        weights: Them; the session keeps alive what it refers to.
+        threads: As above.
+        spinning: As above.
+
+    Raises:
+        InputError: ONNX Runtime does not accept the model.
+    """
+    added: list[bytes] = []
+    arrays: dict[str, npt.NDArray[np.generic]] = {}
+    for name, onnx_type, shape, data in weights:
+        dtype = _HANDED_OVER.get(onnx_type)
+        tensor = tensor_header(name, onnx_type, shape)
+        if dtype is None or len(data) < _HANDED_OVER_FROM:
             # shapes and the like, whose values the runtime reads while it builds the graph
-            _describe(skeleton.graph.initializer.add(), name, array).raw_data = bytes(raw_bytes(array))
-            continue
+            tensor += length_prefix(TENSOR_RAW_DATA, len(data)) + data
+        else:
+            tensor += _ELSEWHERE
+            array = np.frombuffer(data, dtype).reshape(shape)
+            arrays[name] = array.astype(dtype.newbyteorder("="), copy=False)
+        added.append(length_prefix(GRAPH_INITIALIZER, len(tensor)) + tensor)
 
-        place = _describe(skeleton.graph.initializer.add(), name, array)
-        place.data_location = onnx.TensorProto.EXTERNAL
-        place.external_data.add(key="location", value="in memory")
-        weights[name] = array
-
-    return _session(bytes(skeleton.SerializeToString()), SessionSettings(threads, spinning), weights)
-
-
-def _describe(tensor: onnx.TensorProto, name: str, array: npt.NDArray[np.generic]) -> onnx.TensorProto:
-    """Fill in name, shape and type."""
-    tensor.name = name
-    tensor.dims.extend(array.shape)
-    tensor.data_type = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
-    return tensor
+    # a message that occurs twice is one, with the repeated fields of both
+    initializers = b"".join(added)
+    model = graph + length_prefix(MODEL_GRAPH, len(initializers)) + initializers
+    return _session(model, SessionSettings(threads, spinning), arrays)
 
 
 def _session(
@@ -183,13 +219,13 @@ class ForeignSession:
 
     def __init__(
         self,
-        process: ForeignProcess,
+        process: "ForeignProcess",
         model: bytes,
         settings: SessionSettings,
         weights: Mapping[str, npt.NDArray[np.generic]],
     ) -> None:
         self._process = process
-        facts = {"settings": asdict(settings), "names": list(weights)}
+        facts = {"settings": settings._asdict(), "names": list(weights)}
         self._facts, _ = process.run(_open_job, facts, [np.frombuffer(model, np.uint8), *weights.values()])
         weakref.finalize(self, process.forget, _close_job, {"session": self._facts["session"]})
 
@@ -226,7 +262,7 @@ _SESSIONS: dict[int, "ort.InferenceSession"] = {}  # in the process of `foreign_
 _NUMBERS = count()
 
 
-def _open_job(facts: Facts, arrays: list[Array]) -> tuple[Facts, list[Array]]:
+def _open_job(facts: "Facts", arrays: "list[Array]") -> "tuple[Facts, list[Array]]":
     session = _loaded(
         arrays[0].tobytes(),
         SessionSettings(**facts["settings"]),
@@ -242,7 +278,7 @@ def _open_job(facts: Facts, arrays: list[Array]) -> tuple[Facts, list[Array]]:
     return {"session": number, "metadata": metadata, **described}, []
 
 
-def _run_job(facts: Facts, arrays: list[Array]) -> tuple[Facts, list[Array]]:
+def _run_job(facts: "Facts", arrays: "list[Array]") -> "tuple[Facts, list[Array]]":
     feeds = dict(zip(facts["names"], arrays, strict=True))
     values = _SESSIONS[facts["session"]].run(facts["wanted"], feeds)
     if not all(isinstance(value, np.ndarray | np.generic) for value in values):
@@ -250,7 +286,7 @@ def _run_job(facts: Facts, arrays: list[Array]) -> tuple[Facts, list[Array]]:
     return {}, [np.asarray(value) for value in values]
 
 
-def _close_job(facts: Facts, arrays: list[Array]) -> tuple[Facts, list[Array]]:
+def _close_job(facts: "Facts", arrays: "list[Array]") -> "tuple[Facts, list[Array]]":
     _SESSIONS.pop(facts["session"], None)
     return {}, []
 

@@ -12,23 +12,27 @@ Example:
     >>> folder.cleanup()
 """
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from modelpress.export.choices import DEFAULT_MAX_DECODED_BYTES
 from modelpress.export.errors import InputError
 from modelpress.export.files.inputs import is_folder, open_input, read_input
-from modelpress.export.files.kinds import Wanted, check_kind, wrong_kind
-from modelpress.export.press.frame import MAGIC
-from modelpress.export.press.reading import DEFAULT_MAX_DECODED_BYTES, open_artifact
-from modelpress.export.quantized import QuantizedModel
-from modelpress.export.runtime import open_decoded
+from modelpress.export.files.kinds import PRESS_MAGIC, Wanted, check_kind, wrong_kind
+from modelpress.export.press.at_once import read_at_once
+from modelpress.export.runtime import open_decoded, open_with_weights
 from modelpress.export.runtime import open_session as session_of
 
 if TYPE_CHECKING:
     import onnxruntime as ort
 
+    from modelpress.export.quantized import QuantizedModel
 
-def open_session(model: str | Path | QuantizedModel, *, threads: int | None = None) -> "ort.InferenceSession":
+
+def open_session(
+    model: "str | Path | QuantizedModel", *, threads: int | None = None
+) -> "ort.InferenceSession":
     """A model in ONNX Runtime, ready to run: a ``.press`` or ``.onnx`` file, or what `read_artifact` returned.
 
     No ONNX file is written for an artifact: its decoded weights are handed over where they lie.
@@ -46,7 +50,7 @@ def open_session(model: str | Path | QuantizedModel, *, threads: int | None = No
         Traceback (most recent call last):
         modelpress.export.errors.InputError: /: is a folder, neither a .press artifact nor an ONNX model
     """
-    if isinstance(model, QuantizedModel):
+    if not isinstance(model, str | os.PathLike):
         return open_decoded(model, threads=threads)
     path = Path(model)
     check_kind(path, Wanted.MODEL)
@@ -74,6 +78,12 @@ def load_session(
         ArtifactError: It is a damaged artifact.
     """
     if is_artifact(path):
+        found = read_at_once(path, max_decoded_bytes=max_decoded_bytes)
+        if found is not None:
+            return open_with_weights(*found, threads=threads, spinning=spinning)
+
+        from modelpress.export.press.reading import open_artifact  # and onnx with it
+
         with open_artifact(path, max_decoded_bytes=max_decoded_bytes) as artifact:
             return open_decoded(artifact.model_once(), threads=threads, spinning=spinning)
     return session_of(read_input(path), threads=threads, spinning=spinning)
@@ -91,4 +101,4 @@ def is_artifact(path: Path) -> bool:
         raise InputError(wrong_kind(path, Wanted.MODEL))
     with open_input(path) as file:
         # a file may have been renamed
-        return file.read(len(MAGIC)) == MAGIC
+        return file.read(len(PRESS_MAGIC)) == PRESS_MAGIC

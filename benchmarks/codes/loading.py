@@ -22,14 +22,16 @@ from modelpress.export.sessions import load_session
 
 _WORKER = "modelpress.benchmarks.codes.load_worker"
 _ONNX_ALONE = """
-import sys, onnxruntime
+import sys, time, onnxruntime
 options = onnxruntime.SessionOptions()
 options.intra_op_num_threads = 1
 onnxruntime.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvider"])
+print(time.process_time())
 """
 _ARTIFACT = """
-import sys, modelpress
+import sys, time, modelpress
 modelpress.open_session(sys.argv[1], threads=1)
+print(time.process_time())
 """
 
 
@@ -46,6 +48,7 @@ class LoadTime:
             (NumPy, onnx, ONNX Runtime, this package) is not counted.
         process_ratio: Of the whole process by the clock, from its start to its end: what a program takes that does
             nothing but load, its imports included. The float32 file is loaded with onnxruntime alone.
+        process_cpu_ratio: Of the processor's time that the same process has taken once its session is ready.
     """
 
     name: str
@@ -55,6 +58,7 @@ class LoadTime:
     cpu_ratio: float
     fresh_cpu_ratio: float
     process_ratio: float
+    process_cpu_ratio: float
 
 
 def load_times(
@@ -82,7 +86,7 @@ def load_times(
         write_artifact(folder / f"{effort}.press", model, effort=effort)
 
     wall, cpu = _in_turns(files, _load_here, rounds, on_round)
-    process, fresh = _in_turns(files, _load_apart, fresh_rounds, on_round)
+    process, process_cpu, fresh = _in_turns(files, _load_apart, fresh_rounds, on_round)
     first = next(iter(files))
     return [
         LoadTime(
@@ -93,6 +97,7 @@ def load_times(
             cpu_ratio=cpu[name] / cpu[first],
             fresh_cpu_ratio=fresh[name] / fresh[first],
             process_ratio=process[name] / process[first],
+            process_cpu_ratio=process_cpu[name] / process_cpu[first],
         )
         for name, path in files.items()
     ]
@@ -100,12 +105,12 @@ def load_times(
 
 def _in_turns(
     files: dict[str, Path],
-    measure: Callable[[Path], tuple[float, float]],
+    measure: Callable[[Path], tuple[float, ...]],
     rounds: int,
     on_round: Callable[[str], None] | None,
-) -> tuple[dict[str, float], dict[str, float]]:
-    """Medians of the two times that a measurement gives."""
-    times: dict[str, list[tuple[float, float]]] = {name: [] for name in files}
+) -> list[dict[str, float]]:
+    """Medians of each of the times that a measurement gives."""
+    times: dict[str, list[tuple[float, ...]]] = {name: [] for name in files}
     for turn in range(rounds + 1):
         for name, path in files.items():
             found = measure(path)
@@ -113,10 +118,8 @@ def _in_turns(
                 times[name].append(found)
             if on_round is not None:
                 on_round(name)
-    first, second = (
-        {name: median(pair[k] for pair in pairs) for name, pairs in times.items()} for k in (0, 1)
-    )
-    return first, second
+    medians = {name: tuple(map(median, zip(*found, strict=True))) for name, found in times.items()}
+    return [dict(zip(medians, each, strict=True)) for each in zip(*medians.values(), strict=True)]
 
 
 def _load_here(path: Path) -> tuple[float, float]:
@@ -126,8 +129,8 @@ def _load_here(path: Path) -> tuple[float, float]:
     return time.perf_counter() - began, time.process_time() - began_cpu
 
 
-def _load_apart(path: Path) -> tuple[float, float]:
-    """Seconds of a whole process by the clock; and of the processor, for loading alone, in another.
+def _load_apart(path: Path) -> tuple[float, float, float]:
+    """Seconds of a whole process by the clock and of the processor; and of that, for loading alone, in another.
 
     Raises:
         ModelError: The process fails.
@@ -144,4 +147,5 @@ def _load_apart(path: Path) -> tuple[float, float]:
     elapsed = time.perf_counter() - began
     if done.returncode:
         raise ModelError(f"{path}: loading it in a process of its own failed: {done.stderr[-300:]}")
-    return elapsed, float(run_worker(_WORKER, path, {"path": str(path)})["cpu_seconds"])
+    alone = run_worker(_WORKER, path, {"path": str(path)})["cpu_seconds"]
+    return elapsed, float(done.stdout), float(alone)

@@ -39,8 +39,8 @@ class ScalePoint:
     """One size.
 
     Attributes:
-        seconds: To write and check an artifact of one tensor (`encode`), or to load it (`decode`); the best of
-            a few repetitions where these are quick.
+        seconds: To write and check an artifact of one tensor (`encode`), or to load it (`decode`); of processor
+            time, the best of a few repetitions where these are quick.
         extra_mb: Highest memory less what the process held before, less the tensors, in 10**6 bytes.
     """
 
@@ -166,9 +166,9 @@ def _load(path: Path) -> QuantizedTensor:
 
 
 def _timed(function: Callable[[], _T]) -> tuple[float, _T]:
-    began = time.perf_counter()
+    began = time.process_time()
     result = function()
-    return time.perf_counter() - began, result
+    return time.process_time() - began, result
 
 
 def _again(function: Callable[[], object], first: float) -> list[float]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import onnx
 from google.protobuf.message import DecodeError
 
+from modelpress.export.choices import DEFAULT_MAX_DECODED_BYTES
 from modelpress.export.errors import InputError, ModelError
 from modelpress.export.files.inputs import read_input
 from modelpress.export.files.kinds import Wanted, wrong_kind
@@ -19,12 +20,7 @@ from modelpress.export.graphs.entering.order import sort_nodes
 from modelpress.export.graphs.parts import has_external_data, metadata
 from modelpress.export.graphs.stream import MAX_ONNX_BYTES
 from modelpress.export.onnx_flavours import emit
-from modelpress.export.press.reading import (
-    DEFAULT_MAX_DECODED_BYTES,
-    Artifact,
-    TensorUsage,
-    open_artifact,
-)
+from modelpress.export.press.reading import Artifact, TensorUsage, open_artifact
 from modelpress.export.quantized import QuantizedModel
 from modelpress.export.runtime import open_decoded, open_session
 from modelpress.export.sessions import is_artifact

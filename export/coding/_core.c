@@ -2,11 +2,7 @@
  * The core as a Python module, under the stable ABI of Python 3.11: arguments are checked here, the work is in press.h's
  * functions, and long work lets other threads run. `modelpress.export.coding.core` is what uses it.
  */
-#ifndef Py_LIMITED_API
-#define Py_LIMITED_API 0x030B0000
-#endif
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
+#include "_core.h"
 
 #include "press_internal.h"
 
@@ -538,6 +534,8 @@ static PyObject *write_run(PyObject *module, PyObject *args)
 
 /* ---- Slabs ---- */
 
+#define MOST_TABLES 22 /* of sign rows: 15 for signs and 7 for magnitudes */
+
 static press_status put_slab(press_writer *writer, int encoding, const uint8_t *parameters,
                              const press_codewords *codes, const int16_t *levels, size_t count, void *scratch)
 {
@@ -548,6 +546,8 @@ static press_status put_slab(press_writer *writer, int encoding, const uint8_t *
         return press_write_bitmap(writer, &codes[0], levels, count, scratch);
     case PRESS_CSR:
         return press_write_gaps(writer, parameters[0], &codes[0], &codes[1], levels, count, scratch);
+    case PRESS_SIGN_ROWS:
+        return press_write_sign_rows(writer, parameters, codes, levels, count, scratch);
     default:
         return press_write_kernels(writer, parameters[0], parameters[1], parameters[2], &codes[0], &codes[1], levels,
                                    count, scratch);
@@ -558,6 +558,7 @@ static press_status put_slab(press_writer *writer, int encoding, const uint8_t *
 static int is_slab(int encoding, const Py_buffer *parameters, Py_ssize_t n_tables)
 {
     const uint8_t *p = (const uint8_t *)parameters->buf;
+    unsigned rows, groups;
 
     switch (encoding) {
     case PRESS_HUFFMAN:
@@ -568,6 +569,9 @@ static int is_slab(int encoding, const Py_buffer *parameters, Py_ssize_t n_table
     case PRESS_KERNEL_MASKS:
         return parameters->len == 3 && p[0] >= 1 && p[0] <= 9 && p[1] >= 1 && p[1] <= p[0] &&
                (p[2] == 1 || p[2] == 9) && n_tables == 1 + p[2];
+    case PRESS_SIGN_ROWS:
+        return parameters->len == 5 && press_sign_row_symbols(p, &rows, &groups) &&
+               n_tables == (Py_ssize_t)(rows / 2 + 2 + 7);
     default:
         return 0;
     }
@@ -576,9 +580,9 @@ static int is_slab(int encoding, const Py_buffer *parameters, Py_ssize_t n_table
 static PyObject *write_slab(PyObject *module, PyObject *args)
 {
     int encoding;
-    Py_buffer parameters, levels, words[10];
+    Py_buffer parameters, levels, words[MOST_TABLES];
     PyObject *tables, *result = NULL;
-    press_codewords codes[10];
+    press_codewords codes[MOST_TABLES];
     press_writer writer = {NULL, 0, 0};
     press_status status;
     Py_ssize_t n_tables, k = 0;
@@ -682,15 +686,15 @@ static PyObject *levels_of(PyObject *module, PyObject *args)
     Py_RETURN_NONE;
 }
 
-/* Whether all levels are in -256 .. 256: they index counts. */
-static int in_bounds(const Py_buffer *levels)
+/* Whether all levels are in -most .. most: they index counts. */
+static int in_bounds(const Py_buffer *levels, int most)
 {
     const int16_t *level = (const int16_t *)levels->buf;
     size_t count = (size_t)levels->len / 2, i;
     int bad = 0;
 
     for (i = 0; i < count; i++) {
-        bad |= (level[i] < -256) | (level[i] > 256);
+        bad |= (level[i] < -most) | (level[i] > most);
     }
     return !bad;
 }
@@ -705,7 +709,7 @@ static PyObject *count_into(PyObject *args, const char *format, Py_ssize_t n_cou
     if (!PyArg_ParseTuple(args, format, &levels, &counts)) {
         return NULL;
     }
-    fits = counts.len == 8 * n_counts && (!bounded || in_bounds(&levels));
+    fits = counts.len == 8 * n_counts && (!bounded || in_bounds(&levels, 256));
     if (fits) {
         Py_BEGIN_ALLOW_THREADS
         count((const int16_t *)levels.buf, (size_t)levels.len / 2, (uint64_t *)counts.buf);
@@ -741,7 +745,7 @@ static PyObject *count_kernels(PyObject *module, PyObject *args)
         return NULL;
     }
     fits = taps >= 1 && taps <= 9 && width >= 1 && width <= taps && (contexts == 1 || contexts == 9) &&
-           masks.len == (Py_ssize_t)8 << taps && counts.len == (Py_ssize_t)8 * 513 * contexts && in_bounds(&levels);
+           masks.len == (Py_ssize_t)8 << taps && counts.len == (Py_ssize_t)8 * 513 * contexts && in_bounds(&levels, 256);
     if (fits) {
         Py_BEGIN_ALLOW_THREADS
         press_count_kernels((const int16_t *)levels.buf, (size_t)levels.len / 2, (unsigned)taps, (unsigned)width,
@@ -755,6 +759,148 @@ static PyObject *count_kernels(PyObject *module, PyObject *args)
         return wrong_size("an array");
     }
     Py_RETURN_NONE;
+}
+
+/* Whether the parameters of sign rows are defined, and counts of so many bytes are those of their symbols. */
+static int has_symbols(const Py_buffer *parameters, Py_ssize_t n_signs, Py_ssize_t n_groups)
+{
+    unsigned rows, groups;
+
+    return parameters->len == 5 && press_sign_row_symbols((const uint8_t *)parameters->buf, &rows, &groups) &&
+           n_signs == (Py_ssize_t)(8 * rows * (rows / 2 + 2)) && n_groups == (Py_ssize_t)(8 * 7 * groups);
+}
+
+static PyObject *count_sign_rows(PyObject *module, PyObject *args)
+{
+    Py_buffer levels, parameters, signs, groups;
+    press_status status = PRESS_BAD_ARGUMENT;
+
+    (void)module;
+    if (!PyArg_ParseTuple(args, "y*y*w*w*:count_sign_rows", &levels, &parameters, &signs, &groups)) {
+        return NULL;
+    }
+    if (has_symbols(&parameters, signs.len, groups.len) &&
+        in_bounds(&levels, ((const uint8_t *)parameters.buf)[2])) {
+        Py_BEGIN_ALLOW_THREADS
+        status = press_count_sign_rows((const int16_t *)levels.buf, (size_t)levels.len / 2,
+                                       (const uint8_t *)parameters.buf, (uint64_t *)signs.buf, (uint64_t *)groups.buf);
+        Py_END_ALLOW_THREADS
+    }
+    PyBuffer_Release(&levels);
+    PyBuffer_Release(&parameters);
+    PyBuffer_Release(&signs);
+    PyBuffer_Release(&groups);
+    if (status) {
+        return wrong_size("an array");
+    }
+    Py_RETURN_NONE;
+}
+
+/* ---- Elements that are split ---- */
+
+static PyObject *count_planes(PyObject *module, PyObject *args)
+{
+    Py_buffer values, counts;
+    int width, fits;
+
+    (void)module;
+    if (!PyArg_ParseTuple(args, "y*iw*:count_planes", &values, &width, &counts)) {
+        return NULL;
+    }
+    fits = (width == 1 || width == 2 || width == 4 || width == 8) && values.len % width == 0 &&
+           counts.len == (Py_ssize_t)8 * 256 * width;
+    if (fits) {
+        Py_BEGIN_ALLOW_THREADS
+        press_count_planes((const uint8_t *)values.buf, (size_t)width, (size_t)(values.len / width),
+                           (uint64_t *)counts.buf);
+        Py_END_ALLOW_THREADS
+    }
+    PyBuffer_Release(&values);
+    PyBuffer_Release(&counts);
+    if (!fits) {
+        return wrong_size("an array");
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *scan_floats(PyObject *module, PyObject *args)
+{
+    press_float_range range = {0xFFFFu, 0, 0, 0};
+    Py_buffer values;
+    unsigned type;
+    size_t width;
+
+    (void)module;
+    if (!PyArg_ParseTuple(args, "y*I:scan_floats", &values, &type)) {
+        return NULL;
+    }
+    width = press_type_size(type);
+    if (width && (size_t)values.len % width == 0) {
+        Py_BEGIN_ALLOW_THREADS
+        press_scan_floats((const uint8_t *)values.buf, type, (size_t)values.len / width, &range);
+        Py_END_ALLOW_THREADS
+    }
+    PyBuffer_Release(&values);
+    return Py_BuildValue("(IIKK)", range.lowest, range.highest, (unsigned long long)range.mantissas,
+                         (unsigned long long)range.stored);
+}
+
+static PyObject *float_levels(PyObject *module, PyObject *args)
+{
+    Py_buffer values, levels;
+    unsigned type, exponent;
+    int fits;
+
+    (void)module;
+    if (!PyArg_ParseTuple(args, "y*IIw*:float_levels", &values, &type, &exponent, &levels)) {
+        return NULL;
+    }
+    fits = (uint64_t)levels.len / 2 * press_type_size(type) == (uint64_t)values.len;
+    if (fits) {
+        Py_BEGIN_ALLOW_THREADS
+        press_float_levels((const uint8_t *)values.buf, type, exponent, (size_t)levels.len / 2, (int16_t *)levels.buf);
+        Py_END_ALLOW_THREADS
+    }
+    PyBuffer_Release(&values);
+    PyBuffer_Release(&levels);
+    if (!fits) {
+        return wrong_size("an array");
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *write_mantissas(PyObject *module, PyObject *args)
+{
+    press_float_range range = {0xFFFFu, 0, 0, 0};
+    PyObject *result = NULL;
+    Py_buffer values;
+    unsigned type, raw_bits;
+    uint8_t *stream = NULL;
+    size_t width, count = 0, size = 0;
+
+    (void)module;
+    if (!PyArg_ParseTuple(args, "y*II:write_mantissas", &values, &type, &raw_bits)) {
+        return NULL;
+    }
+    width = press_type_size(type);
+    if (width && raw_bits <= 52) {
+        count = (size_t)values.len / width;
+        press_scan_floats((const uint8_t *)values.buf, type, count, &range);
+        stream = (uint8_t *)PyMem_Malloc(PRESS_MANTISSA_BYTES(range.stored, raw_bits));
+        if (!stream) {
+            PyErr_NoMemory();
+        } else {
+            Py_BEGIN_ALLOW_THREADS
+            size = press_write_mantissas((const uint8_t *)values.buf, type, raw_bits, count, stream);
+            Py_END_ALLOW_THREADS
+            result = PyBytes_FromStringAndSize((const char *)stream, (Py_ssize_t)size);
+        }
+        PyMem_Free(stream);
+    } else {
+        wrong_size("an element");
+    }
+    PyBuffer_Release(&values);
+    return result;
 }
 
 /* ---- Mixed contexts ---- */
@@ -846,6 +992,7 @@ static PyObject *mixed_decode(PyObject *module, PyObject *args)
 /* ---- The module ---- */
 
 static PyMethodDef methods[] = {
+    {"read_file", core_read_file, METH_VARARGS, "Graph and tensors of a whole file; None where its bytes are refused."},
     {"open_shared", open_shared, METH_VARARGS, "The chunk TABL, opened: for decode_codes and decode_values."},
     {"start_mixing", start_mixing, METH_O, "The state of mixed contexts as a file begins, into MIXING_BYTES bytes."},
     {"decode_codes", decode_codes, METH_VARARGS, "A quantized tensor as grid, codes, support and parts."},
@@ -861,6 +1008,11 @@ static PyMethodDef methods[] = {
     {"count_levels", count_levels, METH_VARARGS, "Add how often each level occurs."},
     {"count_gaps", count_gaps, METH_VARARGS, "Add how often each gap symbol occurs, for every width."},
     {"count_kernels", count_kernels, METH_VARARGS, "Add how often masks, and levels under contexts, occur."},
+    {"count_sign_rows", count_sign_rows, METH_VARARGS, "Add how often signs of rows and groups of magnitudes occur."},
+    {"count_planes", count_planes, METH_VARARGS, "Add how often each byte occurs, plane by plane."},
+    {"scan_floats", scan_floats, METH_VARARGS, "Lowest and highest exponent, bits of mantissas, elements that are not +0."},
+    {"float_levels", float_levels, METH_VARARGS, "Signs and exponents as levels."},
+    {"write_mantissas", write_mantissas, METH_VARARGS, "The mantissas of all elements but +0."},
     {"mixed_encode", mixed_encode, METH_VARARGS, "A stream of mixed contexts."},
     {"mixed_decode", mixed_decode, METH_VARARGS, "Undo mixed_encode; -1, or where a stream ends that should not."},
     {NULL, NULL, 0, NULL},

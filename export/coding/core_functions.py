@@ -20,6 +20,11 @@ class CoreFunctions(Protocol):
     Damaged: type[Exception]
     MIXING_BYTES: int
 
+    def read_file(
+        self, data: Buffer, max_decoded: int, /
+    ) -> tuple[bytes, list[tuple[str, int, tuple[int, ...], bytearray]]] | None:
+        """Graph; name, ONNX type, shape and elements in this machine's byte order of every tensor; None: refused."""
+
     def open_shared(self, chunk: Buffer, /) -> object:
         """The chunk TABL."""
 
@@ -146,6 +151,23 @@ class CoreFunctions(Protocol):
         /,
     ) -> None:
         """Add to ``2**taps`` counts of masks and ``contexts * 513`` of levels."""
+
+    def count_sign_rows(self, levels: Buffer, parameters: Buffer, signs: Buffer, groups: Buffer, /) -> None:
+        """Add to ``n * (n // 2 + 2)`` counts of the `n` symbols of rows, and to 7 rows of counts of groups."""
+
+    def count_planes(self, values: Buffer, width: int, counts: Buffer, /) -> None:
+        """Add to ``width * 256`` counts of bytes, those of first bytes first."""
+
+    def scan_floats(self, values: Buffer, onnx_type: int, /) -> tuple[int, int, int, int]:
+        """Of elements but +0: lowest and highest exponent (65535 and 0 for none), bits of mantissas, how many."""
+        ...
+
+    def float_levels(self, values: Buffer, onnx_type: int, exponent: int, levels: Buffer, /) -> None:
+        """Fill `levels`; `exponent` is that of level 1."""
+
+    def write_mantissas(self, values: Buffer, onnx_type: int, raw_bits: int, /) -> bytes:
+        """The highest bits of the mantissas of all elements but +0."""
+        ...
 
     def mixed_encode(
         self,

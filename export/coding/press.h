@@ -336,6 +336,14 @@ void press_count_gaps(const int16_t *levels, size_t count, uint64_t *counts);
 void press_count_kernels(const int16_t *levels, size_t count, unsigned taps, unsigned width, unsigned contexts,
                          uint64_t *masks, uint64_t *counts);
 
+/*
+ * Add to signs[context * r + symbol] and to groups[context * g + symbol]: r = 3^width symbols of rows in r / 2 + 2
+ * contexts, and g = magnitudes^grouped of groups in 7. parameters: taps, width, largest and small magnitude, magnitudes
+ * in a symbol, as in the file; no level may be larger. PRESS_BAD_ARGUMENT: they are not defined.
+ */
+press_status press_count_sign_rows(const int16_t *levels, size_t count, const uint8_t *parameters, uint64_t *signs,
+                                   uint64_t *groups);
+
 /* Upper bound of the bytes that a slab of `count` levels takes in any of the Huffman encodings. */
 #define PRESS_SLAB_BYTES(count) (5 * (size_t)(count) + ((size_t)(count) >> 6) + 256)
 
@@ -348,10 +356,11 @@ press_status press_write_symbols(press_writer *writer, const press_codewords *co
                                  size_t count);
 
 /*
- * Append one slab of PRESS_BITMAP, of PRESS_CSR with gaps of gap_bits, of PRESS_KERNEL_MASKS. A slab of PRESS_HUFFMAN is
- * one run. Scratch: PRESS_SLAB_SCRATCH(count) bytes, aligned as for int16_t.
+ * Append one slab of PRESS_BITMAP, of PRESS_CSR with gaps of gap_bits, of PRESS_KERNEL_MASKS, of PRESS_SIGN_ROWS
+ * (parameters as press_count_sign_rows has them, r / 2 + 2 codes of signs and then 7 of magnitudes). A slab of
+ * PRESS_HUFFMAN is one run. Scratch: PRESS_SLAB_SCRATCH(count) bytes, aligned as for int16_t.
  */
-#define PRESS_SLAB_SCRATCH(count) (6 * (size_t)(count))
+#define PRESS_SLAB_SCRATCH(count) (6 * (size_t)(count) + 4)
 press_status press_write_bitmap(press_writer *writer, const press_codewords *code, const int16_t *levels,
                                 size_t count, void *scratch);
 press_status press_write_gaps(press_writer *writer, unsigned gap_bits, const press_codewords *gaps,
@@ -359,9 +368,37 @@ press_status press_write_gaps(press_writer *writer, unsigned gap_bits, const pre
 press_status press_write_kernels(press_writer *writer, unsigned taps, unsigned width, unsigned contexts,
                                  const press_codewords *masks, const press_codewords *codes, const int16_t *levels,
                                  size_t count, void *scratch);
+press_status press_write_sign_rows(press_writer *writer, const uint8_t *parameters, const press_codewords *codes,
+                                   const int16_t *levels, size_t count, void *scratch);
 
 /* Append `count` levels, less `lowest`, in `bits` bits each. */
 press_status press_write_packed(press_writer *writer, int lowest, unsigned bits, const int16_t *levels, size_t count);
+
+/*
+ * Split values (PRESS_FLOAT, PRESS_FLOAT16, PRESS_BFLOAT16_TYPE, PRESS_DOUBLE; `values` as in memory). What is found of
+ * all elements that are not +0 is added to: exponents from lowest (at first UINT_MAX) to highest, the bits that occur in
+ * mantissas, and how many elements these are.
+ */
+typedef struct press_float_range {
+    unsigned lowest, highest;
+    uint64_t mantissas;
+    uint64_t stored;
+} press_float_range;
+
+void press_scan_floats(const uint8_t *values, unsigned type, size_t count, press_float_range *range);
+
+/* A level for each: 0 for +0, else the exponent, counted from 1 for `exponent` on, under the sign. */
+void press_float_levels(const uint8_t *values, unsigned type, unsigned exponent, size_t count, int16_t *levels);
+
+/*
+ * The highest raw_bits of the mantissa of all that are not +0, one behind the other; returns the bytes. Room for
+ * PRESS_MANTISSA_BYTES is needed.
+ */
+#define PRESS_MANTISSA_BYTES(stored, raw_bits) ((size_t)(((uint64_t)(stored) * (raw_bits) + 7) / 8) + 8)
+size_t press_write_mantissas(const uint8_t *values, unsigned type, unsigned raw_bits, size_t count, uint8_t *to);
+
+/* Add to counts[256 * plane + byte] for each byte of elements of `width` bytes, in their order in memory. */
+void press_count_planes(const uint8_t *values, size_t width, size_t count, uint64_t *counts);
 
 /* ---- Mixed contexts --------------------------------------------------------------------------------------------- */
 

@@ -193,3 +193,282 @@ press_status press_take_sign_rows(press_stream *stream, const uint8_t *parameter
     }
     return status;
 }
+
+#ifndef PRESS_NO_ENCODER
+
+/* ---- Writing ---- */
+
+/* Kernel k, filled up with zeros in `filled` if it is cut off. */
+static const int16_t *kernel_at(const int16_t *levels, size_t count, size_t k, unsigned taps, int16_t *filled)
+{
+    size_t first = k * taps;
+
+    if (first + taps <= count) {
+        return levels + first;
+    }
+    memset(filled, 0, MAX_TAPS * sizeof filled[0]);
+    memcpy(filled, levels + first, sizeof filled[0] * (count - first));
+    return filled;
+}
+
+/* The signs of a row as one number, 0 for a row of zeros: with all signs turned it is the negative. */
+static int signs_of(const int16_t *row, unsigned width)
+{
+    int symbol = 0;
+    unsigned x;
+
+    for (x = 0; x < width; x++) {
+        symbol = 3 * symbol + sign_of(row[x]);
+    }
+    return symbol;
+}
+
+/* The context of a row of which the one above is given, -1 if there is none. */
+static unsigned row_context(const int16_t *above, unsigned width, unsigned middle, int *turned)
+{
+    int symbol = above ? signs_of(above, width) : (int)middle + 1;
+
+    *turned = symbol < 0;
+    return (unsigned)(symbol < 0 ? -symbol : symbol);
+}
+
+static int likeness_of(int neighbour, int sign, int small)
+{
+    neighbour *= sign;
+    return sign_of(neighbour) + (neighbour > small);
+}
+
+static unsigned magnitude_context(const int16_t *kernel, unsigned tap, unsigned column, unsigned width, int small)
+{
+    const int sign = sign_of(kernel[tap]);
+    int context = 2;
+
+    context += column ? likeness_of(kernel[tap - 1], sign, small) : 0;
+    context += tap >= width ? likeness_of(kernel[tap - width], sign, small) : 0;
+    return (unsigned)context;
+}
+
+static int magnitude_of(int level)
+{
+    return level < 0 ? -level : level;
+}
+
+/* Magnitudes that wait for others to make a symbol, of each tap and context. */
+typedef struct waiting {
+    uint32_t symbols[MAX_TAPS * MAGNITUDE_CONTEXTS];
+    uint8_t n[MAX_TAPS * MAGNITUDE_CONTEXTS];
+} waiting;
+
+/* What a magnitude counts for, of those that make a symbol. */
+static void find_powers(const uint8_t *parameters, uint32_t *powers)
+{
+    unsigned k;
+
+    powers[0] = 1;
+    for (k = 1; k < MAX_GROUPED; k++) {
+        powers[k] = k < parameters[4] ? powers[k - 1] * parameters[2] : 0;
+    }
+}
+
+static void count_magnitudes(const int16_t *kernel, const uint8_t *parameters, const uint8_t *columns,
+                             const uint32_t *powers, unsigned n_groups, waiting *waits, uint64_t *groups)
+{
+    const unsigned taps = parameters[0], width = parameters[1], grouped = parameters[4];
+    unsigned found[MAX_TAPS], n = 0, tap, i;
+
+    /* without a branch, here and below: which levels are zero, and which symbols are full, is a coin toss */
+    for (tap = 0; tap < taps; tap++) {
+        found[n] = tap;
+        n += kernel[tap] != 0;
+    }
+    for (i = 0; i < n; i++) {
+        unsigned context, at, full;
+        uint32_t symbol;
+
+        tap = found[i];
+        context = magnitude_context(kernel, tap, columns[tap], width, parameters[3]);
+        at = tap * MAGNITUDE_CONTEXTS + context;
+        symbol = waits->symbols[at] + powers[waits->n[at]] * (uint32_t)(magnitude_of(kernel[tap]) - 1);
+        full = waits->n[at] + 1u == grouped;
+        groups[context * n_groups + (full ? symbol : 0)] += full;
+        waits->symbols[at] = full ? 0 : symbol;
+        waits->n[at] = (uint8_t)(full ? 0 : waits->n[at] + 1);
+    }
+}
+
+press_status press_count_sign_rows(const int16_t *levels, size_t count, const uint8_t *parameters, uint64_t *signs,
+                                   uint64_t *groups)
+{
+    const unsigned taps = parameters[0], width = parameters[1];
+    unsigned n_rows, n_groups, middle, tap, c;
+    uint8_t columns[MAX_TAPS];
+    int16_t filled[MAX_TAPS];
+    size_t n, k;
+    uint32_t powers[MAX_GROUPED];
+    waiting waits;
+
+    if (!press_sign_row_symbols(parameters, &n_rows, &n_groups)) {
+        return PRESS_BAD_ARGUMENT;
+    }
+    middle = n_rows / 2;
+    n = (count + taps - 1) / taps;
+    for (tap = 0; tap < taps; tap++) {
+        columns[tap] = (uint8_t)(tap % width);
+    }
+    memset(&waits, 0, sizeof waits);
+    find_powers(parameters, powers);
+
+    for (k = 0; k < n; k++) {
+        const int16_t *kernel = kernel_at(levels, count, k, taps, filled);
+
+        for (tap = 0; tap < taps; tap += width) {
+            int turned, symbol = signs_of(kernel + tap, width);
+            unsigned context = row_context(tap ? kernel + tap - width : NULL, width, middle, &turned);
+
+            signs[context * n_rows + (unsigned)((turned ? -symbol : symbol) + (int)middle)]++;
+        }
+        count_magnitudes(kernel, parameters, columns, powers, n_groups, &waits, groups);
+    }
+    for (c = 0; c < taps * MAGNITUDE_CONTEXTS; c++) {
+        groups[c % MAGNITUDE_CONTEXTS * n_groups + waits.symbols[c]] += waits.n[c] > 0;
+    }
+    return PRESS_OK;
+}
+
+/* Numbers context by context, in order, each a run; `contexts` says which, PRESS_NO_CONTEXT: none. */
+typedef struct sorter {
+    uint8_t *contexts;
+    int16_t *numbers;
+    size_t ends[PRESS_KERNEL_CONTEXTS + 1]; /* [c + 1]: numbers of context c, then their end in `numbers` */
+} sorter;
+
+static void start_sorting(sorter *sorted)
+{
+    memset(sorted->ends, 0, sizeof sorted->ends);
+}
+
+static void find_starts(sorter *sorted)
+{
+    unsigned c;
+
+    for (c = 0; c < PRESS_KERNEL_CONTEXTS; c++) {
+        sorted->ends[c + 1] += sorted->ends[c];
+    }
+}
+
+/* Signs of one row of every kernel. */
+static press_status put_row(press_writer *writer, const uint8_t *parameters, const press_codewords *codes,
+                            unsigned row, const int16_t *levels, size_t count, sorter *sorted)
+{
+    const unsigned taps = parameters[0], width = parameters[1];
+    const size_t n = (count + taps - 1) / taps;
+    press_status status = PRESS_OK;
+    unsigned n_rows, n_groups, middle, c;
+    int16_t filled[MAX_TAPS];
+    int turned;
+    size_t k;
+
+    (void)press_sign_row_symbols(parameters, &n_rows, &n_groups);
+    middle = n_rows / 2;
+    start_sorting(sorted);
+    for (k = 0; k < n; k++) {
+        const int16_t *kernel = kernel_at(levels, count, k, taps, filled) + row * width;
+
+        c = row_context(row ? kernel - width : NULL, width, middle, &turned);
+        sorted->contexts[k] = (uint8_t)(2 * c + (unsigned)turned);
+        sorted->ends[c + 1]++;
+    }
+    find_starts(sorted);
+    for (k = 0; k < n; k++) {
+        const int16_t *kernel = kernel_at(levels, count, k, taps, filled) + row * width;
+        const int symbol = signs_of(kernel, width);
+
+        c = sorted->contexts[k] / 2u;
+        sorted->numbers[sorted->ends[c]++] = (int16_t)((sorted->contexts[k] & 1 ? -symbol : symbol) + (int)middle);
+    }
+    for (c = 0; status == PRESS_OK && c < middle + 2; c++) {
+        const size_t first = c ? sorted->ends[c - 1] : 0;
+
+        status = press_write_run(writer, &codes[c], sorted->numbers + first, sorted->ends[c] - first);
+    }
+    return status;
+}
+
+/* Magnitudes into symbols, in their own place; how many there are. */
+static size_t join_magnitudes(const uint8_t *parameters, const uint32_t *powers, int16_t *numbers, size_t n)
+{
+    const size_t grouped = parameters[4], n_symbols = (n + grouped - 1) / grouped;
+    size_t i, j;
+
+    for (i = 0; i < n_symbols; i++) {
+        uint32_t symbol = 0;
+
+        for (j = 0; j < grouped && i * grouped + j < n; j++) {
+            symbol += powers[j] * (uint32_t)(numbers[i * grouped + j] - 1);
+        }
+        numbers[i] = (int16_t)symbol;
+    }
+    return n_symbols;
+}
+
+/* Magnitudes at one tap of every kernel. */
+static press_status put_tap(press_writer *writer, const uint8_t *parameters, const press_codewords *codes,
+                            const uint32_t *powers, unsigned tap, const int16_t *levels, size_t count, sorter *sorted)
+{
+    const unsigned taps = parameters[0], width = parameters[1], column = tap % width;
+    const size_t n = count / taps + (count % taps > tap);
+    press_status status = PRESS_OK;
+    size_t k;
+    unsigned c;
+
+    start_sorting(sorted);
+    for (k = 0; k < n; k++) {
+        const int16_t *kernel = levels + k * taps;
+
+        sorted->contexts[k] = PRESS_NO_CONTEXT;
+        if (kernel[tap]) {
+            c = magnitude_context(kernel, tap, column, width, parameters[3]);
+            sorted->contexts[k] = (uint8_t)c;
+            sorted->ends[c + 1]++;
+        }
+    }
+    find_starts(sorted);
+    for (k = 0; k < n; k++) {
+        if (sorted->contexts[k] != PRESS_NO_CONTEXT) {
+            sorted->numbers[sorted->ends[sorted->contexts[k]]++] = (int16_t)magnitude_of(levels[k * taps + tap]);
+        }
+    }
+    for (c = 0; status == PRESS_OK && c < MAGNITUDE_CONTEXTS; c++) {
+        const size_t first = c ? sorted->ends[c - 1] : 0;
+        const size_t n_symbols =
+            join_magnitudes(parameters, powers, sorted->numbers + first, sorted->ends[c] - first);
+
+        status = press_write_run(writer, &codes[c], sorted->numbers + first, n_symbols);
+    }
+    return status;
+}
+
+press_status press_write_sign_rows(press_writer *writer, const uint8_t *parameters, const press_codewords *codes,
+                                   const int16_t *levels, size_t count, void *scratch)
+{
+    const size_t n = parameters[0] ? count / parameters[0] + 1 : 0;
+    uint32_t powers[MAX_GROUPED];
+    press_status status = PRESS_OK;
+    unsigned n_rows, n_groups, step;
+    sorter sorted;
+
+    if (!press_sign_row_symbols(parameters, &n_rows, &n_groups)) {
+        return PRESS_BAD_ARGUMENT;
+    }
+    find_powers(parameters, powers);
+    sorted.numbers = (int16_t *)scratch;
+    sorted.contexts = (uint8_t *)(sorted.numbers + n);
+    for (step = 0; status == PRESS_OK && step < parameters[0] / parameters[1]; step++) {
+        status = put_row(writer, parameters, codes, step, levels, count, &sorted);
+    }
+    for (step = 0; status == PRESS_OK && step < parameters[0]; step++) {
+        status = put_tap(writer, parameters, codes + n_rows / 2 + 2, powers, step, levels, count, &sorted);
+    }
+    return status;
+}
+#endif

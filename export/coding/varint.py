@@ -1,7 +1,11 @@
 """Integers in as few bytes as they need: seven bits a byte, low bits first, the top bit set if more follow (LEB128)."""
 
-from modelpress.export.coding.byte_parts import Part, PartReader
+from typing import TYPE_CHECKING
+
 from modelpress.export.errors import DamagedArtifact
+
+if TYPE_CHECKING:
+    from modelpress.export.coding.byte_parts import Part, PartReader
 
 _MAX_BYTES = 9  # 63 bits
 
@@ -21,13 +25,14 @@ def pack_varint(value: int) -> bytes:
     return bytes(out)
 
 
-def unpack_varint(reader: PartReader, part: Part) -> int:
+def unpack_varint(reader: "PartReader", part: "Part") -> int:
     """Undo `pack_varint`.
 
     Raises:
         DamagedArtifact: The bytes end, the integer is longer than nine bytes, or not in its shortest form.
 
     Example:
+        >>> from modelpress.export.coding.byte_parts import PartReader
         >>> unpack_varint(PartReader(bytes.fromhex("ac02")), "header")
         300
     """

@@ -6,7 +6,8 @@ import onnx
 from onnx import helper
 
 from modelpress.export.errors import ModelError
-from modelpress.export.exits.plan import EXITS_METADATA, ExitPlan, plan_of
+from modelpress.export.exits.plan import ExitPlan, plan_of
+from modelpress.export.graphs.conventions import EXITS_METADATA
 from modelpress.export.graphs.index import GraphIndex, reads_of
 from modelpress.export.lazy_tensors import some_tensors
 from modelpress.export.quantized import QuantizedModel

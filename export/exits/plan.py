@@ -13,9 +13,9 @@ from typing import Any, Literal, get_args
 import onnx
 
 from modelpress.export.errors import ModelError
+from modelpress.export.graphs.conventions import EXITS_METADATA
 from modelpress.export.graphs.parts import metadata
 
-EXITS_METADATA = "modelpress.exits"
 Rule = Literal["probability", "margin"]
 _PREFIX = "exit."  # of an output's name, before that of the block
 _MOST = 1000  # exits; a file that says more is damaged

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator, Mapping
 import onnx
 
 from modelpress.export.errors import ModelError
+from modelpress.export.graphs.conventions import MAX_NODES
 from modelpress.export.tensor_spec import MAX_TENSORS
 
-MAX_NODES = 1 << 17  # more than any exporter writes; a checker takes about a second for them
 MAX_CALLS_DEEP = 64  # functions inside each other, which checkers and runtimes follow by recursion
 
 _Key = tuple[str, str, str]  # a function: domain, name, overload

@@ -1,15 +1,17 @@
-"""Protobuf's wire format, just enough to find fields in a mapped file without loading it.
+"""Protobuf's wire format, just enough to find fields in a mapped file without loading it, and to add tensors.
 
 Source: https://protobuf.dev/programming-guides/encoding/
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from modelpress.export.coding.varint import pack_varint
 from modelpress.export.errors import InputError
 
 VARINT, FIXED64, LENGTH_DELIMITED, FIXED32 = 0, 1, 2, 5
+# Fields of onnx.proto
+MODEL_GRAPH, MODEL_FUNCTION, GRAPH_INITIALIZER, TENSOR_RAW_DATA, TENSOR_EXTERNAL_DATA = 7, 25, 5, 9, 13
 _FIXED_BYTES = {FIXED64: 8, FIXED32: 4}
 _MAX_VARINT_BITS = 64
 _NO_MODEL = "the file is damaged or no ONNX model"
@@ -89,6 +91,18 @@ def length_prefix(number: int, length: int) -> bytes:
         '3a ac 02'
     """
     return pack_varint(number << 3 | LENGTH_DELIMITED) + pack_varint(length)
+
+
+def tensor_header(name: str, onnx_type: int, shape: Iterable[int]) -> bytes:
+    """Shape, type and name of a tensor, as onnx writes a `TensorProto` before its values.
+
+    Example:
+        >>> tensor_header("w", 1, (2, 3)).hex(" ")
+        '08 02 08 03 10 01 42 01 77'
+    """
+    dims = b"".join(b"\x08" + pack_varint(length) for length in shape)
+    text = name.encode()
+    return dims + b"\x10" + pack_varint(onnx_type) + length_prefix(8, len(text)) + text
 
 
 def _read_field(data: memoryview, start: int, end: int) -> Field:

@@ -18,7 +18,8 @@ from onnx import helper, numpy_helper
 
 from modelpress.export.errors import InputError, ModelError
 from modelpress.export.files.mapped import MappedFile
-from modelpress.export.graphs.bounds import MAX_NODES, check_bounds
+from modelpress.export.graphs.bounds import check_bounds
+from modelpress.export.graphs.conventions import MAX_NODES
 from modelpress.export.graphs.entering.nested import initializers_to_constants, lift_constants
 from modelpress.export.graphs.entering.order import sort_nodes
 from modelpress.export.graphs.external_data import external_file, external_range

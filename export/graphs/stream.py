@@ -12,7 +12,15 @@ import onnx
 from onnx import TensorProto
 
 from modelpress.export.errors import ModelError
-from modelpress.export.graphs.protobuf_wire import Field, fields, length_prefix
+from modelpress.export.graphs.protobuf_wire import (
+    GRAPH_INITIALIZER,
+    MODEL_GRAPH,
+    TENSOR_RAW_DATA,
+    Field,
+    fields,
+    length_prefix,
+    tensor_header,
+)
 from modelpress.export.lazy_tensors import spec_of
 from modelpress.export.quantized import QuantizedModel, Tensor, dense_array
 from modelpress.export.tensor_spec import DTYPES, TensorSpec, raw_bytes
@@ -21,7 +29,6 @@ MAX_ONNX_BYTES = (1 << 31) - 1  # protobuf's limit for one message
 _INLINE_BYTES = 1024  # of values; smaller tensors stay in the graph's file
 _ALIGNMENT = 64
 _MOST_HEADER_BYTES = 128  # of a tensor, without its name: 8 axes, type, lengths
-_MODEL_GRAPH, _GRAPH_INITIALIZER, _TENSOR_RAW_DATA = 7, 5, 9
 
 
 def write_onnx_stream(file: IO[bytes], model: QuantizedModel) -> int:
@@ -41,7 +48,7 @@ def write_onnx_stream(file: IO[bytes], model: QuantizedModel) -> int:
     headers = {name: _tensor_header(name, spec) for name, spec in specs.items()}
     head, before, after, tail = _split_at_initializers(model.graph.SerializeToString(deterministic=True))
     n_weights = sum(len(headers[name]) + spec.n_raw_bytes for name, spec in specs.items())
-    prefix = length_prefix(_MODEL_GRAPH, len(before) + n_weights + len(after))
+    prefix = length_prefix(MODEL_GRAPH, len(before) + n_weights + len(after))
 
     total = len(head) + len(prefix) + len(before) + n_weights + len(after) + len(tail)
     if total > MAX_ONNX_BYTES:
@@ -101,11 +108,10 @@ def write_onnx_with_data(file: IO[bytes], data: IO[bytes], model: QuantizedModel
 
 def _tensor_header(name: str, spec: TensorSpec) -> bytes:
     """All bytes of an initializer that precede its values."""
-    proto = TensorProto(dims=spec.shape, data_type=spec.onnx_type, name=name)
-    described = proto.SerializeToString(deterministic=True) + length_prefix(
-        _TENSOR_RAW_DATA, spec.n_raw_bytes
+    described = tensor_header(name, spec.onnx_type, spec.shape) + length_prefix(
+        TENSOR_RAW_DATA, spec.n_raw_bytes
     )
-    return length_prefix(_GRAPH_INITIALIZER, len(described) + spec.n_raw_bytes) + described
+    return length_prefix(GRAPH_INITIALIZER, len(described) + spec.n_raw_bytes) + described
 
 
 def _split_at_initializers(serialised: bytes) -> tuple[bytes, bytes, bytes, bytes]:
@@ -115,7 +121,7 @@ def _split_at_initializers(serialised: bytes) -> tuple[bytes, bytes, bytes, byte
         ModelError: There is no graph.
     """
     data = memoryview(serialised)
-    graphs = [f for f in fields(data, 0, len(data)) if f.number == _MODEL_GRAPH]
+    graphs = [f for f in fields(data, 0, len(data)) if f.number == MODEL_GRAPH]
     if len(graphs) != 1:
         raise ModelError(f"the model has {len(graphs)} graphs; expected 1")
 
@@ -131,7 +137,7 @@ def _split_at_initializers(serialised: bytes) -> tuple[bytes, bytes, bytes, byte
 
 def _place_of_initializers(data: memoryview, graph: Field) -> int:
     """Fields are written in the order of their numbers."""
-    later = (f.start for f in fields(data, graph.payload, graph.end) if f.number > _GRAPH_INITIALIZER)
+    later = (f.start for f in fields(data, graph.payload, graph.end) if f.number > GRAPH_INITIALIZER)
     return next(later, graph.end)
 
 

@@ -9,11 +9,11 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from contextvars import ContextVar
 
 from modelpress.export import errors
 from modelpress.export.choices import DEFAULT_TIMEOUT_S
 from modelpress.export.errors import ModelError, ModelpressError
+from modelpress.export.isolation.current import CURRENT, foreign_process
 from modelpress.export.isolation.fresh import fresh_process
 from modelpress.export.isolation.messages import Array, Facts, receive, send
 
@@ -117,9 +117,6 @@ class ForeignProcess:
         return code
 
 
-_CURRENT: ContextVar[ForeignProcess | None] = ContextVar("foreign process", default=None)
-
-
 @contextmanager
 def foreign_work(timeout_s: float | None = None) -> Iterator[ForeignProcess]:
     """Jobs inside the block run in a process of their own, which ends with the block.
@@ -127,30 +124,25 @@ def foreign_work(timeout_s: float | None = None) -> Iterator[ForeignProcess]:
     Args:
         timeout_s: Seconds for each job; None: those of the block around this one, else `DEFAULT_TIMEOUT_S`.
     """
-    around = _CURRENT.get()
+    around = CURRENT.get()
     if around is not None and timeout_s in (None, around.timeout_s):
         yield around
         return
 
     process = ForeignProcess(DEFAULT_TIMEOUT_S if timeout_s is None else timeout_s)
-    token = _CURRENT.set(process)
+    token = CURRENT.set(process)
     try:
         yield process
     finally:
-        _CURRENT.reset(token)
+        CURRENT.reset(token)
         process.close()
 
 
 def start_early(*modules: str) -> None:
     """Start the process of the innermost `foreign_work`, if any; it loads these modules while we load ours."""
-    process = _CURRENT.get()
+    process = CURRENT.get()
     if process is not None:
         process.start(*modules)
-
-
-def foreign_process() -> ForeignProcess | None:
-    """The process of the innermost `foreign_work`; None outside."""
-    return _CURRENT.get()
 
 
 def run_foreign(

@@ -59,13 +59,11 @@ _FAST_CODERS = (DenseCoder, BitmapCoder)
 _DEFLATED_UP_TO = 1 << 20  # bytes; larger arrays are left to the faster coded planes
 
 _LZMA_FROM = 24  # bytes; no stream is shorter
-_LZMA_LOOKS_AT = 1 << 14  # bytes in front
-_LZMA_MAY_GAIN = 1.05  # more than what the front promises: a stream learns as it goes
 _UNLINKED_UP_TO = 1 << 15  # levels: in longer tensors linked contexts have always won
 _SAME_FROM = 16  # bytes of a tensor that is worth a look for an equal one
 
 Blob = tuple[int, PartWriter]  # encoding id, content
-_Way = tuple[int, int, Callable[[], PartWriter]]  # bytes, encoding id, what writes them
+_Way = tuple[int, int]  # bytes, encoding id
 
 
 def huffman_plans(
@@ -91,43 +89,57 @@ def _unsigned_plans(
 
 def encode_array(array: npt.NDArray[np.generic]) -> Blob:
     """The smallest encoding of an array that is neither quantized nor split; of equal ones the fastest to decode."""
-    _, number, write = _smallest(array)
-    return number, write()
+    _, number = _smallest(array)
+    return number, _WRITERS[number](array)
 
 
-def _smallest(array: npt.NDArray[np.generic]) -> _Way:
-    """Bytes, encoding, and what writes them."""
+def _encode_planes(array: npt.NDArray[np.generic]) -> PartWriter:
+    return coded_planes.encode(array, coded_planes.survey(array))
+
+
+def _deflate_planes(array: npt.NDArray[np.generic]) -> PartWriter:
+    return byte_planes.encode(array) or raw.encode(array)
+
+
+_WRITERS: Mapping[int, Callable[[npt.NDArray[np.generic]], PartWriter]] = {
+    RAW: raw.encode,
+    ANY_BITS: raw.encode,
+    FLOAT16: half.encode_float16,
+    BFLOAT16: half.encode_bfloat16,
+    CODED_PLANES: _encode_planes,
+    BYTE_PLANES: _deflate_planes,
+    LZMA: lzma_elements.encode,
+}
+
+
+def _smallest(array: npt.NDArray[np.generic], split_bytes: int | None = None) -> _Way:
+    """Bytes and encoding; `split_bytes`: what the array takes in the best encoding of split values."""
     if not is_finite(array):
-        return _or_lzma(array, [(array.nbytes, ANY_BITS, partial(raw.encode, array))])
+        return _or_lzma(array, [(array.nbytes, ANY_BITS)], split_bytes)
 
-    planes = coded_planes.survey(array)
-    ways: list[_Way] = [(array.nbytes, RAW, partial(raw.encode, array))]
+    ways: list[_Way] = [(array.nbytes, RAW)]
     if half.fits_float16(array):
-        ways.append((2 * array.size, FLOAT16, partial(half.encode_float16, array)))
+        ways.append((2 * array.size, FLOAT16))
     elif half.fits_bfloat16(array):
-        ways.append((2 * array.size, BFLOAT16, partial(half.encode_bfloat16, array)))
+        ways.append((2 * array.size, BFLOAT16))
 
-    ways.append((planes.n_bytes, CODED_PLANES, partial(coded_planes.encode, array, planes)))
+    ways.append((coded_planes.survey(array).n_bytes, CODED_PLANES))
     deflated = byte_planes.encode(array) if array.nbytes <= _DEFLATED_UP_TO else None
     if deflated is not None:
-        ways.append((deflated.n_bytes, BYTE_PLANES, lambda: deflated))
+        ways.append((deflated.n_bytes, BYTE_PLANES))
 
-    return _or_lzma(array, ways)
+    return _or_lzma(array, ways, split_bytes)
 
 
-def _or_lzma(array: npt.NDArray[np.generic], ways: list[_Way]) -> _Way:
-    """The smallest of some ways; or an LZMA stream, which is tried where the front of the array promises something."""
+def _or_lzma(array: npt.NDArray[np.generic], ways: list[_Way], split_bytes: int | None) -> _Way:
+    """The smallest of some ways; or an LZMA stream, which is tried where the array promises something."""
     best = min(ways, key=lambda way: way[0])
-    if best[0] < _LZMA_FROM:
+    limit = best[0] if split_bytes is None else split_bytes
+    if best[0] < _LZMA_FROM or not lzma_elements.may_be_shorter(array, best[0], limit):
         return best
 
-    front = array.reshape(-1)[: _LZMA_LOOKS_AT // array.dtype.itemsize]
-    share = lzma_elements.encode(front).n_bytes / front.nbytes
-    if share > _LZMA_MAY_GAIN * best[0] / array.nbytes:
-        return best
-
-    writer = lzma_elements.encode(array)
-    return (writer.n_bytes, LZMA, lambda: writer) if writer.n_bytes < best[0] else best
+    n_bytes = lzma_elements.encode(array).n_bytes
+    return (n_bytes, LZMA) if n_bytes < best[0] else best
 
 
 @dataclass(frozen=True)
@@ -140,6 +152,7 @@ class Plan:
         mixed: Whether mixed contexts are tried too.
         same: Of tensors that equal an earlier one, the number of that.
         repeated: Those that are equalled: they take no mixed contexts, for readers to find them again at once.
+        others: Of the arrays in the choice, the best encoding that is not Huffman's.
     """
 
     choice: Choice
@@ -147,6 +160,7 @@ class Plan:
     mixed: bool
     same: Mapping[str, int]
     repeated: frozenset[str]
+    others: Mapping[str, _Way]
 
     def encode(self, name: str, tensor: Tensor, state: FileState) -> Blob:
         """The blob of one tensor; tensors must come in file order."""
@@ -177,7 +191,7 @@ class Plan:
 
         source = _split_sources(array)[0]
         plan = self.choice.plans[number]
-        n_bytes, encoding, write = _smallest_of_split(carrier_of(array), source)
+        n_bytes, encoding = self.others[name]
         limit = n_bytes if plan is None else plan.n_bytes(self.choice.shared)
         if self._tries_mixed(name) and mixed_contexts.holds(source.spec):
             found = _in_contexts(partial(split.encode_mixed, source, state), array.size, state, limit)
@@ -185,7 +199,8 @@ class Plan:
                 return (SPLIT_LINKED if found.linked else SPLIT_MIXED), found.writer
 
         if plan is None:
-            return encoding, write()
+            packs = encoding == SPLIT
+            return encoding, split.encode_packed(source) if packs else _WRITERS[encoding](carrier_of(array))
         return SPLIT, split.encode_huffman(source, plan, self.choice.shared)
 
     def _tries_mixed(self, name: str) -> bool:
@@ -219,11 +234,13 @@ def _in_contexts(
     return best
 
 
-def _smallest_of_split(array: npt.NDArray[np.generic], source: SplitSource) -> _Way:
-    """As `_smallest`, or split with levels of fixed width."""
-    best = _smallest(array)
+def _smallest_of_split(
+    array: npt.NDArray[np.generic], source: SplitSource, plans: Iterable[HuffmanPlan]
+) -> _Way:
+    """As `_smallest`, or split with levels of fixed width; `plans`: how the levels may be written else."""
     n_bytes = packed.size(source)
-    return (n_bytes, SPLIT, partial(split.encode_packed, source)) if n_bytes < best[0] else best
+    best = _smallest(array, min(n_bytes, *(plan.n_bytes(NO_SHARED) for plan in plans)))
+    return (n_bytes, SPLIT) if n_bytes < best[0] else best
 
 
 def _split_sources(array: npt.NDArray[np.generic]) -> list[SplitSource]:
@@ -243,7 +260,7 @@ def plan_file(
     """
     coders = _FAST_CODERS if effort == "fast" else tuple(HUFFMAN_IDS)
     names, plans, unsigned, limits = [], [], [], []
-    equal = _EqualTensors()
+    equal, others = _EqualTensors(), dict[str, _Way]()
     for name, tensor in tensors.items():
         if equal.add(name, tensor):
             pass
@@ -258,7 +275,8 @@ def plan_file(
                 names.append(name)
                 plans.append(huffman_plans(source, coders))
                 unsigned.append(plans[-1])
-                limits.append(_smallest_of_split(carrier_of(tensor), source)[0])
+                others[name] = _smallest_of_split(carrier_of(tensor), source, plans[-1])
+                limits.append(others[name][0])
         if on_tensor is not None:
             on_tensor(name)
 
@@ -270,7 +288,14 @@ def plan_file(
     else:  # with mixed contexts in most tensors, shared tables would serve few
         choice = choose_alone(plans, limits)
     numbers = {name: number for number, name in enumerate(names)}
-    return Plan(choice, numbers, mixed=effort == "max", same=equal.same, repeated=frozenset(equal.repeated))
+    return Plan(
+        choice,
+        numbers,
+        mixed=effort == "max",
+        same=equal.same,
+        repeated=frozenset(equal.repeated),
+        others=others,
+    )
 
 
 class _EqualTensors:

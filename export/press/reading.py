@@ -5,7 +5,6 @@ import os
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy.typing as npt
 import onnx
 from google.protobuf.message import DecodeError
 
+from modelpress.export.choices import DEFAULT_MAX_DECODED_BYTES
 from modelpress.export.coding.byte_parts import PartReader
 from modelpress.export.coding.code_table import CodeTable
 from modelpress.export.coding.varint import unpack_varint
@@ -61,7 +61,6 @@ from modelpress.export.quantized import QuantizedModel, Tensor
 from modelpress.export.shown import Facts, Shown, some_names
 from modelpress.export.tensor_spec import TensorSpec
 
-DEFAULT_MAX_DECODED_BYTES = 2 << 30
 _T = TypeVar("_T")
 _PARALLEL_FROM = 1 << 22  # elements in all; below, threads cost more than they save
 
@@ -213,6 +212,9 @@ class Artifact(Shown):
         """
         if not self._in_parallel():
             return list(self.stored())
+
+        # imported here: it brings logging, and most files are small
+        from concurrent.futures import ThreadPoolExecutor
 
         # an adaptive encoding needs every tensor before it, so those are decoded here, in file order
         state = FileState(self.shared)

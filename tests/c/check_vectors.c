@@ -11,7 +11,7 @@
 
 #include "read_whole.h"
 
-enum { MOST_FIELDS = 24, MOST_TABLES = 10 };
+enum { MOST_FIELDS = 28, MOST_TABLES = 22 };
 
 typedef struct {
     const uint8_t *bytes;
@@ -62,7 +62,7 @@ static int check_file(const field *fields)
     return good;
 }
 
-/* Levels, numbers (taps, width, contexts or gap width or bits and lowest), tables; and the slab they become. */
+/* Levels, numbers (taps, width, contexts or those of sign rows or gap width or bits and lowest), tables; and the slab they become. */
 static int check_slab(int kind, const field *fields, unsigned n_fields)
 {
     press_codewords codes[MOST_TABLES];
@@ -100,6 +100,8 @@ static int check_slab(int kind, const field *fields, unsigned n_fields)
     } else if (kind == 'k') {
         status = press_write_kernels(&writer, numbers[0], numbers[1], numbers[2], &codes[0], codes + 1, levels, count,
                                      scratch);
+    } else if (kind == 's') {
+        status = press_write_sign_rows(&writer, numbers, codes, levels, count, scratch);
     } else if (kind == 'p') {
         status = press_write_packed(&writer, (int16_t)(numbers[1] | numbers[2] << 8), numbers[0], levels, count);
     }

@@ -13,12 +13,14 @@ from tests.reference.linked_reference import decode_linked
 from tests.reference.mixed_reference import MixedModel, decode_mixed
 from tests.reference.press_reference import decode
 from tests.reference.press_writer import Parts, assemble
+from tests.reference.sign_rows_reference import sign_rows
 from tests.reference.streams import Stream, read_code_table
 
 PACKED, HUFFMAN, GAPS, BITMAP, KERNELS, MIXED = range(5, 11)
-LINKED = 20
+SIGN_ROWS, LINKED = 17, 20
 IN_ORDER = {MIXED, 15, LINKED, 21}
 KINDS = {PACKED: b"p", HUFFMAN: b"r", GAPS: b"g", BITMAP: b"b", KERNELS: b"k", MIXED: b"m", LINKED: b"m"}
+KINDS[SIGN_ROWS] = b"s"
 
 
 def vectors():
@@ -89,6 +91,7 @@ def read_levels(encoding, stream, grid, n):
         GAPS: quantized_reference.csr_huffman,
         BITMAP: quantized_reference.bitmap_huffman,
         KERNELS: quantized_reference.kernel_masks,
+        SIGN_ROWS: sign_rows,
     }
     return readers[encoding](stream, grid, n, [])
 
@@ -105,8 +108,14 @@ def read_front(line, stream, grid):
         bounds = (-min(levels), max(levels)) if line.encoding == LINKED else (255, 255)
         shape = (rows[0], rows[1], math.prod(rows[2:]), kernel_width)
         return bytes([*shape, *bounds, line.encoding == LINKED]), []
-    numbers = stream.take({GAPS: 1, KERNELS: 3}.get(line.encoding, 0))
-    groups = {GAPS: (1, 1), KERNELS: (1, numbers[-1] if numbers else 0)}.get(line.encoding, (1,))
+    numbers = stream.take({GAPS: 1, KERNELS: 3, SIGN_ROWS: 5}.get(line.encoding, 0))
+    groups = (1,)
+    if line.encoding == GAPS:
+        groups = (1, 1)
+    elif line.encoding == KERNELS:
+        groups = (1, numbers[-1])
+    elif line.encoding == SIGN_ROWS:
+        groups = (3 ** numbers[1] // 2 + 2, 7)
     tables = []
     for n_tables in groups:
         assert stream.integer(1) == 0  # tables of its own

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.paths import ROOT
+from tests.helpers.c_compilers import CORE, READER, SOURCES
 
 
 def built_core(folder: Path, *macros: str):
@@ -17,7 +17,8 @@ def built_core(folder: Path, *macros: str):
     command = [
         *(compiler, "-shared", "-fPIC", "-std=c99", "-O1", f"-I{sysconfig.get_path('include')}"),
         *(f"-D{macro}" for macro in macros),
-        *map(str, sorted((ROOT / "export" / "coding").glob("*.c"))),
+        *(f"-I{folder}" for folder in (CORE, READER)),
+        *map(str, (*sorted(CORE.glob("_core*.c")), *SOURCES)),
         *("-o", str(place)),
     ]
     try:

@@ -5,9 +5,10 @@ from typing import Any
 
 from modelpress.benchmarks.codes.ladder import entropies
 from modelpress.benchmarks.measures.sparsity import sparsity_of
+from modelpress.export.choices import DEFAULT_MAX_DECODED_BYTES
 from modelpress.export.coding.byte_parts import PARTS
 from modelpress.export.graphs.parts import metadata
-from modelpress.export.press.reading import DEFAULT_MAX_DECODED_BYTES, Artifact, TensorUsage, open_artifact
+from modelpress.export.press.reading import Artifact, TensorUsage, open_artifact
 from modelpress.export.quantized import QuantizedTensor
 from modelpress.export.rate.outcomes import losses_of
 

@@ -37,12 +37,12 @@ from modelpress.benchmarks.suite import (
     named,
     plan_all,
 )
+from modelpress.export.choices import DEFAULT_MAX_DECODED_BYTES
 from modelpress.export.errors import InputError
 from modelpress.export.exits.plan import plan_of
 from modelpress.export.files.names import distinct_names
 from modelpress.export.isolation.foreign import foreign_work
 from modelpress.export.onnx_flavours.leaving_early import leaving_early
-from modelpress.export.press.reading import DEFAULT_MAX_DECODED_BYTES
 from modelpress.toolkit.data.data_set import DataSet
 from modelpress.toolkit.data.measured_set import MeasuredSet
 from modelpress.toolkit.data.network_input import (

@@ -9,6 +9,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from modelpress.export.choices import DEFAULT_MAX_DECODED_BYTES
 from modelpress.export.errors import InputError, ModelError
 from modelpress.export.files.atomic import atomic_writer
 from modelpress.export.files.blocks import is_of_numpy
@@ -17,7 +18,7 @@ from modelpress.export.isolation.foreign import foreign_work
 from modelpress.export.onnx_flavours import write_onnx
 from modelpress.export.press.encodings.grid import grid_of
 from modelpress.export.press.encodings.levels import levels_of
-from modelpress.export.press.reading import DEFAULT_MAX_DECODED_BYTES, open_artifact
+from modelpress.export.press.reading import open_artifact
 from modelpress.export.quantized import QuantizedModel, QuantizedTensor, Tensor
 from modelpress.export.tensor_spec import INTEGER_TYPES, ONNX_TYPES, carrier_of
 

@@ -11,13 +11,14 @@ from modelpress.benchmarks.subjects.feeding import calls_with
 from modelpress.benchmarks.subjects.given import NOTHING, Array, Given
 from modelpress.benchmarks.subjects.inputs import check_names, input_specs
 from modelpress.benchmarks.subjects.model_file import open_model
+from modelpress.export.choices import DEFAULT_MAX_DECODED_BYTES
 from modelpress.export.errors import InputError, ModelError
 from modelpress.export.files.kinds import Kind, kind_of
 from modelpress.export.graphs.check import check_graph, described
 from modelpress.export.handoff.bundle_files.verify import Finding
 from modelpress.export.isolation.foreign import foreign_work
 from modelpress.export.onnx_flavours import prepare
-from modelpress.export.press.reading import DEFAULT_MAX_DECODED_BYTES, decode_artifact, open_artifact
+from modelpress.export.press.reading import decode_artifact, open_artifact
 from modelpress.export.press.writing import encode_artifact
 from modelpress.export.quantized import QuantizedModel
 from modelpress.export.runtime import open_decoded, open_session, run_feed

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -172,12 +173,20 @@ def connected(address: str | None, resources: Resources) -> Iterator[None]:
             # whoever else has a cluster on this machine keeps it for himself
             ray.init(address="local", num_cpus=cores, include_dashboard=False, **quiet)
         else:
+            _show_token()
             _connect(address, quiet)
     try:
         yield
     finally:
         with contextlib.suppress(Exception):  # a cluster that is gone
             ray.shutdown()
+
+
+def _show_token() -> None:
+    """Have Ray show the token that this user has, as clusters of `ray start` ask for; others do not mind it."""
+    kept = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+    if os.environ.get("RAY_AUTH_TOKEN") or kept.is_file():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 
 def _connect(address: str, quiet: dict[str, Any]) -> None:
@@ -215,5 +224,5 @@ def _connect(address: str, quiet: dict[str, Any]) -> None:
         why = f"{type(found[0]).__name__}: {' '.join(str(found[0]).split())[:300]}" if found else "no answer"
         raise InputError(
             f"--address {address}: is no Ray cluster that lets us in within {_CONNECT_S:g} s: {why}; "
-            "set RAY_AUTH_MODE=token where it asks for one"
+            "where it asks for a token, put the head's (`ray get-auth-token`) into RAY_AUTH_TOKEN"
         )

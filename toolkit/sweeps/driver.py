@@ -18,7 +18,15 @@ from modelpress.toolkit.sweeps.memory import STUDY_FILE, Memory
 from modelpress.toolkit.sweeps.objectives import Direction, lower_is_better
 from modelpress.toolkit.sweeps.outcome import TRIALS, finish, trial_folder
 from modelpress.toolkit.sweeps.plan import Plan
-from modelpress.toolkit.sweeps.worker import Epoch, Files, Job, packed, places_named, with_whole_paths
+from modelpress.toolkit.sweeps.worker import (
+    Epoch,
+    Files,
+    Job,
+    check_weights,
+    packed,
+    places_named,
+    with_whole_paths,
+)
 from modelpress.toolkit.training.interrupt import Interrupted, StopRequest, stop_on_signal
 
 _LOCK = "sweep.lock"
@@ -41,10 +49,11 @@ def run_sweep(
         What was found, as `sweep.json` holds it.
 
     Raises:
-        InputError: The folder, the storage or the address is not usable.
+        InputError: The folder, the storage or the address is not usable, or weights are not there.
         ModelpressError: No trial was completed.
         Interrupted: Stopped on request; the same call goes on.
     """
+    check_weights(plan.base)
     _prepare(folder, resume=resume, stored=plan.sweep.storage is not None)
     lower = tuple(
         lower_is_better(measure, validation=metric_of(plan.base.task).lower_is_better)

@@ -203,6 +203,18 @@ def places_named(recipes: Sequence[Recipe]) -> list[Path]:
     return sorted(found)
 
 
+def check_weights(recipe: Recipe) -> None:
+    """Files of weights that a recipe names must be there.
+
+    Raises:
+        InputError: One is not.
+    """
+    for key in ("checkpoint", "teacher"):
+        named = getattr(recipe.model, key)
+        if named is not None and not Path(named).is_file():
+            raise InputError(f"model.{key}: there is no file {named}; every trial would end there")
+
+
 def packed(path: Path) -> bytes:
     """A file or folder as an archive in memory."""
     held = io.BytesIO()

@@ -62,7 +62,7 @@ typedef struct press_file {
 } press_file;
 
 /*
- * Check header, SHA-256, chunks and shared code tables of a whole file. Opens versions 1.0 to 1.2, and what a later
+ * Check header, SHA-256, chunks and shared code tables of a whole file. Opens versions 1.0 to 1.3, and what a later
  * 1.x adds as far as this reader may skip it.
  *
  * PRESS_NO_PRESS_FILE, PRESS_WRONG_SIZE (truncated, or bytes added), PRESS_NEWER, PRESS_CHANGED, PRESS_BAD_CHUNKS, or

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from modelpress.export.coding.byte_parts import PartReader, PartWriter
 from modelpress.export.coding.code_table import CodeTable, Counts
+from modelpress.export.coding.core import core
 from modelpress.export.coding.slabs import read_slabs, slab_bounds, write_slabs
 from modelpress.export.coding.symbol_runs import LANE_SYMBOLS, RunReader, RunWriter
 from modelpress.export.errors import DamagedArtifact
@@ -39,8 +40,7 @@ def survey(array: Array) -> PlanesPlan:
     counts = np.zeros((array.dtype.itemsize, 256), np.int64)
     bounds = slab_bounds(array.size)
     for start, stop in bounds:
-        for k, plane in enumerate(_planes(array, start, stop).T):
-            counts[k] += np.bincount(plane, minlength=256)
+        _count(_planes(array, start, stop), counts)
 
     tables, n_bytes = [], array.dtype.itemsize + 4 * len(bounds) * (len(bounds) > 1)
     for row in counts:
@@ -97,6 +97,16 @@ def decode(reader: PartReader, spec: TensorSpec) -> Array:
         runs.finish()
 
     return check_values(elements.reshape(-1).view(dtype).reshape(spec.shape))
+
+
+def _count(planes: npt.NDArray[np.uint8], counts: npt.NDArray[np.int64]) -> None:
+    """Add the bytes of some elements, shape ``(n, itemsize)``, to the counts of every plane."""
+    functions = core()
+    if functions is not None:
+        functions.count_planes(planes, planes.shape[1], counts)
+        return
+    for k, plane in enumerate(planes.T):
+        counts[k] += np.bincount(plane, minlength=256)
 
 
 def _planes(array: Array, start: int, stop: int) -> npt.NDArray[np.uint8]:

@@ -149,7 +149,7 @@ def write(tensor: QuantizedTensor | LevelSource, plan: HuffmanPlan, shared: Shar
 
 def _slab(coder: SlabCoder, levels: Levels, tables: Sequence[Group]) -> bytes:
     functions = core()
-    if functions is None or not coder.is_written_compiled:
+    if functions is None:
         runs = RunWriter()
         coder.write(runs, levels, tables)
         return runs.data()

@@ -77,14 +77,12 @@ class SlabCoder(ABC):
 
     Attributes:
         number: Of the encoding, in the file.
-        is_written_compiled: Whether the compiled codes write it, too; they read all.
         groups: For every group of tables, a name and the number of tables. Tensors may share groups of the
             same name.
         slab_elements: Elements of a slab; None for as many as usual.
     """
 
     number: int
-    is_written_compiled: bool = True
     groups: tuple[tuple[str, int], ...]
     slab_elements: int | None = None
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,9 +13,11 @@ from hypothesis import strategies as st
 from modelpress.export.coding.core import NUMPY_ALONE, core, numpy_alone, way_in_use
 from modelpress.export.coding.csr import csr_from_dense, csr_to_dense
 from modelpress.export.errors import DamagedArtifact
-from modelpress.export.press.encodings import decode_blob
+from modelpress.export.lazy_tensors import spec_of
+from modelpress.export.press.encodings import coded_planes, decode_blob
 from modelpress.export.press.encodings.compiled import COMPRESSED, decode_dense
 from modelpress.export.press.encodings.file_state import FileState
+from modelpress.export.press.encodings.split import blob as split
 from modelpress.export.quantized import QuantizedTensor, dense_array, tensors_equal
 from modelpress.export.tensor_spec import TensorSpec
 from tests.helpers.samples import encoded, samples
@@ -68,6 +71,28 @@ def test_both_ways_write_the_same_bytes_and_read_the_same_tensor(tensor):
         assert parts == plain_parts
         values = decode_dense(functions, number, blob, tensor.spec, FileState())
         assert values.tobytes() == plain_values.tobytes(), name
+
+
+@compiled_alone
+@pytest.mark.parametrize(
+    "dtype", [np.float32, np.float16, np.float64, onnx.helper.tensor_dtype_to_np_dtype(16)]
+)
+@pytest.mark.parametrize("digits", [30, 3])
+def test_both_ways_split_the_same_floats(dtype, digits):
+    """More than one slab of mantissas, with zeros of both signs, mantissas of all bits or of few."""
+    rng = np.random.default_rng(0)
+    rounded = np.round(rng.standard_normal(70_001) * 2**digits) / 2**digits
+    array = np.where(rng.random(70_001) < 0.7, rounded, 0).astype(dtype)
+    array[0] = 0.0 if dtype is np.float64 else -0.0  # too far from the other exponents of a double
+    (source,) = split.sources_of(array)
+    blob, planes = split.encode_packed(source).data(), coded_planes.survey(array)
+    with numpy_alone():
+        (plain,) = split.sources_of(array)
+        assert split.encode_packed(plain).data() == blob
+        assert coded_planes.survey(array).n_bytes == planes.n_bytes
+
+    restored, _ = decode_blob(14, blob, spec_of({"": array}, ""), FileState())
+    assert tensors_equal(restored, array)
 
 
 @compiled_alone
@@ -153,6 +178,11 @@ def test_buffers_that_do_not_fit_are_refused():
         functions.mixed_encode(bytearray(8), np.zeros(1, np.int16), 1, 1, 1, 1, -1, 1, False)
     with pytest.raises(ValueError, match="too small"):
         functions.count_levels(np.full(3, 257, np.int16), np.zeros(513, np.int64))
+    signs, groups = np.zeros((15, 27), np.int64), np.zeros((7, 25), np.int64)
+    with pytest.raises(ValueError, match="too small"):
+        functions.count_sign_rows(np.full(3, 6, np.int16), bytes([3, 3, 5, 2, 2]), signs, groups)
+    with pytest.raises(ValueError, match="too small"):
+        functions.float_levels(np.zeros(3, np.float32), 1, 0, np.zeros(2, np.int16))
     with pytest.raises(functions.Damaged, match="bytes end"):
         functions.decode_values(0, 1, (2,), blob[:7], None, None, bytearray(8))
 

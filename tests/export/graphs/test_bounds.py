@@ -5,7 +5,8 @@ from onnx import TensorProto, helper
 from modelpress.benchmarks.subjects.model_file import open_model
 from modelpress.export.errors import ArtifactError, InputError, ModelError
 from modelpress.export.graphs import source
-from modelpress.export.graphs.bounds import MAX_CALLS_DEEP, MAX_NODES, check_bounds
+from modelpress.export.graphs.bounds import MAX_CALLS_DEEP, check_bounds
+from modelpress.export.graphs.conventions import MAX_NODES
 from modelpress.export.graphs.source import open_onnx
 from modelpress.export.press.reading import decode_artifact, open_artifact
 from modelpress.export.press.writing import encode_artifact

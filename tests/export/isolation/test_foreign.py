@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from modelpress.export.errors import InputError, ModelError
-from modelpress.export.isolation.foreign import JobFailed, foreign_process, foreign_work, run_foreign
+from modelpress.export.isolation.current import foreign_process
+from modelpress.export.isolation.foreign import JobFailed, foreign_work, run_foreign
 from tests.export.isolation import jobs
 from tests.helpers.paths import ROOT
 
@@ -115,7 +116,9 @@ def test_the_process_dies_with_whoever_asked_even_in_the_middle_of_a_job(tmp_pat
     script = (
         "from modelpress.export.isolation.foreign import foreign_work\n"
         "from tests.export.isolation import jobs\n"
-        "with foreign_work(timeout_s=0.5) as process:\n"
+        "with foreign_work() as process:\n"
+        "    process.run(jobs.doubled, {}, [])\n"  # what starting takes is not counted
+        "    process.timeout_s = 0.5\n"
         f"    process.run(jobs.deaf, {{'tell': {str(tmp_path / 'pid')!r}}}, [])\n"
     )
     asking = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT)

@@ -7,7 +7,13 @@ from hypothesis.extra import numpy as hnp
 from modelpress.export.coding.code_table import CodeTable
 from modelpress.export.errors import DamagedArtifact, ModelError, UnsupportedVersion
 from modelpress.export.grids import code_range
-from modelpress.export.press.encodings import decode_blob, encoding_by_id, huffman_blob
+from modelpress.export.press.encodings import (
+    coded_planes,
+    decode_blob,
+    encoding_by_id,
+    huffman_blob,
+    lzma_elements,
+)
 from modelpress.export.press.encodings.file_state import FileState
 from modelpress.export.press.encodings.gaps import GapCoder
 from modelpress.export.press.encodings.huffman_blob import NO_SHARED
@@ -101,6 +107,31 @@ def test_byte_planes_of_another_size_are_refused(n, change):
     blob = every_way(np.zeros(3, np.float32))["byte planes"][1].data()
     with pytest.raises(DamagedArtifact, match="byte planes"):
         decode_blob(4, blob[change], TensorSpec((n,), FLOAT), FileState())
+
+
+def draw(n, *, seed=0):
+    return np.random.default_rng(seed).standard_normal(n).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("array", "expected"),
+    [
+        (draw(20_000), False),
+        (draw((20, 1000)) * np.exp(2 * draw((20, 1), seed=1)), True),
+        (np.tile(draw(5001), 4), True),
+        (np.where(draw(20_000, seed=1) > 0.5, draw(20_000), np.float32(0)), False),
+        (np.arange(9000), True),
+    ],
+    ids=["noise", "rows of several sizes", "repeated behind the front", "zeros among noise", "counting"],
+)
+def test_a_stream_is_made_where_it_may_be_the_shortest(array, expected):
+    """Judged before it is made, from what the others take; where it is not made it would not be the shortest."""
+    number, writer = plan_file({"": array}, "fast").encode("", array, FileState())
+    others = coded_planes.survey(array).n_bytes
+    split = writer.n_bytes if number == 14 else others
+    assert lzma_elements.may_be_shorter(array, others, split) is expected
+
+    assert expected or writer.n_bytes < lzma_elements.encode(array).n_bytes
 
 
 @pytest.mark.parametrize("n", [2_000, 400_000])

@@ -14,8 +14,9 @@ from modelpress.benchmarks.report.page import render_report
 from modelpress.export.choices import ExitForm
 from modelpress.export.errors import InputError, ModelError
 from modelpress.export.exits.declaring import with_plan, without_exits
-from modelpress.export.exits.plan import EXITS_METADATA, Exit, ExitPlan, plan_of
+from modelpress.export.exits.plan import Exit, ExitPlan, plan_of
 from modelpress.export.exits.thresholds import confidences
+from modelpress.export.graphs.conventions import EXITS_METADATA
 from modelpress.export.handoff.bundle_files import run as run_py
 from modelpress.export.onnx_flavours.leaving_early import leaving_early
 from modelpress.export.press.reading import read_artifact

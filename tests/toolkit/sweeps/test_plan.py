@@ -7,7 +7,7 @@ from modelpress.benchmarks.report.sweep_page import render_sweep
 from modelpress.export.errors import InputError
 from modelpress.toolkit.sweeps.objectives import Direction, Objective
 from modelpress.toolkit.sweeps.plan import load_plan
-from modelpress.toolkit.sweeps.worker import packed, places_named, unpacked
+from modelpress.toolkit.sweeps.worker import check_weights, packed, places_named, unpacked
 from tests.helpers.command_line import one_line
 
 GOOD = {
@@ -91,6 +91,12 @@ def test_data_travel_to_a_machine_once(tmp_path, plan_of):
     assert (there / "a.bin").read_bytes() == b"1"
     assert unpacked(packed(place), below=tmp_path / "node") == there
     assert len(list((tmp_path / "node").iterdir())) == 1
+
+
+def test_weights_that_are_not_there_are_named_before_anything_starts(plan_of):
+    check_weights(plan_of().base)
+    with pytest.raises(InputError, match=r"model.teacher: there is no file gone.pt"):
+        check_weights(plan_of(set={"model.teacher": "gone.pt"}).base)
 
 
 def test_without_the_extra_the_command_says_how_to_install_it(call, tmp_path, monkeypatch):

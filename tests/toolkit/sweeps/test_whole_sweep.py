@@ -3,77 +3,27 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
-from contextlib import contextmanager
 from importlib.util import find_spec
 
-import numpy as np
 import pytest
 import torch
-import yaml
 
 from modelpress.toolkit.compression.judging.held_out import JUDGED_ON, HeldOut
 from modelpress.toolkit.compression.run import run_recipe
 from modelpress.toolkit.output_folder import read_manifest
 from modelpress.toolkit.sweeps.plan import load_plan
+from tests.toolkit.sweeps.small_sweep import PATIENCE_S, driver, written
 
 pytestmark = pytest.mark.skipif(
     find_spec("optuna") is None or find_spec("ray") is None, reason="needs the extra sweep: Optuna and Ray"
 )
-NETWORK = """
-from torch import nn
-def small():
-    return nn.Sequential(
-        nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(32, 4)
-    )
-"""
-QUICK = {"onnx": ["float"], "bench.batch": [1], "bench.threads": [1], "bench.rounds": 1}
-PATIENCE_S = 600  # of a busy machine
 
 
 @pytest.fixture
 def config(tmp_path):
-    """A grid of two trials of a small network, long enough to be killed in the middle."""
-    draw = np.random.default_rng(0)
-    labels = draw.integers(0, 4, 1200)
-    images = draw.integers(0, 60, (1200, 1, 8, 8)) + 40 * labels[:, None, None, None]
-    np.savez(tmp_path / "data.npz", images=images.astype(np.uint8), labels=labels)
-    (tmp_path / "network.py").write_text(NETWORK)
-    recipe = {
-        "data.source": str(tmp_path / "data.npz"),
-        "model.factory": f"{tmp_path / 'network.py'}:small",
-        "prune.exclude": [],
-        "train.epochs": 1,
-        "train.padding": 0,
-        "finetune.epochs": 8,
-        "finetune.batch": 8,
-        "finetune.padding": 0,
-        "run.device": "cpu",
-        **QUICK,
-    }
-    sweep = {
-        "set": recipe,
-        "search": {"prune.sparsity": {"grid": [0.3, 0.6]}},
-        "objectives": [{"measure": "validation"}, {"measure": "bytes", "at-most": 50_000}],
-        "sampler": "grid",
-    }
-    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(sweep))
-    return tmp_path / "sweep.yaml"
-
-
-@contextmanager
-def driver(config, *options):
-    command = [sys.executable, "-m", "modelpress", "sweep", "-c", config, "-o", config.parent / "out"]
-    process = subprocess.Popen(
-        [*map(str, command), *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
+    """Long enough to be killed in the middle."""
+    return written(tmp_path, network=tmp_path, epochs=8)
 
 
 def workers(config):

@@ -12,11 +12,11 @@ from modelpress.benchmarks.codes.scaling import ScalePoint, scale_point
 from modelpress.benchmarks.codes.speed import drawn_symbols, mixed_context_speed, stream_speeds
 from modelpress.benchmarks.environment import describe_environment
 from modelpress.benchmarks.report.plots import size_ladder as draw
-from modelpress.export.choices import EFFORTS, Effort
+from modelpress.export.choices import DEFAULT_MAX_DECODED_BYTES, EFFORTS, Effort
 from modelpress.export.coding.core import core
 from modelpress.export.errors import InputError
 from modelpress.export.files.atomic import write_atomically
-from modelpress.export.press.reading import DEFAULT_MAX_DECODED_BYTES, open_artifact, read_artifact
+from modelpress.export.press.reading import open_artifact, read_artifact
 from modelpress.export.quantized import QuantizedTensor
 from modelpress.toolkit.commands.console import answer_line, print_table
 from modelpress.toolkit.progress import Progress
@@ -221,7 +221,7 @@ def show_coding(facts: dict[str, Any]) -> None:
             "ratio": f"{load['ratio']:.2f}x",
             "cpu": f"{load['cpu_ratio']:.2f}x",
             "fresh": f"{load['fresh_cpu_ratio']:.2f}x",
-            "process": f"{load['process_ratio']:.2f}x",
+            "process": f"{load['process_ratio']:.2f} / {load['process_cpu_ratio']:.2f}x",
         }
         for load in facts["loading"]
     ]
@@ -239,7 +239,7 @@ def show_coding(facts: dict[str, Any]) -> None:
     )
     answer_line(
         "processor: its time, in a process that has loaded it before; fresh: in one that has not, imports not counted; "
-        "whole process: by the clock, imports included"
+        "whole process: imports included, by the clock / of the processor"
     )
 
 

@@ -12,6 +12,7 @@ import onnxruntime as ort
 
 from modelpress.benchmarks.environment import describe_environment
 from modelpress.benchmarks.subjects.given import NOTHING, Given
+from modelpress.export.choices import DEFAULT_MAX_DECODED_BYTES
 from modelpress.export.errors import InputError
 from modelpress.export.files.atomic import atomic_writer
 from modelpress.export.files.places import check_not_around, check_not_read
@@ -35,7 +36,7 @@ from modelpress.export.handoff.manifest import (
     Port,
 )
 from modelpress.export.isolation.foreign import foreign_work
-from modelpress.export.press.reading import DEFAULT_MAX_DECODED_BYTES, open_artifact
+from modelpress.export.press.reading import open_artifact
 from modelpress.export.quantized import QuantizedModel
 from modelpress.export.runtime import open_session
 from modelpress.toolkit.commands.bundle.checking import ONNX, PRESS, checked

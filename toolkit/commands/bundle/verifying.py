@@ -9,7 +9,7 @@ import onnx
 
 from modelpress.benchmarks.subjects.given import NOTHING, Given
 from modelpress.benchmarks.subjects.model_file import open_model
-from modelpress.export.choices import CalibrationMethod
+from modelpress.export.choices import DEFAULT_MAX_DECODED_BYTES, CalibrationMethod
 from modelpress.export.errors import CommandLineError, InputError, ModelpressError
 from modelpress.export.handoff import bundle_files
 from modelpress.export.handoff.bundle import open_bundle
@@ -18,7 +18,7 @@ from modelpress.export.handoff.manifest import Manifest
 from modelpress.export.isolation.foreign import foreign_work
 from modelpress.export.onnx_flavours import FLAVOURS
 from modelpress.export.post_training.calibration import ActivationRanges, CalibrationOptions
-from modelpress.export.press.reading import DEFAULT_MAX_DECODED_BYTES, open_artifact
+from modelpress.export.press.reading import open_artifact
 from modelpress.export.quantized import QuantizedModel
 from modelpress.toolkit.commands.bundle.checking import ONNX, PRESS, check_sizes, findings_of
 from modelpress.toolkit.commands.bundle.claims import compression_of

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from modelpress.export.coding.byte_parts import PartReader
 from modelpress.export.coding.code_table import MAX_ALPHABET, CodeTable, Counts
+from modelpress.export.coding.core import core
 from modelpress.export.coding.symbol_runs import RunReader, RunWriter
 from modelpress.export.errors import DamagedArtifact
 from modelpress.export.press.encodings.kernels import kernel_mask
@@ -47,7 +48,6 @@ class SignRowCoder(SlabCoder):
     grouped: int
 
     number = 17
-    is_written_compiled = False
 
     @property
     def groups(self) -> tuple[tuple[str, int], ...]:  # type: ignore[override]
@@ -99,15 +99,20 @@ class SignRowCoder(SlabCoder):
 
     def survey(self, slab: Slab) -> Survey:
         """Counts of rows and of groups of magnitudes, per context."""
-        kernels = self._kernels(slab.levels)
-        signs = [np.zeros(3**self.width, np.int64) for _ in range(self._middle + 2)]
-        for context, symbols in self._sign_runs(kernels):
-            signs[context] += np.bincount(symbols, minlength=3**self.width)
+        signs = np.zeros((self._middle + 2, 3**self.width), np.int64)
+        groups = np.zeros((_MAGNITUDE_CONTEXTS, self.magnitudes**self.grouped), np.int64)
+        functions = core()
+        if functions is None:
+            self._count(slab.levels, signs, groups)
+        else:
+            functions.count_sign_rows(slab.levels, self.parameters(), signs, groups)
+        return [[Counts(0, row) for row in counts] for counts in (signs, groups)]
 
-        groups = [np.zeros(self.magnitudes**self.grouped, np.int64) for _ in range(_MAGNITUDE_CONTEXTS)]
-        for context, symbols in self._magnitude_runs(kernels):
-            groups[context] += np.bincount(symbols, minlength=groups[context].size)
-        return [[Counts(0, counts) for counts in signs], [Counts(0, counts) for counts in groups]]
+    def _count(self, levels: Levels, signs: Symbols, groups: Symbols) -> None:
+        kernels = self._kernels(levels)
+        for found, counts in ((self._sign_runs, signs), (self._magnitude_runs, groups)):
+            for context, symbols in found(kernels):
+                counts[context] += np.bincount(symbols, minlength=counts.shape[1])
 
     def write(self, runs: RunWriter, levels: Levels, tables: Tables) -> None:
         """Signs row by row, then magnitudes tap by tap."""

@@ -34,7 +34,6 @@ from modelpress.export.press.encodings.split.elements import (
     Integers,
     Kind,
     Table,
-    Words,
     floats_of,
     integers_of,
     table_of,
@@ -108,9 +107,8 @@ class SplitSource:
 
         writer.add("header", self.kind.fields())
         if isinstance(self.kind, Floats):
-            mantissas = self.kind.mantissas(words_of(self._array))
             writer.add("header", pack_varint(self._n_raw))
-            writer.add("payload", _packed(mantissas, self.kind.raw_bits))
+            writer.add("payload", self.kind.mantissas(words_of(self._array)))
 
 
 def encode_mixed(source: SplitSource, state: FileState, *, linked: bool = False) -> PartWriter:
@@ -256,16 +254,6 @@ def _read_table(reader: PartReader, dtype: np.dtype[np.generic]) -> Table:
 # --- Bits
 
 _AT_ONCE = 1 << 16  # a multiple of 8, so that every piece ends with a byte
-
-
-def _packed(values: Words, bits: int) -> bytes:
-    """`bits` of each value, at most 52, low half first."""
-    pieces = []
-    for start in range(0, values.size, _AT_ONCE):
-        piece = values[start : start + _AT_ONCE].astype("<u8")
-        flat = np.unpackbits(piece.view(np.uint8), bitorder="little").reshape(-1, 64)[:, :bits]
-        pieces.append(np.packbits(flat.reshape(-1), bitorder="little").tobytes())
-    return b"".join(pieces)
 
 
 def _unpacked(stream: bytes, bits: int, count: int) -> npt.NDArray[np.int64]:

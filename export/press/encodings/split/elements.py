@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from onnx import TensorProto
 
+from modelpress.export.coding.core import core
 from modelpress.export.errors import DamagedArtifact
 from modelpress.export.files.blocks import blocks, is_of_numpy
 from modelpress.export.press.encodings.levels import Levels
@@ -25,6 +26,7 @@ MANTISSA_BITS: dict[int, int] = {  # by ONNX TensorProto.DataType
     TensorProto.DOUBLE: 52,
     TensorProto.BFLOAT16: 7,
 }
+_TYPES = {bits: onnx_type for onnx_type, bits in MANTISSA_BITS.items()}
 _LOOKED_AT = 1 << 12  # elements that tell whether few values may occur
 
 
@@ -49,16 +51,25 @@ class Floats:
 
     def levels(self, words: Words) -> Levels:
         """Levels of elements, given as their bits."""
+        functions = core()
+        if functions is not None:
+            levels = np.empty(words.size, np.int16)
+            functions.float_levels(words, _TYPES[self.mantissa_bits], self.exponent, levels)
+            return levels
+
         exponents = words >> words.dtype.type(self.mantissa_bits)
         sign = words.dtype.type(1 << 8 * words.dtype.itemsize - 1 - self.mantissa_bits)
         magnitudes = (exponents & words.dtype.type(sign - 1)).astype(np.int16) - np.int16(self.exponent - 1)
         return np.where(words == 0, np.int16(0), np.where(exponents & sign, -magnitudes, magnitudes))
 
-    def mantissas(self, words: Words) -> Words:
-        """Of all elements but +0."""
+    def mantissas(self, words: Words) -> bytes:
+        """Of all elements but +0, `raw_bits` of each, low half first."""
+        functions = core()
+        if functions is not None:
+            return functions.write_mantissas(words, _TYPES[self.mantissa_bits], self.raw_bits)
+
         kept = words[words != 0] & words.dtype.type((1 << self.mantissa_bits) - 1)
-        mantissas: Words = kept >> words.dtype.type(self.mantissa_bits - self.raw_bits)
-        return mantissas
+        return _packed(kept >> words.dtype.type(self.mantissa_bits - self.raw_bits), self.raw_bits)
 
     def words(self, levels: Levels, mantissas: Words) -> Words:
         """Elements, from their levels and the mantissas of those that are not +0; raises `DamagedArtifact`."""
@@ -172,12 +183,9 @@ def floats_of(array: Array, dtype: np.dtype[np.generic], bits: int) -> Floats | 
     """None where exponents differ too much, or there is nothing but zeros; `bits`: of a mantissa."""
     lowest, highest, mantissas = 1 << 16, -1, 0
     for block in blocks(array):
-        words = words_of(block)
-        words = words[words != 0]
-        if words.size:
-            exponents = words << words.dtype.type(1) >> words.dtype.type(bits + 1)
-            lowest, highest = min(lowest, int(exponents.min())), max(highest, int(exponents.max()))
-            mantissas |= int(np.bitwise_or.reduce(words)) & (1 << bits) - 1
+        low, high, used, n = _scanned(words_of(block), bits)
+        if n:
+            lowest, highest, mantissas = min(lowest, low), max(highest, high), mantissas | used
 
     if highest < 0 or highest - lowest >= MAX_LEVEL:
         return None
@@ -185,7 +193,36 @@ def floats_of(array: Array, dtype: np.dtype[np.generic], bits: int) -> Floats | 
     return Floats(dtype, bits, lowest, highest - lowest, bits - unused)
 
 
+def _scanned(words: Words, bits: int) -> tuple[int, int, int, int]:
+    """Of elements but +0: lowest and highest exponent, the bits of mantissas that occur, how many elements."""
+    functions = core()
+    if functions is not None:
+        return functions.scan_floats(words, _TYPES[bits])
+
+    words = words[words != 0]
+    if not words.size:
+        return 0, 0, 0, 0
+    exponents = words << words.dtype.type(1) >> words.dtype.type(bits + 1)
+    mantissas = int(np.bitwise_or.reduce(words)) & (1 << bits) - 1
+    return int(exponents.min()), int(exponents.max()), mantissas, words.size
+
+
 def words_of(array: Array) -> Words:
     """The bits of the elements, in this machine's byte order, flat."""
     native = np.ascontiguousarray(array.reshape(-1)).astype(array.dtype.newbyteorder("="), copy=False)
     return native.view(np.dtype(f"u{array.dtype.itemsize}"))
+
+
+# --- Bits
+
+_AT_ONCE = 1 << 16  # a multiple of 8, so that every piece ends with a byte
+
+
+def _packed(values: Words, bits: int) -> bytes:
+    """`bits` of each value, at most 52, low half first."""
+    pieces = []
+    for start in range(0, values.size, _AT_ONCE):
+        piece = values[start : start + _AT_ONCE].astype("<u8")
+        flat = np.unpackbits(piece.view(np.uint8), bitorder="little").reshape(-1, 64)[:, :bits]
+        pieces.append(np.packbits(flat.reshape(-1), bitorder="little").tobytes())
+    return b"".join(pieces)
