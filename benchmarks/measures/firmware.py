@@ -15,6 +15,7 @@ import numpy.typing as npt
 from modelpress.export.errors import InputError
 
 TIMEOUT_S = 3600
+VALUE_UNITS = 65536  # to 1, of outputs in integers
 CORES = {
     "cortex-m4": 40.0,
     "cortex-m55": 31.25,
@@ -76,7 +77,12 @@ class FirmwareFolder:
         if done.returncode:
             raise InputError(f"{self.folder}: the host build fails with {done.returncode}")
         found = np.frombuffer(done.stdout, kind).reshape(len(codes), -1)
-        return np.asarray(found / 65536 if kind == np.int32 else found, np.float64)
+        return np.asarray(found / VALUE_UNITS if kind == np.int32 else found, np.float64)
+
+    def as_given(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        """Values as they come out: integers stand for the nearest multiple of their unit."""
+        wide = values.astype(np.float64)
+        return np.rint(wide * VALUE_UNITS) / VALUE_UNITS if self.report["arithmetic"] == "integer" else wide
 
 
 def measure_firmware(folder: Path) -> dict[str, Any]:
@@ -142,7 +148,7 @@ def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
 
 
 def agreement(
-    found: npt.NDArray[np.floating], expected: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]
+    found: npt.NDArray[np.floating], expected: npt.NDArray[np.floating], labels: npt.NDArray[np.int64]
 ) -> dict[str, Any]:
     """How outputs compare with ONNX Runtime's, and how right both are.
 

@@ -304,8 +304,8 @@ void press_make_lookup(press_lookup *lookup, const press_code *code, void *memor
 
 /* ---- Runs ---- */
 
-/* A codeword that is longer than the look-up: bit by bit, as codes are canonical. */
-static unsigned long_codeword(const press_lookup *lookup, uint64_t window, unsigned *length)
+/* Bit by bit, as codes are canonical. */
+unsigned press_long_codeword(const press_lookup *lookup, uint64_t window, unsigned *length)
 {
     unsigned codeword = 0, first = lookup->long_first, index = lookup->long_index, n;
 
@@ -337,7 +337,7 @@ static inline unsigned next_symbol(const press_lookup *lookup, uint64_t window, 
     unsigned entry = lookup->single[window & (((uint64_t)1 << lookup->bits) - 1)];
 
     *length = entry & 15;
-    return *length ? entry >> 4 : long_codeword(lookup, window, length);
+    return *length ? entry >> 4 : press_long_codeword(lookup, window, length);
 }
 
 static inline void put_symbol(void *symbols, size_t at, int wide, unsigned symbol)

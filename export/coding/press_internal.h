@@ -134,6 +134,9 @@ press_status press_check_lengths(const uint8_t *lengths, unsigned n, press_code 
 /* Fill the look-ups of a code, at most PRESS_LOOKUP_BYTES + PRESS_MANY_BYTES (if many) at `memory`. */
 void press_make_lookup(press_lookup *lookup, const press_code *code, void *memory, int many);
 
+/* The symbol of a window that starts with a codeword longer than the look-up; *length: its bits. */
+unsigned press_long_codeword(const press_lookup *lookup, uint64_t window, unsigned *length);
+
 /* A run of symbols, counted from 0; wide: uint16_t, else a byte each. */
 press_status press_take_run(press_stream *stream, const press_lookup *lookup, size_t count, int wide, void *symbols);
 

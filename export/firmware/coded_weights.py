@@ -1,7 +1,7 @@
 """Weights as they lie in flash: Huffman codes of masks and values, or numbers of a fixed width.
 
-Rows are decoded one by one. A Huffman row is a mask for each group of elements, telling which are not zero, then the
-values of these; both under code tables that several layers may share. A packed row is the number of every element's
+Rows are decoded one by one. A Huffman row is a mask for each group of elements, telling which are not zero, followed by
+the values of these; code tables of masks are shared by layers. A packed row is the number of every element's
 value in as few bits as numbers need.
 """
 
@@ -129,16 +129,18 @@ def packed(rows: Rows) -> CodedLayer:
     """Numbers of a fixed width; whole bytes are the weights themselves."""
     choices = [numbered(rows, with_zero=True), numbered_by_row(rows, with_zero=True)]
     layers = [_packed(choice) for choice in choices if choice.values.shape[-1] <= _BYTES]
-    return min(layers, key=lambda layer: layer.size)
+    return min([*layers, _bytes_of(rows)], key=lambda layer: layer.size)
+
+
+def _bytes_of(rows: Rows) -> CodedLayer:
+    stored = pack_fixed_width(rows.astype(np.int64).reshape(-1) + 128, bits=8)
+    return CodedLayer("packed", stored, b"", b"", 1, None, False, _BYTES, _PLAIN_GROUP, 8)
 
 
 def _packed(found: Numbers) -> CodedLayer:
     differ, n = found.values.ndim > 1, found.values.shape[-1]
     bits = max(int(n - 1).bit_length(), 1)
     numbers, values = found.numbers.astype(np.int64).reshape(-1), found.values
-    if bits == 8 and not differ:  # a table would say what the numbers say themselves
-        stored = pack_fixed_width(values[numbers].astype(np.int64) + 128, bits=8)
-        return CodedLayer("packed", stored, b"", b"", 1, None, False, _BYTES, _PLAIN_GROUP, 8)
     stored = pack_fixed_width(numbers, bits=bits)
     return CodedLayer("packed", stored, b"", b"", 1, values, differ, n, _PLAIN_GROUP, bits)
 
@@ -261,6 +263,15 @@ def share_tables(counts: Sequence[Counts]) -> list[CodeTable]:
     return [tables[k] for k in range(len(counts))]
 
 
+def _in_groups(masks: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """What belongs to each mask, followed by what belongs to its elements; the last group is filled up with zeros."""
+    outputs, groups = masks.shape
+    group = -(-rows.shape[1] // groups)
+    filled = np.zeros((outputs, groups * group), np.int64)
+    filled[:, : rows.shape[1]] = rows
+    return np.concatenate([masks[..., None], filled.reshape(outputs, groups, group)], axis=2).reshape(-1)
+
+
 def huffman(source: HuffmanInput, masks: CodeTable, levels: Sequence[CodeTable]) -> CodedLayer:
     """The rows of a layer under these tables."""
     contexts = source.contexts if len(levels) > 1 else np.zeros_like(source.contexts)
@@ -271,12 +282,11 @@ def huffman(source: HuffmanInput, masks: CodeTable, levels: Sequence[CodeTable])
             words[here] = table.codewords[source.numbers[here] - table.lowest]
             lengths[here] = table.lengths[source.numbers[here] - table.lowest]
 
-    parts: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]] = []
-    for row, symbols in enumerate(source.masks - masks.lowest):
-        if not masks.is_silent:
-            parts.append((masks.codewords[symbols].astype(np.int64), masks.lengths[symbols].astype(np.int64)))
-        parts.append((words[row], lengths[row]))
-    codes = pack_codewords(np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts]))
+    symbols = source.masks - masks.lowest  # (outputs, groups)
+    silent = np.zeros_like(symbols)
+    first = silent if masks.is_silent else masks.codewords[symbols].astype(np.int64)
+    first_lengths = silent if masks.is_silent else masks.lengths[symbols].astype(np.int64)
+    codes = pack_codewords(_in_groups(first, words), _in_groups(first_lengths, lengths))
     stored = b"".join(table.pack() for table in levels)
     n = source.values.shape[-1]
     return CodedLayer(

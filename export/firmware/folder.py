@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from modelpress.export import coding
@@ -21,6 +22,7 @@ _COPIED = (
     "press_nn_by_value.h",
     "press_nn.c",
     "press_nn_conv.c",
+    "press_nn_exact.c",
     "Makefile",
     "CMakeLists.txt",
     "test/host_test.c",
@@ -32,7 +34,7 @@ _COPIED = (
 _OF_NETWORK = ("model.c", "model.h", "test/vectors.h", "README.md", REPORT)
 _BUILD = "build"
 _DECODER = {"press.h": "press.h", "press_internal.h": "press_internal.h", "press_huffman.c": "press.c"}
-_INTEGERS, _WHOLE_BYTES = "#define PRESS_NN_INTEGERS", "#define PRESS_NN_WHOLE_BYTES"
+_NUMBERED = 256  # by a byte
 _GUARD = "#define PRESS_H\n"
 _SMALL = """
 /* The decoder as firmware needs it: short tables, runs of any length in one piece. */
@@ -42,25 +44,53 @@ _SMALL = """
 """
 
 
-def fixed_files(*, integers: bool, whole_bytes: bool) -> dict[str, str]:
-    """What is the same for every network: kernels, decoder, builds, tests and example, by name.
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What kernels are compiled for; press_nn.h.
 
-    Args:
+    Attributes:
         integers: Integers only.
         whole_bytes: No codes have other bounds than 0 and 255.
+        few_products: Layers that do not go by value are compiled for size.
+        many_planes: There are more activations than a byte can number.
     """
+
+    integers: bool = False
+    whole_bytes: bool = False
+    few_products: bool = False
+    many_planes: bool = False
+
+    def __call__(self, header: str) -> str:
+        """`press_nn.h` with these."""
+        for name, value in asdict(self).items():
+            setting = f"#define PRESS_NN_{name.upper()}"
+            header = header.replace(f"{setting} 0", f"{setting} {int(value)}", 1)
+        return header
+
+
+def fixed_files(settings: Settings) -> dict[str, str]:
+    """What is the same for every network: kernels, decoder, builds, tests and example, by name."""
     files = {name: (_SOURCES / name).read_text() for name in _COPIED}
     for source, name in _DECODER.items():
         files[name] = (_CORE / source).read_text()
-    for setting, value in ((_INTEGERS, integers), (_WHOLE_BYTES, whole_bytes)):
-        files["press_nn.h"] = files["press_nn.h"].replace(f"{setting} 0", f"{setting} {int(value)}", 1)
+    files["press_nn.h"] = settings(files["press_nn.h"])
     files["press.h"] = files["press.h"].replace(_GUARD, _GUARD + _SMALL, 1)
     return files
 
 
+def settings_of(firmware: Firmware) -> Settings:
+    """Those of a network."""
+    return Settings(
+        integers=firmware.is_integer,
+        whole_bytes=firmware.network.has_whole_bytes,
+        few_products=firmware.has_few_products,
+        many_planes=len(firmware.arena.planes) > _NUMBERED,
+    )
+
+
 def files_of(firmware: Firmware, vectors: Vectors, *, target: Target = Target.HOST) -> dict[str, str]:
     """The whole folder, by name; `target`: what `make` builds where it is told nothing."""
-    fixed = fixed_files(integers=firmware.is_integer, whole_bytes=firmware.network.has_whole_bytes)
+    fixed = fixed_files(settings_of(firmware))
     default = "test" if target is Target.HOST else str(target)
     return {
         **fixed,

@@ -2,11 +2,14 @@
 
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from modelpress.export.choices import Arithmetic, Optimise
 from modelpress.export.coding.code_table import CodeTable
 from modelpress.export.errors import InputError
 from modelpress.export.exits.declaring import without_exits
 from modelpress.export.firmware.arena import Arena, plan_arena
+from modelpress.export.firmware.by_value import goes_by_value
 from modelpress.export.firmware.coded_weights import (
     CodedLayer,
     HuffmanInput,
@@ -26,6 +29,8 @@ from modelpress.export.graphs.parts import metadata
 from modelpress.export.onnx_flavours.int8 import plan
 from modelpress.export.post_training.calibration import ActivationRanges
 from modelpress.export.quantized import QuantizedModel
+
+_FEW = 0.05  # of all products
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +69,25 @@ class Firmware:
     source: str
     header: str
     channel_bytes: dict[str, int]
+
+    @property
+    def has_few_products(self) -> bool:
+        """Whether layers that do not go by value take so few products that their kernels are best left out."""
+        if self.options.optimise is not Optimise.SIZE:
+            return False
+        rest = total = 0
+        for operator in self.network.operators:
+            if isinstance(operator, Conv):
+                read, made = (self.arena.planes[n] for n in (operator.sources[0], operator.output))
+                run = (
+                    int(np.count_nonzero(operator.weights.rows))
+                    * made.activation.height
+                    * made.activation.width
+                )
+                total += run
+                if not goes_by_value(operator.weights, self.coded[operator.output], read, made):
+                    rest += run
+        return rest <= _FEW * total
 
     @property
     def is_integer(self) -> bool:

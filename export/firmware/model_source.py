@@ -7,7 +7,14 @@ import numpy as np
 
 from modelpress.export.firmware.arena import Arena, Planes
 from modelpress.export.firmware.by_value import goes_by_value
-from modelpress.export.firmware.c_text import array, byte_array, float_text, structure
+from modelpress.export.firmware.c_text import (
+    byte_array,
+    commented_bytes,
+    float_text,
+    structure,
+    structures,
+    template,
+)
 from modelpress.export.firmware.coded_weights import CodedLayer
 from modelpress.export.firmware.network import (
     Activation,
@@ -29,20 +36,19 @@ from modelpress.export.firmware.network import (
 from modelpress.export.firmware.room import Room
 from modelpress.export.firmware.scales import (
     MOST_STEPS,
-    VALUE_BITS,
-    Sum,
+    MOST_VALUE,
     bias_of,
     check_reach,
     conv_scale,
     fits_wide,
-    float_sum,
     global_average_scale,
-    integer_sum,
-    multiplier,
     pack_channels,
     product_scale,
+    sum_terms,
     value_scale,
 )
+
+_BEHIND = 16  # PRESS_NN_BEHIND
 
 
 @dataclass
@@ -65,39 +71,40 @@ class SourceWriter:
     constants: list[str] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
     channel_bytes: dict[str, int] = field(default_factory=dict)
-    _planes: dict[str, str] = field(default_factory=dict)
+    _planes: dict[str, int] = field(default_factory=dict)
     _shared: dict[bytes, str] = field(default_factory=dict)
+    _layers: list[dict[str, str]] = field(default_factory=list)
+    _sums: list[dict[str, str]] = field(default_factory=list)
+    _windows: list[Window] = field(default_factory=list)
+    _data: list[tuple[str, bytes]] = field(default_factory=list)
+    _layers_run: int = 0
 
     def source(self) -> str:
         """`model.c`."""
         self._enter()
         for operator in self.network.operators:
             self._call(operator)
+        self._run_layers()
         if self.network.ending == "Softmax":
             self.calls.append("press_nn_softmax(values, MODEL_OUTPUT_SIZE);")
-        body = "\n".join(f"    {line}" for call in self.calls for line in call.split("\n"))
-        parts = [_SOURCE.rstrip(), *self.constants, self._entering(), _RUN.replace("@BODY@", body)]
-        return "\n\n".join(parts) + "\n"
+        pixels = self.network.pixel_tables
+        return template("model.c.j2").render(
+            constants=[*self.constants, *self._tables()],
+            calls=self.calls,
+            pixels=None if pixels is None else byte_array("pixel_codes", pixels.tobytes()),
+            integers=self.integers,
+        )
 
     def header(self) -> str:
         """`model.h`."""
-        source = self.network.source
-        text = _HEADER
-        facts = {
-            "INTEGERS": int(self.integers),
-            "ARENA": self.room.end,
-            "CHANNELS": source.channels,
-            "HEIGHT": source.height,
-            "WIDTH": source.width,
-            "SCALE": float_text(float(source.scale)),
-            "ZERO": source.zero,
-            "OUTPUTS": self.network.outputs,
-        }
-        for name, value in facts.items():
-            text = text.replace(f"@{name}@", str(value))
-        text = text.replace("@PIXELS@", "" if self.network.pixel_tables is None else _PIXELS)
-        text = text.replace("@QUANTIZE@", "" if self.integers else _QUANTIZE)
-        return text.replace("@VALUES@", _INTEGER_VALUES if self.integers else _FLOAT_VALUES)
+        return template("model.h.j2").render(
+            source=self.network.source,
+            scale=float_text(float(self.network.source.scale)),
+            arena=self.room.end,
+            outputs=self.network.outputs,
+            pixels=self.network.pixel_tables is not None,
+            integers=self.integers,
+        )
 
     # Constants
 
@@ -111,64 +118,109 @@ class SourceWriter:
             self._add(byte_array(self._shared[data], data))
         return self._shared[data]
 
+    def _number_of(self, name: str) -> int:
+        """Of an activation's planes."""
+        return self._planes.setdefault(name, len(self._planes))
+
     def _planes_of(self, name: str) -> str:
-        if name not in self._planes:
-            planes, number = self.arena.planes[name], len(self._planes)
-            self._planes[name] = f"planes_{number}"
-            self._add(structure("press_nn_planes", f"planes_{number}", _plane_fields(planes)))
-        return f"&{self._planes[name]}"
+        return f"&planes[{self._number_of(name)}]"
+
+    def _tables(self) -> list[str]:
+        """What calls speak of by number, and the weights."""
+        planes = [_plane_fields(self.arena.planes[name]) for name in self._planes]
+        tables = [structures("press_nn_planes", "planes", planes)]
+        sums, layers = "NULL", "NULL"
+        if self._sums:
+            tables.append(structures("press_nn_sum", "sums", self._sums))
+            sums = "sums"
+        if self._layers:
+            tables.append(commented_bytes("data", [*self._data, ("read, but of no use", bytes(_BEHIND))]))
+            texts = ",\n".join(f"    {_window_text(window)}" for window in self._windows)
+            tables.append(f"static const press_nn_window windows[{len(self._windows)}] = {{\n{texts},\n}};")
+            tables.append(structures("press_nn_weights", "weights", self._layers))
+            layers = "weights"
+        room = {f"room.{name}": value for name, value in self.room.fields().items()}
+        fields = {"weights": layers, "planes": "planes", "sums": sums, "windows": "windows", **room}
+        return [*tables, structure("press_nn_layers", "layers", fields)] if self._layers else tables
 
     def _scale(self, factor: float) -> str:
-        if not self.integers:
-            return float_text(float(np.float32(factor)))
-        number, shift = multiplier(factor)
-        return f"{{{number}, {shift}}}"
+        """A float32; where there are no floats, its bits."""
+        value = np.float32(factor)
+        return f"0x{int(value.view(np.uint32)):08X}u" if self.integers else float_text(float(value))
 
-    def _scale_argument(self, factor: float) -> str:
-        text = self._scale(factor)
-        return f"(press_nn_scale){text}" if self.integers else text
-
-    def _sum(self, added: Add) -> str:
+    def _sum(self, added: Add) -> int:
         a, b = (self.network.activations[name] for name in added.sources)
-        made = self.network.activations[added.output]
-        found = integer_sum(a, b, made) if self.integers else float_sum(a, b, made)
-        name = f"sum_{len(self.calls)}"
-        self._add(structure("press_nn_sum", name, self._sum_fields(found, added)))
-        return f"&{name}"
-
-    def _sum_fields(self, found: Sum, added: Bounded) -> dict[str, str]:
+        found = sum_terms(a, b, self.network.activations[added.output])
         terms = {"first": found.first, "second": found.second, "constant": found.constant}
-        texts = {k: str(int(v)) if self.integers else float_text(v) for k, v in terms.items()}
-        return {**texts, "shift": str(found.shift), "low": str(added.low), "high": str(added.high)}
+        self._sums.append(
+            {
+                **{name: self._scale(term) for name, term in terms.items()},
+                "shift": str(found.shift),
+                "low": str(added.low),
+                "high": str(added.high),
+            }
+        )
+        return len(self._sums) - 1
 
-    def _weights(
-        self, operator: Conv | ConvValues, scales: Sequence[float], bounds: tuple[int, int, int], most: float
-    ) -> str:
-        number = len(self.calls)
+    def _layer(
+        self,
+        operator: Conv | ConvValues,
+        scales: Sequence[float],
+        bounds: dict[str, int],
+        most: float,
+        places: dict[str, int],
+    ) -> None:
+        """The next of the layers with weights; `places`: numbers of its planes, and of its sum."""
         weights, coded = operator.weights, self.coded[operator.output]
         read = self.network.activations[operator.sources[0]]
         bias = bias_of(weights, read)
         check_reach(operator.name, weights, bias, scales, most)
-        self._add(f"/* {_comment(operator.name)}: {weights.kind}, {coded.coding} */")
-        self._add(byte_array(f"codes_{number}", coded.codes))
-        if coded.values is not None:
-            self._add(array("int8_t", f"values_{number}", map(str, coded.values.reshape(-1).tolist())))
-        channels = pack_channels(bias, scales, integers=self.integers)
-        self._add(byte_array(f"channels_{number}", channels.data))
+
+        channels = pack_channels(bias, scales, weights.parts)
         self.channel_bytes[operator.output] = len(channels.data)
-        fields = {
-            "codes": f"codes_{number}",
-            "masks": self._bytes(coded.masks, "code_table") if coded.masks else "NULL",
-            "levels": self._bytes(coded.levels, "code_table") if coded.levels else "NULL",
-            "values": "NULL" if coded.values is None else f"values_{number}",
-            "channels": f"channels_{number}",
-            **channels.fields(),
-            **_weight_fields(weights, coded),
-            "by_value": str(int(self._by_value(operator))),
-            **dict(zip(("zero", "low", "high"), map(str, bounds), strict=True)),
+        values = b"" if coded.values is None else coded.values.tobytes()
+        data = channels.data + values + coded.levels + coded.codes
+        start = sum(len(part) for _, part in self._data)
+        self._data.append((f"{_comment(operator.name)}: {weights.kind}, {coded.coding}", data))
+        self._layers.append(
+            {
+                "data": f"data + {start}",
+                "masks": self._bytes(coded.masks, "code_table") if coded.masks else "NULL",
+                **channels.fields(),
+                **_weight_fields(weights, coded),
+                **{name: str(number) for name, number in places.items()},
+                "facts": " | ".join(self._facts(operator)) or "0",
+                "window": str(self._window(weights.window)),
+                **{name: str(bound) for name, bound in bounds.items()},
+            }
+        )
+
+    def _bounds(self, zero: int, made: Bounded | None = None) -> dict[str, int]:
+        """Of codes, where they have other ones than bytes."""
+        if self.network.has_whole_bytes:
+            return {"zero": zero}
+        return {"zero": zero, "low": made.low if made else 0, "high": made.high if made else 255}
+
+    def _window(self, window: Window) -> int:
+        """Its number."""
+        if window not in self._windows:
+            self._windows.append(window)
+        return self._windows.index(window)
+
+    def _facts(self, operator: Conv | ConvValues) -> list[str]:
+        coded = self.coded[operator.output]
+        added = operator.added if isinstance(operator, Conv) else None
+        facts = {
+            "PACKED": coded.coding != "huffman",
+            "HAS_CONTEXTS": coded.contexts > 1,
+            "HAS_VALUES": coded.values is not None,
+            "OWN_VALUES": coded.values_differ,
+            "FITS_WIDE": fits_wide(operator.weights),
+            "ADDS_BY_VALUE": self._by_value(operator),
+            "HAS_SUM": added is not None,
+            "OTHER_FIRST": added is not None and added.sources[0] == operator.sources[1],
         }
-        self._add(structure("press_nn_weights", f"weights_{number}", fields))
-        return f"&weights_{number}"
+        return [f"PRESS_NN_{name}" for name, holds in facts.items() if holds]
 
     def _by_value(self, operator: Conv | ConvValues) -> bool:
         read, made = (self.arena.planes.get(name) for name in (operator.sources[0], operator.output))
@@ -179,70 +231,55 @@ class SourceWriter:
     # Calls
 
     def _enter(self) -> None:
-        self._add(structure("press_nn_room", "room", self.room.fields()))
         self.calls.append(f"press_nn_enter(arena, codes, {self._planes_of(self.network.source.name)});")
 
-    def _entering(self) -> str:
-        """How pixels and values become codes."""
-        source, parts = self.network.source, []
-        if self.network.pixel_tables is not None:
-            parts.append(byte_array("pixel_codes", self.network.pixel_tables.tobytes()))
-            parts.append(_PIXELS_BODY)
-        if not self.integers:
-            parts.append(_QUANTIZE_BODY)
-        return "\n\n".join(parts) or f"/* {source.size} codes enter. */"
-
     def _call(self, operator: Operator) -> None:
+        if not isinstance(operator, Conv):
+            self._run_layers()
         write = getattr(self, f"_call_{type(operator).__name__}")
         write(operator)
 
     def _checked(self, call: str) -> None:
         self.calls.append(f"status = {call};\nif (status) {{\n    return status;\n}}")
 
+    def _run_layers(self, values: str = "NULL") -> None:
+        """Those that were not run yet."""
+        if self._layers_run < len(self._layers):
+            numbers = f"{self._layers_run}, {len(self._layers)}"
+            self._checked(f"press_nn_run_layers(arena, &layers, {numbers}, {values})")
+        self._layers_run = len(self._layers)
+
     def _call_Conv(self, operator: Conv) -> None:  # noqa: N802 - of the class
         own = operator.output if operator.added is None else _own_codes(operator)
         read, made = self.network.activations[operator.sources[0]], self.network.activations[own]
         scales = conv_scale(operator.weights, read, made).tolist()
-        weights = self._weights(operator, scales, (made.zero, operator.low, operator.high), MOST_STEPS)
-        planes = self._planes_of(operator.sources[0]), self._planes_of(operator.output)
-        if operator.added is None:
-            self._checked(f"press_nn_conv(arena, &room, {weights}, {planes[0]}, {planes[1]})")
-            return
-        other = operator.sources[1]
-        other_first = int(operator.added.sources[0] == other)
-        self._checked(
-            f"press_nn_conv_add(arena, &room, {weights}, {planes[0]}, {self._planes_of(other)}, "
-            f"{self._sum(operator.added)}, {other_first}, {planes[1]})"
-        )
+        places = {"from": self._number_of(read.name), "to": self._number_of(operator.output)}
+        if operator.added is not None:
+            places |= {"other": self._number_of(operator.sources[1]), "sum": self._sum(operator.added)}
+        self._layer(operator, scales, self._bounds(made.zero, operator), MOST_STEPS, places)
 
     def _call_ConvValues(self, operator: ConvValues) -> None:  # noqa: N802
         read = self.network.activations[operator.sources[0]]
-        scales = value_scale(operator.weights, read).astype(np.float64) * self._value_unit
-        most = 2.0**31 if self.integers else np.inf
-        weights = self._weights(operator, scales.tolist(), (0, 0, 255), most)
-        self._checked(
-            f"press_nn_conv_values(arena, &room, {weights}, {self._planes_of(operator.sources[0])}, values)"
-        )
-
-    @property
-    def _value_unit(self) -> float:
-        return 2.0**VALUE_BITS if self.integers else 1.0
+        scales = value_scale(operator.weights, read).tolist()
+        most = MOST_VALUE if self.integers else np.inf
+        self._layer(operator, scales, self._bounds(0), most, {"from": self._number_of(read.name)})
+        self._run_layers("values")
 
     def _call_Add(self, operator: Add) -> None:  # noqa: N802
         a, b = map(self._planes_of, operator.sources)
         self.calls.append(
-            f"press_nn_add(arena, {a}, {b}, {self._sum(operator)}, {self._planes_of(operator.output)});"
+            f"press_nn_add(arena, {a}, {b}, &sums[{self._sum(operator)}], {self._planes_of(operator.output)});"
         )
 
     def _call_Multiply(self, operator: Multiply) -> None:  # noqa: N802
         read, made = self._read(operator), self.network.activations[operator.output]
-        factor = self._scale_argument(float(product_scale(read[0], read[1], made)))
+        factor = self._scale(float(product_scale(read[0], read[1], made)))
         a, b = map(self._planes_of, operator.sources)
         self._bounded("multiply", f"{a}, {b}, {factor}", operator)
 
     def _call_GlobalAverage(self, operator: GlobalAverage) -> None:  # noqa: N802
         read, made = self._read(operator)[0], self.network.activations[operator.output]
-        factor = self._scale_argument(float(global_average_scale(read, made)))
+        factor = self._scale(float(global_average_scale(read, made)))
         self._bounded("global_average", f"{self._planes_of(read.name)}, {factor}", operator)
 
     def _bounded(self, kernel: str, arguments: str, operator: Bounded) -> None:
@@ -251,9 +288,12 @@ class SourceWriter:
 
     def _call_AveragePool(self, operator: AveragePool) -> None:  # noqa: N802
         read, made = self._read(operator)[0], self.network.activations[operator.output]
-        scales = {"input_scale": float_text(float(read.scale)), "output_scale": float_text(float(made.scale))}
+        scales = {
+            "input_scale": self._scale(float(read.scale)),
+            "output_scale": self._scale(float(made.scale)),
+        }
         if self.integers:
-            scales = {"scale": self._scale(float(read.scale) / float(made.scale))}
+            scales["scale"] = self._scale(float(read.scale) / float(made.scale))
         fields = {
             "window": _window_text(operator.window),
             "with_pads": str(int(operator.with_pads)),
@@ -283,7 +323,7 @@ class SourceWriter:
 
     def _call_Values(self, operator: Values) -> None:  # noqa: N802
         read = self._read(operator)[0]
-        factor = self._scale_argument(float(read.scale) * self._value_unit)
+        factor = self._scale(float(read.scale))
         self.calls.append(f"press_nn_values(arena, {self._planes_of(read.name)}, {factor}, values);")
 
     def _read(self, operator: Operator) -> list[Activation]:
@@ -309,28 +349,14 @@ def _plane_fields(planes: Planes) -> dict[str, str]:
 
 
 def _weight_fields(weights: Weights, coded: CodedLayer) -> dict[str, str]:
-    window = weights.window
     numbers = {
-        "codes_size": len(coded.codes),
+        "size": len(coded.levels) + len(coded.codes),
         "masks_size": len(coded.masks),
-        "levels_size": len(coded.levels),
         "outputs": weights.outputs,
         "inputs": weights.inputs,
         "n_values": coded.n_values,
-        "coding": "PRESS_NN_HUFFMAN" if coded.coding == "huffman" else "PRESS_NN_PACKED",
         "bits": coded.bits,
         "group": coded.group,
-        "contexts": coded.contexts,
-        "fits_wide": int(fits_wide(weights)),
-        "values_differ": int(coded.values_differ),
-        "kernel_height": window.height,
-        "kernel_width": window.width,
-        "stride_rows": window.stride_rows,
-        "stride_columns": window.stride_columns,
-        "dilation_rows": window.dilation_rows,
-        "dilation_columns": window.dilation_columns,
-        "pad_top": window.pad_top,
-        "pad_left": window.pad_left,
         "group_outputs": weights.outputs // weights.groups,
     }
     return {name: str(value) for name, value in numbers.items()}
@@ -357,88 +383,3 @@ def _comment(text: str) -> str:
         .replace("*/", "?")
         .replace("/*", "?")[:80]
     )
-
-
-_SOURCE = """/* Written by modelpress: the network's constants, and the calls that run it. */
-#include "model.h"
-"""
-
-_RUN = """press_nn_status model_run(void *memory, size_t memory_bytes, const uint8_t *codes, press_nn_value *values)
-{
-    uint8_t *const arena = (uint8_t *)memory;
-    press_nn_status status = PRESS_NN_OK;
-
-    if (memory == NULL || codes == NULL || values == NULL) {
-        return PRESS_NN_NULL;
-    }
-    if (memory_bytes < MODEL_ARENA_BYTES) {
-        return PRESS_NN_SMALL_ARENA;
-    }
-    if ((uintptr_t)memory % 4 != 0) {
-        return PRESS_NN_UNALIGNED;
-    }
-@BODY@
-    return status;
-}"""
-
-_PIXELS_BODY = """void model_codes_of_pixels(const uint8_t *pixels, uint8_t *codes)
-{
-    press_nn_enter_bytes(pixels, pixel_codes, MODEL_INPUT_CHANNELS, MODEL_INPUT_HEIGHT * MODEL_INPUT_WIDTH, codes);
-}"""
-
-_QUANTIZE_BODY = """void model_quantize(const float *values, uint8_t *codes)
-{
-    press_nn_quantize(values, MODEL_INPUT_SIZE, MODEL_INPUT_SCALE, MODEL_INPUT_ZERO, codes);
-}"""
-
-_PIXELS = """
-/* Codes of 8-bit pixels, channel by channel, normalised as the network was trained; both may be the same memory. */
-void model_codes_of_pixels(const uint8_t *pixels, uint8_t *codes);
-"""
-
-_QUANTIZE = """
-/* Codes of values. */
-void model_quantize(const float *values, uint8_t *codes);
-"""
-
-_FLOAT_VALUES = "floats"
-_INTEGER_VALUES = "integers, in units of 2^-16"
-
-_HEADER = """/* Written by modelpress: one network. See README.md. */
-#ifndef MODEL_H
-#define MODEL_H
-
-#include "press_nn.h"
-
-#if PRESS_NN_INTEGERS != @INTEGERS@
-#error "model.c and press_nn.h were generated for different arithmetic"
-#endif
-
-#ifdef __cplusplus
-extern "C" {
-#endif
-
-#define MODEL_ARENA_BYTES ((size_t)@ARENA@)
-
-/* What enters: channel by channel, row by row, bytes of value / scale + zero, rounded. */
-#define MODEL_INPUT_CHANNELS ((size_t)@CHANNELS@)
-#define MODEL_INPUT_HEIGHT ((size_t)@HEIGHT@)
-#define MODEL_INPUT_WIDTH ((size_t)@WIDTH@)
-#define MODEL_INPUT_SIZE (MODEL_INPUT_CHANNELS * MODEL_INPUT_HEIGHT * MODEL_INPUT_WIDTH)
-#define MODEL_INPUT_SCALE @SCALE@
-#define MODEL_INPUT_ZERO @ZERO@
-
-#define MODEL_OUTPUT_SIZE ((size_t)@OUTPUTS@)
-@PIXELS@@QUANTIZE@
-/*
- * Run the network once: MODEL_INPUT_SIZE codes to MODEL_OUTPUT_SIZE values, which are @VALUES@. The arena is
- * MODEL_ARENA_BYTES, aligned to four; nothing in it outlives the call, and calls on different arenas do not meet.
- */
-press_nn_status model_run(void *arena, size_t arena_bytes, const uint8_t *codes, press_nn_value *values);
-
-#ifdef __cplusplus
-}
-#endif
-
-#endif
-"""

@@ -68,6 +68,7 @@ class Weights:
         groups: Of channels.
         kind: Name of the operator in the graph.
         bits: Of the codes that the weights are made from; 8 where they were floats.
+        parts: Shape ``(outputs,)``: what the scale is a multiple of for each output, if anything; see `pack_channels`.
     """
 
     rows: Int8Rows
@@ -78,6 +79,7 @@ class Weights:
     groups: int
     kind: str
     bits: int
+    parts: FloatArray | None = None
 
     @property
     def outputs(self) -> int:

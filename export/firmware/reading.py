@@ -350,9 +350,12 @@ class _Reader:
         if window is None:
             raise _NoForm(f"{node.op_type} ({_name(node)}) on inputs of shape {self.shapes[node.input[0]]}")
 
-        bits = weight.source.bits if isinstance(weight.source, QuantizedTensor) else 8
-        rows = np.ascontiguousarray(codes.reshape(len(codes), -1))
-        return Weights(rows, scale, self._bias(bias, len(codes)), window, inputs, groups, node.op_type, bits)
+        grid = weight.source if isinstance(weight.source, QuantizedTensor) else None
+        bits, parts = (8, None) if grid is None else (grid.bits, grid.channel_scale)
+        if parts is not None:
+            parts = np.abs(parts).astype(np.float32) if parts.shape == scale.shape else None
+        rows, biases = np.ascontiguousarray(codes.reshape(len(codes), -1)), self._bias(bias, len(codes))
+        return Weights(rows, scale, biases, window, inputs, groups, node.op_type, bits, parts)
 
     def _bias(self, name: str | None, n: int) -> npt.NDArray[np.int32]:
         node = None if name is None else self.index.producer(name)

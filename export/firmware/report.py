@@ -1,18 +1,16 @@
 """What firmware takes: flash and memory layer by layer, multiplications, and the arena drawn."""
 
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 
 from modelpress.export.choices import Optimise
+from modelpress.export.firmware.c_text import template
 from modelpress.export.firmware.generating import Firmware
 from modelpress.export.firmware.network import Activation, Conv, ConvValues, Operator
 from modelpress.export.safe_text import for_markdown, for_terminal
 
-_TEMPLATE = Path(__file__).parent / "c" / "README.md.j2"
 _WIDTH = 64  # of the drawing, in letters
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 
@@ -148,11 +146,8 @@ def facts_of(firmware: Firmware) -> dict[str, Any]:
 
 def readme(firmware: Firmware, *, n_vectors: int) -> str:
     """`README.md` of the folder."""
-    template = jinja2.Environment(
-        undefined=jinja2.StrictUndefined, trim_blocks=True, keep_trailing_newline=True, autoescape=False
-    ).from_string(_TEMPLATE.read_text())
     layers = layer_facts(firmware)
-    return template.render(
+    return template("README.md.j2").render(
         facts=facts_of(firmware),
         layers=[(layer, for_markdown(layer.name), "×".join(map(str, layer.output))) for layer in layers],
         drawing=drawing(firmware),

@@ -22,14 +22,12 @@ class Room:
     Attributes:
         start: Where the activations end.
         lookups: Bytes of look-up tables.
-        n_masks: Of two bytes.
         n_places: Of four bytes.
         n_taps: Of four bytes.
     """
 
     start: int
     lookups: int
-    n_masks: int
     n_places: int
     n_taps: int
 
@@ -40,14 +38,12 @@ class Room:
             ("places", 4 * self.n_places),
             ("taps", 4 * self.n_taps),
             ("lookups", self.lookups),
-            ("masks", 2 * self.n_masks),
         ):
             places[name] = at
             at += size
         numbers = {
             **places,
             "lookups_size": self.lookups,
-            "n_masks": self.n_masks,
             "n_taps": self.n_taps,
         }
         return {name: str(value) for name, value in numbers.items()}
@@ -55,19 +51,18 @@ class Room:
     @property
     def end(self) -> int:
         """Bytes of the whole arena."""
-        used = self.start + self.lookups + 2 * self.n_masks + 4 * (self.n_places + self.n_taps)
+        used = self.start + self.lookups + 4 * (self.n_places + self.n_taps)
         return -(-used // 4) * 4
 
 
 def room_for(start: int, layers: Collection[tuple[Weights, CodedLayer, Planes]]) -> Room:
     """What the largest layer needs of each."""
-    huffman = [(w, c) for w, c, _ in layers if c.coding == "huffman"]
+    huffman = [c for _, c, _ in layers if c.coding == "huffman"]
     nonzeros = [int(np.count_nonzero(w.rows, axis=1).max()) for w, _, _ in layers]
     steps = [2 * (w.inputs * planes.pitch // _MOST_STEP) for w, _, planes in layers]
     return Room(
         start,
-        lookups=_most(_lookup_sizes(c.masks) + _lookup_sizes(c.levels) for _, c in huffman),
-        n_masks=_most(-(-w.rows.shape[1] // c.group) for w, c in huffman),
+        lookups=_most(_lookup_sizes(c.masks) + _lookup_sizes(c.levels) for c in huffman),
         n_places=_most(max(w.window.height * w.window.width, c.group) for w, c, _ in layers),
         n_taps=_most(n + more for n, more in zip(nonzeros, steps, strict=True)),
     )

@@ -1,4 +1,4 @@
-"""Factors that make codes of sums, in float32 as ONNX Runtime computes them or in integers; and how they lie in flash.
+"""Factors that make codes of sums, in float32 as ONNX Runtime computes them, and how they lie in flash.
 
 The order of the roundings is that of ONNX Runtime's kernels: see `QLinearConv`, `QLinearAdd` and
 `QLinearGlobalAveragePool` there.
@@ -19,16 +19,19 @@ from modelpress.export.firmware.network import Activation, Weights
 
 FloatArray = npt.NDArray[np.float32]
 VALUE_BITS = 16  # behind the point, of values in integers
-_MOST_SHIFT = 62
 _SUM_LIMIT = 2.0**30
 _CODES = 255
 _WIDE_SUM = 1 << 23
+SHORT_ZEROS = 13  # PRESS_NN_SHORT: bits that a float16 leaves of a float32
+_FRACTION = 23  # bits of a float32
+_TRIED, _MOST_MORE = 4, 127  # units to either side; what a correction may be
+MOST_VALUE = 2.0**14  # of an output in integers, whose units are 2^-16
 MOST_STEPS = 2.0**23  # of a code from zero; press_nn_arithmetic.h takes a half more
 
 
 @dataclass(frozen=True)
 class Sum:
-    """``first * a + second * b + constant`` is the code of a sum; the integers in units of ``2**-shift``."""
+    """``first * a + second * b + constant`` is the code of a sum; integers compute in units of ``2**-shift``."""
 
     first: float
     second: float
@@ -84,37 +87,13 @@ def product_scale(a: Activation, b: Activation, made: Activation) -> np.float32:
     return np.float32(a.scale * b.scale / made.scale)
 
 
-def float_sum(a: Activation, b: Activation, made: Activation) -> Sum:
+def sum_terms(a: Activation, b: Activation, made: Activation) -> Sum:
     """In float32, rounding by rounding."""
     first, second = a.scale / made.scale, b.scale / made.scale
     zeros = first * np.float32(a.zero) + second * np.float32(b.zero)
-    return Sum(float(first), float(second), float(np.float32(made.zero) - zeros), 0)
-
-
-def integer_sum(a: Activation, b: Activation, made: Activation) -> Sum:
-    """In integers, half a unit included: shifting right rounds to nearest."""
-    first, second = float(a.scale) / float(made.scale), float(b.scale) / float(made.scale)
-    constant = made.zero - first * a.zero - second * b.zero + 0.5
-    largest = 255 * (first + second) + abs(constant) + 1
-    shift = int(np.floor(np.log2(_SUM_LIMIT / largest)))
-    unit = 2.0**shift
-    return Sum(round(first * unit), round(second * unit), round(constant * unit), shift)
-
-
-def multiplier(factor: float) -> tuple[int, int]:
-    """A positive factor as an integer of 31 bits and a shift.
-
-    Example:
-        >>> multiplier(0.75)
-        (1610612736, 31)
-    """
-    part, exponent = np.frexp(factor)
-    number, shift = round(float(part) * 2**31), 31 - int(exponent)
-    if number == 1 << 31:
-        number, shift = number >> 1, shift - 1
-    if shift > _MOST_SHIFT:
-        number, shift = number >> min(shift - _MOST_SHIFT, 31), _MOST_SHIFT
-    return number, shift
+    constant = np.float32(made.zero) - zeros
+    largest = _CODES * (float(first) + float(second)) + abs(float(constant)) + 1
+    return Sum(float(first), float(second), float(constant), int(np.floor(np.log2(_SUM_LIMIT / largest))))
 
 
 @dataclass(frozen=True)
@@ -127,55 +106,96 @@ class Column:
 
 @dataclass(frozen=True, eq=False)
 class PackedChannels:
-    """The channels of a layer, one after the other, each its bias, its factor and, of integers, its shift.
+    """The channels of a layer, one after the other, each its bias and its factor.
 
     Attributes:
         data: All bits, the lowest of each number first.
         bias: Of signed integers.
-        factor: Of the bits of a float32, or of a multiplier.
-        shift: Of integers only.
+        factor: Of the bits of a float32; with a unit, of those of a number whose product with it is about the factor,
+            but for the last `SHORT_ZEROS` ones.
+        unit: Bits of a float32, or 0.
+        more: What the bits of the factor are more than those of the product, which is rounded down.
     """
 
     data: bytes
     bias: Column
     factor: Column
-    shift: Column | None
+    unit: int
+    more: Column
 
     def fields(self) -> dict[str, str]:
         """As `press_nn_weights` has them, but for the bits themselves."""
-        shift = self.shift or Column(0, 0)
         return {
             "least_bias": str(self.bias.least),
             "least_factor": f"{self.factor.least}u",
-            "least_shift": str(shift.least),
+            "unit": f"{self.unit}u",
             "bias_bits": str(self.bias.bits),
             "factor_bits": str(self.factor.bits),
-            "shift_bits": str(shift.bits),
+            "more_bits": str(self.more.bits),
+            "least_more": str(self.more.least),
         }
 
 
-def pack_channels(bias: npt.NDArray[np.int64], factors: Sequence[float], *, integers: bool) -> PackedChannels:
+def pack_channels(
+    bias: npt.NDArray[np.int64], factors: Sequence[float], parts: FloatArray | None = None
+) -> PackedChannels:
     """The channels of a layer.
 
     Args:
         bias: Shape ``(outputs,)``, within 32 bits.
-        factors: Of as many outputs; float32 values, or for `integers` any.
-        integers: Whether factors become multipliers and shifts.
+        factors: Of as many outputs, float32 values above 0.
+        parts: Of as many outputs: what these are, or may be, a multiple of. Numbers of few bits take less room.
 
     Example:
-        >>> packed = pack_channels(np.array([-3, 4]), [1.0, 1.5], integers=False)
+        >>> packed = pack_channels(np.array([-3, 4]), [1.0, 1.5])
         >>> packed.bias, packed.factor.bits, len(packed.data)
         (Column(least=-3, bits=3), 23, 7)
+        >>> pack_channels(np.array([-3, 4]), [0.3, 0.45], np.float32([1.0, 1.5])).factor.bits
+        10
     """
-    columns = [np.asarray(bias, np.int64)]
-    if integers:
-        pairs = np.array([multiplier(factor) for factor in factors], np.int64).reshape(-1, 2)
-        columns += [pairs[:, 0], pairs[:, 1]]
-    else:
-        columns.append(np.asarray(factors, np.float32).view(np.uint32).astype(np.int64))
+    wide = np.asarray(bias, np.int64)
+    bits = _float_bits(np.asarray(factors, np.float32))
+    plain = _packed_columns([wide, bits, np.zeros_like(bits)], 0)
+    found = None if parts is None else _of_parts(wide, bits, np.asarray(parts, np.float32))
+    return plain if found is None or len(found.data) >= len(plain.data) else found
 
+
+def _of_parts(
+    bias: npt.NDArray[np.int64], bits: npt.NDArray[np.int64], parts: FloatArray
+) -> PackedChannels | None:
+    """With the unit that leaves the least to be said; None where parts are not short, or a factor is none of them."""
+    short = _float_bits(parts)
+    if (short % (1 << SHORT_ZEROS)).any() or not (parts >= np.finfo(np.float32).tiny).all():
+        return None
+
+    ratios = bits.astype(np.uint32).view(np.float32).astype(np.float64) / parts
+    near = int(_float_bits(np.array([np.median(ratios)], np.float32))[0])
+    units = [unit for unit in range(near - _TRIED, near + _TRIED + 1) if unit >> _FRACTION > 0]
+    rests = [bits - _product_bits(short, unit) for unit in units]
+    spreads = [int(rest.max() - rest.min()).bit_length() for rest in rests]
+    best = int(np.argmin(spreads))
+    if np.abs(rests[best]).max() > _MOST_MORE:
+        return None
+    return _packed_columns([bias, short >> SHORT_ZEROS, rests[best]], units[best])
+
+
+def _product_bits(a: npt.NDArray[np.int64], b: int) -> npt.NDArray[np.int64]:
+    """As in press_nn_conv.c."""
+    one, mask = 1 << _FRACTION, (1 << _FRACTION) - 1
+    part = ((a & mask) | one) * ((b & mask) | one)
+    carry = part >> (2 * _FRACTION + 1)
+    exponent = (a >> _FRACTION) + (b >> _FRACTION) + carry - 127
+    return np.asarray((exponent << _FRACTION) | (part >> _FRACTION >> carry & mask), np.int64)
+
+
+def _float_bits(values: FloatArray) -> npt.NDArray[np.int64]:
+    return np.ascontiguousarray(values, np.float32).view(np.uint32).astype(np.int64)
+
+
+def _packed_columns(columns: Sequence[npt.NDArray[np.int64]], unit: int) -> PackedChannels:
+    """Bias, factor and more."""
     found = [Column(int(c.min()), int(c.max() - c.min()).bit_length()) for c in columns]
     rest = np.stack([c - column.least for c, column in zip(columns, found, strict=True)], axis=1)
     lengths = np.broadcast_to(np.array([column.bits for column in found]), rest.shape)
     data = pack_codewords(rest.reshape(-1), lengths.reshape(-1))
-    return PackedChannels(data, found[0], found[1], found[2] if integers else None)
+    return PackedChannels(data, found[0], found[1], unit, found[2])

@@ -15,7 +15,6 @@ from modelpress.export.post_training.calibration import ActivationRanges
 from modelpress.export.quantized import QuantizedModel
 from modelpress.export.runtime import open_session, run_feed
 
-_INTEGER_TOLERANCE = 0.05  # of the largest value: codes that lie between two round to either
 _SOFTMAX_TOLERANCE = 2.0**-16
 
 
@@ -61,11 +60,10 @@ def make_vectors(
 
 def vectors_header(vectors: Vectors, network: Network, *, integers: bool) -> str:
     """`test/vectors.h`."""
-    largest = float(np.abs(vectors.values).max(initial=0))
     if integers:
         numbers = np.rint(vectors.values.astype(np.float64) * 2**VALUE_BITS).astype(np.int64)
         values = map(str, numbers.reshape(-1).tolist())
-        tolerance = str(max(int(largest * _INTEGER_TOLERANCE * 2**VALUE_BITS), 1))
+        tolerance = str(int(_SOFTMAX_TOLERANCE * 2**VALUE_BITS))
     else:
         values = map(float_text, vectors.values.reshape(-1).tolist())
         tolerance = float_text(_SOFTMAX_TOLERANCE)

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from onnx import helper
 
-from modelpress.export.firmware.folder import files_of, fixed_files, write_folder
+from modelpress.export.choices import Arithmetic, Optimise
+from modelpress.export.firmware.folder import files_of, fixed_files, settings_of, write_folder
 from modelpress.export.firmware.generating import Firmware, FirmwareOptions, generate
 from modelpress.export.firmware.vectors import Vectors, make_vectors
 from modelpress.export.onnx_flavours.int8 import activations_to_calibrate
@@ -23,7 +24,7 @@ from tests.helpers.int8_chain import chain, images_for
 NODE = helper.make_node
 STRICT = ("-std=c99", "-pedantic", "-ffp-contract=off", "-Wall", "-Wextra", "-Wconversion", "-Werror")
 SANITIZED = ("-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
-OPERATORS = ("press_nn.c", "press_nn_conv.c", "press.c")
+OPERATORS = ("press_nn.c", "press_nn_conv.c", "press_nn_exact.c", "press.c")
 
 
 @dataclass
@@ -37,9 +38,9 @@ class Made:
     def build(self, *flags, compiler="cc", main=None):
         """The host test, or another program, compiled; skips the test where the compiler is missing."""
         program = self.folder / "program"
-        fixed = _objects(compiler, flags, self.firmware.is_integer)
+        fixed = _objects(compiler, flags, settings_of(self.firmware))
         parts = [self.folder / "test" / "host_test.c", self.folder / "model.c"] if main is None else [main]
-        _compile(compiler, "-I", self.folder, *flags, "-o", program, *parts, *fixed)
+        compile_c(compiler, "-I", self.folder, *flags, "-o", program, *parts, *fixed)
         return program
 
     def run(self, program):
@@ -53,7 +54,7 @@ class Made:
         return values / 65536 if self.firmware.is_integer else values
 
 
-def _compile(compiler, *arguments):
+def compile_c(compiler, *arguments):
     if shutil.which(compiler) is None:
         pytest.skip(f"needs {compiler}")
     done = subprocess.run([compiler, *STRICT, *arguments], capture_output=True, text=True, check=False)
@@ -61,21 +62,22 @@ def _compile(compiler, *arguments):
 
 
 @cache
-def _objects(compiler, flags, integers):
+def _objects(compiler, flags, settings):
     """What is the same for every network, compiled once for all tests of this process."""
     folder = Path(mkdtemp(prefix="firmware-"))
     atexit.register(shutil.rmtree, folder)
-    write_folder(folder / "c", fixed_files(integers=integers, whole_bytes=False))
+    write_folder(folder / "c", fixed_files(settings))
     for name in OPERATORS:
-        _compile(compiler, *flags, "-c", folder / "c" / name, "-o", folder / f"{name}.o")
+        compile_c(compiler, *flags, "-c", folder / "c" / name, "-o", folder / f"{name}.o")
     return [folder / f"{name}.o" for name in OPERATORS]
 
 
-def make(folder, model, *, n=12, **options):
+def make(folder, model, *, n=12, optimise="size", arithmetic="float"):
     """Generate, and write the folder with test vectors of random inputs."""
     inputs = images_for(model)
     ranges = calibrate(model, activations_to_calibrate(model), inputs)
-    firmware = generate(model, ranges, FirmwareOptions(**options))
+    options = FirmwareOptions(optimise=Optimise(optimise), arithmetic=Arithmetic(arithmetic))
+    firmware = generate(model, ranges, options)
     vectors = make_vectors(model, firmware.network, ranges, inputs[:n])
     write_folder(folder, files_of(firmware, vectors))
     return Made(firmware, vectors, folder)

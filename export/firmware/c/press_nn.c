@@ -1,6 +1,11 @@
 /* The operators without weights. */
 #include "press_nn_arithmetic.h"
 
+/* What has no weights takes few instructions of a network. */
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC optimize("Os")
+#endif
+
 void press_nn_fill_pads(uint8_t *arena, const press_nn_planes *planes)
 {
     const uint32_t row = press_nn_row(planes), between = planes->pad_rows * row;
@@ -31,6 +36,7 @@ static uint8_t *row_of(uint8_t *arena, const press_nn_planes *planes, uint32_t c
 void press_nn_add(uint8_t *arena, const press_nn_planes *a, const press_nn_planes *b, const press_nn_sum *sum,
                   const press_nn_planes *to)
 {
+    const press_nn_terms terms = press_nn_terms_of(sum);
     uint32_t channel, y, x;
 
     for (channel = 0; channel < to->channels; channel++) {
@@ -39,7 +45,7 @@ void press_nn_add(uint8_t *arena, const press_nn_planes *a, const press_nn_plane
             uint8_t *out = row_of(arena, to, channel, y);
 
             for (x = 0; x < to->width; x++) {
-                out[x] = press_nn_sum_code(first[x], second[x], sum);
+                out[x] = press_nn_sum_code(first[x], second[x], &terms);
             }
         }
     }
@@ -60,7 +66,7 @@ void press_nn_multiply(uint8_t *arena, const press_nn_planes *a, const press_nn_
             for (x = 0; x < to->width; x++) {
                 int32_t product = ((int32_t)first[x] - a->zero) * ((int32_t)second[one ? 0 : x] - b->zero);
 #if PRESS_NN_INTEGERS
-                out[x] = press_nn_code(product, scale, to->zero, low, high);
+                out[x] = press_nn_byte(press_nn_exact_product(product, scale, to->zero), low, high);
 #else
                 float value = (float)product * scale + (float)to->zero; /* rounded with its zero point */
 
@@ -146,14 +152,40 @@ void press_nn_max_pool(uint8_t *arena, const press_nn_planes *from, const press_
     press_nn_fill_pads(arena, to);
 }
 
+#if PRESS_NN_INTEGERS
+/*
+ * What a mean of n codes is as a code, or -1 where it is so near to two codes that rounded floats decide; these are off by
+ * less than 2^-8 where no more than MOST_MEANT were added.
+ */
+#define MOST_MEANT 100
+
+static int32_t mean_code(int32_t sum, int32_t n, press_nn_scale scale, int32_t zero)
+{
+    const int32_t shift = 150 - (int32_t)(scale >> 23);
+    int64_t parts, total, code;
+
+    if (n > MOST_MEANT || shift < 8 || shift > 40) {
+        return -1;
+    }
+    parts = (int64_t)n << shift; /* of a code, which begins half a code below itself; none is below -512 */
+    total = (int64_t)sum * ((int32_t)(scale & 0x7FFFFFu) + 0x800000) + parts / 2 + (zero + 512) * parts;
+    if (total < 0) {
+        return 0;
+    }
+    code = total / parts;
+    total -= code * parts;
+    return total < parts / 256 || total > parts - parts / 256 ? -1 : (int32_t)(code < 512 ? 0 : code - 512);
+}
+#endif
+
 /* The mean of a window's part, as a code. */
 static uint8_t average_of(uint8_t *arena, const press_nn_planes *from, uint32_t channel, part rows, part columns,
                           const press_nn_average *average, uint8_t zero)
 {
     int32_t n = (rows.last - rows.first) * (columns.last - columns.first), v, u;
 #if PRESS_NN_INTEGERS
-    int32_t sum = 0;
-    int64_t total, parts;
+    press_nn_mean mean = press_nn_mean_of_none();
+    int32_t sum = 0, code;
 #else
     float sum = 0, value;
 #endif
@@ -173,10 +205,16 @@ static uint8_t average_of(uint8_t *arena, const press_nn_planes *from, uint32_t 
         }
     }
 #if PRESS_NN_INTEGERS
-    total = 2 * (int64_t)sum * average->scale.multiplier; /* halves up: floor((2 a + b) / 2 b) */
-    parts = (int64_t)n << average->scale.shift;
-    total = (total + parts) / 2 + ((int64_t)zero) * parts;
-    return (uint8_t)press_nn_within((int32_t)(total < 0 ? 0 : total / parts), average->low, average->high);
+    code = mean_code(sum, n, average->scale, zero);
+    for (v = rows.first; code < 0 && v < rows.last; v++) {
+        const uint8_t *in = row_of(arena, from, channel, (uint32_t)v);
+
+        for (u = columns.first; u < columns.last; u++) {
+            press_nn_mean_add(&mean, (int32_t)in[u] - from->zero, average->input_scale);
+        }
+    }
+    code = code < 0 ? press_nn_mean_code(&mean, n, average->output_scale, zero) : code;
+    return (uint8_t)press_nn_within(code, average->low, average->high);
 #else
     value = sum / (float)n / average->output_scale + (float)zero;
     return (uint8_t)press_nn_nearest(press_nn_clamped(value, (float)average->low, (float)average->high), 0);
@@ -219,7 +257,7 @@ void press_nn_global_average(uint8_t *arena, const press_nn_planes *from, press_
                 sum += (int32_t)in[x] - from->zero;
             }
         }
-        *row_of(arena, to, channel, 0) = press_nn_code(sum, scale, to->zero, low, high);
+        *row_of(arena, to, channel, 0) = press_nn_code(sum, press_nn_factor_of(scale), to->zero, low, high);
     }
     press_nn_fill_pads(arena, to);
 }
@@ -275,7 +313,7 @@ void press_nn_values(const uint8_t *arena, const press_nn_planes *from, press_nn
 
             for (x = 0; x < from->width; x++) {
 #if PRESS_NN_INTEGERS
-                *values++ = press_nn_scaled((int32_t)in[x] - from->zero, scale);
+                *values++ = press_nn_exact_value((int32_t)in[x] - from->zero, scale);
 #else
                 *values++ = (float)((int32_t)in[x] - from->zero) * scale;
 #endif

@@ -57,17 +57,71 @@
 #include "press_nn_by_value.h"
 #endif
 
+/* Whether layers that do not go by value have kernels of their own, which take flash. */
+#define FEW_PRODUCTS (PRESS_NN_FEW_PRODUCTS && PRESS_NN_BY_VALUE)
+
 /* What runs once a layer, or for few weights, is compiled for size; nothing else may always come by it. */
 #if defined(__GNUC__)
 #define RARE __attribute__((noinline, cold))
+#define APART __attribute__((noinline)) /* what calls it is not rare */
 #else
 #define RARE
+#define APART
 #endif
 #if defined(__GNUC__) && PRESS_NN_BY_VALUE
 #define MAYBE_RARE __attribute__((noinline))
 #else
 #define MAYBE_RARE inline
 #endif
+
+/* ---- Biases and factors ---- */
+
+/* What a sum starts with, and what it is multiplied by. */
+typedef struct channel_terms {
+    int32_t bias;
+    press_nn_scale scale;
+} channel_terms;
+
+static uint32_t channel_bits_of(const press_nn_weights *layer)
+{
+    return (uint32_t)layer->bias_bits + layer->factor_bits + layer->more_bits;
+}
+
+static APART uint32_t take_bits(const uint8_t *data, uint32_t *at, uint32_t n)
+{
+    uint32_t value = 0, done;
+
+    for (done = 0; done < n; done++, ++*at) {
+        value |= ((uint32_t)data[*at >> 3] >> (*at & 7) & 1u) << done;
+    }
+    return value;
+}
+
+/* The bits of the product of two floats above 0, rounded down. */
+static uint32_t product_bits(uint32_t a, uint32_t b)
+{
+    const uint64_t part = (uint64_t)((a & 0x7FFFFFu) | 0x800000u) * ((b & 0x7FFFFFu) | 0x800000u);
+    const uint32_t carry = (uint32_t)(part >> 47);
+
+    return (((a >> 23) + (b >> 23) + carry - 127) << 23) | ((uint32_t)(part >> 23 >> carry) & 0x7FFFFFu);
+}
+
+static APART channel_terms terms_of(const press_nn_weights *layer, uint32_t channel)
+{
+    uint32_t at = channel * channel_bits_of(layer), factor;
+    channel_terms terms;
+
+    terms.bias = (int32_t)((uint32_t)layer->least_bias + take_bits(layer->data, &at, layer->bias_bits));
+    factor = layer->least_factor + take_bits(layer->data, &at, layer->factor_bits);
+    if (layer->unit) {
+        const int32_t least_more = layer->least_more;
+
+        factor = product_bits(factor << PRESS_NN_SHORT, layer->unit) + (uint32_t)least_more;
+        factor += take_bits(layer->data, &at, layer->more_bits);
+    }
+    memcpy(&terms.scale, &factor, sizeof factor);
+    return terms;
+}
 
 /* ---- Weights of one output channel ---- */
 
@@ -93,13 +147,15 @@ typedef struct level_code {
 
 typedef struct row_decoder {
     const press_nn_weights *layer;
+    const press_nn_window *window;
     const press_nn_room *room;
-    press_stream stream;
+    const int8_t *values; /* NULL: numbers less 128 */
+    const uint8_t *codes;
+    uint32_t size, at, bit; /* of the codes, and the next one: byte and bit */
     press_lookup masks;
     level_code levels[5];           /* by the sum of two signs, plus two */
     uint32_t spread[MOST_GROUP];    /* what a weight adds to the sums of those to its right and below */
     uint32_t group_start;           /* all sums at nothing */
-    uint16_t *mask_of;
     uint16_t *taps;
     uint32_t *place_of; /* of the elements that masks speak of, until they repeat in the next planes */
     uint32_t n_places, next; /* how many; and from there to the next ones */
@@ -176,7 +232,7 @@ static inline press_nn_status put_tap(tap_writer *out, uint32_t place, uint32_t 
 static int goes_by_value(const press_nn_weights *layer)
 {
 #if PRESS_NN_BY_VALUE
-    return layer->by_value;
+    return layer->facts & PRESS_NN_ADDS_BY_VALUE;
 #else
     (void)layer;
     return 0;
@@ -238,7 +294,7 @@ static RARE press_nn_status read_table(const uint8_t **table, uint32_t *size, pr
 
 static void start_signs(row_decoder *rows)
 {
-    const uint32_t width = rows->layer->kernel_width;
+    const uint32_t width = rows->window->width;
     uint32_t k;
 
     rows->group_start = 0;
@@ -249,6 +305,7 @@ static void start_signs(row_decoder *rows)
     }
 }
 
+/* The code tables of masks and of numbers; the codes begin behind these. */
 static RARE press_nn_status read_tables(row_decoder *rows, uint8_t *arena)
 {
     const press_nn_weights *layer = rows->layer;
@@ -260,24 +317,22 @@ static RARE press_nn_status read_tables(row_decoder *rows, uint8_t *arena)
         (uint32_t)rows->masks.code.lowest + rows->masks.code.n > (uint32_t)1 << layer->group) {
         return PRESS_NN_DAMAGED;
     }
-    table = layer->levels;
-    size = layer->levels_size;
     for (k = 0; status == PRESS_NN_OK && k < 5; k += 2) { /* negative, zero, positive */
         level_code *code = &rows->levels[k];
         press_lookup lookup;
 
-        if (k && layer->contexts == 1) {
+        if (k && !(layer->facts & PRESS_NN_HAS_CONTEXTS)) {
             *code = rows->levels[0];
             continue;
         }
-        status = read_table(&table, &size, &lookup, arena, rows->room, &used);
+        status = read_table(&rows->codes, &rows->size, &lookup, arena, rows->room, &used);
         if (status || lookup.code.lowest < 0 || lookup.code.width > PRESS_SINGLE_BITS ||
             (uint32_t)lookup.code.lowest + lookup.code.n > layer->n_values) {
             return PRESS_NN_DAMAGED;
         }
         code->windows = lookup.single;
         code->mask = lookup.code.used < 2 ? 0 : ((uint32_t)1 << lookup.bits) - 1;
-        code->values = layer->values + lookup.code.lowest;
+        code->values = rows->values + lookup.code.lowest;
         code->lowest = (uint32_t)lookup.code.lowest;
         if (lookup.code.used < 2) { /* one number, whose codeword is empty */
             lookup.single[0] = (uint16_t)(lookup.code.only << 4);
@@ -289,56 +344,62 @@ static RARE press_nn_status read_tables(row_decoder *rows, uint8_t *arena)
     return status;
 }
 
-static press_nn_status start_rows(row_decoder *rows, uint8_t *arena, const press_nn_room *room,
-                                  const press_nn_weights *layer, const press_nn_planes *from)
+static press_nn_status start_rows(row_decoder *rows, uint8_t *arena, const press_nn_layers *layers,
+                                  const press_nn_weights *layer)
 {
-    const uint32_t n_taps = (uint32_t)layer->kernel_height * layer->kernel_width, pitch = press_nn_pitch(from);
+    const press_nn_planes *from = &layers->planes[layer->from];
+    const press_nn_window *window = &layers->windows[layer->window];
+    const uint32_t n_taps = (uint32_t)window->height * window->width, pitch = press_nn_pitch(from);
+    const uint32_t channel_bits = channel_bits_of(layer);
     uint32_t k;
 
     rows->layer = layer;
-    rows->room = room;
-    rows->stream.data = layer->codes;
-    rows->stream.size = layer->codes_size;
-    rows->stream.position = 0;
-    rows->mask_of = (uint16_t *)(void *)(arena + room->masks);
-    rows->place_of = (uint32_t *)(void *)(arena + room->places);
-    rows->taps = (uint16_t *)(void *)(arena + room->taps);
+    rows->window = window;
+    rows->room = &layers->room;
+    rows->codes = layer->data + (layer->outputs * channel_bits + 7) / 8;
+    rows->values = NULL;
+    if (layer->facts & PRESS_NN_HAS_VALUES) {
+        rows->values = (const int8_t *)rows->codes;
+        rows->codes += (uint32_t)layer->n_values * (layer->facts & PRESS_NN_OWN_VALUES ? layer->outputs : 1u);
+    }
+    rows->size = layer->size;
+    rows->at = rows->bit = 0;
+    rows->place_of = (uint32_t *)(void *)(arena + layers->room.places);
+    rows->taps = (uint16_t *)(void *)(arena + layers->room.taps);
     rows->n_places = n_taps == 1 ? layer->group : n_taps;
     rows->next = n_taps == 1 ? layer->group * pitch : pitch;
     for (k = 0; k < rows->n_places; k++) {
         rows->place_of[k] = n_taps == 1 ? k * pitch
-                                        : k / layer->kernel_width * layer->dilation_rows * press_nn_row(from) +
-                                              k % layer->kernel_width * layer->dilation_columns;
+                                        : k / window->width * window->dilation_rows * press_nn_row(from) +
+                                              k % window->width * window->dilation_columns;
     }
-    return layer->coding == PRESS_NN_HUFFMAN ? read_tables(rows, arena) : PRESS_NN_OK;
+    return layer->facts & PRESS_NN_PACKED ? PRESS_NN_OK : read_tables(rows, arena);
 }
 
-static press_nn_status decode_masks(row_decoder *rows, uint32_t n)
+/* The next 25 bits at least; PRESS_NN_BEHIND bytes can be read beyond the end of the codes. */
+static inline uint32_t window_of(const uint8_t *codes, uint32_t at, uint32_t bit)
 {
-    const uint32_t group = rows->layer->group, n_masks = (n + group - 1) / group;
-    uint32_t k;
-
-    if (n_masks > rows->room->n_masks) {
-        return PRESS_NN_DAMAGED;
-    }
-    for (k = 0; rows->masks.code.used < 2 && k < n_masks; k++) { /* one mask, whose codeword is empty */
-        rows->mask_of[k] = rows->masks.code.only;
-    }
-    if (k == 0 && press_take_symbols(&rows->stream, &rows->masks, n_masks, 1, rows->mask_of) != PRESS_OK) {
-        return PRESS_NN_DAMAGED;
-    }
-    for (k = 0; rows->masks.code.lowest && k < n_masks; k++) {
-        rows->mask_of[k] = (uint16_t)(rows->mask_of[k] + rows->masks.code.lowest);
-    }
-    /* the last group may be shorter; of the others the code table tells enough */
-    return rows->mask_of[n_masks - 1] >> (n - (n_masks - 1) * group) ? PRESS_NN_DAMAGED : PRESS_NN_OK;
+    return press_load32(codes + at) >> bit;
 }
 
-/* The next 32 bits of a stream, or what there is of them. */
-static inline uint32_t window_at(const press_stream *stream, size_t at)
+/* Of the next group of weights, which are not zero. */
+static inline uint32_t next_mask(row_decoder *rows)
 {
-    return at + 4 <= stream->size ? press_load32(stream->data + at)
-                                  : (uint32_t)press_load64_within(stream->data, stream->size, at);
+    const press_lookup *lookup = &rows->masks;
+    uint32_t window, entry;
+    unsigned length;
+
+    if (lookup->code.used < 2) { /* one mask, whose codeword is empty */
+        return (uint32_t)lookup->code.lowest + lookup->code.only;
+    }
+    window = window_of(rows->codes, rows->at, rows->bit);
+    entry = lookup->single[window & (((uint32_t)1 << lookup->bits) - 1)];
+    length = entry & 15;
+    entry = length ? entry >> 4 : press_long_codeword(lookup, window, &length);
+    rows->bit += length;
+    rows->at += rows->bit >> 3;
+    rows->bit &= 7;
+    return (uint32_t)lookup->code.lowest + entry;
 }
 
 /* Number of the lowest bit that is set. */
@@ -360,14 +421,13 @@ static inline uint32_t lowest_bit(uint32_t mask)
 static inline press_nn_status taps_of_group(row_decoder *rows, uint32_t mask, const uint32_t *place, uint32_t plane,
                                             uint32_t values, tap_writer *out)
 {
-    size_t at = (size_t)(rows->stream.position >> 3);
-    uint32_t bit = (uint32_t)rows->stream.position & 7;
-    uint32_t signs = rows->group_start;
+    const uint8_t *const codes = rows->codes;
+    uint32_t at = rows->at, bit = rows->bit, signs = rows->group_start;
 
     for (; mask; mask &= mask - 1) {
         const uint32_t tap = lowest_bit(mask);
         const level_code *code = &rows->levels[signs >> 3 * tap & 7];
-        const uint32_t entry = code->windows[window_at(&rows->stream, at) >> bit & code->mask];
+        const uint32_t entry = code->windows[window_of(codes, at, bit) & code->mask];
         const int value = code->values[values + (entry >> 4)];
 
         if (put_tap(out, plane + place[tap], code->lowest + (entry >> 4), value)) {
@@ -378,27 +438,33 @@ static inline press_nn_status taps_of_group(row_decoder *rows, uint32_t mask, co
         at += bit >> 3;
         bit &= 7;
     }
-    rows->stream.position = 8 * (uint64_t)at + bit;
+    rows->at = at;
+    rows->bit = bit;
     return PRESS_NN_OK;
 }
 
-/* `values`: where those of this output channel begin. */
+/* `values`: where those of this output channel begin. A group's codes are fewer than PRESS_NN_BEHIND bytes. */
 static press_nn_status taps_of_masks(row_decoder *rows, uint32_t values, uint32_t n, tap_writer *out)
 {
     const uint32_t *place = rows->place_of, *const last = place + rows->n_places;
-    uint32_t plane = 0, k, at;
+    const uint32_t group = rows->layer->group;
+    uint32_t plane = 0, at, mask;
 
-    for (k = 0, at = 0; at < n; k++, at += rows->layer->group) {
-        if (rows->mask_of[k] && taps_of_group(rows, rows->mask_of[k], place, plane, values, out)) {
+    for (at = 0; at < n; at += group) {
+        mask = rows->at < rows->size + 1 ? next_mask(rows) : 0;
+        if (at + group > n && mask >> (n - at)) { /* the last group may be shorter; of the others the table tells */
             return PRESS_NN_DAMAGED;
         }
-        place += rows->layer->group;
+        if (mask && taps_of_group(rows, mask, place, plane, values, out)) {
+            return PRESS_NN_DAMAGED;
+        }
+        place += group;
         if (place >= last) {
             place = rows->place_of;
             plane += rows->next;
         }
     }
-    return rows->stream.position <= 8 * (uint64_t)rows->stream.size ? PRESS_NN_OK : PRESS_NN_DAMAGED;
+    return rows->at + (rows->bit > 0) <= rows->size ? PRESS_NN_OK : PRESS_NN_DAMAGED;
 }
 
 static RARE press_nn_status taps_of_packed(row_decoder *rows, const int8_t *values, uint32_t channel, uint32_t n,
@@ -407,11 +473,11 @@ static RARE press_nn_status taps_of_packed(row_decoder *rows, const int8_t *valu
     const press_nn_weights *layer = rows->layer;
     uint32_t bit = channel * n * layer->bits, plane = 0, at, tap = 0;
 
-    if (bit + n * layer->bits > 8 * layer->codes_size) {
+    if (bit + n * layer->bits > 8 * rows->size) {
         return PRESS_NN_DAMAGED;
     }
     for (at = 0; at < n; at++, bit += layer->bits) {
-        const uint8_t *bytes = layer->codes + (bit >> 3);
+        const uint8_t *bytes = rows->codes + (bit >> 3);
         unsigned number = bytes[0];
         int value;
 
@@ -441,21 +507,17 @@ static RARE press_nn_status taps_of_packed(row_decoder *rows, const int8_t *valu
 static press_nn_status decode_row(row_decoder *rows, uint32_t channel, taps *row)
 {
     const press_nn_weights *layer = rows->layer;
-    const uint32_t n = (uint32_t)layer->inputs * layer->kernel_height * layer->kernel_width;
-    const uint32_t values = layer->values_differ ? channel * layer->n_values : 0;
+    const uint32_t n = (uint32_t)layer->inputs * rows->window->height * rows->window->width;
+    const uint32_t values = layer->facts & PRESS_NN_OWN_VALUES ? channel * layer->n_values : 0;
     tap_writer out = start_taps(rows);
-    press_nn_status status;
+    press_nn_status status = layer->facts & PRESS_NN_PACKED
+                                 ? taps_of_packed(rows, rows->values ? rows->values + values : NULL, channel, n, &out)
+                                 : taps_of_masks(rows, values, n, &out);
 
-    if (layer->coding == PRESS_NN_HUFFMAN) {
-        status = decode_masks(rows, n);
-        status = status ? status : taps_of_masks(rows, values, n, &out);
-    } else {
-        status = taps_of_packed(rows, layer->values ? layer->values + values : NULL, channel, n, &out);
-    }
 #if PRESS_NN_BY_VALUE
     if (out.numbers) {
         order_by_value(&row->by_value, rows->taps, (uint8_t *)out.high, (uint32_t)(out.low - rows->taps),
-                       layer->values + values, layer->n_values);
+                       rows->values + values, layer->n_values);
         return status;
     }
 #endif
@@ -463,11 +525,10 @@ static press_nn_status decode_row(row_decoder *rows, uint32_t channel, taps *row
     return status;
 }
 
-/* A stream that was decoded to its end is used up. */
+/* Huffman codes that were decoded to their end are used up. */
 static press_nn_status end_rows(const row_decoder *rows)
 {
-    const int is_used_up = rows->layer->coding != PRESS_NN_HUFFMAN ||
-                           (rows->stream.position + 7) >> 3 == (uint64_t)rows->stream.size;
+    const int is_used_up = rows->layer->facts & PRESS_NN_PACKED || rows->at + (rows->bit > 0) == rows->size;
 
     return is_used_up ? PRESS_NN_OK : PRESS_NN_DAMAGED;
 }
@@ -485,6 +546,7 @@ static int32_t add_one(const uint8_t *x, const uint16_t *tap, uint32_t n)
     return sum;
 }
 
+#if !FEW_PRODUCTS
 /* The judge of the others: adds to the sums of eight outputs, which lie `apart` in the input. */
 static inline void add_plain(const uint8_t *x, uint32_t apart, const taps *row, int32_t *sums)
 {
@@ -520,6 +582,8 @@ static inline void add_plain(const uint8_t *x, uint32_t apart, const taps *row, 
     }
 }
 
+#endif
+
 #if PRESS_NN_HELIUM
 /* Eight outputs side by side in two vectors; any weights. */
 static void add_vectors(const uint8_t *x, const taps *row, int32_t bias, int32_t *sums)
@@ -545,7 +609,7 @@ static void add_vectors(const uint8_t *x, const taps *row, int32_t bias, int32_t
 }
 #endif
 
-#if PRESS_NN_WIDE && !PRESS_NN_HELIUM
+#if PRESS_NN_WIDE && !PRESS_NN_HELIUM && !FEW_PRODUCTS
 /*
  * Fourteen registers hold all of the loop if the compiler neither moves loads forward nor adds pointers: then it takes
  * sixteen instructions for eight products on ARM.
@@ -611,55 +675,24 @@ static void add_wide(const uint8_t *x, const taps *row, int32_t bias, int32_t *s
 }
 #endif
 
-/* What a sum starts with, and what it is multiplied by. */
-typedef struct channel_terms {
-    int32_t bias;
-    press_nn_scale scale;
-} channel_terms;
-
-static uint32_t take_bits(const uint8_t *data, uint32_t *at, uint32_t n)
+/* Sums of eight outputs, which lie `apart` in the input, or of one; they start with the bias. */
+static void add_products(const uint8_t *x, const press_nn_weights *layer, uint32_t apart, uint32_t n_outputs,
+                         const taps *row, int32_t bias, int32_t *sums)
 {
-    uint32_t value = 0, done = 0;
-
-    while (done < n) {
-        const uint32_t bit = *at & 7, left = n - done, some = 8 - bit < left ? 8 - bit : left;
-
-        value |= ((uint32_t)data[*at >> 3] >> bit & ((1u << some) - 1)) << done;
-        done += some;
-        *at += some;
-    }
-    return value;
-}
-
-static channel_terms terms_of(const press_nn_weights *layer, uint32_t channel)
-{
-    uint32_t at = channel * ((uint32_t)layer->bias_bits + layer->factor_bits + layer->shift_bits), factor;
-    channel_terms terms;
-
-    terms.bias = (int32_t)((uint32_t)layer->least_bias + take_bits(layer->channels, &at, layer->bias_bits));
-    factor = layer->least_factor + take_bits(layer->channels, &at, layer->factor_bits);
-#if PRESS_NN_INTEGERS
-    terms.scale.multiplier = (int32_t)factor;
-    terms.scale.shift = (uint8_t)(layer->least_shift + take_bits(layer->channels, &at, layer->shift_bits));
-#else
-    memcpy(&terms.scale, &factor, sizeof factor);
-#endif
-    return terms;
-}
-
-/* Sums of eight outputs, or of one, that start with the bias. */
-static void add_products(const uint8_t *x, const press_nn_weights *layer, uint32_t n_outputs, const taps *row,
-                         int32_t bias, int32_t *sums)
-{
-    const uint32_t apart = layer->stride_columns;
     unsigned k;
 
+    (void)layer; /* some builds have one way for all */
 #if PRESS_NN_BY_VALUE
-    if (layer->by_value) {
+    if (goes_by_value(layer)) {
         add_by_value(x, &row->by_value, apart, bias, sums);
         return;
     }
 #endif
+#if FEW_PRODUCTS
+    for (k = 0; k < n_outputs; k++, x += apart) {
+        sums[k] = bias + add_one(x, row->positive, row->n_positive) - add_one(x, row->negative, row->n_negative);
+    }
+#else
     if (n_outputs == 1) {
         sums[0] = bias + add_one(x, row->positive, row->n_positive) - add_one(x, row->negative, row->n_negative);
         return;
@@ -669,8 +702,8 @@ static void add_products(const uint8_t *x, const press_nn_weights *layer, uint32
         add_vectors(x, row, bias, sums);
         return;
     }
-#elif PRESS_NN_WIDE
-    if (apart == 1 && layer->fits_wide) {
+#elif PRESS_NN_WIDE && !FEW_PRODUCTS
+    if (apart == 1 && layer->facts & PRESS_NN_FITS_WIDE) {
         add_wide(x, row, bias, sums);
         return;
     }
@@ -679,6 +712,7 @@ static void add_products(const uint8_t *x, const press_nn_weights *layer, uint32
         sums[k] = bias;
     }
     add_plain(x, apart, row, sums);
+#endif
 }
 
 /* ---- Layers ---- */
@@ -687,14 +721,23 @@ static void add_products(const uint8_t *x, const press_nn_weights *layer, uint32
 typedef struct target {
     const press_nn_planes *planes;
     const press_nn_planes *other; /* NULL: no sum */
-    const press_nn_sum *sum;
+    const press_nn_terms *sum;
     int other_first;
+    press_nn_value *values; /* in place of planes: of a last layer */
 } target;
 
+#if PRESS_NN_WHOLE_BYTES
+#define LOW(layer) 0
+#define HIGH(layer) 255
+#else
+#define LOW(layer) ((layer)->low)
+#define HIGH(layer) ((layer)->high)
+#endif
+
 /* Codes of n sums. Bytes may alias anything, so what does not change is copied first. */
-static void put_codes(uint8_t *to, const press_nn_weights *layer, press_nn_scale scale, const int32_t *sums, uint32_t n)
+static void put_codes(uint8_t *to, const press_nn_weights *layer, press_nn_factor scale, const int32_t *sums, uint32_t n)
 {
-    const int32_t zero = layer->zero, low = layer->low, high = layer->high;
+    const int32_t zero = layer->zero, low = LOW(layer), high = HIGH(layer);
     uint32_t k;
 
     for (k = 0; k < n; k++) {
@@ -704,11 +747,10 @@ static void put_codes(uint8_t *to, const press_nn_weights *layer, press_nn_scale
 
 /* Codes of n sums, added to other codes. */
 static void put_added_codes(uint8_t *to, const uint8_t *other, const target *out, const press_nn_weights *layer,
-                            press_nn_scale scale, const int32_t *sums, uint32_t n)
+                            press_nn_factor scale, const int32_t *sums, uint32_t n)
 {
-    const press_nn_sum sum = {out->sum->first, out->sum->second, out->sum->constant,
-                              out->sum->shift, out->sum->low, out->sum->high};
-    const int32_t zero = layer->zero, low = layer->low, high = layer->high;
+    const press_nn_terms sum = *out->sum;
+    const int32_t zero = layer->zero, low = LOW(layer), high = HIGH(layer);
     const int other_first = out->other_first;
     uint32_t k;
 
@@ -719,22 +761,23 @@ static void put_added_codes(uint8_t *to, const uint8_t *other, const target *out
     }
 }
 
-static void conv_plane(uint8_t *arena, const press_nn_weights *layer, const press_nn_planes *from, const target *out,
-                       const taps *row, uint32_t channel)
+static void conv_plane(uint8_t *arena, const press_nn_weights *layer, const press_nn_window *window,
+                       const press_nn_planes *from, const target *out, const taps *row, uint32_t channel)
 {
     const press_nn_planes *to = out->planes;
     const uint32_t in_row = press_nn_row(from), out_row = press_nn_row(to);
     const uint32_t group = channel / layer->group_outputs;
     const channel_terms terms = terms_of(layer, channel);
+    const press_nn_factor scale = press_nn_factor_of(terms.scale);
     uint32_t rows = to->height, columns = to->width, y, x;
     uint8_t *at = arena + to->place + channel * press_nn_pitch(to);
     const uint8_t *other = out->other ? arena + out->other->place + channel * press_nn_pitch(out->other) : NULL;
     const uint8_t *in = arena + from->place + group * layer->inputs * press_nn_pitch(from) -
-                        (layer->pad_top * in_row + layer->pad_left);
-    const uint32_t block = goes_by_value(layer) && layer->stride_columns == 1 ? MOST_BLOCK : BLOCK;
+                        (window->pad_top * in_row + window->pad_left);
+    const uint32_t block = goes_by_value(layer) && window->stride_columns == 1 ? MOST_BLOCK : BLOCK;
     int32_t sums[MOST_BLOCK];
 
-    if (in_row == out_row && layer->stride_rows == 1 && layer->stride_columns == 1) {
+    if (in_row == out_row && window->stride_rows == 1 && window->stride_columns == 1) {
         columns = (rows - 1) * out_row + columns; /* all rows as one; what falls between them is filled in later */
         rows = 1;
     }
@@ -742,75 +785,74 @@ static void conv_plane(uint8_t *arena, const press_nn_weights *layer, const pres
         for (x = 0; x < columns; x += block) {
             uint32_t n = columns - x < block ? columns - x : block;
 
-            add_products(in + x * layer->stride_columns, layer, n, row, terms.bias, sums);
+            add_products(in + x * window->stride_columns, layer, window->stride_columns, n, row, terms.bias, sums);
             if (other) {
-                put_added_codes(at + x, other + x, out, layer, terms.scale, sums, n);
+                put_added_codes(at + x, other + x, out, layer, scale, sums, n);
             } else {
-                put_codes(at + x, layer, terms.scale, sums, n);
+                put_codes(at + x, layer, scale, sums, n);
             }
         }
-        in += layer->stride_rows * in_row;
+        in += window->stride_rows * in_row;
         at += out_row;
         other = other ? other + out_row : NULL;
     }
 }
 
-static press_nn_status conv(uint8_t *arena, const press_nn_room *room, const press_nn_weights *layer,
-                            const press_nn_planes *from, const target *out)
+/* The only value of an output channel. */
+static press_nn_value value_of(const uint8_t *x, const press_nn_weights *layer, const taps *row, uint32_t channel)
 {
-    row_decoder rows;
-    taps row;
-    press_nn_status status = start_rows(&rows, arena, room, layer, from);
-    uint32_t channel;
+    const channel_terms terms = terms_of(layer, channel);
+    int32_t sum;
 
-    for (channel = 0; status == PRESS_NN_OK && channel < layer->outputs; channel++) {
-        status = decode_row(&rows, channel, &row);
-        if (status == PRESS_NN_OK) {
-            conv_plane(arena, layer, from, out, &row, channel);
-        }
-    }
-    press_nn_fill_pads(arena, out->planes);
-    return status ? status : end_rows(&rows);
-}
-
-press_nn_status press_nn_conv(uint8_t *arena, const press_nn_room *room, const press_nn_weights *weights,
-                              const press_nn_planes *from, const press_nn_planes *to)
-{
-    target out = {to, NULL, NULL, 0};
-
-    return conv(arena, room, weights, from, &out);
-}
-
-press_nn_status press_nn_conv_add(uint8_t *arena, const press_nn_room *room, const press_nn_weights *weights,
-                                  const press_nn_planes *from, const press_nn_planes *other, const press_nn_sum *sum,
-                                  int other_first, const press_nn_planes *to)
-{
-    target out = {to, other, sum, other_first};
-
-    return conv(arena, room, weights, from, &out);
-}
-
-press_nn_status press_nn_conv_values(uint8_t *arena, const press_nn_room *room, const press_nn_weights *layer,
-                                     const press_nn_planes *from, press_nn_value *values)
-{
-    row_decoder rows;
-    taps row;
-    press_nn_status status = start_rows(&rows, arena, room, layer, from);
-    uint32_t channel;
-
-    for (channel = 0; status == PRESS_NN_OK && channel < layer->outputs; channel++) {
-        status = decode_row(&rows, channel, &row);
-        if (status == PRESS_NN_OK) {
-            const channel_terms terms = terms_of(layer, channel);
-            int32_t sum;
-
-            add_products(arena + from->place, layer, 1, &row, terms.bias, &sum);
+    add_products(x, layer, 1, 1, row, terms.bias, &sum);
 #if PRESS_NN_INTEGERS
-            values[channel] = press_nn_scaled(sum, terms.scale);
+    return press_nn_exact_value(sum, terms.scale);
 #else
-            values[channel] = (float)sum * terms.scale;
+    return (float)sum * terms.scale;
 #endif
+}
+
+static press_nn_status conv(uint8_t *arena, const press_nn_layers *layers, const press_nn_weights *layer,
+                            const target *out)
+{
+    const press_nn_planes *from = &layers->planes[layer->from];
+    row_decoder rows;
+    taps row;
+    press_nn_status status = start_rows(&rows, arena, layers, layer);
+    uint32_t channel;
+
+    for (channel = 0; status == PRESS_NN_OK && channel < layer->outputs; channel++) {
+        status = decode_row(&rows, channel, &row);
+        if (status == PRESS_NN_OK && out->values) {
+            out->values[channel] = value_of(arena + from->place, layer, &row, channel);
+        } else if (status == PRESS_NN_OK) {
+            conv_plane(arena, layer, rows.window, from, out, &row, channel);
         }
     }
+    if (!out->values) {
+        press_nn_fill_pads(arena, out->planes);
+    }
     return status ? status : end_rows(&rows);
+}
+
+press_nn_status press_nn_run_layers(uint8_t *arena, const press_nn_layers *layers, unsigned first, unsigned end,
+                                    press_nn_value *values)
+{
+    press_nn_status status = PRESS_NN_OK;
+    unsigned k;
+
+    for (k = first; status == PRESS_NN_OK && k < end; k++) {
+        const press_nn_weights *layer = &layers->weights[k];
+        target out = {&layers->planes[layer->to], NULL, NULL, 0, values};
+        press_nn_terms terms;
+
+        if (layer->facts & PRESS_NN_HAS_SUM) {
+            terms = press_nn_terms_of(&layers->sums[layer->sum]);
+            out.other = &layers->planes[layer->other];
+            out.sum = &terms;
+            out.other_first = layer->facts & PRESS_NN_OTHER_FIRST;
+        }
+        status = conv(arena, layers, layer, &out);
+    }
+    return status;
 }

@@ -58,4 +58,4 @@ def test_damaged_codes_and_tables_are_refused_or_harmless(tmp_path):
 
 
 def _is_bytes(line):
-    return line.startswith(("static const uint8_t codes_", "static const uint8_t code_table_"))
+    return line.startswith(("static const uint8_t data[", "static const uint8_t code_table_"))

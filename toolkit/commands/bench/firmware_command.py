@@ -102,7 +102,7 @@ class _Compared:
         with tempfile.TemporaryDirectory() as build:
             firmware = FirmwareFolder(folder, Path(build))
             found = firmware.values(firmware.input.codes(self.inputs))
-        return agreement(found, self.expected, self.labels)
+        return agreement(found, firmware.as_given(self.expected), self.labels)
 
 
 def _show(folders: dict[str, Any]) -> None:
