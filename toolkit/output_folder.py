@@ -34,7 +34,7 @@ def prepare_output_folder(folder: Path, *, overwrite: bool, resume: bool | None)
         InputError: It is not empty and neither option is given, it holds no run to resume, both options are given, it
             is a file, or it is not writable.
     """
-    _check_one_intention(overwrite=overwrite, resume=bool(resume))
+    check_one_intention(overwrite=overwrite, resume=bool(resume))
     try:
         folder.mkdir(parents=True, exist_ok=True)
         sweep_inside(folder)  # what a killed run left is nobody's file
@@ -125,7 +125,7 @@ def check_network_output(path: Path, *, overwrite: bool, resume: bool) -> None:
     """
     if path.suffix != ".safetensors":
         raise InputError(f"{path}: a network file ends in .safetensors")
-    _check_one_intention(overwrite=overwrite, resume=resume)
+    check_one_intention(overwrite=overwrite, resume=resume)
     with _looking_at(path):
         unfinished = state_path(path).is_file()
     check_output_file(path, overwrite=overwrite or (resume and unfinished))
@@ -135,7 +135,12 @@ def check_network_output(path: Path, *, overwrite: bool, resume: bool) -> None:
         )
 
 
-def _check_one_intention(*, overwrite: bool, resume: bool) -> None:
+def check_one_intention(*, overwrite: bool, resume: bool) -> None:
+    """Refuse two intentions at once.
+
+    Raises:
+        CommandLineError: Both are given.
+    """
     if overwrite and resume:
         raise CommandLineError("--overwrite starts again and --resume goes on: give one of them")
 

@@ -1,5 +1,6 @@
 """Whole ONNX files without loss: as artifacts, beside what general compressors make of them."""
 
+import hashlib
 import lzma
 import tempfile
 from dataclasses import dataclass
@@ -11,7 +12,6 @@ from modelpress.export.post_training.packing import WeightOptions, open_for_pack
 from modelpress.export.press.writing import write_artifact
 
 _ZSTANDARD_LEVEL = 19
-_AT_ONCE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,7 @@ class Archived:
 
     Attributes:
         file: Its name.
+        sha256: Of its bytes.
         original: As it is.
         artifact: Packed without loss, decoded and compared.
         zstandard: At level 19; None where that package is not installed.
@@ -27,6 +28,7 @@ class Archived:
     """
 
     file: str
+    sha256: str
     original: int
     artifact: int
     zstandard: int | None
@@ -44,18 +46,15 @@ def archived(path: Path, effort: Effort) -> Archived:
     with tempfile.TemporaryDirectory() as folder:
         artifact = write_artifact(Path(folder) / "m.press", source.model, effort=effort)
 
-    return Archived(path.name, path.stat().st_size, artifact, _zstandard(path), _xz(path))
+    data = path.read_bytes()
+    digest = hashlib.sha256(data).hexdigest()
+    return Archived(path.name, digest, len(data), artifact, _zstandard(data), _xz(data))
 
 
-def _xz(path: Path) -> int:
-    packer = lzma.LZMACompressor(lzma.FORMAT_XZ, preset=9 | lzma.PRESET_EXTREME)
-    with path.open("rb") as file:
-        size = sum(len(packer.compress(part)) for part in iter(lambda: file.read(_AT_ONCE), b""))
-    return size + len(packer.flush())
+def _xz(data: bytes) -> int:
+    return len(lzma.compress(data, preset=9 | lzma.PRESET_EXTREME))
 
 
-def _zstandard(path: Path) -> int | None:
+def _zstandard(data: bytes) -> int | None:
     zstandard = optional_module("zstandard")
-    if zstandard is None:
-        return None
-    return len(zstandard.ZstdCompressor(level=_ZSTANDARD_LEVEL).compress(path.read_bytes()))
+    return None if zstandard is None else len(zstandard.ZstdCompressor(level=_ZSTANDARD_LEVEL).compress(data))

@@ -269,6 +269,8 @@ def code_level(level, position, around, spatial, prediction, energy, coder, link
         SIGN_NEIGHBOURS + 5 * signs + rest,
         SIGN_BALANCE + 20 * (signed_class(tables, prediction, 1, 2, 16) >> 1) + by_balance,
     ]
+    if links is not None:
+        contexts.append(links.sign_context(left, above, above_left))
     sets = (SIGN_BY_START + min(position, 1), SIGN_BY_ENERGY + min(energy >> 4, 9))
     if links is not None and 0 in (links.lowest, links.highest):
         negative = 1 if links.highest == 0 else 0
@@ -304,7 +306,7 @@ def predict_linked(row, column, layout, work, links):
     n_slots, start = len(correlations), column * taps
     energy = 16 * sums[SQUARES] // (sums[WEIGHTS] + 1)
     by_inputs = links.predict(row, column, energy)
-    known = start + (45 * row_weights >> 6)
+    known = start + row_weights
     for p in range(taps):
         before = history[(start + p) * n_slots : (start + p + 1) * n_slots]
         predictions[p] = by_inputs[p] + prediction_of(correlations, before, energy * known // 16 + 1)
@@ -346,9 +348,8 @@ def code_kernel(levels, first, layout, row, column, work, coder, links):
         spatial += (22 if 0 < x < kernel_width - 1 else 27) * above - 4 * above2
         tap_mean = (64 * tap_sums[start + p] + 16 * column_mean) // (row + 16)
         kernel_mean = (64 * magnitudes + 8 * expected) // (p + 8)
-        energy = (
-            10 * tables[LOG2 + min(kernel_mean, MAX_LOG)] + 6 * tables[LOG2 + min(tap_mean, MAX_LOG)] >> 4
-        )
+        by_kernel, by_tap = tables[LOG2 + min(kernel_mean, MAX_LOG)], tables[LOG2 + min(tap_mean, MAX_LOG)]
+        energy = 10 * by_kernel + 6 * by_tap >> 4 if links is None else links.energy(by_kernel, by_tap)
         around = (left, above, above_left, above_right, balance)
         position = min(p, N_POSITIONS - 1)
         if links is not None and p > 0:

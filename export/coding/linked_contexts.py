@@ -11,24 +11,21 @@ from dataclasses import dataclass, field
 
 from modelpress.export.coding import context_mixing_kernels as kernels
 
-LIMIT = 300  # visits
 MAX_INPUTS = 4096  # their correlations take memory
 OWN = kernels.N_CONTEXTS  # counters from here on are of one stream alone
-_OWN_NODE, _OWN_SIZE, _OWN_PRIOR = OWN + 9, 26, 25
+OWN_SIGN = OWN + 9
+_OWN_NODE, _OWN_SIZE, _OWN_MEANS, _OWN_PRIOR = OWN_SIGN + 243, 170, 25, 169
 N_CONTEXTS = _OWN_NODE + _OWN_SIZE * kernels.N_NODES
 N_WEIGHTS = 8
-_BIAS = 80
+_BIAS = 256
 _TAP_SETS, _LATEST = 25, 8
-_STEP = 1343488  # 2**26 / 50
+_STEP = 1 << 21
 _HALF = 1 << 21
 
 
 def first_weights() -> list[list[int]]:
     """The weight sets as a file begins."""
-    return [
-        [4000 if number < kernels.NODE_BY_NODE else 3250] * N_WEIGHTS
-        for number in range(kernels.N_WEIGHT_SETS)
-    ]
+    return [[3500] * N_WEIGHTS for _ in range(kernels.N_WEIGHT_SETS)]
 
 
 @dataclass
@@ -68,6 +65,7 @@ class Links:
         self._recent = [[0] * self._n_slots for _ in range(n_taps)]
         self._tap_weights = [[0] * _LATEST for _ in range(_TAP_SETS)]
         self._latest = [0] * _LATEST
+        self.means = 0, 0  # logarithms of the means of kernel and tap
 
     # --- Predictions
 
@@ -78,7 +76,7 @@ class Links:
 
     def predict(self, row: int, column: int, energy: int) -> list[int]:
         """What previous inputs of this row say of a kernel, for each tap; `energy` is the mean square, in 1/16."""
-        correlations, known = self._of(column), (row + 15) * len(self._recent)
+        correlations, known = self._of(column), (row + 18) * len(self._recent)
         return [
             int(kernels.prediction_of(correlations, own, energy * known // 16 + 1))  # type: ignore[no-untyped-call]
             for own in self._recent
@@ -106,7 +104,7 @@ class Links:
 
     def learn_tap(self, p: int, error: int) -> None:
         """Move the weights of a tap against what was wrong with the prediction, 1/64 level."""
-        power = 7680 + sum(x * x for x in self._latest)
+        power = 4096 + sum(x * x for x in self._latest)
         step = _STEP * min(max(error >> 2, -1023), 1023) // power
         step = min(max(step, -32767), 32767)
         weights = self._tap_weights[min(p, _TAP_SETS - 1)]
@@ -114,6 +112,16 @@ class Links:
             weights[k] = _short(weights[k] + (step * x + 2048 >> 12))
 
     # --- Decisions
+
+    def energy(self, kernel_mean: int, tap_mean: int) -> int:
+        """The energy before a level, from the logarithms of two means."""
+        self.means = kernel_mean, tap_mean
+        return 12 * kernel_mean + 8 * tap_mean >> 4
+
+    def sign_context(self, left: int, above: int, above_left: int) -> int:
+        """The counter of a sign that mixed contexts do not have."""
+        left, above = min(max(left, -4), 4), min(max(above, -4), 4)
+        return OWN_SIGN + 27 * (left + 4) + 3 * (above + 4) + min(max(above_left, -1), 1) + 1
 
     def code_bit(
         self,
@@ -141,7 +149,7 @@ class Links:
 
         for counter in counters:
             counter[0] += (4194303 * bit - counter[0]) * tables[kernels.RATES + counter[1]] >> 16
-            counter[1] = min(counter[1] + 1, LIMIT)
+            counter[1] = min(counter[1] + 1, kernels.SLOW_LIMIT)
         return bit
 
     def code_node(
@@ -161,6 +169,7 @@ class Links:
             first + kernels.NODE_SPATIAL + by_spatial,
             first + kernels.NODE_PREDICTION + by_outward,
             own + pair,
+            own + _OWN_MEANS + 12 * (self.means[0] >> 4) + (self.means[1] >> 4),
             own + _OWN_PRIOR,
         )
         return self.code_bit(

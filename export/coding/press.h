@@ -158,7 +158,7 @@ press_status press_shared_open(press_shared *shared, const uint8_t *data, size_t
  */
 #define PRESS_CONTEXTS 113634
 #define PRESS_WEIGHT_SETS 183
-#define PRESS_LINKED_CONTEXTS (PRESS_CONTEXTS + 9 + 26 * 128)
+#define PRESS_LINKED_CONTEXTS (PRESS_CONTEXTS + 9 + 243 + 170 * 128)
 #define PRESS_MIXED_INPUTS 11
 typedef struct press_mixing {
     uint64_t counters[PRESS_CONTEXTS];   /* slow: 22 bits, fast: 22 bits, visits: 10 bits */

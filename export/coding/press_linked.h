@@ -6,17 +6,17 @@
 #ifndef PRESS_LINKED_H
 #define PRESS_LINKED_H
 
-#define LINKED_LIMIT 300 /* visits */
-#define LINKED_BIAS 80
-#define STEP 1343488 /* of tap weights: 2^26 / 50 */
+#define STEP 2097152 /* of tap weights: times 1023, below 2^31 */
 
 /* Counters behind those of mixed contexts: of one stream alone. */
 enum {
     OWN_ZERO = PRESS_CONTEXTS,
-    OWN_NODE = OWN_ZERO + 9,
+    OWN_SIGN = OWN_ZERO + 9,
+    OWN_NODE = OWN_SIGN + 243,
     OWN_PAIR = 0,
-    OWN_PRIOR = 25,
-    OWN_SIZE = 26
+    OWN_MEANS = 25,
+    OWN_PRIOR = 169,
+    OWN_SIZE = 170
 };
 
 /* A counter: the probability in bits 10 to 31, visits in 0 to 9. */
@@ -32,7 +32,7 @@ static void start_linked(press_mixing *mixing)
     }
     for (set = 0; set < PRESS_WEIGHT_SETS; set++) {
         for (k = 0; k < 8; k++) {
-            mixing->linked_weights[set][k] = set < NODE_BY_NODE ? 4000 : 3250;
+            mixing->linked_weights[set][k] = 3500;
         }
     }
 }
@@ -176,7 +176,7 @@ ALWAYS_INLINE int code_linked(coder *c, int bit, const uint32_t *contexts, const
         counters[k] = mixing->linked[contexts[k]];
         numbers[k] = mixing->stretch[counters[k] >> 20];
     }
-    numbers[n] = LINKED_BIAS;
+    numbers[n] = 256;
     inputs = eight_of(numbers);
     dots_of_eight(a, b, inputs, &t_a, &t_b);
     t_a = clamp(t_a >> 14, -2047, 2047);
@@ -193,7 +193,7 @@ ALWAYS_INLINE int code_linked(coder *c, int bit, const uint32_t *contexts, const
         uint32_t visits = counters[k] & 1023;
         int32_t step = (int32_t)(((int64_t)(target - p) * mixing->rates[visits]) >> 16);
 
-        mixing->linked[contexts[k]] = counters[k] + ((uint32_t)step << 10) + (visits < LINKED_LIMIT);
+        mixing->linked[contexts[k]] = counters[k] + ((uint32_t)step << 10) + (visits < SLOW_LIMIT);
     }
     return bit;
 }
@@ -201,15 +201,16 @@ ALWAYS_INLINE int code_linked(coder *c, int bit, const uint32_t *contexts, const
 ALWAYS_INLINE int code_linked_node(coder *c, int bit, uint32_t node, const node_contexts *at, const int decoding)
 {
     const uint32_t first = NODE + node * NODE_SIZE, own = OWN_NODE + node * OWN_SIZE;
-    uint32_t contexts[6];
+    uint32_t contexts[7];
 
     contexts[0] = first + NODE_PAIR + at->pair;
     contexts[1] = first + NODE_ENERGY + at->energy;
     contexts[2] = first + NODE_SPATIAL + at->spatial;
     contexts[3] = first + NODE_PREDICTION + at->outward;
     contexts[4] = own + OWN_PAIR + at->pair;
-    contexts[5] = own + OWN_PRIOR;
-    return code_linked(c, bit, contexts, 6, NODE_BY_NODE + node, NODE_BY_POSITION + at->position, decoding);
+    contexts[5] = own + OWN_MEANS + at->means;
+    contexts[6] = own + OWN_PRIOR;
+    return code_linked(c, bit, contexts, 7, NODE_BY_NODE + node, NODE_BY_POSITION + at->position, decoding);
 }
 
 /* A magnitude from 1 to `most`: what follows from that is not coded. */
@@ -261,7 +262,9 @@ ALWAYS_INLINE int code_linked_level(coder *c, int level, const around *known, in
     negative = highest == 0;
     if (lowest && highest) {
         sign_contexts(known, contexts);
-        negative = code_linked(c, level < 0, contexts, 4, (uint32_t)(SIGN_BY_START + (position > 0)),
+        contexts[4] = (uint32_t)(OWN_SIGN + 27 * (clamp(known->left, -4, 4) + 4) + 3 * (clamp(known->above, -4, 4) + 4) +
+                                 clamp(known->above_left, -1, 1) + 1);
+        negative = code_linked(c, level < 0, contexts, 5, (uint32_t)(SIGN_BY_START + (position > 0)),
                                (uint32_t)(SIGN_BY_ENERGY + (energy >> 4 < 9 ? energy >> 4 : 9)), decoding);
     }
     at = magnitude_contexts(known, negative);
@@ -285,7 +288,7 @@ ALWAYS_INLINE void count_levels(latest_levels *latest, const int16_t *weights)
 /* Move the weights of a tap against what was wrong with the prediction, 1/64 level. */
 ALWAYS_INLINE void learn_tap(int16_t *weights, const latest_levels *latest, int error)
 {
-    const int32_t power = 7680 + latest->power;
+    const int32_t power = 4096 + latest->power;
     int32_t step = STEP * clamp(error >> 2, -1023, 1023);
 
     move_eight(weights, latest->levels, clamp(step / power - (step % power < 0), -32767, 32767), 12);

@@ -333,11 +333,12 @@ typedef struct around {
     int left, above, above_left, above_right, balance;
     int spatial;    /* 1/64 level */
     int prediction; /* 1/64 level */
+    int kernel_mean, tap_mean; /* their logarithms */
     int energy;
 } around;
 
 typedef struct node_contexts {
-    uint32_t pair, energy, spatial, outward, position;
+    uint32_t pair, energy, spatial, outward, means, position;
 } node_contexts;
 
 ALWAYS_INLINE int code_node(coder *c, int bit, uint32_t node, const node_contexts *at, const int decoding)
@@ -420,6 +421,7 @@ ALWAYS_INLINE node_contexts magnitude_contexts(const around *known, int negative
     at.energy = (uint32_t)(32 * signed_class(outward, 2, 3, 12) + (energy >> 2 < 31 ? energy >> 2 : 31));
     at.spatial = (uint32_t)signed_class(known->spatial, 2, 2, 16);
     at.outward = (uint32_t)(clamp(outward >> 5, -20, 20) + 20);
+    at.means = (uint32_t)(12 * (known->kernel_mean >> 4) + (known->tap_mean >> 4));
     at.position = (uint32_t)known->position;
     return at;
 }
@@ -598,9 +600,9 @@ ALWAYS_INLINE void predict(work *w, size_t row, size_t input, size_t inputs, siz
     size_t t;
 
     predict_kernel(w, w->correlations, w->history + first * w->stride, w->stride, taps,
-                   first + (linked ? 45 * all >> 6 : 15 * all >> 5), w->predictions, linked);
+                   first + (linked ? all : 15 * all >> 5), w->predictions, linked);
     if (linked && stride && row) {
-        predict_kernel(w, w->links + input * stride, w->recent, stride, taps, (uint64_t)(row + 15) * taps,
+        predict_kernel(w, w->links + input * stride, w->recent, stride, taps, (uint64_t)(row + 18) * taps,
                        w->link_predictions, linked);
         for (t = 0; t < taps; t++) {
             w->predictions[t] += w->link_predictions[t];
@@ -666,7 +668,9 @@ ALWAYS_INLINE int code_kernel(coder *c, work *w, const layout *shape, int16_t *l
             known.spatial = clamp(known.spatial + (latest.dot >> 12), -16383, 16383);
         }
         known.prediction = w->predictions[p];
-        known.energy = (10 * lg(kernel_mean) + 6 * lg(tap_mean)) >> 4;
+        known.kernel_mean = lg(kernel_mean);
+        known.tap_mean = lg(tap_mean);
+        known.energy = ((linked ? 12 : 10) * known.kernel_mean + (linked ? 8 : 6) * known.tap_mean) >> 4;
         known.position = p < 8 ? (int)p : 8;
 
         level = decoding ? 0 : levels[p];

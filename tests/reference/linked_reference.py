@@ -8,6 +8,7 @@ from tests.reference.mixed_reference import (
     StreamOfLevels,
     clamp,
     decode_streams,
+    lg,
     log,
     mag,
     rate,
@@ -45,14 +46,14 @@ class LinkedStream(StreamOfLevels):
         mean_square = 16 * self.squares // (self.n + 1)
         by_rows = self.predicted(
             {(j, column): c for j, c in self.correlations.items()},
-            mean_square * (column * self.taps + (45 * self.inputs * self.taps >> 6)) // 16 + 1,
+            mean_square * (column * self.taps + self.inputs * self.taps) // 16 + 1,
         )
         if self.inputs > 4096:
             return by_rows
         earlier = range(max(column - 64, 0), column)
         by_inputs = self.predicted(
             {(self.row, j): self.links[column, j] for j in earlier},
-            mean_square * ((self.row + 15) * self.taps) // 16 + 1,
+            mean_square * ((self.row + 18) * self.taps) // 16 + 1,
         )
         return [u + v for u, v in zip(by_rows, by_inputs, strict=True)]
 
@@ -83,12 +84,16 @@ class LinkedStream(StreamOfLevels):
         v = self.linked_level(kernel, a, u, energy)
         if kernel:
             error = clamp((64 * v - a - u) >> 2, -1023, 1023)
-            step = clamp(1343488 * error // (7680 + sum(x * x for x in self.latest)), -32767, 32767)
+            step = clamp(2**21 * error // (4096 + sum(x * x for x in self.latest)), -32767, 32767)
             weights = self.tap_weights[min(len(kernel), 24)]
             weights[:] = [
                 short(w + (step * x + 2048 >> 12)) for w, x in zip(weights, self.latest, strict=True)
             ]
         return v
+
+    def energy(self, kernel_mean, tap_mean):
+        self.kernel_mean, self.tap_mean = kernel_mean, tap_mean
+        return 12 * lg(kernel_mean) + 8 * lg(tap_mean) >> 4
 
     # --- Decisions
 
@@ -114,10 +119,11 @@ class LinkedStream(StreamOfLevels):
             5 * signs + sig(balance - left - up),
             20 * (slog(u, 1, 2, 16) >> 1) + slog(4 * balance, 0, 3, 10),
         )
+        own = 27 * (clamp(left, -4, 4) + 4) + 3 * (clamp(up, -4, 4) + 4) + clamp(up_left, -1, 1) + 1
         if self.lowest == 0 or self.highest == 0:
             g = int(self.highest == 0)
         else:
-            g = self.decide("sign", contexts, (), ("sign A", min(p, 1)), ("sign B", min(energy >> 4, 9)))
+            g = self.decide("sign", contexts, (own,), ("sign A", min(p, 1)), ("sign B", min(energy >> 4, 9)))
         o = -w if g else w
         contexts = (
             pair,
@@ -125,7 +131,8 @@ class LinkedStream(StreamOfLevels):
             slog(a, 2, 2, 16),
             clamp(o >> 5, -20, 20) + 20,
         )
-        m = self.linked_magnitude(g, pos, contexts, (pair, 25))
+        own = 12 * (lg(self.kernel_mean) >> 4) + (lg(self.tap_mean) >> 4)
+        m = self.linked_magnitude(g, pos, contexts, (("pair", pair), ("means", own), "alone"))
         return -m if g else m
 
     def linked_magnitude(self, g, pos, contexts, own):
@@ -149,10 +156,9 @@ class LinkedStream(StreamOfLevels):
     def decide(self, group, contexts, own, *sets):
         counters = [self.model.linked[group, table, index] for table, index in enumerate(contexts)]
         counters += [self.own[group, index] for index in own]
-        x = [STRETCH[p >> 10] for p, _ in counters] + [80]
+        x = [STRETCH[p >> 10] for p, _ in counters] + [256]
         x += [0] * (8 - len(x))
-        first = 3250 if group.startswith("magnitude") else 4000
-        weights = [self.model.linked_weights.setdefault(name, [first] * 8) for name in sets]
+        weights = [self.model.linked_weights.setdefault(name, [3500] * 8) for name in sets]
         t = [clamp(sum(w * y for w, y in zip(row, x, strict=True)) >> 14, -2047, 2047) for row in weights]
         bit = self.decoder.decode(SQUASH[sum(t) >> 1])
         for row, own_t in zip(weights, t, strict=True):
@@ -161,5 +167,5 @@ class LinkedStream(StreamOfLevels):
         for counter in counters:
             p, visits = counter
             counter[0] += ((4194303 if bit else 0) - p) * rate(visits) >> 16
-            counter[1] = min(visits + 1, 300)
+            counter[1] = min(visits + 1, 1000)
         return bit

@@ -191,13 +191,16 @@ class StreamOfLevels:
         for p in range(self.taps):
             tap_mean = (64 * self.tap_totals[column][p] + 16 * column_mean) // (row + 16)
             kernel_mean = (64 * sum(map(abs, kernel)) + 8 * expected) // (p + 8)
-            energy = 10 * lg(kernel_mean) + 6 * lg(tap_mean) >> 4
+            energy = self.energy(kernel_mean, tap_mean)
             a = self.spatial(kernel)
             level = self.level(kernel, a, predictions[p], energy)
             require(abs(level) <= self.largest, "mixed contexts: a magnitude is too large")
             kernel.append(level)
             residuals.append(16 * level - (a >> 2))
         self.learn(row, column, kernel, residuals)
+
+    def energy(self, kernel_mean, tap_mean):
+        return 10 * lg(kernel_mean) + 6 * lg(tap_mean) >> 4
 
     def predictions_from_rows(self, column):
         known = column * self.taps + (15 * self.inputs * self.taps >> 5)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from modelpress.export.press.writing import write_artifact
+from modelpress.export.quantized import QuantizedTensor
 from tests.helpers.command_line import one_line
 from tests.helpers.foreign_onnx import NODE, foreign, saved
 from tests.helpers.models import small_model, sparse_model
@@ -53,6 +54,32 @@ def test_bench_coding_and_scaling_leave_json(artifact, tmp_path, call):
     assert [point["direction"] for point in points] == ["encode", "decode"]
 
 
+def test_bench_size_packs_anew_beside_nncodec(artifact, tmp_path, call):
+    (facts,) = json.loads(call("bench", "size", artifact, "--json")[1])
+    levels = facts["all"]["weights"]
+    tensors = [tensor for tensor in sparse_model().tensors.values() if isinstance(tensor, QuantizedTensor)]
+    zeros = sum(int((t.codes == 0 if t.support is None else ~t.support).sum()) for t in tensors)
+    entry = {"file": "net-model.npz", "codes": levels, "zeros": zeros, "layer_name_bytes": 35}
+    record, output = tmp_path / "peers.json", tmp_path / "sizes.json"
+    record.write_text(json.dumps({"files": [{**entry, "bytes": {"nncodec_file": 1035}}]}))
+    code, _, err = call("bench", "size", artifact, "--peers", record, "-o", output)
+    assert code == 0, err
+
+    (row,) = json.loads(output.read_text())["rows"]
+    assert row["nncodec_without_names"] == 1000
+    assert row["default"]["whole_file"] == artifact.stat().st_size
+    for effort in ("default", "max"):
+        found = row[effort]
+        assert found["weights"] == sum(found["parts"].values()) - found["parts"]["scales"]
+        assert found["of_nncodec"] == found["weights"] / 1000
+    assert row["ladder_with_scales"]["weights"] == levels
+
+    record.write_text(json.dumps({"files": [{**entry, "zeros": zeros + 1, "bytes": {"nncodec_file": 1035}}]}))
+    code, _, err = call("bench", "size", artifact, "--peers", record)
+    assert code == 1
+    assert "of other weights" in one_line(err)
+
+
 def test_bench_archives_compares_whole_files(tmp_path, call):
     rng = np.random.default_rng(0)
     weight = rng.standard_normal((64, 64)).astype(np.float32) * (rng.random((64, 64)) < 0.3)
@@ -66,6 +93,29 @@ def test_bench_archives_compares_whole_files(tmp_path, call):
     assert (file["file"], file["original"]) == ("m.onnx", len(data))
     assert file["xz"] == len(lzma.compress(data, preset=9 | lzma.PRESET_EXTREME))
     assert file["artifact"] < min(file["xz"], file["zstandard"] or file["xz"])
+
+
+def test_bench_archives_goes_on_with_files_that_are_not_in_the_record(tmp_path, call):
+    for name in ("a", "b"):
+        weight = np.full((8, 8), ord(name), np.float32)
+        saved(foreign([NODE("MatMul", ["x", "w"], ["y"])], {"w": weight}), tmp_path / f"{name}.onnx")
+    record = tmp_path / "r.json"
+    assert call("bench", "archives", tmp_path / "a.onnx", "-o", record)[0] == 0
+    facts = json.loads(record.read_text())
+    facts["files"][0]["xz"] = 7  # tells whether it is measured again
+    record.write_text(json.dumps(facts))
+
+    code, _, err = call(
+        "bench", "archives", tmp_path / "a.onnx", tmp_path / "b.onnx", "-o", record, "--resume"
+    )
+    assert code == 0, err
+    kept, new = json.loads(record.read_text())["files"]
+    assert kept == facts["files"][0]
+    assert new["file"] == "b.onnx"
+
+    code, _, err = call("bench", "archives", tmp_path / "a.onnx", "-o", record, "--resume", "--effort", "max")
+    assert code == 1
+    assert "is of effort default, not max" in one_line(err)
 
 
 @pytest.mark.parametrize(

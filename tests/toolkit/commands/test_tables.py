@@ -7,7 +7,8 @@ from rich.cells import cell_len
 from modelpress.benchmarks.records import read_results
 from modelpress.export.press.writing import write_artifact
 from modelpress.export.quantized import QuantizedTensor
-from modelpress.toolkit.commands.bench.codes import ladder_of, show_archives, show_ladder, show_scaling
+from modelpress.toolkit.commands.bench.archives import show_archives
+from modelpress.toolkit.commands.bench.codes import ladder_of, show_ladder, show_scaling
 from modelpress.toolkit.commands.bench.runtime import show_capabilities, show_versions
 from modelpress.toolkit.commands.bench.tables import show_bench, show_files
 from modelpress.toolkit.commands.table_layout import lay_out, shortened

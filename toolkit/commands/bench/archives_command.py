@@ -7,7 +7,7 @@ import typer
 
 from modelpress.export.choices import Effort
 from modelpress.toolkit.commands.answers import answer
-from modelpress.toolkit.commands.options import MEASUREMENT, AsJson, JsonFile, Overwrite
+from modelpress.toolkit.commands.options import MEASUREMENT, AsJson, JsonFile, Overwrite, Resume
 from modelpress.toolkit.commands.recipe_options import recipe_option
 
 EXAMPLE = """
@@ -22,17 +22,27 @@ def command(
     ] = "default",
     output: JsonFile = None,
     overwrite: Overwrite = False,
+    resume: Resume = False,
     as_json: AsJson = False,
 ) -> None:
-    """Bytes of whole files packed without loss, beside zstandard -19 and xz -9e. Needs no torch."""
-    from modelpress.toolkit.commands.bench.codes import measure_archives, show_archives
+    """Bytes of whole files packed without loss, beside zstandard -19 and xz -9e. Needs no torch.
+
+    The output is written after every file; --resume measures those that are not in it.
+    """
+    from modelpress.toolkit.commands.bench.archives import known_archives, measure_archives, show_archives
     from modelpress.toolkit.commands.console import TerminalProgress
-    from modelpress.toolkit.output_folder import check_output_file, write_json
+    from modelpress.toolkit.output_folder import check_one_intention, check_output_file, write_json
 
+    check_one_intention(overwrite=overwrite, resume=resume)
     if output is not None:
-        check_output_file(output, overwrite=overwrite)
+        check_output_file(output, overwrite=overwrite or resume)
+    known = known_archives(output, effort) if output is not None and resume else []
 
-    facts = measure_archives(files, effort, TerminalProgress())
+    facts = measure_archives(
+        files,
+        effort,
+        TerminalProgress(),
+        known=known,
+        on_file=lambda facts: None if output is None else write_json(output, facts),
+    )
     answer(facts, lambda: show_archives(facts), as_json=as_json)
-    if output is not None:
-        write_json(output, facts)

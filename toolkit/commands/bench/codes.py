@@ -1,11 +1,11 @@
-"""What `bench size`, `bench coding`, `bench archives` and `bench scaling` do, and what `bench training` shows."""
+"""What `bench size`, `bench coding` and `bench scaling` do, and what `bench training` shows."""
 
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from modelpress.benchmarks.codes.archives import archived
+from modelpress.benchmarks.codes.beside_nncodec import coded_sizes, peer_of, peer_sizes
 from modelpress.benchmarks.codes.ladder import BOUNDS, TensorLadder, size_ladder, total_ladder
 from modelpress.benchmarks.codes.loading import load_times
 from modelpress.benchmarks.codes.scaling import ScalePoint, scale_point
@@ -24,6 +24,7 @@ from modelpress.toolkit.progress import Progress
 _STORED, _WHOLE = "as stored", "whole file"
 _COLUMNS = 3  # of the table: so many tensors, the largest
 _LOAD_ROUNDS = 30
+_BESIDE: tuple[Effort, ...] = ("default", "max")  # efforts that are compared with other coders
 
 
 def ladder_of(
@@ -106,6 +107,43 @@ def draw_ladder(path: Path, facts: dict[str, Any]) -> None:
         if form not in ("name", "weights", _WHOLE)
     }
     write_atomically(path, draw(rungs).encode())
+
+
+def beside_peers(
+    paths: list[Path], record: Path, progress: Progress, *, max_decoded_bytes: int = DEFAULT_MAX_DECODED_BYTES
+) -> dict[str, Any]:
+    """Quantized weights packed anew at several efforts, beside NNCodec's bytes; with the size ladder of each file.
+
+    Raises:
+        InputError: A file or the record cannot be read, or the record is not of these weights.
+    """
+    peers, rows = peer_sizes(record), []
+    for path in paths:
+        model = read_artifact(path, max_decoded_bytes=max_decoded_bytes)
+        peer = peer_of(path, model, peers)
+        row: dict[str, Any] = {"codes": path.stem, "nncodec_without_names": peer.file_bytes}
+        for effort in _BESIDE:
+            sizes = coded_sizes(model, effort)
+            row[effort] = {**asdict(sizes), "of_nncodec": round(sizes.weights / peer.file_bytes, 4)}
+        ladder = ladder_of(path, progress, max_decoded_bytes=max_decoded_bytes)["all"]
+        row["ladder_with_scales"] = {form: ladder[form] for form in ladder if form != "name"}
+        rows.append(row)
+    return {"rows": rows, "environment": describe_environment()}
+
+
+def show_beside(facts: dict[str, Any]) -> None:
+    """One table."""
+    rows = []
+    for row in facts["rows"]:
+        cells = {"codes": row["codes"], "peer": f"{row['nncodec_without_names']:,}"}
+        for effort in _BESIDE:
+            cells[effort] = f"{row[effort]['weights']:,}"
+            cells[f"of {effort}"] = f"{row[effort]['of_nncodec']:.4f}"
+        rows.append(cells)
+    headings = {"codes": "weights, bytes", "peer": "NNCodec"}
+    for effort in _BESIDE:
+        headings |= {effort: effort, f"of {effort}": "of NNCodec"}
+    print_table("Headers, tables and payload, without scales and names", rows, headings)
 
 
 def measure_coding(
@@ -241,53 +279,6 @@ def show_scaling(facts: dict[str, Any]) -> None:
     }
     effort = facts["points"][0]["effort"]
     print_table(f"Effort {effort}; extra MB: memory beyond tensors and file", rows, headings)
-
-
-def measure_archives(paths: list[Path], effort: Effort, progress: Progress) -> dict[str, Any]:
-    """Whole ONNX files without loss, beside general compressors.
-
-    Raises:
-        InputError: A file cannot be read.
-        ModelError: It holds something that cannot be packed.
-    """
-    progress.start("archives", len(paths))
-    found = []
-    for path in paths:
-        found.append(asdict(archived(path, effort)))
-        progress.advance(path.name)
-    progress.finish()
-    return {"effort": effort, "files": found, "environment": describe_environment()}
-
-
-def show_archives(facts: dict[str, Any]) -> None:
-    """One table."""
-    rows = []
-    for file in facts["files"]:
-        ours, others = file["artifact"], {name: file[name] for name in ("zstandard", "xz")}
-        sizes = {name: "–" if size is None else f"{size:,}" for name, size in others.items()}
-        shares = {
-            f"of {name}": "–" if size is None else f"{ours / size:.3f}" for name, size in others.items()
-        }
-        rows.append(
-            {
-                "file": file["file"],
-                "original": f"{file['original']:,}",
-                "ours": f"{ours:,}",
-                **sizes,
-                **shares,
-            }
-        )
-    headings = {
-        "file": "",
-        "original": "bytes",
-        "ours": "artifact",
-        "zstandard": "zstd -19",
-        "xz": "xz -9e",
-        "of zstandard": "of zstd",
-        "of xz": "of xz",
-    }
-    narrow = {key: headings[key] for key in ("file", "ours", "of zstandard", "of xz")}
-    print_table(f"Without loss, effort {facts['effort']}", rows, headings, narrow=[narrow])
 
 
 def show_training(facts: dict[str, Any]) -> None:
