@@ -13,9 +13,8 @@ from modelpress.export.files.inputs import read_input
 from modelpress.export.graphs.conventions import EXITS_METADATA, MAX_NODES
 from modelpress.export.graphs.protobuf_wire import MODEL_FUNCTION, fields
 
-_MOST_BYTES = (
-    1 << 24
-)  # of the file, and of its tensors; more takes longer than imports, and is decoded in parallel
+# of the file, and of its tensors; more takes longer than imports, and is decoded in parallel
+_MOST_BYTES = 1 << 24
 _LEAST_NODE = 2  # bytes of a node in a graph: a tag and a length
 _FEW_BITS = frozenset({21, 22, 23, 25, 26})  # ONNX types of less than a byte, which ONNX packs
 

@@ -16,9 +16,8 @@ _LOOKS_AT = 1 << 14  # bytes in front
 _MAY_GAIN = 1.05  # more than what the front promises: a stream learns as it goes
 _LEARNT = 0.025  # of the front, at most: what its stream loses to one that knows how frequent which bytes are
 _STRETCHES, _STRETCH = 16, 1 << 12  # so many elements tell how often bytes occur
-_COST_OF_LEARNING = (
-    0.011  # of a byte: its eight decisions lose 1 / (126 ln 2) of a bit each, for ever following the last 32
-)
+# of a byte: its eight decisions lose 1 / (126 ln 2) of a bit each, for ever following the last 32
+_COST_OF_LEARNING = 0.011
 _PROBES, _HASH_BITS, _MANY = 512, 16, 0.05
 
 

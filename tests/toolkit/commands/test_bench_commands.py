@@ -75,6 +75,9 @@ def test_bench_size_packs_anew_beside_nncodec(artifact, tmp_path, call):
     assert row["ladder_with_scales"]["weights"] == levels
 
     record.write_text(json.dumps({"files": [{**entry, "zeros": zeros + 1, "bytes": {"nncodec_file": 1035}}]}))
+    code, _, err = call("bench", "size", artifact, "--peers", record, "--plot", tmp_path / "ladder.svg")
+    assert (code, "give one of them" in one_line(err)) == (2, True)
+
     code, _, err = call("bench", "size", artifact, "--peers", record)
     assert code == 1
     assert "of other weights" in one_line(err)

@@ -59,6 +59,10 @@ def command(
     from modelpress.toolkit.output_folder import check_output_file, write_json
 
     if plot is not None:
+        if peers is not None:
+            raise CommandLineError(
+                "--plot draws a ladder, --peers compares with another coder: give one of them"
+            )
         check_output_file(plot, overwrite=overwrite)
         if plot.suffix != ".svg":
             raise CommandLineError(f"{plot}: expected a name that ends in .svg")

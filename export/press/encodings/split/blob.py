@@ -9,10 +9,8 @@ with few distinct values a level is the place in a table of them. Every bit is k
 from collections.abc import Mapping
 
 import numpy as np
-import numpy.typing as npt
 from onnx import TensorProto
 
-from modelpress.export.coding.bits import unpack_fixed_width
 from modelpress.export.coding.byte_parts import PartReader, PartWriter
 from modelpress.export.coding.varint import pack_varint, unpack_varint
 from modelpress.export.errors import DamagedArtifact
@@ -39,6 +37,7 @@ from modelpress.export.press.encodings.split.elements import (
     table_of,
     words_of,
 )
+from modelpress.export.press.encodings.split.mantissas import unpacked
 from modelpress.export.tensor_spec import CARRIERS, INTEGER_TYPES, ONNX_TYPES, TensorSpec, carrier_of
 
 _PACKED, _MIXED, _LINKED = 5, 10, 20  # encodings of the levels
@@ -159,7 +158,7 @@ class _SplitSink:
         if isinstance(self._kind, Floats):
             n_stored = int(np.count_nonzero(self._levels))
             words = self._kind.words(
-                self._levels, _unpacked(self._raw, self._kind.raw_bits, n_stored).astype(self._words.dtype)
+                self._levels, unpacked(self._raw, self._kind.raw_bits, n_stored).astype(self._words.dtype)
             )
         else:
             words = self._kind.words(self._levels)
@@ -249,26 +248,3 @@ def _read_table(reader: PartReader, dtype: np.dtype[np.generic]) -> Table:
     stored = np.dtype(f"<u{dtype.itemsize}")
     values = np.frombuffer(reader.take("tables", n * dtype.itemsize), stored)
     return Table(dtype, values.astype(stored.newbyteorder("=")), centre)
-
-
-# --- Bits
-
-_AT_ONCE = 1 << 16  # a multiple of 8, so that every piece ends with a byte
-
-
-def _unpacked(stream: bytes, bits: int, count: int) -> npt.NDArray[np.int64]:
-    """Undo `_packed`.
-
-    Raises:
-        DamagedArtifact: The stream has another length.
-    """
-    if len(stream) != (count * bits + 7) // 8:
-        raise DamagedArtifact(f"mantissas take {len(stream):,} bytes; expected {(count * bits + 7) // 8:,}")
-
-    values = np.zeros(count, np.int64)
-    for start in range(0, count, _AT_ONCE):
-        n = min(_AT_ONCE, count - start)
-        first = start * bits // 8
-        piece = stream[first : first + (n * bits + 7) // 8]
-        values[start : start + n] = unpack_fixed_width(piece, bits=bits, count=n)
-    return values

@@ -15,6 +15,7 @@ from modelpress.export.coding.core import core
 from modelpress.export.errors import DamagedArtifact
 from modelpress.export.files.blocks import blocks, is_of_numpy
 from modelpress.export.press.encodings.levels import Levels
+from modelpress.export.press.encodings.split.mantissas import packed
 
 Array = npt.NDArray[np.generic]
 Words = npt.NDArray[np.unsignedinteger]
@@ -69,7 +70,7 @@ class Floats:
             return functions.write_mantissas(words, _TYPES[self.mantissa_bits], self.raw_bits)
 
         kept = words[words != 0] & words.dtype.type((1 << self.mantissa_bits) - 1)
-        return _packed(kept >> words.dtype.type(self.mantissa_bits - self.raw_bits), self.raw_bits)
+        return packed(kept >> words.dtype.type(self.mantissa_bits - self.raw_bits), self.raw_bits)
 
     def words(self, levels: Levels, mantissas: Words) -> Words:
         """Elements, from their levels and the mantissas of those that are not +0; raises `DamagedArtifact`."""
@@ -211,18 +212,3 @@ def words_of(array: Array) -> Words:
     """The bits of the elements, in this machine's byte order, flat."""
     native = np.ascontiguousarray(array.reshape(-1)).astype(array.dtype.newbyteorder("="), copy=False)
     return native.view(np.dtype(f"u{array.dtype.itemsize}"))
-
-
-# --- Bits
-
-_AT_ONCE = 1 << 16  # a multiple of 8, so that every piece ends with a byte
-
-
-def _packed(values: Words, bits: int) -> bytes:
-    """`bits` of each value, at most 52, low half first."""
-    pieces = []
-    for start in range(0, values.size, _AT_ONCE):
-        piece = values[start : start + _AT_ONCE].astype("<u8")
-        flat = np.unpackbits(piece.view(np.uint8), bitorder="little").reshape(-1, 64)[:, :bits]
-        pieces.append(np.packbits(flat.reshape(-1), bitorder="little").tobytes())
-    return b"".join(pieces)
