@@ -1,7 +1,7 @@
 """Bytes and weights of a float ONNX model under NNCodec (ISO/IEC 15938-17), at several steps of its quantizer.
 
-Stands alone: needs NumPy, onnx and NNCodec. ``README.md`` beside it says how to build the environment and how the accuracy of
-what it writes is measured.
+Stands alone: needs NumPy, onnx and NNCodec. ``README.md`` beside it says how to build the environment, and how the
+accuracy of what it writes is measured.
 """
 
 import argparse
@@ -31,29 +31,51 @@ def main() -> None:
     parser.add_argument("model", type=Path, metavar="FLOAT.onnx")
     parser.add_argument("--qp", default="-40,-36,-32,-28,-24", help="quantization parameters, with commas")
     parser.add_argument("-o", "--output-dir", type=Path, required=True, metavar="FOLDER")
+    parser.add_argument(
+        "--results",
+        type=Path,
+        metavar="RESULTS.json",
+        help="of the models written before: their top-1 joins the record",
+    )
     options = parser.parse_args()
-    model = onnx.load(options.model)
+    record = options.output_dir / "nncodec-rate.json"
+    if options.results is None:
+        facts = coded(options.model, [int(qp) for qp in options.qp.split(",")], options.output_dir)
+    else:
+        facts = with_accuracy(json.loads(record.read_text()), json.loads(options.results.read_text()))
+    record.write_text(json.dumps(facts, indent=2) + "\n")
+
+
+def coded(path: Path, qps: list[int], folder: Path) -> dict[str, Any]:
+    """Code the model at every step; returns the record."""
+    model = onnx.load(path)
     weights = {
         tensor.name: numpy_helper.to_array(tensor)
         for tensor in model.graph.initializer
         if tensor.data_type == onnx.TensorProto.FLOAT and tensor.dims
     }
     if not weights:
-        sys.exit(f"{options.model}: no float initializers; give a float ONNX model that holds its weights")
+        sys.exit(f"{path}: no float initializers; give a float ONNX model that holds its weights")
 
-    options.output_dir.mkdir(parents=True, exist_ok=True)
-    rows = [_row(weights, model, int(qp), options.output_dir) for qp in options.qp.split(",")]
-    record = {
+    folder.mkdir(parents=True, exist_ok=True)
+    return {
         "what": "a float ONNX model under NNCodec: quantized with its trellis, coded, decoded",
-        "model": options.model.name,
+        "model": path.name,
         "weights": sum(array.size for array in weights.values()),
         "arguments": _ARGUMENTS,
-        "rows": rows,
+        "rows": [_row(weights, model, qp, folder) for qp in qps],
         "versions": {name: version(name) for name in ("nncodec", "numpy", "torch", "onnx")},
         "python": platform.python_version(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    (options.output_dir / "nncodec-rate.json").write_text(json.dumps(record, indent=2) + "\n")
+
+
+def with_accuracy(record: dict[str, Any], results: dict[str, Any]) -> dict[str, Any]:
+    """The record with the top-1 that `modelpress bench` measured of each model."""
+    measured = {model["name"]: model["top1"] for model in results["models"]}
+    for row in record["rows"]:
+        row["top1"] = measured[f"qp{row['qp']}"]
+    return record
 
 
 def _row(weights: Arrays, model: onnx.ModelProto, qp: int, folder: Path) -> dict[str, Any]:
