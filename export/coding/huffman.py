@@ -67,7 +67,8 @@ def _coins_of_few(weights: npt.NDArray[np.int64], max_bits: int) -> list[int]:
     # an item is twice its weight, and one more if it is a package: coins come first among equals
     coins = [2 * weight for weight in weights.tolist()]
     most = 2 * len(coins) - 2
-    levels, items = [], coins
+    levels: list[list[int]] = []
+    items = coins
 
     while len(levels) < max_bits:
         levels.append(items)

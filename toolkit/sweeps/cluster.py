@@ -210,12 +210,12 @@ def _connect(address: str, quiet: dict[str, Any]) -> None:
         ) from error
 
     for _ in range(_ATTEMPTS):
-        error = _joined(address, quiet)
-        if error is None:
+        wrong = _joined(address, quiet)
+        if wrong is None:
             return
-        if not isinstance(error, ConnectionAbortedError):  # a busy head gives up on its own server, too
+        if not isinstance(wrong, ConnectionAbortedError):  # a busy head gives up on its own server, too
             break
-    why = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    why = f"{type(wrong).__name__}: {' '.join(str(wrong).split())[:300]}"
     raise InputError(
         f"--address {address}: is no Ray cluster that lets us in within {_CONNECT_S:g} s: {why}; "
         "where it asks for a token, put the head's (`ray get-auth-token`) into RAY_AUTH_TOKEN"
