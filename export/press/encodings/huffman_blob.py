@@ -24,7 +24,7 @@ from modelpress.export.tensor_spec import TensorSpec
 
 _T = TypeVar("_T")
 Group = tuple[CodeTable, ...]
-_OWN = 0  # reference to tables that follow; k refers to the k-th shared group
+OWN = 0  # reference to tables that follow; k refers to the k-th shared group
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,9 @@ class SharedGroup:
     tables: Group
 
 
-Shared = Mapping[tuple[str, int], SharedGroup]
+Shared = Mapping[
+    tuple[str, int], Sequence[SharedGroup]
+]  # by the coders' names; of each the first that is best
 NO_SHARED: Shared = {}
 
 
@@ -77,12 +79,12 @@ class HuffmanPlan:
         for name, counts, own, own_bits in zip(
             self.coder.groups, self.groups, self.own, self.own_bits, strict=True
         ):
-            choice = (_OWN, own, own_bits)
-            group = shared.get(name)
-            if group is not None and all(map(CodeTable.covers, group.tables, counts)):
-                bits = _payload_bits(group.tables, counts)
-                if bits < own_bits:
-                    choice = (group.number, group.tables, bits)
+            choice = (OWN, own, own_bits)
+            for group in shared.get(name, ()):
+                if all(map(CodeTable.covers, group.tables, counts)):
+                    bits = _payload_bits(group.tables, counts)
+                    if bits < choice[2]:
+                        choice = (group.number, group.tables, bits)
             chosen.append(choice)
 
         return tuple(chosen)
@@ -134,7 +136,7 @@ def write(tensor: QuantizedTensor | LevelSource, plan: HuffmanPlan, shared: Shar
     references = plan.references(shared)
     for number, tables, _ in references:
         writer.add("header", bytes([number]))
-        if number == _OWN:
+        if number == OWN:
             for table in tables:
                 writer.add("tables", table.pack())
 
@@ -213,7 +215,7 @@ def read_tables(
 
 def _read_group(reader: PartReader, n_tables: int, shared: Sequence[Group]) -> Group:
     (number,) = reader.unpack("B")
-    if number == _OWN:
+    if number == OWN:
         return tuple(CodeTable.read(reader) for _ in range(n_tables))
     if number > len(shared):
         raise DamagedArtifact(f"shared code tables {number} of {len(shared)} do not exist")
