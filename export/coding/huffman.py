@@ -11,10 +11,11 @@ its stored length is 1 but its codeword is empty, so the stream has no bytes at 
 import numpy as np
 import numpy.typing as npt
 
-from modelpress.export.coding.bits import check_stream_end, pack_fixed_width
+from modelpress.export.coding.bits import check_stream_end
 from modelpress.export.errors import DamagedArtifact
 
 MAX_CODEWORD_BITS = 15  # FORMAT.md, "Code tables": a length is stored in 4 bits
+_FEW = 48  # symbols; up to there lists are faster than arrays
 _TWO_LENGTHS = tuple(bytes([byte & 15, byte >> 4]) for byte in range(256))
 _KRAFT = (0, *(1 << MAX_CODEWORD_BITS - length for length in range(1, 16)))  # in units of 2**-15
 
@@ -54,9 +55,39 @@ def code_lengths(counts: npt.NDArray[np.int64], *, max_bits: int = MAX_CODEWORD_
 
     by_weight = used[np.argsort(counts[used], kind="stable")]
     coins = counts[by_weight].astype(np.int64)
+    taken = _coins_of_few if used.size <= _FEW else _coins_of_many
+    for n_coins in taken(coins, max_bits):
+        lengths[by_weight[:n_coins]] += 1
+
+    return lengths
+
+
+def _coins_of_few(weights: npt.NDArray[np.int64], max_bits: int) -> list[int]:
+    """How many of the cheapest coins are taken on every level; of few symbols, as most tables have."""
+    # an item is twice its weight, and one more if it is a package: coins come first among equals
+    coins = [2 * weight for weight in weights.tolist()]
+    most = 2 * len(coins) - 2
+    levels, items = [], coins
+
+    while len(levels) < max_bits:
+        levels.append(items)
+        whole = len(items) // 2 * 2
+        packages = zip(items[:whole:2], items[1:whole:2], strict=True)
+        items = sorted(coins + [((first >> 1) + (second >> 1) << 1) + 1 for first, second in packages])[:most]
+        if items == levels[-1]:  # from here on all levels are the same
+            levels += [items] * (max_bits - len(levels))
+
+    taken, take = [], most
+    for level in reversed(levels):
+        taken.append(take - sum(item & 1 for item in level[:take]))
+        take = 2 * (take - taken[-1])
+    return taken
+
+
+def _coins_of_many(coins: npt.NDArray[np.int64], max_bits: int) -> list[int]:
+    """The same in arrays."""
     coins_among_merged = []  # per level: running number of original coins among the cheapest items
     items = coins
-
     for _ in range(max_bits):
         order = np.argsort(items, kind="stable")
         coins_among_merged.append(np.cumsum(order < coins.size))
@@ -64,13 +95,11 @@ def code_lengths(counts: npt.NDArray[np.int64], *, max_bits: int = MAX_CODEWORD_
         packages = merged[: merged.size // 2 * 2].reshape(-1, 2).sum(axis=1)
         items = np.concatenate([coins, packages])
 
-    take = 2 * used.size - 2
+    taken, take = [], 2 * coins.size - 2
     for running in reversed(coins_among_merged):
-        n_coins = int(running[take - 1]) if take else 0
-        lengths[by_weight[:n_coins]] += 1
-        take = 2 * (take - n_coins)
-
-    return lengths
+        taken.append(int(running[take - 1]) if take else 0)
+        take = 2 * (take - taken[-1])
+    return taken
 
 
 def canonical_codewords(lengths: LengthArray) -> npt.NDArray[np.uint32]:
@@ -118,7 +147,8 @@ def check_code_lengths(lengths: LengthArray, *, n_symbols: int) -> None:
 
 def pack_code_lengths(lengths: LengthArray) -> bytes:
     """Store codeword lengths, 4 bits each."""
-    return pack_fixed_width(lengths, bits=4)
+    even = np.append(lengths, np.zeros(lengths.size % 2, np.uint8))
+    return bytes(even[::2] | even[1::2] << 4)
 
 
 def unpack_code_lengths(data: bytes, *, alphabet: int) -> LengthArray:

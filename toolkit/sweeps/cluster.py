@@ -19,6 +19,7 @@ from modelpress.toolkit.sweeps.plan import Resources
 from modelpress.toolkit.sweeps.worker import Epoch, Job, Outcome, carry_out, worker_name
 
 _KNOCK_S, _CONNECT_S = 10.0, 60.0
+_ATTEMPTS = 3
 _GIB = 1 << 30
 _LOST = (
     ray.exceptions.WorkerCrashedError,
@@ -208,6 +209,21 @@ def _connect(address: str, quiet: dict[str, Any]) -> None:
             "`ray start --head`, or leave --address out"
         ) from error
 
+    for _ in range(_ATTEMPTS):
+        error = _joined(address, quiet)
+        if error is None:
+            return
+        if not isinstance(error, ConnectionAbortedError):  # a busy head gives up on its own server, too
+            break
+    why = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    raise InputError(
+        f"--address {address}: is no Ray cluster that lets us in within {_CONNECT_S:g} s: {why}; "
+        "where it asks for a token, put the head's (`ray get-auth-token`) into RAY_AUTH_TOKEN"
+    )
+
+
+def _joined(address: str, quiet: dict[str, Any]) -> BaseException | None:
+    """Join a cluster within a time; returns what went wrong."""
     found: list[BaseException] = []
 
     def join() -> None:
@@ -220,9 +236,6 @@ def _connect(address: str, quiet: dict[str, Any]) -> None:
     joining = threading.Thread(target=join, daemon=True)
     joining.start()
     joining.join(_CONNECT_S)
-    if joining.is_alive() or found:
-        why = f"{type(found[0]).__name__}: {' '.join(str(found[0]).split())[:300]}" if found else "no answer"
-        raise InputError(
-            f"--address {address}: is no Ray cluster that lets us in within {_CONNECT_S:g} s: {why}; "
-            "where it asks for a token, put the head's (`ray get-auth-token`) into RAY_AUTH_TOKEN"
-        )
+    if joining.is_alive():
+        return TimeoutError("no answer")
+    return found[0] if found else None

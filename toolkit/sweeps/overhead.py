@@ -1,6 +1,6 @@
 """What a sweep costs beside its trials; a program of its own:
 
-    python -m modelpress.toolkit.sweeps.overhead -o FILE.json [--empty 100] [--real 3]
+    python -m modelpress.toolkit.sweeps.overhead -o FILE.json [--empty 100] [--real 6]
 
 Two figures. Trials that hardly do anything (no epoch, a network of 200 weights) tell what a sweep adds to each: asking,
 sending, files there and back, telling. Trials of some length (the digits, finetuned from one dense network, with all
@@ -23,7 +23,7 @@ from modelpress.benchmarks.environment import describe_environment, usable_cores
 from modelpress.toolkit.compression.judging.held_out import HeldOut
 from modelpress.toolkit.compression.run import run_recipe
 from modelpress.toolkit.output_folder import check_output_file, write_json
-from modelpress.toolkit.progress import Progress, Silent
+from modelpress.toolkit.progress import Silent
 from modelpress.toolkit.recipe import load_recipe
 from modelpress.toolkit.sweeps.driver import run_sweep
 from modelpress.toolkit.sweeps.plan import Plan, Resources, Sweep
@@ -44,13 +44,16 @@ class Overhead:
         trials: How many.
         in_sweep: Of each, from its sending to the last of its files.
         alone: Of each, the same recipes without a sweep.
-        whole: Of the sweep, the start and the end of its cluster included.
+        starting, working, finishing: Of the sweep: until its cluster stands, until the last trial is told, and with the
+            front on the test set and the page.
     """
 
     trials: int
     in_sweep: tuple[float, ...]
     alone: tuple[float, ...]
-    whole: float
+    starting: float
+    working: float
+    finishing: float
 
     def facts(self) -> dict[str, Any]:
         """As the record holds them."""
@@ -61,19 +64,42 @@ class Overhead:
             "seconds_alone": medians[1],
             "added_seconds": medians[0] - medians[1],
             "ratio": medians[0] / medians[1],
-            "seconds_of_the_sweep": self.whole,
+            "each_in_sweep": self.in_sweep,
+            "each_alone": self.alone,
+            "seconds_to_start": self.starting,
+            "seconds_of_all_trials": self.working,
+            "seconds_to_finish": self.finishing,
         }
 
 
-def overhead(plan: Plan, folder: Path, n_alone: int, progress: Progress) -> Overhead:
+class _Clock(Silent):
+    """Notes when the trials began and ended."""
+
+    def __init__(self) -> None:
+        self.began = self.ended = 0.0
+
+    def start(self, title: str, total: int, *, done: int = 0) -> None:
+        """The first of several counts."""
+        self.began = self.began or time.monotonic()
+
+    def finish(self) -> None:
+        """Likewise."""
+        self.ended = self.ended or time.monotonic()
+
+
+def overhead(plan: Plan, folder: Path, n_alone: int) -> Overhead:
     """Run a grid, and its first cells alone.
 
     Args:
         plan: Of sampler grid.
         folder: For both.
         n_alone: How many cells.
-        progress: Told of trials.
     """
+    import torch
+
+    # as many threads as a trial's worker gives it: small networks take longer on more
+    torch.set_num_threads(plan.sweep.resources.cpus)
+
     alone = []
     for number in range(n_alone + 1):
         recipe = plan.recipe(plan.sweep.cell(max(number - 1, 0)))
@@ -81,14 +107,21 @@ def overhead(plan: Plan, folder: Path, n_alone: int, progress: Progress) -> Over
         run_recipe(recipe, folder / f"alone-{number}", held_out=HeldOut())
         if number:  # the first one warms up
             alone.append(time.monotonic() - began)
-            progress.note(f"alone: {alone[-1]:.2f} s")
 
-    began = time.monotonic()
-    record = run_sweep(plan, folder / "sweep", address=None, resume=False, progress=progress)
-    whole = time.monotonic() - began
-    # a worker's first trial imports what the others find
-    seconds = [trial["seconds"] for trial in record["trials"][usable_cores() // plan.sweep.resources.cpus :]]
-    return Overhead(len(record["trials"]), tuple(seconds), tuple(alone), whole)
+    began, clock = time.monotonic(), _Clock()
+    record = run_sweep(plan, folder / "sweep", address=None, resume=False, progress=clock)
+    ended = time.monotonic()
+
+    # a worker's first trial imports what the others find, and there may be a worker for every core
+    seconds = [trial["seconds"] for trial in record["trials"][usable_cores() :]]
+    return Overhead(
+        trials=len(record["trials"]),
+        in_sweep=tuple(seconds),
+        alone=tuple(alone),
+        starting=clock.began - began,
+        working=clock.ended - clock.began,
+        finishing=ended - clock.ended,
+    )
 
 
 def empty_plan(folder: Path, n_trials: int) -> Plan:
@@ -144,7 +177,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.json")
     parser.add_argument("--overwrite", action="store_true", help="replace the file")
     parser.add_argument("--empty", type=int, default=100, metavar="N", help="trials that hardly do anything")
-    parser.add_argument("--real", type=int, default=3, metavar="N", help="trials of some length")
+    parser.add_argument("--real", type=int, default=6, metavar="N", help="trials of some length")
     options = parser.parse_args(arguments)
     check_output_file(options.output, overwrite=options.overwrite)
 
@@ -156,7 +189,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         ):
             folder = Path(name) / kind
             folder.mkdir()
-            found[kind] = overhead(make(folder, n_trials), folder, n_alone, Silent()).facts()
+            found[kind] = overhead(make(folder, n_trials), folder, n_alone).facts()
             print(f"{kind}: {found[kind]}", flush=True)
     write_json(options.output, {"kind": "sweep-overhead", **found, "environment": describe_environment()})
 

@@ -40,6 +40,12 @@ def test_code_is_as_short_as_huffmans(counts):
     np.testing.assert_array_equal(lengths > 0, counts > 0)
 
 
+@given(st.lists(st.integers(1, 30), min_size=2, max_size=60), st.integers(6, 15))
+def test_lists_and_arrays_take_the_same_coins(weights, max_bits):
+    coins = np.sort(np.array(weights, np.int64))
+    assert huffman._coins_of_few(coins, max_bits) == huffman._coins_of_many(coins, max_bits)
+
+
 def test_length_limit_is_kept_and_the_code_stays_complete():
     counts = np.array([1 << k for k in range(20)])
     lengths = code_lengths(counts, max_bits=6)
