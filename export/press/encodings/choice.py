@@ -6,6 +6,7 @@ best first; then they are fitted to the tensors that use them, and so on. From t
 pooled, so that there may be several shared tables of a kind.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -85,10 +86,33 @@ def choose_pooled(choice: Choice, plans: Sequence[Sequence[HuffmanPlan]], limits
     found = pools([ways.all for ways in searched], [ways.start for ways in searched])
 
     named = [(name, counts) for name, group in found.items() for counts in group][:_MAX_GROUPS]
+    groups = [(name, _group(number, counts)) for number, (name, counts) in enumerate(named, start=1)]
+    fitted = _with_tables(plans, limits, _by_name(groups))
+
+    # the search counts large alphabets by their entropy: by real bytes a group may have lost its tensors
+    users = _users(fitted)
+    kept = [(name, group) for name, group in groups if users[group.number] > 1]
+    again = [(name, SharedGroup(k, group.tables)) for k, (name, group) in enumerate(kept, start=1)]
+    options = (choice, fitted, _with_tables(plans, limits, _by_name(again)))
+    return min(options, key=lambda option: total_bytes(option, limits))
+
+
+def _by_name(groups: Sequence[tuple[_Name, SharedGroup]]) -> Shared:
     shared: dict[_Name, list[SharedGroup]] = {}
-    for number, (name, counts) in enumerate(named, start=1):
-        shared.setdefault(name, []).append(_group(number, counts))
-    return min(choice, _with_tables(plans, limits, shared), key=lambda found: total_bytes(found, limits))
+    for name, group in groups:
+        shared.setdefault(name, []).append(group)
+    return shared
+
+
+def _users(choice: Choice) -> Counter[int]:
+    """How many tensors refer to each shared group."""
+    return Counter(
+        number
+        for plan in choice.plans
+        if plan is not None
+        for number, _, _ in plan.references(choice.shared)
+        if number != OWN
+    )
 
 
 class _Ways:
