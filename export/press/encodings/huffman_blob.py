@@ -73,18 +73,30 @@ class HuffmanPlan:
         """No Huffman code over these symbols gets below this."""
         return self.plain_bytes + sum(c.entropy_bits() for counts in self.groups for c in counts) / 8
 
+    @cached_property
+    def _known_bits(self) -> dict[tuple[int, Group], int | None]:
+        """Of groups under shared tables; the same are asked for again and again while tables are chosen."""
+        return {}
+
+    def _bits_under(self, tables: Group, at: int) -> int | None:
+        """Bits of the group `at` under these tables; None if they have no codeword for a symbol of it."""
+        if (at, tables) not in self._known_bits:
+            counts = self.groups[at]
+            fits = all(map(CodeTable.covers, tables, counts))
+            self._known_bits[at, tables] = _payload_bits(tables, counts) if fits else None
+        return self._known_bits[at, tables]
+
     def references(self, shared: Shared) -> tuple[tuple[int, Group, int], ...]:
         """Per group: the number and tables of the cheaper choice, and the bits it takes."""
         chosen = []
-        for name, counts, own, own_bits in zip(
-            self.coder.groups, self.groups, self.own, self.own_bits, strict=True
+        for at, (name, own, own_bits) in enumerate(
+            zip(self.coder.groups, self.own, self.own_bits, strict=True)
         ):
             choice = (OWN, own, own_bits)
             for group in shared.get(name, ()):
-                if all(map(CodeTable.covers, group.tables, counts)):
-                    bits = _payload_bits(group.tables, counts)
-                    if bits < choice[2]:
-                        choice = (group.number, group.tables, bits)
+                bits = self._bits_under(group.tables, at)
+                if bits is not None and bits < choice[2]:
+                    choice = (group.number, group.tables, bits)
             chosen.append(choice)
 
         return tuple(chosen)
