@@ -3,6 +3,7 @@
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import count
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
@@ -31,6 +32,7 @@ Weight = tuple[str, int, tuple[int, ...], memoryview | bytearray]
 
 PROVIDER = "CPUExecutionProvider"
 _HANDED_OVER_FROM = 1024  # bytes; smaller tensors travel inside the graph
+_MOST_SENT = 1 << 27  # bytes of weights; more goes to another process by way of a file, not held twice
 _HANDED_OVER: dict[int, np.dtype[np.generic]] = {  # by ONNX type
     1: np.dtype("<f4"),
     10: np.dtype("<f2"),
@@ -86,7 +88,8 @@ def open_decoded(
 ) -> "ort.InferenceSession":
     """Load a decoded artifact without writing or serialising its weights: they are handed over where they lie.
 
-    Early exits are left out.
+    Early exits are left out. Inside `foreign_work`, the weights of a large model are written to a temporary file that
+    its process maps: none of them is held twice.
 
     Args:
         model: Graph and tensors; these are decoded to dense arrays, which the session keeps alive.
@@ -94,13 +97,47 @@ def open_decoded(
         spinning: As above.
 
     Raises:
-        InputError: ONNX Runtime does not accept the model.
+        InputError: ONNX Runtime does not accept the model, or there is no room for the file.
     """
     from modelpress.export.exits.declaring import without_exits  # who has a graph's bytes needs no onnx
+    from modelpress.export.lazy_tensors import spec_of
 
     model = without_exits(model)
+    if (
+        foreign_process() is not None
+        and sum(spec_of(model.tensors, n).n_bytes for n in model.tensors) > _MOST_SENT
+    ):
+        return _open_by_file(model, SessionSettings(threads, spinning))
     graph = bytes(model.graph.SerializeToString())
     return open_with_weights(graph, _weights_of(model), threads=threads, spinning=spinning)
+
+
+def _open_by_file(model: "QuantizedModel", settings: SessionSettings) -> "ort.InferenceSession":
+    """Load a model from a temporary folder, written tensor by tensor.
+
+    Raises:
+        InputError: As for `open_decoded`.
+    """
+    import tempfile  # few need it, and this module's users pay for every import
+
+    from modelpress.export.graphs.stream import write_onnx_with_data
+
+    folder = tempfile.TemporaryDirectory(prefix="modelpress-", ignore_cleanup_errors=True)
+    graph, weights = (Path(folder.name, name) for name in ("model.onnx", "weights"))
+    try:
+        with graph.open("wb") as file, weights.open("wb") as data:
+            write_onnx_with_data(file, data, model, location=weights.name)
+        session = _session(graph, settings, {})
+    except OSError as error:
+        raise InputError(
+            f"{folder.name}: cannot be written: {error.strerror or error}; "
+            "the weights of the model must fit there, or in another folder named by TMPDIR"
+        ) from error
+    finally:
+        folder.cleanup()  # what is mapped lives on, except on Windows, which keeps the file itself
+
+    weakref.finalize(session, folder.cleanup)
+    return session
 
 
 def _weights_of(model: "QuantizedModel") -> Iterator[Weight]:
@@ -147,7 +184,7 @@ def open_with_weights(
 
 
 def _session(
-    model: bytes, settings: SessionSettings, weights: Mapping[str, npt.NDArray[np.generic]]
+    model: bytes | Path, settings: SessionSettings, weights: Mapping[str, npt.NDArray[np.generic]]
 ) -> "ort.InferenceSession":
     """A session of the runtime; inside `foreign_work` one that stands for it.
 
@@ -157,11 +194,11 @@ def _session(
     process = foreign_process()
     if process is not None:
         return cast("ort.InferenceSession", ForeignSession(process, model, settings, weights))
-    return _loaded(model, settings, weights)
+    return _loaded(model if isinstance(model, bytes) else str(model), settings, weights)
 
 
 def _loaded(
-    model: bytes, settings: SessionSettings, weights: Mapping[str, npt.NDArray[np.generic]]
+    model: bytes | str, settings: SessionSettings, weights: Mapping[str, npt.NDArray[np.generic]]
 ) -> "ort.InferenceSession":
     import onnxruntime as ort  # who asks another process need not load it
 
@@ -220,13 +257,18 @@ class ForeignSession:
     def __init__(
         self,
         process: "ForeignProcess",
-        model: bytes,
+        model: bytes | Path,
         settings: SessionSettings,
         weights: Mapping[str, npt.NDArray[np.generic]],
     ) -> None:
         self._process = process
-        facts = {"settings": settings._asdict(), "names": list(weights)}
-        self._facts, _ = process.run(_open_job, facts, [np.frombuffer(model, np.uint8), *weights.values()])
+        facts = {
+            "settings": settings._asdict(),
+            "names": list(weights),
+            "path": None if isinstance(model, bytes) else str(model),
+        }
+        sent = np.frombuffer(model if isinstance(model, bytes) else b"", np.uint8)
+        self._facts, _ = process.run(_open_job, facts, [sent, *weights.values()])
         weakref.finalize(self, process.forget, _close_job, {"session": self._facts["session"]})
 
     def get_inputs(self) -> list[_Node]:
@@ -264,7 +306,7 @@ _NUMBERS = count()
 
 def _open_job(facts: "Facts", arrays: "list[Array]") -> "tuple[Facts, list[Array]]":
     session = _loaded(
-        arrays[0].tobytes(),
+        facts["path"] or arrays[0].tobytes(),
         SessionSettings(**facts["settings"]),
         dict(zip(facts["names"], arrays[1:], strict=True)),
     )

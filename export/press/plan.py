@@ -43,7 +43,7 @@ from modelpress.export.press.encodings import (
     raw,
 )
 from modelpress.export.press.encodings.bitmap import BitmapCoder
-from modelpress.export.press.encodings.choice import Choice, choose, choose_alone, total_bytes
+from modelpress.export.press.encodings.choice import Choice, choose, choose_alone, choose_pooled, total_bytes
 from modelpress.export.press.encodings.dense import DenseCoder
 from modelpress.export.press.encodings.file_state import FileState
 from modelpress.export.press.encodings.grid import grid_of
@@ -285,6 +285,9 @@ def plan_file(
         choice = min(
             (choose(some, limits) for some in (plans, unsigned)), key=lambda found: total_bytes(found, limits)
         )
+        # tensor by tensor, too: signs of one centre pool better with some, those of the other with others
+        both = [a if a is b else [*a, *b] for a, b in zip(plans, unsigned, strict=True)]
+        choice = choose_pooled(choice, both, limits)
     else:  # with mixed contexts in most tensors, shared tables would serve few
         choice = choose_alone(plans, limits)
     numbers = {name: number for number, name in enumerate(names)}

@@ -186,6 +186,14 @@ class Artifact(Shown):
         """
         return QuantizedModel(self.graph, {t.record.name: t.tensor for t in self.usages()})
 
+    def model_within(self, n_bytes: int) -> QuantizedModel:
+        """The model decoded if its tensors take no more than this; else with tensors as those of `lazy_model`.
+
+        Raises:
+            ArtifactError: A blob cannot be trusted; of a larger model, when it is asked for.
+        """
+        return self.model() if sum(r.spec.n_bytes for r in self.records) <= n_bytes else self.lazy_model()
+
     def lazy_model(self) -> QuantizedModel:
         """The model with tensors that are decoded at each access; the file must stay open."""
         return QuantizedModel(self.graph, _StoredTensors(self))

@@ -62,16 +62,35 @@ def write_artifact(
         ModelError: The model holds something that cannot be packed.
         InputError: The file cannot be written.
     """
-    with atomic_writer(path) as file:
-        size = _write(file, model, effort, on_tensor)
+    with atomic_writer(path) as file:  # which appears only if it decodes to what was packed
+        return write_checked(file, model, effort=effort, on_tensor=on_tensor)
 
-        # the file appears only if it decodes to what was packed: no limit, for it is our own
-        for stored in Artifact(file, max_decoded_bytes=sys.maxsize).stored():
-            name = stored.record.name
-            if not tensors_equal(stored.tensor, model.tensors[name]):
-                raise ModelError(f"{path}: {name} does not decode to what was packed; nothing was written")
-            if on_tensor is not None:
-                on_tensor(name)
+
+def write_checked(
+    file: IO[bytes], model: QuantizedModel, *, effort: Effort = "default", on_tensor: OnTensor | None = None
+) -> int:
+    """Pack a model into an open file, decode that and compare, tensor by tensor; returns its size in bytes.
+
+    Args:
+        file: Empty; to write, read and seek in.
+        model: As for `write_artifact`, as are the others.
+        effort: As there.
+        on_tensor: As there.
+
+    Raises:
+        ModelError: The model holds something that cannot be packed, or does not come back.
+    """
+    size = _write(file, model, effort, on_tensor)
+    packed = Artifact(file, max_decoded_bytes=sys.maxsize)  # no limit, for it is our own
+    for stored in packed.stored():
+        name = stored.record.name
+        if not tensors_equal(stored.tensor, model.tensors[name]):
+            raise ModelError(f"{name} does not decode to what was packed")
+        if on_tensor is not None:
+            on_tensor(name)
+
+    if packed.graph != model.graph:
+        raise ModelError("the graph does not decode to what was packed")
     return size
 
 

@@ -169,12 +169,12 @@ def pooled(plans):
     for k, name in enumerate(plans[0].coder.groups):
         counts = zip(*(plan.groups[k] for plan in plans), strict=True)
         tables = tuple(CodeTable.for_counts(a + b + c) for a, b, c in counts)
-        groups[name] = SharedGroup(k + 1, tables)
+        groups[name] = [SharedGroup(k + 1, tables)]
     return groups
 
 
 def packed_groups(groups):
     return bytes([len(groups)]) + b"".join(
         bytes([len(group.tables)]) + b"".join(table.pack() for table in group.tables)
-        for group in groups.values()
+        for (group,) in groups.values()
     )

@@ -1,6 +1,6 @@
 """Is an artifact whole, and is it the model that it is said to be?"""
 
-import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +18,15 @@ from modelpress.export.graphs.check import check_graph, described
 from modelpress.export.handoff.bundle_files.verify import Finding
 from modelpress.export.isolation.foreign import foreign_work
 from modelpress.export.onnx_flavours import prepare
-from modelpress.export.press.reading import decode_artifact, open_artifact
-from modelpress.export.press.writing import encode_artifact
-from modelpress.export.quantized import QuantizedModel
+from modelpress.export.press.reading import open_artifact
+from modelpress.export.press.writing import write_checked
+from modelpress.export.quantized import QuantizedModel, QuantizedTensor
 from modelpress.export.runtime import open_decoded, open_session, run_feed
 
 _NAMED = 4  # of the tensors that differ
+_HELD_BYTES = (
+    1 << 27
+)  # of decoded tensors; larger models are decoded one tensor at a time, in every step anew
 
 
 def verification(
@@ -54,24 +57,22 @@ def verification(
             _check_order(path, against)
         with open_artifact(path, max_decoded_bytes=max_decoded_bytes) as artifact:
             process.start(check_graph.__module__, open_session.__module__)  # while we decode
-            model = artifact.model()
-
-        n_quantized = len(model.quantized())
-        return [
-            _held(
-                "checksums",
-                f"SHA-256 of {artifact.size_bytes:,} bytes, CRC-32 of {len(model.tensors)} tensors",
-            ),
-            _held("decode", f"{n_quantized} quantized and {len(model.tensors) - n_quantized} other tensors"),
-            _held("re-encode", _check_reencoding(model)),
-            _held("ONNX checker", _check_as_onnx(model)),
-            _run(path, model, given),
-            *(
-                [_held("weights", _compared(path, model, against, exact=exact))]
-                if against is not None
-                else []
-            ),
-        ]
+            model = artifact.model_within(_HELD_BYTES)
+            return [
+                _held(
+                    "checksums",
+                    f"SHA-256 of {artifact.size_bytes:,} bytes, CRC-32 of {len(model.tensors)} tensors",
+                ),
+                _held("decode", _decoded(model)),
+                _held("re-encode", _check_reencoding(model)),
+                _held("ONNX checker", _check_as_onnx(model)),
+                _run(path, model, given),
+                *(
+                    [_held("weights", _compared(path, model, against, exact=exact))]
+                    if against is not None
+                    else []
+                ),
+            ]
 
 
 def _held(check: str, detail: str) -> Finding:
@@ -110,11 +111,29 @@ def _compared(path: Path, model: QuantizedModel, against: Path, *, exact: bool) 
     )
 
 
+def _decoded(model: QuantizedModel) -> str:
+    """What kinds of tensors there are; those that are made when asked for are made here for the first time."""
+    n_quantized = sum(isinstance(tensor, QuantizedTensor) for tensor in model.tensors.values())
+    return f"{n_quantized} quantized and {len(model.tensors) - n_quantized} other tensors"
+
+
 def _check_reencoding(model: QuantizedModel) -> str:
-    """Encode again and decode that: the decoded model is a fixed point."""
-    again = decode_artifact(encode_artifact(model), max_decoded_bytes=sys.maxsize)
-    if not again.equals(model):
-        raise ModelError("the decoded model does not survive another round trip")
+    """Encode again and decode that: the decoded model is a fixed point.
+
+    Raises:
+        ModelError: It is not.
+        InputError: There is no room for what is encoded.
+    """
+    try:
+        with tempfile.SpooledTemporaryFile(_HELD_BYTES) as file:
+            write_checked(file, model)
+    except ModelError as error:
+        raise ModelError(f"the decoded model does not survive another round trip: {error}") from error
+    except OSError as error:
+        raise InputError(
+            f"{tempfile.gettempdir()}: cannot be written: {error.strerror or error}; the artifact must fit there, "
+            "or in another folder named by TMPDIR"
+        ) from error
     return "the decoded model packs and decodes to itself, bit for bit"
 
 

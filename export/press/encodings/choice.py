@@ -2,16 +2,27 @@
 
 A table that is shared costs its bytes once and fits every tensor a little worse. Both are counted, over the
 whole file: from the pooled counts of all tensors shared tables are proposed; those that earn their bytes are taken,
-best first; then they are fitted to the tensors that use them, and so on.
+best first; then they are fitted to the tensors that use them, and so on. From there on tensors that code alike are
+pooled, so that there may be several shared tables of a kind.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from modelpress.export.coding.code_table import CodeTable, Counts
-from modelpress.export.press.encodings.huffman_blob import NO_SHARED, Group, HuffmanPlan, Shared, SharedGroup
+from modelpress.export.coding.table_pools import Part, Way, pools
+from modelpress.export.press.encodings.huffman_blob import (
+    NO_SHARED,
+    OWN,
+    Group,
+    HuffmanPlan,
+    Shared,
+    SharedGroup,
+)
 
 _ROUNDS = 4
+_POOLED_TENSORS = 64  # so many decide which pools there are
 _JUDGED_TENSORS = 1024  # so many decide what is worth sharing; all may use it
 _MAX_GROUPS = 255  # a reference is one byte, 0 means the tensor's own
 
@@ -34,7 +45,8 @@ class Choice:
     @property
     def groups(self) -> list[Group]:
         """The tables of every shared group, in the order of their numbers."""
-        return [group.tables for group in self.shared.values()]
+        groups = [group for some in self.shared.values() for group in some]
+        return [group.tables for group in sorted(groups, key=lambda group: group.number)]
 
 
 def choose(plans: Sequence[Sequence[HuffmanPlan]], limits: Sequence[int]) -> Choice:
@@ -58,6 +70,74 @@ def choose(plans: Sequence[Sequence[HuffmanPlan]], limits: Sequence[int]) -> Cho
             break
 
     return best
+
+
+def choose_pooled(choice: Choice, plans: Sequence[Sequence[HuffmanPlan]], limits: Sequence[int]) -> Choice:
+    """As `choice`, with several shared groups of one name where that is smaller.
+
+    Args:
+        choice: A way to write every tensor, to start from.
+        plans: Per tensor, what could be written, those of `choice` among them.
+        limits: As for `choose`.
+    """
+    step = max(-(-len(plans) // _POOLED_TENSORS), 1)
+    some = list(zip(plans, choice.plans, limits, strict=True))[::step]
+    searched = [_Ways(*parts, choice.shared) for parts in some]
+    found = pools([ways.all for ways in searched], [ways.start for ways in searched])
+
+    named = [(name, counts) for name, group in found.items() for counts in group][:_MAX_GROUPS]
+    groups = [(name, _group(number, counts)) for number, (name, counts) in enumerate(named, start=1)]
+    fitted = _with_tables(plans, limits, _by_name(groups))
+
+    # the search counts large alphabets by their entropy: by real bytes a group may have lost its tensors
+    users = _users(fitted)
+    kept = [(name, group) for name, group in groups if users[group.number] > 1]
+    again = [(name, SharedGroup(k, group.tables)) for k, (name, group) in enumerate(kept, start=1)]
+    options = (choice, fitted, _with_tables(plans, limits, _by_name(again)))
+    return min(options, key=lambda option: total_bytes(option, limits))
+
+
+def _by_name(groups: Sequence[tuple[_Name, SharedGroup]]) -> Shared:
+    shared: dict[_Name, list[SharedGroup]] = {}
+    for name, group in groups:
+        shared.setdefault(name, []).append(group)
+    return shared
+
+
+def _users(choice: Choice) -> Counter[int]:
+    """How many tensors refer to each shared group."""
+    return Counter(
+        number
+        for plan in choice.plans
+        if plan is not None
+        for number, _, _ in plan.references(choice.shared)
+        if number != OWN
+    )
+
+
+class _Ways:
+    """The ways to write one tensor, for the search for pools."""
+
+    def __init__(
+        self, plans: Sequence[HuffmanPlan], chosen: HuffmanPlan | None, limit: int, shared: Shared
+    ) -> None:
+        self._parts: dict[tuple[object, ...], Part] = {}
+        self.start = Way(8 * limit, (), ())
+        self.all = [self.start]
+        for plan in plans:
+            parts = tuple(map(self._part, plan.coder.groups, plan.groups))
+            pooled = (False,) * len(parts)
+            if plan is chosen:
+                pooled = tuple(number != OWN for number, _, _ in plan.references(shared))
+            way = Way(8 * plan.plain_bytes, parts, pooled)
+            self.all.append(way)
+            if plan is chosen:
+                self.start = way
+
+    def _part(self, name: _Name, counts: tuple[Counts, ...]) -> Part:
+        """One for all plans that count the same."""
+        key = (name, *((some.lowest, some.counts.tobytes()) for some in counts))
+        return self._parts.setdefault(key, Part(name, counts))
 
 
 def choose_alone(plans: Sequence[Sequence[HuffmanPlan]], limits: Sequence[int]) -> Choice:
@@ -122,10 +202,11 @@ def _add(pool: _Pool, name: _Name, counts: tuple[Counts, ...]) -> None:
 
 def _numbered(pool: _Pool) -> Shared:
     names = list(pool)[:_MAX_GROUPS]
-    return {
-        name: SharedGroup(number, tuple(CodeTable.for_counts(counts) for counts in pool[name]))
-        for number, name in enumerate(names, start=1)
-    }
+    return {name: [_group(number, pool[name])] for number, name in enumerate(names, start=1)}
+
+
+def _group(number: int, counts: tuple[Counts, ...]) -> SharedGroup:
+    return SharedGroup(number, tuple(map(CodeTable.for_counts, counts)))
 
 
 @dataclass(frozen=True)
@@ -148,7 +229,7 @@ class _Cost:
 def _earning(shared: Shared, plans: Sequence[Sequence[HuffmanPlan]], limits: Sequence[int]) -> Shared:
     """The groups that are worth their bytes: added together with those their coder needs, best first."""
     costs = [[_cost(plan, shared) for plan in options] for options in plans[:_JUDGED_TENSORS]]
-    table_bytes = {name: _table_bytes(group.tables) for name, group in shared.items()}
+    table_bytes = {name: _table_bytes(group.tables) for name, (group,) in shared.items()}
 
     def total(active: frozenset[_Name]) -> int:
         blobs = sum(
@@ -168,7 +249,7 @@ def _earning(shared: Shared, plans: Sequence[Sequence[HuffmanPlan]], limits: Seq
             break
         active, active_total = best, totals[best]
     kept = [name for name in shared if name in active]
-    return {name: SharedGroup(number, shared[name].tables) for number, name in enumerate(kept, start=1)}
+    return {name: [SharedGroup(number, shared[name][0].tables)] for number, name in enumerate(kept, start=1)}
 
 
 def _cost(plan: HuffmanPlan, shared: Shared) -> _Cost:

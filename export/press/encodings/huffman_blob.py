@@ -24,7 +24,7 @@ from modelpress.export.tensor_spec import TensorSpec
 
 _T = TypeVar("_T")
 Group = tuple[CodeTable, ...]
-_OWN = 0  # reference to tables that follow; k refers to the k-th shared group
+OWN = 0  # reference to tables that follow; k refers to the k-th shared group
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,9 @@ class SharedGroup:
     tables: Group
 
 
-Shared = Mapping[tuple[str, int], SharedGroup]
+Shared = Mapping[
+    tuple[str, int], Sequence[SharedGroup]
+]  # by the coders' names; of each the first that is best
 NO_SHARED: Shared = {}
 
 
@@ -71,17 +73,29 @@ class HuffmanPlan:
         """No Huffman code over these symbols gets below this."""
         return self.plain_bytes + sum(c.entropy_bits() for counts in self.groups for c in counts) / 8
 
+    @cached_property
+    def _known_bits(self) -> dict[tuple[int, Group], int | None]:
+        """Of groups under shared tables; the same are asked for again and again while tables are chosen."""
+        return {}
+
+    def _bits_under(self, tables: Group, at: int) -> int | None:
+        """Bits of the group `at` under these tables; None if they have no codeword for a symbol of it."""
+        if (at, tables) not in self._known_bits:
+            counts = self.groups[at]
+            fits = all(map(CodeTable.covers, tables, counts))
+            self._known_bits[at, tables] = _payload_bits(tables, counts) if fits else None
+        return self._known_bits[at, tables]
+
     def references(self, shared: Shared) -> tuple[tuple[int, Group, int], ...]:
         """Per group: the number and tables of the cheaper choice, and the bits it takes."""
         chosen = []
-        for name, counts, own, own_bits in zip(
-            self.coder.groups, self.groups, self.own, self.own_bits, strict=True
+        for at, (name, own, own_bits) in enumerate(
+            zip(self.coder.groups, self.own, self.own_bits, strict=True)
         ):
-            choice = (_OWN, own, own_bits)
-            group = shared.get(name)
-            if group is not None and all(map(CodeTable.covers, group.tables, counts)):
-                bits = _payload_bits(group.tables, counts)
-                if bits < own_bits:
+            choice = (OWN, own, own_bits)
+            for group in shared.get(name, ()):
+                bits = self._bits_under(group.tables, at)
+                if bits is not None and bits < choice[2]:
                     choice = (group.number, group.tables, bits)
             chosen.append(choice)
 
@@ -134,7 +148,7 @@ def write(tensor: QuantizedTensor | LevelSource, plan: HuffmanPlan, shared: Shar
     references = plan.references(shared)
     for number, tables, _ in references:
         writer.add("header", bytes([number]))
-        if number == _OWN:
+        if number == OWN:
             for table in tables:
                 writer.add("tables", table.pack())
 
@@ -213,7 +227,7 @@ def read_tables(
 
 def _read_group(reader: PartReader, n_tables: int, shared: Sequence[Group]) -> Group:
     (number,) = reader.unpack("B")
-    if number == _OWN:
+    if number == OWN:
         return tuple(CodeTable.read(reader) for _ in range(n_tables))
     if number > len(shared):
         raise DamagedArtifact(f"shared code tables {number} of {len(shared)} do not exist")

@@ -205,6 +205,32 @@ def test_tables_are_shared_where_that_is_smaller():
         assert decode_blob(number, writer.data(), tensor.spec, state)[0].equals(tensor)
 
 
+def test_tables_of_one_kind_are_shared_in_several_groups_where_that_is_smaller():
+    """Half of the tensors have mostly small levels, the other half mostly large ones."""
+    rng = np.random.default_rng(6)
+    small, large = [0.3, 0.4, 0.1, 0.1, 0.1], [0.3, 0.05, 0.05, 0.1, 0.5]
+    shape = (16, 8, 3, 3)
+    codes = [
+        rng.choice(5, shape, p=large if i % 2 else small) * rng.choice([-1, 1], shape) for i in range(12)
+    ]
+    tensors = {
+        f"w{i}": QuantizedTensor(some.astype(np.int8), bits=4, scale=np.float32(1))
+        for i, some in enumerate(codes)
+    }
+    plan = plan_file(tensors, "default")
+    used = [
+        {number for number, _, _ in chosen.references(plan.choice.shared)} - {0}
+        for chosen in plan.choice.plans
+    ]
+    evens, odds = set.union(*used[::2]), set.union(*used[1::2])
+    assert evens - odds
+    assert odds - evens
+    state = FileState(tuple(plan.choice.groups))
+    for name, tensor in tensors.items():
+        number, writer = plan.encode(name, tensor, state)
+        assert decode_blob(number, writer.data(), tensor.spec, state)[0].equals(tensor)
+
+
 def test_a_reference_to_tables_that_do_not_exist_is_refused():
     blob = bytearray(gap_blob(sparse_tensor(0.2, n=100), gap_bits=2).data())
     at = blob.index(2, 6) + 1  # behind grid and gap width

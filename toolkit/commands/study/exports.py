@@ -29,10 +29,12 @@ _INT8 = {
     "cosine": "cosine of int8",
     "even_cosine": "of symmetric codes",
     "exact_cosine": "of lossless weights",
+    "clipped_cosine": "of int8, mse",
     "static_cosine": "of quantize_static",
     "seconds": "seconds",
     "even_seconds": "of symmetric codes",
     "exact_seconds": "of lossless weights",
+    "clipped_seconds": "of int8, mse",
     "static_seconds": "of quantize_static",
 }
 
@@ -79,6 +81,7 @@ def _sizes(record: ExportRecord) -> dict[str, Any]:
 def _int8(record: ExportRecord) -> dict[str, Any]:
     int8, static = record.flavours["int8"], record.quantize_static
     even, exact = record.flavours["int8 symmetric"], record.flavours["int8 lossless"]
+    clipped = record.flavours.get("int8 mse")  # rows of an older study do without
     return {
         "row": record.row,
         "int8": f"{int8.size_bytes:,}",
@@ -87,9 +90,11 @@ def _int8(record: ExportRecord) -> dict[str, Any]:
         "cosine": f"{int8.cosine:.5f}",
         "even_cosine": f"{even.cosine:.5f}",
         "exact_cosine": f"{exact.cosine:.5f}",
+        "clipped_cosine": f"{clipped.cosine:.5f}" if clipped else "–",
         "static_cosine": f"{static.cosine:.5f}",
         "seconds": f"{int8.seconds:.1f}",
         "even_seconds": f"{even.seconds:.1f}",
         "exact_seconds": f"{exact.seconds:.1f}",
+        "clipped_seconds": f"{clipped.seconds:.1f}" if clipped else "–",
         "static_seconds": f"{static.seconds:.1f}",
     }

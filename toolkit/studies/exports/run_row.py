@@ -18,6 +18,7 @@ from torch import nn
 from modelpress import benchmarks
 from modelpress.benchmarks.audits.loss import loss_against
 from modelpress.benchmarks.subjects.model_file import open_model
+from modelpress.export.choices import CalibrationMethod
 from modelpress.export.errors import InputError, ModelError
 from modelpress.export.onnx_flavours import FLAVOURS, write_onnx
 from modelpress.export.post_training.calibration import CalibrationOptions
@@ -37,10 +38,10 @@ SEED, SIZE, N_INPUTS, N_CALIBRATION, BATCH = 0, 128, 16, 32, 16
 _CLASSES = 1000
 _LEAST_SPREAD = 0.05
 _PACKED = {
-    "8": (PostTraining(bits=8), tuple(FLAVOURS)),
+    "8": (PostTraining(bits=8), (*FLAVOURS, "int8 mse")),
     "4": (PostTraining(bits=4), ("float", "weight-only", "sparse", "int8-sparse")),
     "8 symmetric": (PostTraining(bits=8, symmetric=True), ("float", "int8")),
-}  # artifacts, and the flavours made of them
+}  # artifacts, and the flavours made of them, some by another choice of ranges
 Outputs = npt.NDArray[np.float32]
 
 
@@ -71,8 +72,8 @@ class ExportRecord:
         lossless_bytes: Of the artifact without loss.
         lossless: ``byte-identical`` where the exporter's file comes back, else ``tensor-identical``.
         flavours: Of the artifact in 8 bits, of that in 4 bits (``… 4``) where weights are packed, of the one in 8 bits
-            on symmetric grids (``… symmetric``), and of the one that holds the exporter's own weights (``int8
-            lossless``).
+            on symmetric grids (``… symmetric``), of the one that holds the exporter's own weights (``int8
+            lossless``), and of that in 8 bits with activations in ranges of least squared error (``int8 mse``).
         quantize_static: ONNX Runtime's own int8 file of the float model.
     """
 
@@ -194,8 +195,11 @@ def _pack(source: Path, artifact: Path, options: WeightOptions) -> None:
 
 
 def _flavour(path: Path, *, model: QuantizedModel, flavour: str, others: Outputs) -> None:
+    """Write a flavour; a method of calibration after its name takes the place of the usual one."""
+    flavour, _, method = flavour.partition(" ")
+    options = CalibrationOptions(method=CalibrationMethod(method)) if method else CalibrationOptions()
     integer = FLAVOURS[flavour].integer is not None
-    ranges = calibrated_ranges(model, others, CalibrationOptions()) if integer else None
+    ranges = calibrated_ranges(model, others, options) if integer else None
     write_onnx(path, model, flavour=flavour, ranges=ranges)
 
 

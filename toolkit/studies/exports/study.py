@@ -67,7 +67,9 @@ def _measured_before(output: Path, row: str) -> ExportRecord | None:
 
 
 def _told(record: ExportRecord) -> str:
-    int8, even, exact = (record.flavours[f"int8{kind}"] for kind in ("", " symmetric", " lossless"))
+    int8, even, exact, clipped = (
+        record.flavours[f"int8{kind}"] for kind in ("", " symmetric", " lossless", " mse")
+    )
     static = record.quantize_static
     sizes = ", ".join(
         f"{kind.replace('8', '8 bits').replace('4', '4 bits')} {found.size_bytes:,}"
@@ -76,6 +78,6 @@ def _told(record: ExportRecord) -> str:
     return (
         f"{record.onnx_bytes:,} bytes; {sizes}, lossless {record.lossless_bytes:,} ({record.lossless}); "
         f"int8 cosine {int8.cosine:.4f}, of symmetric codes {even.cosine:.4f}, of lossless weights "
-        f"{exact.cosine:.4f}, quantize_static {static.cosine:.4f}; {int8.seconds:.1f}, {even.seconds:.1f}, "
-        f"{exact.seconds:.1f} and {static.seconds:.1f} s"
+        f"{exact.cosine:.4f}, in ranges of least error {clipped.cosine:.4f}, quantize_static {static.cosine:.4f}; "
+        f"{int8.seconds:.1f}, {even.seconds:.1f}, {exact.seconds:.1f}, {clipped.seconds:.1f} and {static.seconds:.1f} s"
     )
