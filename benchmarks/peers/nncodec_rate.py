@@ -5,6 +5,7 @@ accuracy of what it writes is measured.
 """
 
 import argparse
+import importlib
 import json
 import platform
 import sys
@@ -17,7 +18,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-from nncodec import nn as nncodec
 from onnx import numpy_helper
 
 _ARGUMENTS = {"verbose": False, "use_dq": True, "opt_qp": False, "param_opt": True, "row_skipping": True}
@@ -80,6 +80,7 @@ def with_accuracy(record: dict[str, Any], results: dict[str, Any]) -> dict[str, 
 
 def _row(weights: Arrays, model: onnx.ModelProto, qp: int, folder: Path) -> dict[str, Any]:
     """One step: its file, and the model of what is decoded from that file."""
+    nncodec = importlib.import_module("nncodec.nn")
     began = process_time()
     arguments = {**_ARGUMENTS, "qp": qp, "results": str(folder)}
     stream = bytes(nncodec.encode({name: array.copy() for name, array in weights.items()}, arguments))
