@@ -48,7 +48,8 @@ def test_bench_coding_and_scaling_leave_json(artifact, tmp_path, call):
     facts = json.loads((tmp_path / "c.json").read_text())
     assert {load["name"] for load in facts["loading"]} >= {"float32 ONNX file", "artifact, effort max"}
     assert "numpy" in json.dumps(facts["environment"])
-    code, _, err = call("bench", "scaling", "--weights", 10000, "--effort", "fast", "-o", tmp_path / "s.json")
+    small = ("--weights", 10000, "--effort", "fast", "--rounds", 1)
+    code, _, err = call("bench", "scaling", *small, "-o", tmp_path / "s.json")
     assert code == 0, err
     points = json.loads((tmp_path / "s.json").read_text())["points"]
     assert [point["direction"] for point in points] == ["encode", "decode"]

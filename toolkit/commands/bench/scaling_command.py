@@ -6,7 +6,7 @@ import typer
 
 from modelpress.export.choices import Effort
 from modelpress.toolkit.commands.answers import answer
-from modelpress.toolkit.commands.options import MEASUREMENT, AsJson, JsonFile, Overwrite
+from modelpress.toolkit.commands.options import MEASUREMENT, AsJson, JsonFile, Overwrite, Rounds
 from modelpress.toolkit.commands.recipe_options import recipe_option
 
 EXAMPLE = """
@@ -21,6 +21,7 @@ def command(
     effort: Annotated[
         Effort, recipe_option("pack.effort", "--effort", default=True, panel=MEASUREMENT)
     ] = "default",
+    rounds: Rounds = 3,
     output: JsonFile = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
@@ -34,7 +35,7 @@ def command(
     if output is not None:
         check_output_file(output, overwrite=overwrite)
 
-    facts = measure_scaling(numbers("--weights", " ".join(weights)), effort, TerminalProgress())
+    facts = measure_scaling(numbers("--weights", " ".join(weights)), effort, rounds, TerminalProgress())
     answer(facts, lambda: show_scaling(facts), as_json=as_json)
     if output is not None:
         write_json(output, facts)
