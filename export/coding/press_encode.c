@@ -217,65 +217,128 @@ static uint64_t begun(const press_writer *writer)
 }
 
 /* A codeword and its length; *bad is set where there is none. */
-static inline uint64_t word_of(const press_codewords code, const int16_t *levels, const uint8_t *bytes, size_t i,
-                               unsigned *length, int *bad)
+static inline uint64_t word_of(const press_codewords *code, uint32_t symbol, unsigned *length, int *bad)
 {
-    uint32_t symbol = levels ? (uint32_t)(levels[i] - code.lowest) : bytes[i], word;
+    uint32_t word = symbol < code->n ? code->words[symbol] : 0;
 
-    word = symbol < code.n ? code.words[symbol] : 0;
     *length = word >> 16;
     *bad |= word < 0x10000u;
     return word & 0xFFFFu;
 }
 
-/*
- * At most a lane of symbols: levels less the lowest, or bytes. Three at a time, of at most 15 bits, go behind the seven
- * bits from before; they are joined before they are shifted there, so that the processor can do several at once.
- */
-static inline press_status put_some(press_writer *writer, const press_codewords *given, const int16_t *levels,
-                                    const uint8_t *bytes, size_t count)
-{
-    const press_codewords code = *given; /* a copy: bytes that are written cannot change it */
-    uint8_t *const data = writer->data;
-    size_t at = (size_t)(writer->position >> 3), i = 0;
-    uint64_t pending = begun(writer);
-    unsigned n_pending = (unsigned)(writer->position & 7);
-    int bad = 0;
+/* Bits on their way: what is below a byte waits for more. */
+typedef struct bit_stream {
+    uint8_t *data;
+    size_t at;
+    uint64_t pending;
+    unsigned n_pending;
+} bit_stream;
 
-    if (writer->capacity < at || writer->capacity - at < 2 * count + 16) {
+/* At most 57 bits; eight bytes are written, of which the next call writes again what was not full. */
+static inline void put_bits(bit_stream *stream, uint64_t bits, unsigned n_bits)
+{
+    stream->pending |= bits << stream->n_pending;
+    stream->n_pending += n_bits;
+    press_store64(stream->data + stream->at, stream->pending);
+    stream->at += stream->n_pending >> 3;
+    stream->pending >>= stream->n_pending & 56u;
+    stream->n_pending &= 7;
+}
+
+/* Four codewords, joined before they are shifted to where they go, so that the processor can do several at once. */
+static inline void put_four(bit_stream *stream, const uint64_t words[4], const unsigned lengths[4])
+{
+    uint64_t first = words[0] | words[1] << lengths[0], second = words[2] | words[3] << lengths[2];
+    unsigned n_first = lengths[0] + lengths[1], n_second = lengths[2] + lengths[3];
+
+    if (n_first + n_second > 57) {
+        put_bits(stream, first, n_first);
+        put_bits(stream, second, n_second);
+    } else {
+        put_bits(stream, first | second << n_first, n_first + n_second);
+    }
+}
+
+static inline press_status opened(const press_writer *writer, size_t count, bit_stream *stream)
+{
+    stream->data = writer->data;
+    stream->at = (size_t)(writer->position >> 3);
+    if (writer->capacity < stream->at || writer->capacity - stream->at < 2 * count + 16) {
         return PRESS_SMALL_BUFFER;
     }
-    while (i < count) {
-        unsigned length, joined_length, last_length;
-        uint64_t joined = word_of(code, levels, bytes, i++, &joined_length, &bad);
+    stream->pending = begun(writer);
+    stream->n_pending = (unsigned)(writer->position & 7);
+    return PRESS_OK;
+}
 
-        if (i + 2 <= count) {
-            uint64_t second = word_of(code, levels, bytes, i, &length, &bad);
-            uint64_t third = word_of(code, levels, bytes, i + 1, &last_length, &bad);
+static void closed(press_writer *writer, const bit_stream *stream)
+{
+    writer->position = 8 * (uint64_t)stream->at + stream->n_pending;
+}
 
-            joined |= (second | third << length) << joined_length;
-            joined_length += length + last_length;
-            i += 2;
-        }
-        pending |= joined << n_pending;
-        n_pending += joined_length;
-        press_store64(data + at, pending);
-        at += n_pending >> 3;
-        pending >>= n_pending & 56u;
-        n_pending &= 7;
+/* At most a lane of levels, less the lowest. */
+static press_status put_levels(press_writer *writer, const press_codewords *given, const int16_t *levels, size_t count)
+{
+    const press_codewords code = *given; /* a copy: bytes that are written cannot change it */
+    uint64_t words[4];
+    unsigned lengths[4], k;
+    bit_stream stream;
+    size_t i = 0;
+    int bad = 0;
+    press_status status = opened(writer, count, &stream);
+
+    if (status) {
+        return status;
     }
-    writer->position = 8 * (uint64_t)at + n_pending;
+    for (; i + 4 <= count; i += 4) {
+        for (k = 0; k < 4; k++) {
+            words[k] = word_of(&code, (uint32_t)(levels[i + k] - code.lowest), &lengths[k], &bad);
+        }
+        put_four(&stream, words, lengths);
+    }
+    for (; i < count; i++) {
+        words[0] = word_of(&code, (uint32_t)(levels[i] - code.lowest), lengths, &bad);
+        put_bits(&stream, words[0], lengths[0]);
+    }
+    closed(writer, &stream);
     return bad ? PRESS_BAD_CODE : PRESS_OK;
 }
 
-static press_status put_levels(press_writer *writer, const press_codewords *code, const int16_t *levels, size_t count)
-{
-    return put_some(writer, code, levels, NULL, count);
-}
-
+/* At most a lane of bytes: a table for all of them needs no look at its end, and has a bit where there is a codeword. */
 static press_status put_bytes(press_writer *writer, const press_codewords *code, const uint8_t *bytes, size_t count)
 {
-    return put_some(writer, code, NULL, bytes, count);
+    uint32_t table[256], all = 0x8000u;
+    uint64_t words[4];
+    unsigned lengths[4], k;
+    bit_stream stream;
+    size_t i = 0;
+    press_status status = opened(writer, count, &stream);
+
+    if (status) {
+        return status;
+    }
+    memset(table, 0, sizeof table);
+    for (k = 0; k < 256 && k < code->n; k++) {
+        table[k] = code->words[k] >> 16 ? code->words[k] | 0x8000u : 0;
+    }
+    for (; i + 4 <= count; i += 4) {
+        for (k = 0; k < 4; k++) {
+            uint32_t word = table[bytes[i + k]];
+
+            all &= word;
+            words[k] = word & 0x7FFFu;
+            lengths[k] = word >> 16;
+        }
+        put_four(&stream, words, lengths);
+    }
+    for (; i < count; i++) {
+        uint32_t word = table[bytes[i]];
+
+        all &= word;
+        put_bits(&stream, word & 0x7FFFu, word >> 16);
+    }
+    closed(writer, &stream);
+    return all ? PRESS_OK : PRESS_BAD_CODE;
 }
 
 static press_status put_part(press_writer *writer, const press_codewords *code, const int16_t *levels,
