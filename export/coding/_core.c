@@ -929,7 +929,7 @@ static PyObject *mixed_encode(PyObject *module, PyObject *args)
     capacity = PRESS_MIXED_BYTES(count);
     if (mixing.obj && rows >= 0 && inputs >= 0 && taps >= 0 && width >= 1 && count <= PRESS_MIXED_LEVELS &&
         (uint64_t)rows * (uint64_t)inputs * (uint64_t)taps == count) {
-        work = PyMem_Malloc(press_mixed_work((size_t)rows, (size_t)inputs, (size_t)taps));
+        work = PyMem_Malloc(press_mixed_work((size_t)rows, (size_t)inputs, (size_t)taps, linked));
         stream = (uint8_t *)PyMem_Malloc(capacity);
         if (work && stream) {
             Py_BEGIN_ALLOW_THREADS
@@ -970,7 +970,7 @@ static PyObject *mixed_decode(PyObject *module, PyObject *args)
     if (mixing.obj && rows >= 0 && inputs >= 0 && taps >= 0 && width >= 1 &&
         (size_t)levels.len / 2 <= PRESS_MIXED_LEVELS &&
         (uint64_t)rows * (uint64_t)inputs * (uint64_t)taps == (uint64_t)levels.len / 2) {
-        work = PyMem_Malloc(press_mixed_work((size_t)rows, (size_t)inputs, (size_t)taps));
+        work = PyMem_Malloc(press_mixed_work((size_t)rows, (size_t)inputs, (size_t)taps, linked));
         if (work) {
             Py_BEGIN_ALLOW_THREADS
             status = press_mixed_decode((press_mixing *)mixing.buf, (const uint8_t *)stream.buf, (size_t)stream.len,

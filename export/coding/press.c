@@ -460,7 +460,7 @@ static press_status mixed_scratch(const press_tensor *tensor, size_t count, size
 #else
     if (status == PRESS_OK && count) { /* without elements nothing bounds the number of inputs or taps */
         rows = least(rows, mixed_slab_rows(inputs, taps));
-        *size = (2 * rows * inputs * taps + 7) / 8 * 8 + press_mixed_work(rows, inputs, taps);
+        *size = (2 * rows * inputs * taps + 7) / 8 * 8 + press_mixed_work(rows, inputs, taps, tensor->encoding == PRESS_LINKED);
     }
     return status;
 #endif

@@ -403,7 +403,7 @@ void press_count_planes(const uint8_t *values, size_t width, size_t count, uint6
 /* ---- Mixed contexts --------------------------------------------------------------------------------------------- */
 
 /* Bytes of working memory, aligned as for uint64_t, for streams of rows x inputs x taps levels. */
-size_t press_mixed_work(size_t rows, size_t inputs, size_t taps);
+size_t press_mixed_work(size_t rows, size_t inputs, size_t taps, int linked);
 
 /* More levels in one stream are PRESS_BAD_ARGUMENT: the format has at most 2^20 in one. */
 #define PRESS_MIXED_LEVELS ((size_t)1 << 22)

@@ -140,9 +140,9 @@ static size_t stride_of(size_t n)
     return slots_of(n) < 8 ? slots_of(n) : (slots_of(n) + 7) / 8 * 8;
 }
 
-static size_t link_stride_of(size_t rows, size_t inputs)
+static size_t link_stride_of(size_t rows, size_t inputs, int linked)
 {
-    return rows < 2 || inputs > MOST_LINKED ? 0 : stride_of(inputs);
+    return !linked || rows < 2 || inputs > MOST_LINKED ? 0 : stride_of(inputs);
 }
 
 static size_t aligned(size_t n_bytes)
@@ -150,24 +150,24 @@ static size_t aligned(size_t n_bytes)
     return (n_bytes + 7) / 8 * 8;
 }
 
-size_t press_mixed_work(size_t rows, size_t inputs, size_t taps)
+size_t press_mixed_work(size_t rows, size_t inputs, size_t taps, int linked)
 {
-    size_t links = link_stride_of(rows, inputs);
+    size_t links = link_stride_of(rows, inputs, linked);
     size_t numbers = inputs + inputs * taps + 2 * taps;
     size_t shorts = taps + inputs * taps * stride_of(rows) + taps * links;
 
     return aligned(sizeof(work)) + 8 * inputs * links + aligned(4 * numbers) + aligned(2 * shorts);
 }
 
-static work *start_work(void *memory, size_t rows, size_t inputs, size_t taps)
+static work *start_work(void *memory, size_t rows, size_t inputs, size_t taps, int linked)
 {
     work *w = (work *)memory;
 
-    memset(memory, 0, press_mixed_work(rows, inputs, taps));
+    memset(memory, 0, press_mixed_work(rows, inputs, taps, linked));
     w->slots = rows < 1 ? 1 : slots_of(rows);
     w->stride = stride_of(rows);
     w->link_slots = inputs < 1 ? 1 : slots_of(inputs);
-    w->link_stride = link_stride_of(rows, inputs);
+    w->link_stride = link_stride_of(rows, inputs, linked);
     w->links = (int64_t *)(void *)((uint8_t *)memory + aligned(sizeof(work)));
     w->columns = (uint32_t *)(void *)(w->links + inputs * w->link_stride);
     w->taps = w->columns + inputs;
@@ -789,7 +789,7 @@ press_status press_mixed_decode(press_mixing *mixing, const uint8_t *stream, siz
     }
     start_own(mixing);
     if (taps) {
-        work *w = start_work(memory, rows, inputs, taps);
+        work *w = start_work(memory, rows, inputs, taps, linked);
 
         status = linked ? code_rows(&c, w, &shape, rows, levels, 1, 1) : code_rows(&c, w, &shape, rows, levels, 0, 1);
     }
@@ -836,7 +836,7 @@ press_status press_mixed_encode(press_mixing *mixing, const int16_t *levels, siz
     c.mixing = mixing;
     start_own(mixing);
     if (taps) {
-        work *w = start_work(memory, rows, inputs, taps);
+        work *w = start_work(memory, rows, inputs, taps, linked);
         int16_t *all = (int16_t *)(uintptr_t)levels; /* an encoder only reads them */
 
         status = linked ? code_rows(&c, w, &shape, rows, all, 1, 0) : code_rows(&c, w, &shape, rows, all, 0, 0);

@@ -12,9 +12,8 @@ _LEVELS = 255  # steps of an unsigned byte
 _CANDIDATES = 128  # bounds tried on each side
 _ROUNDS = 2  # of choosing the upper bound for a lower one, and the other way round
 _UNSEEN = 1e-4  # counts in a bin of no values, so that the divergence stays finite
-_BLOCK = (
-    1 << 16
-)  # values whose places, which take several times their memory, lie in a processor's second cache
+# values whose places, which take several times their memory, lie in a processor's second cache
+_BLOCK = 1 << 16
 _ENTROPY_STRIDE = 8  # bins between thresholds tried
 
 

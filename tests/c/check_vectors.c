@@ -123,7 +123,7 @@ static int check_mixed(const field *fields)
     int16_t *levels = levels_of(&fields[0]);
     size_t capacity = PRESS_MIXED_BYTES(fields[0].size / 2), size = 0;
     press_mixing *mixing = room(sizeof *mixing);
-    void *work = room(press_mixed_work(n[0], n[1], n[2]));
+    void *work = room(press_mixed_work(n[0], n[1], n[2], n[6]));
     uint8_t *stream = room(capacity);
     int good;
 

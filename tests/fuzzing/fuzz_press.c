@@ -27,6 +27,11 @@ static void must(int holds)
     }
 }
 
+static int is_linked(int encoding)
+{
+    return encoding == PRESS_LINKED || encoding == PRESS_SPLIT_LINKED;
+}
+
 /* Codes, dequantized, are the values. */
 static void check_codes(press_file *file, const press_entry *entry, void *scratch, size_t scratch_size,
                         const void *values)
@@ -52,8 +57,8 @@ static press_status read_tensor(press_file *file, const press_entry *entry)
     if (status != PRESS_OK) {
         return status;
     }
-    /* what a file declares must not cost memory; how input channels go together takes up to 2 MB */
-    must(scratch_size <= 16 * entry->elements + (1 << 20) + (press_is_mixed(entry->tensor.encoding) ? 1 << 21 : 0));
+    /* what a file declares must not cost memory; how linked input channels go together takes up to 2 MB */
+    must(scratch_size <= 16 * entry->elements + (1 << 20) + (is_linked(entry->tensor.encoding) ? 1 << 21 : 0));
     scratch = room(scratch_size);
     values = room(entry->values_size);
     status = press_file_values(file, entry, scratch, scratch_size, values, entry->values_size);
