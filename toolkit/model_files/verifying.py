@@ -24,9 +24,8 @@ from modelpress.export.quantized import QuantizedModel, QuantizedTensor
 from modelpress.export.runtime import open_decoded, open_session, run_feed
 
 _NAMED = 4  # of the tensors that differ
-_HELD_BYTES = (
-    1 << 27
-)  # of decoded tensors; larger models are decoded one tensor at a time, in every step anew
+# of decoded tensors; larger models are decoded one tensor at a time, in every step anew
+_HELD_BYTES = 1 << 27
 
 
 def verification(
