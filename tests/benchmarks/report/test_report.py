@@ -469,3 +469,8 @@ def test_logarithmic_axes_are_labelled_in_plain_numbers():
     assert "<!-- 100,000 -->" in drawn
     assert "<!-- 1,000,000 -->" in drawn
     assert "mathdefault" not in drawn
+
+
+def test_a_ladder_names_its_forms_in_full():
+    drawn = plots.size_ladder({"bound: entropy of gaps and levels": 54_755, "as stored": 54_123})
+    assert "bound: entropy of gaps and levels -->" in drawn
