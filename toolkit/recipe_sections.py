@@ -20,7 +20,7 @@ from modelpress.toolkit.section import Fraction, Options, PositiveInt
 
 Bits = Annotated[int, Field(ge=2, le=8)]
 MagnitudeMethod = Literal["global-magnitude", "layer-magnitude", "layer-percentile"]
-PenaltyMethod = Literal["proximal-l1", "trimmed-l1", "group-lasso"]
+PenaltyMethod = Literal["proximal-l1", "trimmed-l1", "group-lasso", "l1-subgradient"]
 PruneMethod = Literal[MagnitudeMethod, PenaltyMethod]
 LayerBits = dict[str, Bits | Literal["float"]]
 
@@ -232,9 +232,11 @@ class PruneOptions(Options):
     method: PruneMethod = "global-magnitude"
     """By magnitude, one threshold for all layers or one for each (the same share); or by a penalty in training."""
     sparsity: Fraction = 0.7
-    """Fraction of weights removed; a penalty ends when it is reached. A budget takes its place."""
+    """Fraction of weights removed; a penalty ends when it is reached (l1-subgradient: never). Or a budget."""
     budget: BudgetOptions | None = None
     """What the network may cost once channels are removed: {latency: 0.75x}, {macs: 20M} or {bytes: 30kB}."""
+    branches: bool = False
+    """Under a budget, residual branches may go altogether, and their additions with them."""
     latency_table: str | None = None
     """File that keeps measured latencies of layers and networks; without it one in your cache folder."""
     shrink: bool = True
@@ -254,7 +256,7 @@ class PruneOptions(Options):
     hold: bool = True
     """Weights removed by a step of a schedule stay removed; else only those of the last step."""
     penalty: Annotated[float, Field(gt=0, le=1e6)] = 0.2
-    """Strength of a penalty: the threshold per step is this times the learning rate."""
+    """Strength of a penalty: the threshold per step is this times the learning rate; of l1-subgradient, in the loss."""
     penalty_warmup: Fraction = 1.0
     """Fraction of the `sparsify` steps over which a penalty rises from zero."""
 
@@ -296,6 +298,8 @@ class PruneOptions(Options):
             raise ValueError(
                 f"multiple is for granularity channel, or a budget; granularity is {self.granularity}"
             )
+        if self.branches and self.budget is None:
+            raise ValueError("branches are removed under a budget: set prune.budget as well")
         if self.budget is not None and (not self.of_channels or self.scheduled):
             raise ValueError(
                 "budget is for whole channels, removed at once: set granularity to channel and schedule to one-shot, "

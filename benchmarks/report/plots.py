@@ -234,7 +234,9 @@ class Point:
     x_interval: Interval | None = None
 
 
-def accuracy_against(points: list[Point], x_label: str, *, logarithmic: bool) -> str:
+def accuracy_against(
+    points: list[Point], x_label: str, *, logarithmic: bool, width: float = 4.3, height: float = 3.6
+) -> str:
     """Accuracy of every file against another figure, both with intervals; the first point is the baseline."""
 
     def draw(axes: Axes) -> None:
@@ -257,7 +259,7 @@ def accuracy_against(points: list[Point], x_label: str, *, logarithmic: bool) ->
 
         place_labels(axes, [plain_text(point.label) for point in points], list(zip(x, y, strict=True)))
 
-    return svg(draw, height=3.6)
+    return svg(draw, width=width, height=height)
 
 
 def _in_percent(interval: Interval | None) -> Interval | None:

@@ -16,6 +16,7 @@ from modelpress.toolkit.compression.pruning.lasso_groups import ChannelGroups
 from modelpress.toolkit.compression.pruning.proximal import ProximalStep, penalty_at
 from modelpress.toolkit.compression.pruning.removal import prunable_layers
 from modelpress.toolkit.compression.pruning.shrinking import narrowed
+from modelpress.toolkit.compression.pruning.subgradient import SubgradientPenalty, count_small
 from modelpress.toolkit.compression.state import NetworkState
 from modelpress.toolkit.networks.inputs import Inputs
 from modelpress.toolkit.networks.layers import weight_layers
@@ -47,7 +48,8 @@ def tiny_network():
 
 def rule_for(network, method, **options):
     layers = weight_layers(network.network)
-    return ProximalStep(layers, PruneOptions(method=method, **{"sparsity": 0.5, "penalty": 3.0, **options}))
+    kind = SubgradientPenalty if method == "l1-subgradient" else ProximalStep
+    return kind(layers, PruneOptions(method=method, **{"sparsity": 0.5, "penalty": 3.0, **options}))
 
 
 def zeros(network):
@@ -107,8 +109,34 @@ def test_the_penalty_rises_and_stays():
     assert penalty_at(PruneOptions(penalty=0.2, penalty_warmup=0), 0) == 0.2
 
 
+def test_the_subgradient_makes_weights_small_and_none_zero():
+    """Where the proximal step of the same strength has its zeros."""
+    free, penalised = tiny_network(), tiny_network()
+    fit(free, OPTIONS)
+    rule = rule_for(penalised, "l1-subgradient", penalty=0.1, penalty_warmup=0.0)
+    history = fit(penalised, OPTIONS, rules=[rule])
+    assert [record.sparsity for record in history] == [0.0] * OPTIONS.epochs
+    assert all(bool(mask.all()) for mask in rule.masks().values())
+    norms = [
+        sum(float(w.detach().abs().sum()) for w in weight_layers(network.network).values())
+        for network in (penalised, free)
+    ]
+    assert norms[0] < 0.5 * norms[1]
+    assert count_small(weight_layers(penalised.network)) > count_small(weight_layers(free.network))
+
+
+def test_the_gradient_of_the_subgradient_method_is_the_sign():
+    network = tiny_network()
+    rule = rule_for(network, "l1-subgradient", penalty=0.5, penalty_warmup=0.5)
+    assert rule.penalty().item() == 0
+    rule.after_step(0.02, 0.25)
+    rule.penalty().backward()
+    for weight in weight_layers(network.network).values():
+        assert torch.equal(weight.grad, 0.25 * weight.sign())
+
+
 @pytest.mark.parametrize("stop_after", [3, 9, 13])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [*METHODS, "l1-subgradient"])
 def test_a_stopped_training_goes_on_to_the_same_weights(tmp_path, method, stop_after):
     straight = tiny_network()
     whole = fit(straight, OPTIONS, rules=[rule_for(straight, method)])
@@ -228,6 +256,16 @@ def test_options_of_the_penalty_are_refused_without_one(dense, tmp_path, call):
     assert "--epochs and --resume are for pruning by a penalty; prune.method is global-magnitude" in one_line(
         err
     )
+
+
+def test_what_the_subgradient_leaves_is_counted(dense, tmp_path, call):
+    settings = ["--set", "prune.method=l1-subgradient", "--set", "prune.penalty=0.01"]
+    code, out, err = call("prune", dense, "-o", tmp_path / "p.safetensors", *settings, *FEW, "--json")
+    assert code == 0, err
+    assert "more are at most 1% of the largest in their layer, and not zero" in err
+    record = json.loads(out)
+    assert (record["removed"], record["epochs"][-1]["sparsity"]) == (0, 0.0)
+    assert record["small"] > 0.01 * record["prunable"]
 
 
 def test_falling_short_of_the_sparsity_is_said(dense, tmp_path, call):

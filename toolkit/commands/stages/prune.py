@@ -51,7 +51,8 @@ def command(
 ) -> None:
     """Remove the weights closest to zero, at once or by a penalty while training.
 
-    The methods proximal-l1, trimmed-l1 and group-lasso train, and so need the images; the others read no data.
+    The methods proximal-l1, trimmed-l1, group-lasso and l1-subgradient train, and so need the images; the others read
+    no data.
     """
     recipe = merged_recipe(
         config,

@@ -1,4 +1,4 @@
-"""Pass: train with a penalty that sets weights exactly to zero, and remove those."""
+"""Pass: train with a penalty that makes weights zero, and remove those."""
 
 import copy
 from dataclasses import replace
@@ -17,6 +17,7 @@ from modelpress.toolkit.compression.pruning.removal import (
     with_masks,
 )
 from modelpress.toolkit.compression.pruning.silence import silence
+from modelpress.toolkit.compression.pruning.subgradient import SubgradientPenalty
 from modelpress.toolkit.compression.state import NetworkState
 from modelpress.toolkit.compression.work import Work
 from modelpress.toolkit.recipe import PruneOptions
@@ -34,10 +35,14 @@ def sparsify(state: NetworkState, work: Work) -> NetworkState:
 
     options = work.recipe.prune
     prunable, coupling = prunable_layers(state, options), coupling_for(state, options)
-    groups = None if coupling is None else ChannelGroups.coupled(prunable, coupling, state.network)
-    penalty = ProximalStep(prunable, _until_the_budget(state, work), groups)
-    if penalty.has_enough_zeros():
-        work.progress.note("there are enough zeros already: the penalty does not act")
+    penalty: ProximalStep | SubgradientPenalty
+    if options.method == "l1-subgradient":
+        penalty = SubgradientPenalty(prunable, options)
+    else:
+        groups = None if coupling is None else ChannelGroups.coupled(prunable, coupling, state.network)
+        penalty = ProximalStep(prunable, _until_the_budget(state, work), groups)
+        if penalty.has_enough_zeros():
+            work.progress.note("there are enough zeros already: the penalty does not act")
     trained = fit(state, state.compressed(), work, "sparsify", rules=[penalty])
 
     # a budget is kept to by the choice at the end, among groups that the penalty has ordered

@@ -8,6 +8,7 @@ from torch import Tensor
 from modelpress.benchmarks.measures.sparsity import sparsity_of
 from modelpress.export.errors import InputError
 from modelpress.toolkit.compression.choosing import layers_left
+from modelpress.toolkit.compression.pruning.subgradient import SMALL, count_small
 from modelpress.toolkit.compression.state import NetworkState
 from modelpress.toolkit.networks.layers import weight_layers
 from modelpress.toolkit.recipe import PruneOptions
@@ -79,7 +80,11 @@ def _summary(pruned: NetworkState, options: PruneOptions) -> dict[str, object]:
     }
 
     if options.by_penalty:
-        summary |= {"penalty": options.penalty, "penalty_warmup": options.penalty_warmup}
+        summary |= {
+            "penalty": options.penalty,
+            "penalty_warmup": options.penalty_warmup,
+            "small": count_small(prunable),
+        }
     return summary
 
 
@@ -92,6 +97,10 @@ def removed_weights(state: NetworkState) -> str:
         asked_for = ", ".join(f"{k} {v}" for k, v in summary["budget"].items() if k != "found")
         return f"{line}; {summary['budget']['found']:.3f}x for the budget {asked_for}"
 
-    if "penalty" in summary and summary["removed"] < round(summary["asked_for"] * summary["prunable"]):
+    if summary["method"] == "l1-subgradient":
+        line += (
+            f"; {summary['small']:,} more are at most {SMALL:.0%} of the largest in their layer, and not zero"
+        )
+    elif "penalty" in summary and summary["removed"] < round(summary["asked_for"] * summary["prunable"]):
         line += f"; short of the {summary['asked_for']:.2%} asked for: raise prune.penalty or sparsify.epochs"
     return line
