@@ -236,6 +236,8 @@ class PruneOptions(Options):
     """Fraction of weights removed; a penalty ends when it is reached (l1-subgradient: never). Or a budget."""
     budget: BudgetOptions | None = None
     """What the network may cost once channels are removed: {latency: 0.75x}, {macs: 20M} or {bytes: 30kB}."""
+    branches: bool = False
+    """Under a budget, residual branches may go altogether, and their additions with them."""
     latency_table: str | None = None
     """File that keeps measured latencies of layers and networks; without it one in your cache folder."""
     shrink: bool = True
@@ -297,6 +299,8 @@ class PruneOptions(Options):
             raise ValueError(
                 f"multiple is for granularity channel, or a budget; granularity is {self.granularity}"
             )
+        if self.branches and self.budget is None:
+            raise ValueError("branches are removed under a budget: set prune.budget as well")
         if self.budget is not None and (not self.of_channels or self.scheduled):
             raise ValueError(
                 "budget is for whole channels, removed at once: set granularity to channel and schedule to one-shot, "

@@ -33,7 +33,7 @@ def shrunk_where_equal(model: QuantizedModel) -> Shrinking:
     Inside `foreign_work` its process computes.
     """
     shrunk = without_dead_channels(model)
-    if not shrunk.groups:
+    if not shrunk.changed:
         return Shrinking(model, "no channel can be removed: each is needed by a layer that reads it")
 
     try:

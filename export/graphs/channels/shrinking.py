@@ -10,6 +10,7 @@ import numpy.typing as npt
 import onnx
 from onnx import numpy_helper
 
+from modelpress.export.graphs.channels.branches import without_idle_branches
 from modelpress.export.graphs.channels.following import followed, shapes_of
 from modelpress.export.graphs.channels.removable import removable_groups
 from modelpress.export.graphs.channels.slots import Slots
@@ -29,6 +30,7 @@ class Shrunk:
     Attributes:
         model: The model; the very one that was given where nothing could be removed.
         groups: Groups of coupled channels that were removed.
+        branches: Additions of nothing that were removed, with all that led to them.
         parameters: Entries of all tensors, before and after.
         macs: Multiplications of convolutions and linear layers for one input, before and after; where sizes of inputs
             are open, for those that stand in for them.
@@ -36,8 +38,14 @@ class Shrunk:
 
     model: QuantizedModel
     groups: int
+    branches: int
     parameters: tuple[int, int]
     macs: tuple[int, int]
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything was removed."""
+        return bool(self.groups or self.branches)
 
 
 def without_dead_channels(model: QuantizedModel) -> Shrunk:
@@ -45,7 +53,8 @@ def without_dead_channels(model: QuantizedModel) -> Shrunk:
 
     A group of coupled channels goes where every layer that reads them can do without: its weights for them are zero,
     or the channels are constant and what they contribute goes into its bias. Padding surrounds a constant with zeros,
-    so that only a constant of zero can be left out before it. A layer keeps at least one channel.
+    so that only a constant of zero can be left out before it. A layer keeps at least one channel, unless nothing
+    but zeros comes of it, and they are added to something else.
 
     Args:
         model: It is left as it is. Channels of its inputs and outputs stay, and those that operators read which mix
@@ -53,17 +62,31 @@ def without_dead_channels(model: QuantizedModel) -> Shrunk:
 
     Source: Fang et al. 2023, "DepGraph: Towards Any Structural Pruning", arXiv:2301.12900, for groups by dependency.
     """
+    trace = followed(_copied(model))
+    removed = removable_groups(trace)
+    smaller = _Removal(trace, removed).carried_out() if removed else _copied(model)
+    trace = followed(smaller)
+    branches = without_idle_branches(trace)
+    if branches:
+        smaller = QuantizedModel(smaller.graph, _read_still(trace))
+
+    before = sizes_of(model)
+    if not removed and not branches:
+        return Shrunk(model, 0, 0, (before[0], before[0]), (before[1], before[1]))
+    after = sizes_of(smaller)
+    return Shrunk(smaller, len(removed), branches, (before[0], after[0]), (before[1], after[1]))
+
+
+def _copied(model: QuantizedModel) -> QuantizedModel:
     graph = onnx.ModelProto()
     graph.CopyFrom(model.graph)
-    trace = followed(QuantizedModel(graph, dict(model.tensors)))
-    removed = removable_groups(trace)
-    before = sizes_of(model)
-    if not removed:
-        return Shrunk(model, 0, (before[0], before[0]), (before[1], before[1]))
+    return QuantizedModel(graph, dict(model.tensors))
 
-    shrunk = _Removal(trace, removed).carried_out()
-    after = sizes_of(shrunk)
-    return Shrunk(shrunk, len(removed), (before[0], after[0]), (before[1], after[1]))
+
+def _read_still(trace: Trace) -> dict[str, Tensor]:
+    """The tensors of a trace without those that were read before its graph was changed, and are not now."""
+    left, before = GraphIndex.of_model(trace.model.graph).reads, trace.index.reads
+    return {name: tensor for name, tensor in trace.model.tensors.items() if left[name] or not before[name]}
 
 
 class _Removal:

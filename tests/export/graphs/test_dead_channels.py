@@ -173,6 +173,35 @@ def test_codes_and_scales_of_channels_go_with_them(dead):
     assert_array_equal(found.scale, scale[left])
 
 
+@pytest.mark.parametrize(
+    ("end", "left"), [("r = Relu(s) y = Sigmoid(r)", 1), ("y = Neg(s)", 1), ("y = Relu(s)", 2)]
+)
+@pytest.mark.parametrize("summands", ["d, h", "h, d"])
+def test_a_branch_that_adds_nothing_goes_with_its_addition(summands, end, left):
+    body = f"i = Conv(x, a, b) h = Relu(i) c = Conv(h, u) k = Relu(c) d = Conv(k, v, e) s = Add({summands}) {end}"
+    tensors = {"a": weight(4, 3, 1, 1), "b": weight(4, seed=1), "v": weight(4, 5, 1, 1, seed=2)}
+    dead = {"u": weight(5, 4, 1, 1, dead=range(5)), "e": weight(4, dead=range(4))}
+    small = shrunk(model_of(IMAGE, body, **tensors, **dead))
+    assert sorted(small.tensors) == ["a", "b"]
+    operators = [node.op_type for node in small.graph.graph.node]
+    assert operators[:2] == ["Conv", "Relu"]
+    assert "Add" not in operators
+    assert operators.count("Relu") == left  # the one that makes the output keeps its name
+
+
+def test_what_a_branch_adds_to_the_output_itself_or_as_a_constant_stays():
+    body = "h = Conv(x, a) c = Conv(h, u) d = Conv(c, v, e) y = Add(d, h)"
+    tensors = {
+        "a": weight(4, 3, 1, 1),
+        "u": weight(5, 4, 1, 1, dead=range(5)),
+        "v": weight(4, 5, 1, 1, seed=2),
+    }
+    for shift in (weight(4, dead=range(4)), weight(4, seed=3)):
+        small = shrunk(model_of(IMAGE, body, **tensors, e=shift))
+        assert small.tensors["u"].shape == (1, 4, 1, 1)
+        assert [node.op_type for node in small.graph.graph.node] == ["Conv", "Conv", "Conv", "Add"]
+
+
 def test_nothing_to_remove_gives_the_very_model():
     model = chain(0.0)
     model = QuantizedModel(model.graph, {**model.tensors, "a": weight(5, 3, 1, 1)})

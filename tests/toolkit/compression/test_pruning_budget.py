@@ -1,22 +1,29 @@
 """Channels removed until a network costs what it may."""
 
 import json
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from numpy.testing import assert_allclose
 
 from modelpress.benchmarks.measures import layer_latency
 from modelpress.benchmarks.measures.layer_latency import LayerTable
 from modelpress.export.errors import InputError
 from modelpress.export.graphs.channels.costs import LayerShape
+from modelpress.export.runtime import open_decoded, run_feed
+from modelpress.toolkit.compression.freeze import freeze_state
+from modelpress.toolkit.compression.passes.finetune import rules_of
 from modelpress.toolkit.compression.passes.prune import pruned_by_magnitude
+from modelpress.toolkit.compression.passes.quantize import with_quantizers
 from modelpress.toolkit.compression.pruning.coupling import coupling_of
 from modelpress.toolkit.compression.pruning.removal import removed_weights
 from modelpress.toolkit.compression.pruning.shrinking import narrowed
 from modelpress.toolkit.compression.state import NetworkState
 from modelpress.toolkit.networks.inputs import Inputs
 from modelpress.toolkit.networks.layers import weight_layers
-from modelpress.toolkit.recipe import BudgetOptions, PruneOptions
+from modelpress.toolkit.recipe import BudgetOptions, PruneOptions, QuantizeOptions, Recipe
 from tests.helpers.networks import shaken
 from tests.toolkit.compression.test_removed_channels import residual
 
@@ -71,6 +78,43 @@ def test_a_budget_that_cannot_be_met_names_the_closest():
         InputError, match=r"macs 0.01x cannot be met; the closest .* is [\d,]+ macs, 0\.\d+x: raise"
     ):
         pruned_by_magnitude(state(), options(macs="0.01x", multiple=8))
+
+
+def test_whole_branches_go_where_they_may():
+    with pytest.raises(InputError, match="cannot be met"):
+        pruned_by_magnitude(state(), options(macs="0.1x", multiple=16))
+
+    pruned = pruned_by_magnitude(state(), options(macs="0.1x", multiple=16, branches=True))
+    gone = [name for name, mask in pruned.masks.items() if not mask.any()]
+    assert gone
+    assert all("conv1" in name for name in gone)
+
+    # for the four-bit grids of the small network a layer without weights is a layer like others
+    small = narrowed(pruned).state
+    x = pruned.inputs.arguments[0]
+    for end in (small, with_quantizers(small, QuantizeOptions())):
+        model = freeze_state(end)
+        operators = [node.op_type for node in model.graph.graph.node]
+        assert operators.count("Add") == 9 - len(gone)
+        assert not [tensor for tensor in model.tensors if tensor.startswith(tuple(gone))]
+        with torch.no_grad():
+            expected = end.compressed()(x).numpy()
+        (found,) = run_feed(open_decoded(model), {model.graph.graph.input[0].name: x.numpy()}).values()
+        assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
+
+
+def test_a_removed_branch_adds_nothing_after_a_step_of_training():
+    pruned = pruned_by_magnitude(state(), options(macs="0.1x", multiple=16, branches=True))
+    network = narrowed(pruned).state.compressed()
+    small = replace(pruned, network=network.network, masks=network.masks)
+    recipe = Recipe(prune=options(macs="0.1x", multiple=16, branches=True))
+    (silence,) = rules_of(small, network, recipe)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.1)
+    silence.after_step(0.1, 0.5)
+    operators = [node.op_type for node in freeze_state(small).graph.graph.node]
+    assert operators.count("Add") == 9 - sum(not mask.any() for mask in pruned.masks.values())
 
 
 def test_latency_follows_the_table_and_whole_networks_correct_it(tmp_path, monkeypatch):

@@ -2,7 +2,7 @@
 
 import copy
 from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from modelpress.benchmarks.measures.layer_latency import LayerTable, name_of
 from modelpress.export.errors import InputError
+from modelpress.export.graphs.channels.branches import Branch
 from modelpress.export.graphs.channels.costs import LayerShape
 from modelpress.export.graphs.channels.shrinking import without_dead_channels
 from modelpress.export.quantized import QuantizedModel
@@ -85,14 +86,17 @@ def within_budget(
     """
     budget = options.budget
     assert budget is not None  # who calls this has one
-    families = blocks_of(weights, coupling, multiple=options.multiple, kept=state.masks)
+    families = blocks_of(
+        weights, coupling, multiple=options.multiple, kept=state.masks, branches=options.branches
+    )
     prices = _Prices(state, weights, coupling, size_of)
     losses = _losses(weights, coupling, state.masks)
+    ends = [_share_added(family.branch, state, coupling) for family in families]
 
     def ordered(cost: Cost) -> list[Step]:
         if options.method.startswith("layer-"):
             return _by_share(families)
-        return _by_worth(families, losses, cost)
+        return _by_worth(families, losses, ends, cost)
 
     if budget.of == "latency":
         table = LayerTable.read(None if options.latency_table is None else Path(options.latency_table))
@@ -107,8 +111,12 @@ def within_budget(
     return Met(masks_without(weights, coupling, set(chosen)), found)
 
 
-def _by_worth(families: Sequence[Family], losses: Mapping[int, float], cost: Cost) -> list[Step]:
+def _by_worth(
+    families: Sequence[Family], losses: Mapping[int, float], ends: Sequence[float], cost: Cost
+) -> list[Step]:
     """Blocks in order: those that cost the least for what they save go first.
+
+    The last block of a branch costs what the branch adds as well: `ends`, for each family.
 
     What a block saves is its share of what all blocks of its family do together: single ones may even cost, where
     hardware likes other widths.
@@ -117,9 +125,12 @@ def _by_worth(families: Sequence[Family], losses: Mapping[int, float], cost: Cos
     for number, family in enumerate(families):
         groups = Removed().union(*(block.groups for block in family.blocks))
         saved = (full - cost(groups)) / max(len(groups), 1)
+        lost = [sum(losses[group] for group in block.groups) for block in family.blocks]
+        if family.branch is not None:
+            lost[-1] += ends[number]
         scores = [
-            sum(losses[group] for group in block.groups) / (max(saved, full * _LEAST) * len(block.groups))
-            for block in family.blocks
+            loss / (max(saved, full * _LEAST) * len(block.groups))
+            for loss, block in zip(lost, family.blocks, strict=True)
         ]
         # within a family the smallest goes first
         scored += [
@@ -148,6 +159,24 @@ def _losses(
         for group, share in zip(coupling.layers[name].tolist(), shares, strict=True):
             losses[group] = losses.get(group, 0.0) + share
     return losses
+
+
+def _share_added(branch: Branch | None, state: NetworkState, coupling: Coupling) -> float:
+    """Of what is added to the channels that a branch ends in, the share that this branch adds.
+
+    By the squares of factors and biases of normalisations: a normalised channel has the variance of its factor. All
+    of it, where there are none.
+    """
+    if branch is None or not branch.shifts:
+        return 1.0
+    parameters = dict(state.network.named_parameters())
+    ends_in = set(coupling.shifts[branch.shifts[-1]].tolist())
+
+    def squares(names: Iterable[str]) -> float:
+        return sum(float(parameters[name].detach().double().square().sum()) for name in names)
+
+    same = [name for name, groups in coupling.shifts.items() if ends_in & set(groups.tolist())]
+    return squares(branch.shifts) / max(squares({*same, *branch.shifts}), 1e-30)
 
 
 class _Prices:
@@ -182,7 +211,7 @@ class _Prices:
 
     def from_table(self, removed: Removed, table: LayerTable) -> float:
         """Nanoseconds of all layers, by the table."""
-        return sum(table.time_of(shape) for shape in self._shapes(removed))
+        return sum(table.time_of(shape) for shape in self._shapes(removed) if shape.macs)
 
     def timed(self, removed: Removed, table: LayerTable) -> float:
         """Time of the whole network over that of the full one."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from modelpress.export.errors import InputError
+from modelpress.export.graphs.channels.branches import Branch
 from modelpress.export.graphs.channels.slots import SlotGroups
 from modelpress.toolkit.compression.pruning.coupling import Coupling
 
@@ -82,12 +83,14 @@ class Family:
     """The channels of layers that share them.
 
     Attributes:
-        blocks: What can go, the smallest first; the last block of a layer is not among them.
+        blocks: What can go, the smallest first; the last block of a layer is not among them, unless `branch` is there.
         n_weights: Of all groups.
+        branch: The residual branch that goes with the last block.
     """
 
     blocks: list[Block]
     n_weights: int
+    branch: Branch | None = None
 
 
 def blocks_of(
@@ -96,8 +99,12 @@ def blocks_of(
     *,
     multiple: int = 1,
     kept: Mapping[str, Tensor] | None = None,
+    branches: bool = False,
 ) -> list[Family]:
     """What can be removed, by families; arguments as in `prune_groups`.
+
+    Args:
+        branches: Residual branches may go altogether.
 
     Raises:
         InputError: Nothing can.
@@ -110,16 +117,18 @@ def blocks_of(
         )
     sizes, counts = _group_sizes(weights, coupling, kept or {})
     layers = [coupling.layers[name] for name in weights if name in coupling.layers]
-    return [
-        Family(
-            [
-                Block(part, sum(sizes[g] for g in part) / len(part), sum(counts[g] for g in part))
-                for part in _parts(sorted(family, key=lambda g: sizes[g]), layers, multiple)
-            ],
-            sum(counts[g] for g in family),
-        )
-        for family in families
-    ]
+    ends = {branch.groups: branch for branch in coupling.branches} if branches else {}
+
+    found = []
+    for family in families:
+        branch = ends.get(frozenset(family))
+        parts = _parts(sorted(family, key=lambda g: sizes[g]), layers, multiple, whole=branch is not None)
+        blocks = [
+            Block(part, sum(sizes[g] for g in part) / len(part), sum(counts[g] for g in part))
+            for part in parts
+        ]
+        found.append(Family(blocks, sum(counts[g] for g in family), branch))
+    return found
 
 
 def masks_without(weights: Mapping[str, Tensor], coupling: Coupling, removed: set[int]) -> Masks:
@@ -174,8 +183,8 @@ def row_squares(weight: Tensor, kept: Tensor | None) -> Tensor:
     return masked.flatten(1).double().square().sum(dim=1)
 
 
-def _parts(ordered: list[int], layers: Sequence[Tensor], multiple: int) -> list[list[int]]:
-    """A family's groups, as many at a time as bring the widths of its layers to multiples; never all of a layer."""
+def _parts(ordered: list[int], layers: Sequence[Tensor], multiple: int, *, whole: bool) -> list[list[int]]:
+    """A family's groups, as many at a time as leave widths that are multiples; all of a layer only if `whole`."""
     members = torch.tensor(ordered)
     inside = [torch.isin(groups, members) for groups in layers]
     width, removable = max((len(own), int(own.sum())) for own in inside if own.any())
@@ -186,7 +195,7 @@ def _parts(ordered: list[int], layers: Sequence[Tensor], multiple: int) -> list[
     first = (width // each) % step or step
     starts = [0, *range(first, len(ordered), step)]
     parts = [ordered[a:b] for a, b in pairwise([*starts, len(ordered)])]
-    return parts if removable < width else parts[:-1]
+    return parts if whole or removable < width else parts[:-1]
 
 
 def smallest(blocks: Sequence[Block], n_weights: float) -> set[int]:

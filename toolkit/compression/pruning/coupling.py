@@ -1,11 +1,12 @@
 """Which channels of a network can only be removed together, read off its drawing."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from modelpress.export.graphs.channels.branches import Branch, branch_of
 from modelpress.export.graphs.channels.costs import CountedLayer, counted_layers
 from modelpress.export.graphs.channels.following import followed
 from modelpress.export.graphs.channels.trace import Claim, Role, Trace
@@ -27,11 +28,13 @@ class Coupling:
         shifts: By name of a parameter that makes channels non-zero (biases, both parameters of batch norms), likewise:
             where these and all weights of a group are zero, so are its channels.
         costs: Every layer of the drawing with the groups that it takes and makes, by the same numbers.
+        branches: Residual branches that may go with all of their channels; their shifts are names of parameters.
     """
 
     layers: Mapping[str, Tensor]
     shifts: Mapping[str, Tensor] = field(default_factory=dict)
     costs: Sequence[CountedLayer] = ()
+    branches: Sequence[Branch] = ()
 
     def removable(self, layers: Iterable[str]) -> set[int]:
         """Groups all of whose layers are among these."""
@@ -82,7 +85,17 @@ def coupling_of(state: NetworkState) -> Coupling:
             rows[layer.name] = fixed if claim is None else _groups(trace, claim)
         elif claim is not None:
             shifts[parameter] = _groups(trace, claim)
-    return Coupling(rows, shifts, counted_layers(trace))
+    parameters = {place: parameter for parameter, place in places.items()}
+    return Coupling(rows, shifts, counted_layers(trace), list(_branches(trace, rows.values(), parameters)))
+
+
+def _branches(trace: Trace, rows: Iterable[Tensor], parameters: Mapping[str, str]) -> Iterator[Branch]:
+    """The branches among sets of groups that one layer makes."""
+    for groups in sorted({frozenset(own.tolist()) for own in rows}, key=min):
+        branch = None if FIXED in groups else branch_of(trace, groups)
+        # what is in no parameter cannot be set to zero
+        if branch is not None and all(name in parameters for name in branch.shifts):
+            yield Branch(branch.groups, tuple(parameters[name] for name in branch.shifts))
 
 
 def _groups(trace: Trace, claim: Claim) -> Tensor:

@@ -1,4 +1,4 @@
-"""What is added to a removed channel goes with it: else its bias would come through as a constant."""
+"""What is added to removed channels, or ends a removed branch, goes with them: else constants would come through."""
 
 from collections.abc import Mapping
 
@@ -45,12 +45,16 @@ class Silence(TrainingRule):
 def _silent(network: nn.Module, coupling: Coupling, masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """By parameter, where it is to be zero."""
     parameters = dict(network.named_parameters())
-    removed = torch.tensor(sorted(coupling.removed(masks)), dtype=torch.int64)
+    gone = coupling.removed(masks)
+    removed = torch.tensor(sorted(gone), dtype=torch.int64)
     found = {
         name: torch.isin(groups, removed).reshape(parameters[name].shape)
         for name, groups in coupling.shifts.items()
         if name in parameters
     }
+    for branch in coupling.branches:
+        if branch.groups <= gone:
+            found |= {name: torch.ones_like(parameters[name], dtype=torch.bool) for name in branch.shifts}
     return {name: where.to(parameters[name].device) for name, where in found.items() if where.any()}
 
 
