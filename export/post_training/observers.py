@@ -187,7 +187,8 @@ def _squared_errors(values: Floats, counts: Floats, low: Floats | float, high: F
     errors *= step
     errors -= values
     np.square(errors, out=errors)
-    return errors @ counts
+    summed: Floats = errors @ counts
+    return summed
 
 
 def entropy_range(histogram: Histogram) -> Range:

@@ -19,8 +19,8 @@ from tests.helpers.paths import SHARED
 WRITER = SHARED / "cases" / "make_cases.py"
 KEPT = {"int8_qdq", "type_bfloat16", "type_float8", "type_int4"}  # what comes in has few bits already
 EXACT = {"on_a_grid", "qat_export_qdq", *KEPT}
-# a softmax of logits that lie tens apart: steps of 8 bits around zero, a tenth wider than from minimum to maximum, move it
-# by 0.012 to 0.026 of its spread over 40 draws of the input (0.012 to 0.025 with the narrower ones)
+# a softmax of logits that lie tens apart: steps of 8 bits around zero, a tenth wider than from minimum to maximum,
+# move it by 0.012 to 0.026 of its spread over 40 draws of the input (0.012 to 0.025 with the narrower ones)
 LARGEST_ERRORS = {"inf_attention_mask": 0.026}
 AXES = {
     "weight_behind_identity": {"w": 1},
