@@ -27,6 +27,12 @@ class CalibrationMethod(StrEnum):
     PERCENTILE = "percentile"
     MSE = "mse"
     ENTROPY = "entropy"
+    BEST = "best"
+    """By minimum and maximum or by least squared error: as disturbs the outputs of the model less."""
+
+
+CALIBRATION_METHOD = CalibrationMethod.BEST
+"""Unless asked otherwise."""
 
 
 class Optimise(StrEnum):

@@ -346,8 +346,17 @@ def _largest_value(tensor: QuantizedTensor) -> float:
         factors = np.abs(tensor.channel_scale)
         after = before * _largest(factors) if np.ndim(bounds) == 0 else _largest(bounds * factors)
 
-    limit = min(_LARGEST, _LARGEST_OF[np.dtype(tensor.dtype)])
-    return after if before < _LARGEST and after < limit else float("inf")
+    return after if before < _LARGEST and after < largest_in(tensor.dtype) else float("inf")
+
+
+def largest_in(dtype: npt.DTypeLike) -> float:
+    """What no decoded value of a type reaches.
+
+    Example:
+        >>> largest_in(np.float16)
+        65504.0
+    """
+    return min(_LARGEST, _LARGEST_OF[np.dtype(dtype).newbyteorder("=")])
 
 
 def _largest(values: npt.NDArray[np.floating] | np.floating) -> float:

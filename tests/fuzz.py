@@ -61,8 +61,8 @@ def bases():
 
 
 def in_either_frame(files):
-    """Every other one as version 1.2 frames it."""
-    return [replace(parts, is_joint=k % 2 == 1) for k, parts in enumerate(files)]
+    """Every other one as version 1.2 frames it, and half with tables compressed as version 1.4 has them."""
+    return [replace(parts, is_joint=k % 2 == 1, squeezes_tables=k % 4 > 1) for k, parts in enumerate(files)]
 
 
 def several(lines):
@@ -250,7 +250,7 @@ def in_the_frame(rng, parts):
 
 
 def with_extra_chunk(rng, parts):
-    kind = rng.choice([b"abcd", b"ABCD", b"tABL", b"TABL", b"GRPH", b"META", b"a\xe9bc", b"x1yz"])
+    kind = rng.choice([b"abcd", b"ABCD", b"tABL", b"TABL", b"TABZ", b"GRPH", b"META", b"a\xe9bc", b"x1yz"])
     payload = rng.choice([b"", b"\0", deflated(b"")])
     file = bytearray(assemble(parts))
     file[12] += 1

@@ -28,7 +28,7 @@ import numpy.typing as npt
 
 from modelpress.benchmarks.records import Results
 from modelpress.benchmarks.subjects.given import Given, read_given
-from modelpress.export.choices import DEFAULT_TIMEOUT_S, Effort
+from modelpress.export.choices import CALIBRATION_METHOD, DEFAULT_TIMEOUT_S, Effort
 from modelpress.export.errors import InputError
 from modelpress.export.files.kinds import Wanted, check_kind
 from modelpress.export.isolation.foreign import foreign_work
@@ -58,7 +58,7 @@ def pack(
     output: File,
     *,
     bits: int = PostTraining.bits,
-    symmetric: bool = PostTraining.symmetric,
+    symmetric: bool | None = PostTraining.symmetric,
     sparsity: float = PostTraining.sparsity,
     per_channel: bool = WeightOptions.per_channel,
     min_elements: int = WeightOptions.min_elements,
@@ -74,7 +74,8 @@ def pack(
         source: The ONNX file.
         output: The artifact to write, whole or not at all; a file that is there is replaced.
         bits: Code width of the weights, 2 to 8.
-        symmetric: Grid around zero, or from minimum to maximum.
+        symmetric: Grid around zero, or from minimum to maximum; None: around zero in 8 bits, which `int8` takes as
+            it is.
         sparsity: Fraction of each weight tensor set to zero first, 0 to 1.
         per_channel: One scale per output channel, or per tensor.
         min_elements: Tensors with fewer elements stay as they are.
@@ -141,7 +142,7 @@ def write_onnx(
     path = Path(output)
     if isinstance(calibration, np.ndarray):
         FlavourRequest(flavour, data=path)  # refuses flavours without calibration
-        ranges = calibrated_ranges(model, calibration, CalibrationOptions())
+        ranges = calibrated_ranges(model, calibration, CalibrationOptions(method=CALIBRATION_METHOD))
         return write_emission(path, prepare(model, flavour=flavour, ranges=ranges))
 
     data = None if calibration is None else Path(calibration)

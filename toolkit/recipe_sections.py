@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from modelpress.export.choices import (
     CALIBRATION_INPUTS,
+    CALIBRATION_METHOD,
     CALIBRATION_PERCENTILE,
     CalibrationMethod,
     Effort,
@@ -371,8 +372,8 @@ class PackOptions(Options):
 class CalibrateOptions(Options):
     """Ranges of the activations, for the integer flavours of the ONNX model; measured on training images."""
 
-    method: CalibrationMethod = CalibrationMethod.MIN_MAX
-    """How a range is chosen from the values seen."""
+    method: CalibrationMethod = CALIBRATION_METHOD
+    """How a range is chosen from the values seen; best: min-max or mse, as disturbs the outputs less."""
     percentile: Annotated[float, Field(gt=50, le=100)] = CALIBRATION_PERCENTILE
     """Of the values each bound covers, for percentile."""
     images: PositiveInt = CALIBRATION_INPUTS

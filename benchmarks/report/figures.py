@@ -12,6 +12,7 @@ from modelpress.benchmarks.report.tables import (
     thread_count,
     verdict_at,
 )
+from modelpress.export.errors import InputError
 
 _MOST_LABELS, _LONGEST_LABEL = 8, 24
 _MOST_HISTOGRAMS = 80
@@ -32,6 +33,27 @@ class ReportFigure:
     caption: str
     alt: str
     key: tuple[str, ...] = ()
+
+
+def accuracy_against_size(models: Sequence[ModelRecord]) -> str:
+    """A file of its own: top-1 of files against their bytes, each with its name; the first is the baseline.
+
+    Raises:
+        InputError: Fewer than two have an accuracy.
+    """
+    points = [
+        plots.Point(model.name, model.size_bytes, model.top1, model.top1_interval)
+        for model in models
+        if model.top1 is not None
+    ]
+    if len(points) < 2:
+        raise InputError(
+            f"{len(points)} of the files have a top-1 accuracy; a figure needs two: measure them with --data-dir"
+        )
+    drawn = plots.accuracy_against(
+        points, "bytes on disk (logarithmic)", logarithmic=True, width=8.0, height=4.8
+    )
+    return f'<?xml version="1.0" encoding="utf-8"?>\n{drawn}\n'
 
 
 def trade_off_figures(results: Results) -> Iterator[ReportFigure]:

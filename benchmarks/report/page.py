@@ -11,6 +11,7 @@ from modelpress.benchmarks.report import comparison
 from modelpress.benchmarks.report.comparison import Run, as_text, headline_model, mapping
 from modelpress.benchmarks.report.early_exits import exits_view
 from modelpress.benchmarks.report.figures import (
+    accuracy_against_size,
     histograms,
     latency_figures,
     size_figures,
@@ -59,17 +60,22 @@ _MOST_IN_TITLE = 3
 def write_report(path: Path, results: Sequence[Results], names: Sequence[str] = ()) -> None:
     """Render one run, or several side by side: Markdown tables for ``.md``, else an HTML page.
 
+    With ``.svg`` it is the figure of accuracy against size alone, of all files of all runs.
+
     Args:
         path: Written whole or not at all.
         results: At least one.
         names: What the runs are called, all different; numbers where left out.
 
     Raises:
-        InputError: The name ends otherwise, or the file cannot be written.
+        InputError: The name ends otherwise, the file cannot be written, or fewer than two files have an accuracy.
     """
-    check_ending(path, "a report", (".html", ".htm", ".md"))
-    render = render_markdown if path.suffix == ".md" else render_report
-    write_atomically(path, render(results, names).encode())
+    check_ending(path, "a report", (".html", ".htm", ".md", ".svg"))
+    if path.suffix == ".svg":
+        text = accuracy_against_size([model for run in results for model in run.models])
+    else:
+        text = (render_markdown if path.suffix == ".md" else render_report)(results, names)
+    write_atomically(path, text.encode())
 
 
 def render_markdown(results: Sequence[Results], names: Sequence[str] = ()) -> str:

@@ -22,6 +22,7 @@ INK = "#333A44"
 MARKERS = "os^Dv<>P"
 _MOST_BARS = 64  # above that, one outline
 _FEW = 2.5  # ends of a logarithmic axis so close that it may hold none of 1, 2 and 5
+_OF_LADDERS = 5.2  # inches, for the forms' names in full: they are ours, and none is longer than half of that
 _OF_HISTOGRAMS = {"left": 0.235, "right": 0.97, "bottom": 0.2, "top": 0.82}  # room for counts of six digits
 Interval = tuple[float, float]
 STYLE: Any = {
@@ -47,16 +48,18 @@ def size_ladder(rungs: dict[str, int]) -> str:
     """Horizontal bars, largest first, bytes written at the ends (logarithmic axis); what is stored stands out."""
     names = sorted(rungs, key=lambda name: rungs[name], reverse=True)
     stored = [name in ("as stored", "whole file") for name in names]
-    return _bytes(names, [rungs[name] for name in names], [BLUE if own else GREY for own in stored])
+    colours = [BLUE if own else GREY for own in stored]
+    return _bytes(names, [rungs[name] for name in names], colours, width=_OF_LADDERS)
 
 
 def file_sizes(models: list[ModelRecord]) -> str:
     """One bar per file in the order given, whole files on disk; the baseline is grey."""
     colours = [GREY, *[BLUE] * (len(models) - 1)]
-    return _bytes([model.path for model in models], [model.size_bytes for model in models], colours)
+    names = [shortened(model.path) for model in models]
+    return _bytes(names, [model.size_bytes for model in models], colours)
 
 
-def _bytes(names: list[str], values: list[int], colours: list[str]) -> str:
+def _bytes(names: list[str], values: list[int], colours: list[str], *, width: float = 4.3) -> str:
     def draw(axes: Axes) -> None:
         _name_rows(axes, names)
         axes.barh(range(len(names)), values, color=colours, height=0.65)
@@ -66,7 +69,7 @@ def _bytes(names: list[str], values: list[int], colours: list[str]) -> str:
         for row, value in enumerate(values):
             axes.text(value * 1.1, row, f"{value:,}", va="center", fontsize=9, color=INK)
 
-    return svg(draw, height=0.9 + 0.34 * len(names))
+    return svg(draw, width=width, height=0.9 + 0.34 * len(names))
 
 
 class _WholeNumbers(LogFormatter):
@@ -90,7 +93,7 @@ def _logarithmic(axes: Axes) -> None:
 
 def _name_rows(axes: Axes, names: list[str]) -> None:
     """One row per name, from the top; names need not differ."""
-    axes.set_yticks(range(len(names)), [plain_text(shortened(name)) for name in names], fontsize=9)
+    axes.set_yticks(range(len(names)), [plain_text(name) for name in names], fontsize=9)
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.grid(axis="y", visible=False)
 
@@ -128,7 +131,7 @@ def latency_bars(models: list[ModelRecord], batch: int, threads: int) -> str:
     above = [(record.p90_ms - record.p50_ms) / batch for _, record in found]
 
     def draw(axes: Axes) -> None:
-        _name_rows(axes, [path for path, _ in found])
+        _name_rows(axes, [shortened(path) for path, _ in found])
         colours = [GREY if path == models[0].path else BLUE for path, _ in found]
         rows = range(len(found))
         axes.barh(rows, p50, color=colours, height=0.6)
@@ -154,7 +157,7 @@ def latency_ratios(models: list[ModelRecord]) -> str:
     spread = min(0.2, 0.6 / max(len(settings) - 1, 1))
 
     def draw(axes: Axes) -> None:
-        _name_rows(axes, [model.path for model in judged])
+        _name_rows(axes, [shortened(model.path) for model in judged])
         axes.axvline(1, color=INK, linewidth=1)
         for row in range(1, len(judged)):
             axes.axhline(row - 0.5, color="#E5E8EC", linewidth=0.8)
@@ -231,7 +234,9 @@ class Point:
     x_interval: Interval | None = None
 
 
-def accuracy_against(points: list[Point], x_label: str, *, logarithmic: bool) -> str:
+def accuracy_against(
+    points: list[Point], x_label: str, *, logarithmic: bool, width: float = 4.3, height: float = 3.6
+) -> str:
     """Accuracy of every file against another figure, both with intervals; the first point is the baseline."""
 
     def draw(axes: Axes) -> None:
@@ -254,7 +259,7 @@ def accuracy_against(points: list[Point], x_label: str, *, logarithmic: bool) ->
 
         place_labels(axes, [plain_text(point.label) for point in points], list(zip(x, y, strict=True)))
 
-    return svg(draw, height=3.6)
+    return svg(draw, width=width, height=height)
 
 
 def _in_percent(interval: Interval | None) -> Interval | None:

@@ -993,7 +993,7 @@ static PyObject *mixed_decode(PyObject *module, PyObject *args)
 
 static PyMethodDef methods[] = {
     {"read_file", core_read_file, METH_VARARGS, "Graph and tensors of a whole file; None where its bytes are refused."},
-    {"open_shared", open_shared, METH_VARARGS, "The chunk TABL, opened: for decode_codes and decode_values."},
+    {"open_shared", open_shared, METH_VARARGS, "What the chunk TABL holds, opened: for decode_codes and decode_values."},
     {"start_mixing", start_mixing, METH_O, "The state of mixed contexts as a file begins, into MIXING_BYTES bytes."},
     {"decode_codes", decode_codes, METH_VARARGS, "A quantized tensor as grid, codes, support and parts."},
     {"decode_values", decode_values, METH_VARARGS, "A tensor as values; returns its parts."},

@@ -26,7 +26,7 @@ class CoreFunctions(Protocol):
         """Graph; name, ONNX type, shape and elements in this machine's byte order of every tensor; None: refused."""
 
     def open_shared(self, chunk: Buffer, /) -> object:
-        """The chunk TABL."""
+        """What the chunk TABL holds, opened."""
 
     def start_mixing(self, state: Buffer, /) -> None:
         """Fill `MIXING_BYTES` with the state of mixed contexts as a file begins."""

@@ -141,7 +141,7 @@ press_status press_count_elements(const press_tensor *tensor, size_t *count);
 
 /* ---- What the tensors of a file share -------------------------------------------------------------------------- */
 
-/* The chunk TABL. A file without one: all zero, or NULL wherever it is asked for. */
+/* What the chunk TABL holds, or TABZ decompressed. A file without one: all zero, or NULL wherever it is asked for. */
 typedef struct press_shared {
     const uint8_t *data;
     size_t size;
@@ -226,7 +226,7 @@ press_status press_scratch_size(const press_tensor *tensor, size_t *size);
  * Decode a tensor of any encoding but PRESS_BYTE_PLANES (inflate its blob, then press_join_planes) into its values:
  * elements x press_type_size bytes at `values`, row-major, in this machine's byte order, aligned as for their type.
  *
- *     shared    may be NULL if the file has no TABL
+ *     shared    may be NULL if the file has neither TABL nor TABZ
  *     mixing    needed for press_is_mixed alone, with the state after all such tensors before; of no more use after an error
  *     scratch   press_scratch_size bytes, aligned as for uint64_t
  *     parts     may be NULL; filled where all is well

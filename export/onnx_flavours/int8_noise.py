@@ -5,7 +5,7 @@ held against the noise (squares of the differences). Noise is handed on from lay
 share is what it adds to the noise of its inputs.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import inf, log10, sqrt
 
@@ -195,19 +195,48 @@ def _noise_of(
     candidate = open_decoded(integer)
 
     sums = {name: np.zeros(2) for name in dict.fromkeys((*activations, *outputs))}
-    left = _MOST_INPUTS if isinstance(inputs, np.ndarray) else _MOST_CALLS
-    for feed in calls_of(model, inputs, batch=_BATCH, observed=activations):
+    for feed in _some_calls(model, inputs, activations):
         expected, found = run_feed(reference, feed), run_feed(candidate, feed)
         # inputs of the graph are no outputs: what they lose is not measured
         for name in sums:
             if name in expected and shown.get(name, name) in found:
                 sums[name] += _squares(expected[name], found[shown.get(name, name)])
 
+    return {name: float(error / signal) if signal else 0.0 for name, (error, signal) in sums.items()}
+
+
+def output_losses(
+    model: QuantizedModel, candidates: Sequence[QuantizedModel], inputs: Inputs | Sequence[Feed]
+) -> list[float]:
+    """The loss of `Int8Noise` for each of several models that stand for one, on the same inputs.
+
+    Raises:
+        InputError: The inputs do not fit, or a model cannot be loaded.
+    """
+    names = [value.name for value in model.graph.graph.output]
+    reference, *sessions = map(open_decoded, (model, *candidates))
+
+    sums = np.zeros((len(sessions), len(names), 2))
+    for feed in _some_calls(model, inputs, ()):
+        expected = run_feed(reference, feed)
+        for of_session, session in zip(sums, sessions, strict=True):
+            found = run_feed(session, feed)
+            of_session += [_squares(expected[name], found[name]) for name in names]
+
+    errors, signals = sums[..., 0], sums[..., 1]
+    shares = np.divide(errors, signals, out=np.zeros_like(errors), where=signals > 0)
+    return [sqrt(share) for share in shares.max(axis=1, initial=0.0)]
+
+
+def _some_calls(
+    model: QuantizedModel, inputs: Inputs | Sequence[Feed], observed: Sequence[str]
+) -> Iterator[Feed]:
+    left = _MOST_INPUTS if isinstance(inputs, np.ndarray) else _MOST_CALLS
+    for feed in calls_of(model, inputs, batch=_BATCH, observed=observed):
+        yield feed
         left -= len(next(iter(feed.values()))) if isinstance(inputs, np.ndarray) else 1
         if left <= 0:
-            break
-
-    return {name: float(error / signal) if signal else 0.0 for name, (error, signal) in sums.items()}
+            return
 
 
 def _squares(expected: npt.NDArray[np.generic], found: npt.NDArray[np.generic]) -> npt.NDArray[np.float64]:
@@ -219,7 +248,11 @@ def _squares(expected: npt.NDArray[np.generic], found: npt.NDArray[np.generic]) 
     left, right = expected.reshape(-1), found.reshape(-1)
     for start in range(0, left.size, _BLOCK):  # in double precision, which takes twice the memory
         signal = np.asarray(left[start : start + _BLOCK], np.float64)
-        error = np.asarray(right[start : start + _BLOCK], np.float64) - signal
+        candidate = np.asarray(right[start : start + _BLOCK], np.float64)
+        finite = np.isfinite(signal)  # what masks make infinite has no size to hold an error against
+        if not finite.all():
+            signal, candidate = signal[finite], candidate[finite]
+        error = candidate - signal
         total += np.dot(error, error), np.dot(signal, signal)
     return total
 

@@ -17,6 +17,7 @@ from modelpress.export.graphs.index import GraphIndex
 from modelpress.export.graphs.parts import metadata
 from modelpress.export.post_training.observers import (
     Extremes,
+    GrowingHistogram,
     Histogram,
     Range,
     entropy_range,
@@ -38,7 +39,8 @@ class CalibrationOptions:
     """How ranges are chosen.
 
     Attributes:
-        method: From minimum to maximum, or with clipping.
+        method: From minimum to maximum, or with clipping. `calibrate` looks at each activation alone: for `BEST` see
+            `modelpress.export.onnx_flavours.int8_ranges`.
         percentile: For `PERCENTILE`: how much of the values each bound covers, in per cent.
         bins: Of the histograms.
         batch: Inputs run at a time, at most: the activations of a batch are in memory, so that it is smaller where
@@ -72,8 +74,6 @@ def calibrate(
 ) -> ActivationRanges:
     """Run the float model and choose a range for each activation.
 
-    One pass over the inputs finds the extremes; methods other than min-max take a second for histograms.
-
     Args:
         model: Graph and weights; what it computes in float is measured.
         activations: Names of inputs or outputs of nodes of the main graph.
@@ -85,7 +85,7 @@ def calibrate(
         Low and high of each activation, low <= 0 <= high; low is exactly 0 after a rectifier.
 
     Raises:
-        InputError: The inputs are none, do not fit the model, or are not what it expects.
+        InputError: The inputs are none, do not fit the model, or are not what it expects; or the method is `BEST`.
         ModelError: An activation is no float tensor, or is not finite on these inputs.
 
     Example:
@@ -96,6 +96,32 @@ def calibrate(
         {'images': (-1.0, 2.0), 'logits': (0.0, 2.0)}
     """
     options = options or CalibrationOptions()
+    (ranges,) = calibrate_by([options.method], model, activations, inputs, options)
+    return ranges
+
+
+def calibrate_by(
+    methods: Sequence[CalibrationMethod],
+    model: QuantizedModel,
+    activations: Sequence[str],
+    inputs: Inputs | Sequence[Feed],
+    options: CalibrationOptions,
+) -> list[ActivationRanges]:
+    """`calibrate` by several methods at once, in place of that of the options.
+
+    One pass over the inputs finds the extremes, and counts some values for the least squared error; percentiles and
+    entropy, which hang on the few largest values, take a second pass, as their finer histograms need bounds beforehand.
+
+    Raises:
+        InputError: As for `calibrate`.
+        ModelError: Likewise.
+    """
+    if CalibrationMethod.BEST in methods:
+        raise InputError(
+            f"method {CalibrationMethod.BEST} compares outputs of integer models, not activations; "
+            "see modelpress.export.onnx_flavours.int8_ranges.choose_ranges"
+        )
+
     feeds = calls_of(model, inputs, batch=options.batch, observed=activations)
     session = open_decoded(_observed(model, activations))
 
@@ -106,18 +132,39 @@ def calibrate(
                 if values[name].size:
                     yield name, _checked(name, values[name])
 
-    # histograms need their bounds beforehand, hence two passes; keeping the activations would take far more memory
     extremes = {name: Extremes() for name in activations}
+    grown = {name: GrowingHistogram(bins=options.bins) for name in activations}
     for name, values in batches():
         extremes[name].add(values)
-    if options.method is CalibrationMethod.MIN_MAX:
-        return {name: seen.range() for name, seen in extremes.items()}
-    histograms = {
-        name: Histogram(*seen.range(), np.zeros(options.bins, np.int64)) for name, seen in extremes.items()
-    }
-    for name, values in batches():
-        histograms[name].add(values)
-    return {name: _chosen(histogram, options) for name, histogram in histograms.items()}
+        if CalibrationMethod.MSE in methods:
+            grown[name].add(values)
+    widest = {name: seen.range() for name, seen in extremes.items()}
+
+    histograms = {name: _empty(bounds, options) for name, bounds in widest.items()}
+    if {CalibrationMethod.PERCENTILE, CalibrationMethod.ENTROPY} & {*methods}:
+        for name, values in batches():
+            histograms[name].add(values)
+
+    def chosen(method: CalibrationMethod, name: str) -> Range:
+        match method:
+            case CalibrationMethod.PERCENTILE:
+                return percentile_range(histograms[name], options.percentile)
+            case CalibrationMethod.MSE:
+                return _within(least_error_range(grown[name].histogram()), widest[name])
+            case CalibrationMethod.ENTROPY:
+                return entropy_range(histograms[name])
+        return widest[name]
+
+    return [{name: chosen(method, name) for name in activations} for method in methods]
+
+
+def _within(bounds: Range, widest: Range) -> Range:
+    """Bins reach a little further than values."""
+    return max(bounds[0], widest[0]), min(bounds[1], widest[1])
+
+
+def _empty(bounds: Range, options: CalibrationOptions) -> Histogram:
+    return Histogram(*bounds, np.zeros(options.bins, np.int64))
 
 
 def calls_of(
@@ -207,17 +254,6 @@ def _fixed_batch(shape: Sequence[int | str | None], n_inputs: int) -> int | None
         )
 
     return batch
-
-
-def _chosen(histogram: Histogram, options: CalibrationOptions) -> Range:
-    match options.method:
-        case CalibrationMethod.PERCENTILE:
-            return percentile_range(histogram, options.percentile)
-        case CalibrationMethod.MSE:
-            return least_error_range(histogram)
-        case CalibrationMethod.ENTROPY:
-            return entropy_range(histogram)
-    return histogram.low, histogram.high
 
 
 def _observed(model: QuantizedModel, activations: Sequence[str]) -> QuantizedModel:

@@ -1,6 +1,7 @@
 """What is remembered of an activation while data run through a network, and the range that is chosen from it."""
 
 from dataclasses import dataclass, field
+from math import gcd
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,7 @@ _UNSEEN = 1e-4  # counts in a bin of no values, so that the divergence stays fin
 # values whose places, which take several times their memory, lie in a processor's second cache
 _BLOCK = 1 << 16
 _ENTROPY_STRIDE = 8  # bins between thresholds tried
+_COUNTED = 1 << 17  # values of an activation and a call: with all of them, errors are hardly other
 
 
 @dataclass
@@ -82,6 +84,60 @@ class Histogram:
         return (self.edges[:-1] + self.edges[1:]) / 2
 
 
+class GrowingHistogram:
+    """Counts of some values of each call, in bins whose edges are multiples of a width; exact zeros left out.
+
+    Extremes need not be known beforehand: where values lie beyond the bins, two bins become one until they do not.
+
+    Args:
+        bins: On each side of zero; even.
+        most: Values of a call that are counted, spread over all of them.
+    """
+
+    def __init__(self, *, bins: int, most: int = _COUNTED) -> None:
+        self._bins, self._most = bins, most
+        self._width = 0.0
+        self._counts = np.zeros(2 * bins, np.int64)
+
+    def add(self, values: npt.NDArray[np.float32]) -> None:
+        """Take more values into account."""
+        stride = max(-(-values.size // self._most), 1)
+        while gcd(stride, values.size) > 1:  # else the same channels or columns are met again and again
+            stride += 1
+        some = values.reshape(-1)[::stride].astype(np.float64)
+
+        farthest = max(float(some.max(initial=0.0)), -float(some.min(initial=0.0)))
+        if not farthest:
+            return
+        self._reach(farthest)
+        n_zeros = some.size - np.count_nonzero(some)
+
+        some /= self._width
+        some += self._bins  # so that places are positive, and cut off where they are to be rounded down
+        places = np.minimum(some, len(self._counts) - 1, out=some).astype(np.intp)
+        self._counts += np.bincount(places, minlength=len(self._counts))
+        self._counts[self._bins] -= n_zeros
+
+    def _reach(self, farthest: float) -> None:
+        """Widen the bins."""
+        if not self._width:
+            self._width = farthest / self._bins
+        while self._width * self._bins < farthest:
+            self._width *= 2
+            merged = self._counts.reshape(-1, 2).sum(axis=1)
+            self._counts = np.pad(merged, self._bins // 2)
+
+    def histogram(self) -> Histogram:
+        """From the first bin that holds something to the last, and zero."""
+        seen = np.flatnonzero(self._counts)
+        if not seen.size:
+            return Histogram(0.0, 0.0, self._counts)
+
+        first, end = min(seen[0], self._bins), max(seen[-1] + 1, self._bins)
+        low, high = ((edge - self._bins) * self._width for edge in (first, end))
+        return Histogram(float(low), float(high), self._counts[first:end])
+
+
 def percentile_range(histogram: Histogram, percentile: float) -> Range:
     """Bounds beyond which lie ``100 - percentile`` per cent of the values, on each side that has values.
 
@@ -106,22 +162,33 @@ def least_error_range(histogram: Histogram) -> Range:
     """
     low, high = histogram.low, histogram.high
     shares = np.arange(1, _CANDIDATES + 1) / _CANDIDATES
+    seen = np.flatnonzero(histogram.counts)  # empty bins are many behind outliers
+    values, counts = histogram.centres[seen], histogram.counts[seen].astype(np.float64)
+
     for _ in range(_ROUNDS if low < 0 < high else 1):
         if histogram.high > 0:
             candidates = histogram.high * shares
-            high = float(candidates[np.argmin([_squared_error(histogram, low, h) for h in candidates])])
+            high = float(candidates[np.argmin(_squared_errors(values, counts, low, candidates))])
         if histogram.low < 0:
             candidates = histogram.low * shares
-            low = float(candidates[np.argmin([_squared_error(histogram, b, high) for b in candidates])])
+            low = float(candidates[np.argmin(_squared_errors(values, counts, candidates, high))])
 
     return low, high
 
 
-def _squared_error(histogram: Histogram, low: float, high: float) -> float:
-    step = (high - low) / _LEVELS
-    zero_point = np.rint(-low / step)
-    codes = np.clip(np.rint(histogram.centres / step) + zero_point, 0, _LEVELS)
-    return float(((codes - zero_point) * step - histogram.centres) ** 2 @ histogram.counts)
+def _squared_errors(values: Floats, counts: Floats, low: Floats | float, high: Floats | float) -> Floats:
+    """Of each range, one of whose bounds is an array; in place, as the arrays of all ranges are large."""
+    step = np.reshape((high - low) / _LEVELS, (-1, 1))
+    zero_point = np.rint(-np.reshape(low, (-1, 1)) / step)
+    errors = values / step
+
+    np.rint(errors, out=errors)
+    np.clip(errors, -zero_point, _LEVELS - zero_point, out=errors)
+    errors *= step
+    errors -= values
+    np.square(errors, out=errors)
+    summed: Floats = errors @ counts
+    return summed
 
 
 def entropy_range(histogram: Histogram) -> Range:

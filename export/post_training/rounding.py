@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from modelpress.export.errors import ModelError
 from modelpress.export.grids import (
+    MAX_BITS,
     Grid,
     GridSpec,
     code_range,
@@ -26,7 +27,7 @@ from modelpress.export.grids import (
     span_between,
     step_of,
 )
-from modelpress.export.quantized import QuantizedTensor, Tensor
+from modelpress.export.quantized import QuantizedTensor, Tensor, largest_in
 
 FloatArray = npt.NDArray[np.float32]
 BoolArray = npt.NDArray[np.bool_]
@@ -41,7 +42,10 @@ class PostTraining:
 
     Attributes:
         bits: Code width, 2 to 8.
-        symmetric: Grid ``-q..q`` around zero with ``q = 2**(bits-1) - 1``; else from minimum to maximum.
+        symmetric: Grid ``-q..q`` around zero with ``q = 2**(bits-1) - 1``; False: from minimum to maximum; None: around
+            zero in 8 bits, where integer arithmetic then takes the codes as they are. An int8 code less an offset
+            leaves the 255 values around zero, so that other codes of 8 bits are rounded a second time; narrower ones
+            less a whole offset fit.
         sparsity: Fraction of each tensor removed first, 0 to 1: the magnitudes closest to zero.
 
     Raises:
@@ -49,13 +53,23 @@ class PostTraining:
     """
 
     bits: int = 8
-    symmetric: bool = False
+    symmetric: bool | None = None
     sparsity: float = 0.0
 
     def __post_init__(self) -> None:
-        code_range(bits=self.bits, signed=self.symmetric)  # refuses widths outside 2..8
+        code_range(bits=self.bits, signed=self.around_zero)  # refuses widths outside 2..8
         if not 0 <= self.sparsity <= 1:
             raise ModelError(f"sparsity is {self.sparsity}; expected a fraction from 0 to 1")
+
+    @property
+    def around_zero(self) -> bool:
+        """Whether the grid is symmetric, asked for or by default.
+
+        Example:
+            >>> PostTraining(bits=8).around_zero, PostTraining(bits=4).around_zero
+            (True, False)
+        """
+        return self.bits == MAX_BITS if self.symmetric is None else self.symmetric
 
 
 def quantize_weight(weight: Weights, options: PostTraining, *, channel_axis: int | None) -> Tensor:
@@ -86,7 +100,7 @@ def quantize_weight(weight: Weights, options: PostTraining, *, channel_axis: int
     _check_finite(grouped)
     kept = _kept(grouped.reshape(-1), n_removed=round(options.sparsity * weight.size))
     low, high, kept = _ranges(grouped, None if kept is None else kept.reshape(grouped.shape))
-    spec = GridSpec(options.bits, options.symmetric, per_channel=channel_axis is not None)
+    spec = GridSpec(options.bits, options.around_zero, per_channel=channel_axis is not None)
     grid = _grid(low, high, spec, dtype=weight.dtype)
     if grid is None:
         return weight
@@ -98,7 +112,7 @@ def quantize_weight(weight: Weights, options: PostTraining, *, channel_axis: int
         bits=options.bits,
         scale=stored.scale,
         offset=stored.offset,
-        support=None if kept is None or options.symmetric else kept.reshape(weight.shape),
+        support=None if kept is None or options.around_zero else kept.reshape(weight.shape),
         channel_axis=channel_axis or 0,
         dtype=weight.dtype.newbyteorder("="),
     )
@@ -209,7 +223,7 @@ def _grid(low: FloatArray, high: FloatArray, spec: GridSpec, *, dtype: npt.DType
     if offset is not None:
         largest += np.abs(offset.astype(np.float64))
 
-    return Grid(spec, scale, offset) if largest.max(initial=0.0) < float(np.finfo(dtype).max) else None
+    return Grid(spec, scale, offset) if largest.max(initial=0.0) < largest_in(dtype) else None
 
 
 def _codes(grouped: Weights, grid: Grid, kept: BoolArray | None) -> npt.NDArray[np.integer]:

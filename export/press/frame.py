@@ -20,10 +20,10 @@ from modelpress.export.errors import (
 from modelpress.export.files.kinds import PRESS_MAGIC
 
 MAGIC = PRESS_MAGIC
-VERSION = (1, 3)  # the newest that is written
+VERSION = (1, 4)  # the newest that is written
 LEAST_MINOR = 2  # that is written: a file says no more than it needs
-GRAPH, DIRECTORY, META, TABLES, DATA = b"GRPH", b"TDIR", b"META", b"TABL", b"DATA"
-_KNOWN = (GRAPH, DIRECTORY, META, TABLES, DATA)
+GRAPH, DIRECTORY, META, TABLES, SQUEEZED, DATA = b"GRPH", b"TDIR", b"META", b"TABL", b"TABZ", b"DATA"
+_KNOWN = (GRAPH, DIRECTORY, META, TABLES, SQUEEZED, DATA)
 
 HEADER = struct.Struct("<8sHHIQ32s")  # magic, major, minor, chunks, total length, SHA-256
 CHUNK = struct.Struct("<4sQ")
@@ -217,6 +217,8 @@ def _read_chunks(file: IO[bytes], n_chunks: int, total: int) -> Iterator[tuple[b
             raise DamagedArtifact(f"chunk {kind.decode()} is missing")
     if META in seen and seen & {GRAPH, DIRECTORY}:
         raise DamagedArtifact("graph and tensor directory occur twice")
+    if seen.issuperset({TABLES, SQUEEZED}):
+        raise DamagedArtifact("shared code tables occur twice")
 
 
 def _is_known(kind: bytes) -> bool:

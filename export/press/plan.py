@@ -52,6 +52,7 @@ from modelpress.export.press.encodings.levels import LevelSource, QuantizedLevel
 from modelpress.export.press.encodings.slab_coder import SlabCoder
 from modelpress.export.press.encodings.split import blob as split
 from modelpress.export.press.encodings.split.blob import SplitSource
+from modelpress.export.press.shared_tables import with_own_tables
 from modelpress.export.quantized import QuantizedTensor, Tensor
 from modelpress.export.tensor_spec import carrier_of
 
@@ -287,7 +288,7 @@ def plan_file(
         )
         # tensor by tensor, too: signs of one centre pool better with some, those of the other with others
         both = [a if a is b else [*a, *b] for a, b in zip(plans, unsigned, strict=True)]
-        choice = choose_pooled(choice, both, limits)
+        choice = with_own_tables(choose_pooled(choice, both, limits))
     else:  # with mixed contexts in most tensors, shared tables would serve few
         choice = choose_alone(plans, limits)
     numbers = {name: number for number, name in enumerate(names)}

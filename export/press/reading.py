@@ -18,7 +18,6 @@ from google.protobuf.message import DecodeError
 
 from modelpress.export.choices import DEFAULT_MAX_DECODED_BYTES
 from modelpress.export.coding.byte_parts import PartReader
-from modelpress.export.coding.code_table import CodeTable
 from modelpress.export.coding.varint import unpack_varint
 from modelpress.export.errors import (
     ArtifactError,
@@ -41,15 +40,14 @@ from modelpress.export.press.directory import (
 )
 from modelpress.export.press.encodings import SAME, decode_blob, decode_dense, encoding_by_id
 from modelpress.export.press.encodings.file_state import FileState
-from modelpress.export.press.encodings.huffman_blob import Group
 from modelpress.export.press.frame import (
     DATA,
     DIRECTORY,
     GRAPH,
     MAX_DIRECTORY_BYTES,
     MAX_GRAPH_BYTES,
-    MAX_TABLES_BYTES,
     META,
+    SQUEEZED,
     TABLES,
     Frame,
     inflate,
@@ -57,6 +55,7 @@ from modelpress.export.press.frame import (
     read_frame,
     unpack_meta,
 )
+from modelpress.export.press.shared_tables import read_tables
 from modelpress.export.quantized import QuantizedModel, Tensor
 from modelpress.export.shown import Facts, Shown, some_names
 from modelpress.export.tensor_spec import TensorSpec
@@ -102,12 +101,16 @@ class Artifact(Shown):
         self.version, self.size_bytes = frame.version, frame.size_bytes
         self.graph_bytes, self.directory_bytes, self.table_bytes = (
             frame.chunks[kind].n_bytes if kind in frame.chunks else 0
-            for kind in (META if META in frame.chunks else GRAPH, DIRECTORY, TABLES)
+            for kind in (
+                META if META in frame.chunks else GRAPH,
+                DIRECTORY,
+                SQUEEZED if SQUEEZED in frame.chunks else TABLES,
+            )
         )
 
         graph, self.records = _read_meta(file, frame)
         self.graph = _read_graph(graph)
-        self.shared = _read_shared(file, frame)
+        self.shared = read_tables(file, frame)
 
         # before anything is decoded: a small file can declare huge tensors
         _check_decoded_size(self.records, max_decoded_bytes)
@@ -392,28 +395,6 @@ def _read_meta(file: IO[bytes], frame: Frame) -> tuple[bytes, list[TensorRecord]
         read_chunk(file, frame.chunks[DIRECTORY]), limit=MAX_DIRECTORY_BYTES, what="tensor directory"
     )
     return graph, read_directory_1_1(directory)
-
-
-def _read_shared(file: IO[bytes], frame: Frame) -> tuple[Group, ...]:
-    if TABLES not in frame.chunks:
-        return ()
-
-    chunk = frame.chunks[TABLES]
-    if chunk.n_bytes > MAX_TABLES_BYTES:
-        raise DamagedArtifact(
-            f"shared code tables take {chunk.n_bytes:,} bytes; the limit is {MAX_TABLES_BYTES:,}"
-        )
-
-    reader = PartReader(read_chunk(file, chunk))
-    (n_groups,) = reader.unpack("B")
-
-    groups = []
-    for _ in range(n_groups):
-        (n_tables,) = reader.unpack("B")
-        groups.append(tuple(CodeTable.read(reader) for _ in range(n_tables)))
-
-    reader.finish()
-    return tuple(groups)
 
 
 def _read_graph(serialised: bytes) -> onnx.ModelProto:

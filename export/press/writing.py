@@ -21,7 +21,6 @@ from modelpress.export.press.directory import (
 )
 from modelpress.export.press.encodings import ENCODINGS
 from modelpress.export.press.encodings.file_state import FileState
-from modelpress.export.press.encodings.huffman_blob import pack_groups
 from modelpress.export.press.frame import (
     CHUNK,
     DATA,
@@ -30,13 +29,15 @@ from modelpress.export.press.frame import (
     MAX_DIRECTORY_BYTES,
     MAX_GRAPH_BYTES,
     META,
-    TABLES,
+    SQUEEZED,
     check_length,
     pack_meta,
     seal,
 )
 from modelpress.export.press.plan import Plan, plan_file
 from modelpress.export.press.reading import Artifact
+from modelpress.export.press.shared_tables import MINOR as SQUEEZED_MINOR
+from modelpress.export.press.shared_tables import pack_tables
 from modelpress.export.quantized import QuantizedModel, QuantizedTensor, Tensor, tensors_equal
 from modelpress.export.tensor_spec import MAX_DIMENSIONS, MAX_ELEMENTS, MAX_TENSORS, ONNX_TYPES, TensorSpec
 
@@ -130,15 +131,16 @@ def _write(file: IO[bytes], model: QuantizedModel, effort: Effort, on_tensor: On
     check_length("tensor directory", directory, MAX_DIRECTORY_BYTES)
     chunks = [(META, pack_meta(directory, graph))]
     if plan.choice.groups:
-        chunks.insert(0, (TABLES, pack_groups(plan.choice.groups)))
+        chunks.insert(0, pack_tables(plan.choice.groups))
 
     for kind, payload in chunks:
         file.write(CHUNK.pack(kind, len(payload)) + payload)
 
     file.seek(HEADER.size)
     file.write(CHUNK.pack(DATA, n_data))
-    minor = max((ENCODINGS[record.encoding].minor for record in records), default=LEAST_MINOR)
-    return seal(file, 1 + len(chunks), minor=minor)
+    minors = [ENCODINGS[record.encoding].minor for record in records]
+    minors += [SQUEEZED_MINOR for kind, _ in chunks if kind == SQUEEZED]
+    return seal(file, 1 + len(chunks), minor=max(minors, default=LEAST_MINOR))
 
 
 def _blobs(model: QuantizedModel, plan: Plan) -> Iterator[tuple[TensorRecord, bytes]]:

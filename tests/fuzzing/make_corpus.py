@@ -32,7 +32,10 @@ def files():
     made = {
         name: assemble(Parts(lines, is_joint=k % 2 == 0)) for k, (name, lines) in enumerate(found.items())
     }
-    made |= {f"shared-{k:02d}": assemble(parts) for k, parts in enumerate(shared_samples().values())}
+    made |= {
+        f"shared-{k:02d}": assemble(replace(parts, squeezes_tables=k % 2 == 1))
+        for k, parts in enumerate(shared_samples().values())
+    }
     return {name: data for name, data in made.items() if len(data) <= MOST_BYTES}
 
 

@@ -32,7 +32,7 @@ typedef struct {
 typedef struct {
     uint32_t n_tensors;
     tensor_part tensors[MOST_TENSORS];
-    int has_tables, is_joint;
+    int has_tables, squeezes_tables, is_joint;
     part tables, graph;
 } model;
 
@@ -88,6 +88,7 @@ static int take_apart(const uint8_t *data, size_t size, model *into)
     }
 
     into->has_tables = file.shared.data != NULL;
+    into->squeezes_tables = file.tables_stream != NULL;
     into->is_joint = file.is_joint;
     into->graph.size = file.graph_size;
     return set(&into->tables, file.shared.data, file.shared.size) && file.graph_size <= MOST &&
@@ -227,21 +228,46 @@ static void add_lzma(output *to, const part *one, const part *two)
     }
 }
 
-/* A chunk of both. */
-static void add_joint(output *to, const part *directory, const part *graph)
+/* Where the length of a chunk goes, which is known later. */
+static size_t begin_chunk(output *to, const char *kind)
 {
-    size_t start, size, k;
-
-    add(to, "META", 4);
-    start = to->size;
+    add(to, kind, 4);
     add_integer(to, 0, 8);
-    add_integer(to, directory->size, 4);
-    add_integer(to, graph->size, 4);
-    add_lzma(to, directory, graph);
-    size = to->size - start - 8;
+    return to->size - 8;
+}
+
+static void end_chunk(output *to, size_t start)
+{
+    size_t size = to->size - start - 8, k;
+
     for (k = 0; k < 8 && to->size < to->most; k++) {
         to->bytes[start + k] = (uint8_t)((uint64_t)size >> (8 * k));
     }
+}
+
+/* A chunk of both. */
+static void add_joint(output *to, const part *directory, const part *graph)
+{
+    size_t start = begin_chunk(to, "META");
+
+    add_integer(to, directory->size, 4);
+    add_integer(to, graph->size, 4);
+    add_lzma(to, directory, graph);
+    end_chunk(to, start);
+}
+
+static void add_tables(output *to, const model *from)
+{
+    static const part nothing;
+    size_t start = begin_chunk(to, from->squeezes_tables ? "TABZ" : "TABL");
+
+    if (from->squeezes_tables) {
+        add_integer(to, from->tables.size, 4);
+        add_lzma(to, &from->tables, &nothing);
+    } else {
+        add(to, from->tables.bytes, from->tables.size);
+    }
+    end_chunk(to, start);
 }
 
 static void add_varint(output *to, uint64_t value)
@@ -326,9 +352,7 @@ static size_t put_together(const model *from, const part *directory, uint8_t *da
         add(&to, from->tensors[k].blob.bytes, from->tensors[k].blob.size);
     }
     if (from->has_tables) {
-        add(&to, "TABL", 4);
-        add_integer(&to, from->tables.size, 8);
-        add(&to, from->tables.bytes, from->tables.size);
+        add_tables(&to, from);
     }
     if (from->is_joint) {
         add_joint(&to, directory, &from->graph);
@@ -516,6 +540,9 @@ size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsi
 
     if (pick(8) == 0) {
         all.is_joint = !all.is_joint;
+    }
+    if (pick(8) == 0) {
+        all.squeezes_tables = !all.squeezes_tables;
     }
     write_directory(&all, &directory);
     if (all.n_tensors == 0 || pick(16) == 0) {

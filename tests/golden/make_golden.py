@@ -11,7 +11,7 @@ from modelpress.export.press.frame import VERSION
 from modelpress.export.press.writing import encode_artifact
 from modelpress.export.quantized import QuantizedModel, QuantizedTensor
 from modelpress.export.tensor_spec import carrier_of
-from tests.helpers.models import small_model, sparse_model, typed_model
+from tests.helpers.models import alike_model, small_model, sparse_model, typed_model
 from tests.helpers.paths import GOLDEN
 from tests.helpers.ways import every_way
 
@@ -25,6 +25,7 @@ def main() -> None:
         ("sparse", sparse_model(), "default"),
         ("max", sparse_model(), "max"),
         ("types", typed_model(), "default"),
+        ("alike", alike_model(), "default"),
     ):
         artifact = Path(f"{PREFIX}-{name}.press")
         if artifact.exists():

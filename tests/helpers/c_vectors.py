@@ -30,7 +30,7 @@ def vectors():
     lines = [line for line in lines if line.encoding != GAPS or line.blob[-1] % 3 == 0]  # eight ways for each
     files = [
         (GOLDEN / f"{name}.press").read_bytes()
-        for name in ("v1.0-small", "v1.1-max", "v1.2-max", "v1.2-types")
+        for name in ("v1.0-small", "v1.1-max", "v1.2-max", "v1.2-types", "v1.4-alike")
     ]
     files += [assemble(parts) for parts in [*shared_samples().values()][::3]]
     files += [assemble(Parts(several)) for several in in_tens(lines)]

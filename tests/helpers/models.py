@@ -41,6 +41,19 @@ def typed_model() -> QuantizedModel:
     return QuantizedModel(small_model().graph, {**tensors, "again": tensors["type 1"]})
 
 
+def alike_model() -> QuantizedModel:
+    """Convolutions of the same few kernels, so that their code tables are shared."""
+    rng = np.random.default_rng(17)
+    kernels = rng.choice([0, 0, 0, 1, 1, 2, 3], (6, 3, 3)) * rng.choice([-1, 1], (6, 3, 3))
+    builder, x = GraphBuilder("alike", (8, 6, 6)), INPUT
+    for k in range(5):
+        codes = kernels[rng.integers(0, 6, (8, 8))].astype(np.int8)
+        weight = QuantizedTensor(codes, bits=3, scale=np.float32(0.01))
+        x = builder.relu(builder.conv(f"c{k}", x, weight, np.zeros(8, np.float32), stride=1, padding=1))
+    x = builder.flatten(builder.global_average_pool(x))
+    return builder.finish(x, n_outputs=8, metadata={})
+
+
 def sparse_model() -> QuantizedModel:
     """A network whose weights are mostly zero, asymmetric and symmetric: stored as CSR."""
     rng = np.random.default_rng(11)

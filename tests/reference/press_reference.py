@@ -91,7 +91,7 @@ def decode(data, max_decoded_bytes=2 << 30):
         graph = inflated_chunk(chunks[b"GRPH"])
         records = read_directory_1_1(inflated_chunk(chunks[b"TDIR"]))
     check_graph(graph)
-    shared = read_shared_tables(chunks[b"TABL"]) if b"TABL" in chunks else []
+    shared = shared_tables(chunks)
     size = sum(math.prod(record.shape) * ITEM_SIZES[record.element_type] for record in records)
     require(size <= max_decoded_bytes, "tensors are larger than the limit")
     blobs = Stream(chunks[b"DATA"])
@@ -153,7 +153,7 @@ def read_chunks(data):
         kind = file.take(4)
         require(kind.isalpha(), "a chunk type is not four letters")
         payload = file.take(file.integer(8))
-        if kind in {b"GRPH", b"TDIR", b"META", b"TABL", b"DATA"}:
+        if kind in {b"GRPH", b"TDIR", b"META", b"TABL", b"TABZ", b"DATA"}:
             require(kind not in chunks, "a chunk occurs twice")
             chunks[kind] = payload
         else:
@@ -164,6 +164,7 @@ def read_chunks(data):
         chunks.keys() & needed[0] | chunks.keys() & needed[1] in needed, "a chunk is missing, or one too many"
     )
     require(b"DATA" in chunks, "a chunk is missing")
+    require(not {b"TABL", b"TABZ"} <= chunks.keys(), "TABL beside TABZ")
     return chunks
 
 
@@ -180,6 +181,15 @@ def inflated_chunk(payload):
     size = stream.integer(4)
     require(size <= 8 * MIB, "more than 8 MiB")
     return inflated(stream.rest(), size)
+
+
+def shared_tables(chunks):
+    if b"TABZ" in chunks:
+        stream = Stream(chunks[b"TABZ"])
+        size = stream.integer(4)
+        require(size <= MIB, "TABZ is larger than 1 MiB")
+        return read_shared_tables(unpacked_lzma(stream.rest(), size, 0))
+    return read_shared_tables(chunks[b"TABL"]) if b"TABL" in chunks else []
 
 
 def read_shared_tables(payload):

@@ -38,6 +38,7 @@ class Parts:
     graph: bytes = field(default_factory=tiny_graph)
     tables: bytes | None = None
     minor: int = 1
+    squeezes_tables: bool = False  # compresses them, as version 1.4 may
     is_joint: bool = False  # graph and directory in one chunk, as version 1.2 has them
 
     @property
@@ -91,7 +92,8 @@ def assemble(parts, *, graph=None, directory=None, tables=None):
     if parts.is_joint:
         chunks[1:] = [(b"META", meta(directory, graph))]
     if tables is not None:
-        chunks.insert(1, (b"TABL", tables))
+        squeezed_too = struct.pack("<I", len(tables)) + squeezed(tables)
+        chunks.insert(1, (b"TABZ", squeezed_too) if parts.squeezes_tables else (b"TABL", tables))
     body = b"".join(kind + struct.pack("<Q", len(payload)) + payload for kind, payload in chunks)
     head = b"\x89PRESS\r\n" + struct.pack("<HHIQ", 1, parts.minor, len(chunks), 0)
     return sealed(head + bytes(32) + body)

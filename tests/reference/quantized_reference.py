@@ -17,9 +17,9 @@ def read_group(stream, shared, n_tables):
     reference = stream.integer(1)
     if reference == 0:
         return [read_code_table(stream) for _ in range(n_tables)]
-    require(reference <= len(shared), "reference to a group that TABL lacks")
+    require(reference <= len(shared), "reference to a group that no chunk holds")
     tables = shared[reference - 1]
-    require(len(tables) == n_tables, "the group in TABL has another number of tables")
+    require(len(tables) == n_tables, "the shared group has another number of tables")
     return tables
 
 

@@ -11,6 +11,7 @@ from modelpress.toolkit.commands.saying import say_line
 EXAMPLE = """
 modelpress report results.json -o report.html
 modelpress report runs/a/results.json runs/b/results.json -o comparison.md
+modelpress report results.json -o accuracy.svg
 """
 
 
@@ -22,7 +23,10 @@ def command(
             help="results.json of one or several runs; the first is what the others are beside.",
         ),
     ],
-    output: Path = output_file("HTML page, or Markdown tables with the suffix .md.", "report.html"),
+    output: Path = output_file(
+        "HTML page; Markdown tables with the suffix .md, accuracy against size as a figure with .svg.",
+        "report.html",
+    ),
     overwrite: Overwrite = False,
 ) -> None:
     """Draw results as one HTML file, or as Markdown tables. Several runs stand side by side. Needs no torch."""

@@ -28,9 +28,9 @@ from modelpress.export.exits.declaring import without_exits
 from modelpress.export.exits.plan import plan_of
 from modelpress.export.graphs.parts import metadata
 from modelpress.export.onnx_flavours import FLAVOURS, prepare, write_emission
-from modelpress.export.onnx_flavours.int8 import activations_to_calibrate
+from modelpress.export.onnx_flavours.int8_ranges import choose_ranges
 from modelpress.export.onnx_flavours.leaving_early import LeavingEarly, shown_for_use
-from modelpress.export.post_training.calibration import ActivationRanges, CalibrationOptions, calibrate
+from modelpress.export.post_training.calibration import ActivationRanges, CalibrationOptions
 from modelpress.export.quantized import QuantizedModel
 from modelpress.toolkit.compression.freeze import freeze_state
 from modelpress.toolkit.compression.leaving.files import measured_exits, write_leaving_early
@@ -73,10 +73,12 @@ def calibrated(packed: QuantizedModel, work: Work) -> ActivationRanges:
     options = work.recipe.calibrate
     inputs = calibration_of(work.data, metadata(packed.graph), n_examples=options.images)
     rule = CalibrationOptions(method=CalibrationMethod(options.method), percentile=options.percentile)
-    ranges = calibrate(packed, activations_to_calibrate(packed), inputs, rule)
+    chosen = choose_ranges(packed, inputs, rule, reduce_range=options.reduce_range)
     n_used = min(options.images, len(work.data.train))
-    work.progress.note(f"{len(ranges)} activations calibrated on {n_used:,} training {work.data.noun}")
-    return ranges
+    work.progress.note(
+        f"{len(chosen.ranges)} activations calibrated on {n_used:,} training {work.data.noun}, by {chosen.method}"
+    )
+    return chosen.ranges
 
 
 def measure(

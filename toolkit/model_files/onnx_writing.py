@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from modelpress.export.choices import CALIBRATION_INPUTS, ExitForm
+from modelpress.export.choices import CALIBRATION_INPUTS, CALIBRATION_METHOD, ExitForm
 from modelpress.export.errors import CommandLineError, InputError
 from modelpress.export.files.atomic import write_atomically
 from modelpress.export.files.kinds import check_ending
@@ -13,15 +13,15 @@ from modelpress.export.graphs.check import check_as_runtimes_do
 from modelpress.export.graphs.entering.opset import in_opset
 from modelpress.export.graphs.parts import metadata
 from modelpress.export.onnx_flavours import FLAVOURS, check_flavour, data_file_of, prepare, write_emission
-from modelpress.export.onnx_flavours.int8 import MIN_OPSET, activations_to_calibrate
+from modelpress.export.onnx_flavours.int8 import MIN_OPSET
 from modelpress.export.onnx_flavours.int8_noise import Int8Noise, exclude_until, measure_noise
+from modelpress.export.onnx_flavours.int8_ranges import ChosenRanges, choose_ranges
 from modelpress.export.onnx_flavours.leaving_early import LeavingEarly, leaving_early, shown_for_use
 from modelpress.export.post_training.calibration import (
     ActivationRanges,
     CalibrationOptions,
     Feed,
     Inputs,
-    calibrate,
 )
 from modelpress.export.quantized import QuantizedModel
 from modelpress.toolkit.data.calibration_data import load_calibration
@@ -54,7 +54,7 @@ class FlavourRequest:
     flavour: str
     data: Path | None = None
     n_images: int = CALIBRATION_INPUTS
-    options: CalibrationOptions = field(default_factory=CalibrationOptions)
+    options: CalibrationOptions = field(default_factory=lambda: CalibrationOptions(method=CALIBRATION_METHOD))
     reduce_range: bool = False
     exclude: tuple[str, ...] = ()
     loss: float | None = None
@@ -97,17 +97,22 @@ def write_flavour(path: Path, model: QuantizedModel, request: FlavourRequest) ->
     whole = model
     if request.exits is not None:
         model = shown_for_use(whole)
-    ranges, exclude = None, list(request.exclude)
+    ranges, exclude, notes = None, list(request.exclude), []
 
     if request.is_integer:
         inputs = calibration_inputs(model, request)
-        ranges = calibrated_ranges(model, inputs, request.options, exclude)
-        noise, ranges = _noise(model, ranges, inputs, request)
+        chosen = chosen_ranges(
+            model, inputs, request.options, reduce_range=request.reduce_range, exclude=exclude
+        )
+        notes += _choice_notes(chosen)
+        options = replace(request.options, method=chosen.method)
+        noise, ranges = _noise(model, chosen.ranges, inputs, replace(request, options=options))
         if noise is not None:
             exclude = noise.excluded
             facts["noise"] = _noise_facts(noise)
         facts["calibration"] = {
-            "method": str(request.options.method),
+            "method": str(chosen.method),
+            "losses": {str(rule): loss for rule, loss in chosen.losses.items()},
             "inputs": len(inputs),  # or calls
             "activations": len(ranges),
             "reduce_range": request.reduce_range,
@@ -117,13 +122,14 @@ def write_flavour(path: Path, model: QuantizedModel, request: FlavourRequest) ->
         early = leaving_early(
             whole, flavour=request.flavour, ranges=ranges, reduce_range=request.reduce_range, exclude=exclude
         )
-        return {**facts, **_write_exits(path, early, request.exits)}
+        written = _write_exits(path, early, request.exits)
+        return {**facts, **written, "notes": [*notes, *written["notes"]]}
 
     emission = prepare(
         model, flavour=request.flavour, ranges=ranges, reduce_range=request.reduce_range, exclude=exclude
     )
     size = write_emission(path, emission)
-    notes = list(emission.notes)
+    notes += emission.notes
     if size > path.stat().st_size:
         notes.append(
             f"one ONNX file holds 2 GiB: the weights are in {data_file_of(path).name}; keep both files together"
@@ -180,6 +186,16 @@ def calibration_inputs(model: QuantizedModel, request: FlavourRequest) -> Inputs
     return load_calibration(request.data, n_images=request.n_images, metadata=facts)
 
 
+def _choice_notes(chosen: ChosenRanges) -> list[str]:
+    """Which rule gave the ranges, where several were tried."""
+    if not chosen.losses:
+        return []
+    losses = ", ".join(f"{loss:.1%} by {rule}" for rule, loss in chosen.losses.items())
+    return [
+        f"ranges of activations by {chosen.method}: outputs are off by {losses}, on the calibration inputs"
+    ]
+
+
 def _noise(
     model: QuantizedModel, ranges: ActivationRanges, inputs: Inputs | list[Feed], request: FlavourRequest
 ) -> tuple[Int8Noise | None, ActivationRanges]:
@@ -222,11 +238,23 @@ def calibrated_ranges(
     options: CalibrationOptions,
     exclude: Collection[str] = (),
 ) -> ActivationRanges:
-    """The ranges that the integer flavours need.
+    """The ranges that the integer flavours need; see `choose_ranges`.
 
     Raises:
         InputError: The inputs do not fit the model, or nothing is called like an exclusion.
         ModelError: Nothing in it computes in integers.
     """
+    return chosen_ranges(model, inputs, options, exclude=exclude).ranges
+
+
+def chosen_ranges(
+    model: QuantizedModel,
+    inputs: Inputs | list[Feed],
+    options: CalibrationOptions,
+    *,
+    reduce_range: bool = False,
+    exclude: Collection[str] = (),
+) -> ChosenRanges:
+    """`calibrated_ranges`, and by which rule."""
     new = in_opset(model, MIN_OPSET)  # whose activations have the names that the flavour knows
-    return calibrate(new, activations_to_calibrate(new, exclude), inputs, options)
+    return choose_ranges(new, inputs, options, reduce_range=reduce_range, exclude=exclude)

@@ -1,7 +1,8 @@
 /* The tensor directory: FORMAT.md, "Tensor directory".
 
    It is decompressed into the caller's memory once, checked, and stays there as it is. An index follows it: where each
-   record starts (4 bytes), and where its blob ends (8 bytes), so that any tensor is found at once. */
+   record starts (4 bytes), and where its blob ends (8 bytes), so that any tensor is found at once. Shared code tables that
+   are compressed come behind that: they are decompressed on the same occasion. */
 
 #include "press_internal.h"
 #include "press_parts.h"
@@ -23,11 +24,14 @@ static size_t most_tensors(const press_file *file)
     return most < MAX_TENSORS ? most : MAX_TENSORS;
 }
 
+static int needs_lzma(const press_file *file) { return file->is_joint || file->tables_stream; }
+
 size_t press_file_memory(const press_file *file)
 {
-    const size_t probabilities = file->is_joint ? 2 * press_lzma_probabilities(0) + 1 : 0; /* one byte to align them */
+    /* one byte to align them */
+    const size_t probabilities = needs_lzma(file) ? 2 * press_lzma_probabilities(0) + 1 : 0;
 
-    return file->directory_size + PER_TENSOR * most_tensors(file) + probabilities;
+    return file->directory_size + PER_TENSOR * most_tensors(file) + file->tables_size + probabilities;
 }
 
 /* The next varint of the directory; returns 0 where there is none. */
@@ -293,17 +297,31 @@ static press_status check_records(press_file *file, size_t at, uint8_t *index, u
     return decoded > max_decoded ? PRESS_TOO_LARGE : PRESS_OK;
 }
 
-/* The bytes of the directory into `bytes`, where the graph is decompressed later. */
+/* The bytes of the directory into `bytes`, those of shared code tables behind its index. */
 static press_status decompress(press_file *file, uint8_t *bytes)
 {
-    uint8_t *memory = bytes + file->directory_size + PER_TENSOR * most_tensors(file);
+    uint8_t *tables = bytes + file->directory_size + PER_TENSOR * most_tensors(file);
+    uint8_t *memory = tables + file->tables_size;
+    press_status status;
 
-    if (!file->is_joint) {
-        return press_inflate(file->directory_stream, file->directory_stream_size, bytes, file->directory_size);
+    if (needs_lzma(file)) {
+        file->probabilities = (uint16_t *)(void *)(memory + ((uintptr_t)memory & 1));
     }
-    file->probabilities = (uint16_t *)(void *)(memory + ((uintptr_t)memory & 1));
-    return press_unlzma(file->directory_stream, file->directory_stream_size, 0, file->probabilities, bytes, 0, bytes,
-                        file->directory_size, 0);
+    if (file->is_joint) {
+        status = press_unlzma(file->directory_stream, file->directory_stream_size, 0, file->probabilities, bytes, 0,
+                              bytes, file->directory_size, 0);
+    } else {
+        status = press_inflate(file->directory_stream, file->directory_stream_size, bytes, file->directory_size);
+    }
+
+    if (status == PRESS_OK && file->tables_stream) {
+        status = press_unlzma(file->tables_stream, file->tables_stream_size, 0, file->probabilities, tables, 0, tables,
+                              file->tables_size, 1);
+        if (status == PRESS_OK) {
+            status = press_shared_open(&file->shared, tables, file->tables_size);
+        }
+    }
+    return status;
 }
 
 press_status press_file_directory(press_file *file, void *memory, size_t memory_size, uint64_t max_decoded)

@@ -8,7 +8,7 @@ enum {
     CHUNK_HEADER_BYTES = 12,
     MAX_CHUNKS = 64,
     MAX_INFLATED = 8 << 20, /* graph and directory, each, before they were compressed */
-    MAX_TABLES = 1 << 20
+    MAX_TABLES = 1 << 20 /* likewise */
 };
 
 typedef struct {
@@ -16,10 +16,10 @@ typedef struct {
     size_t size;
 } chunk;
 
-enum { GRPH, TDIR, META, TABL, DATA, N_KINDS };
+enum { GRPH, TDIR, META, TABL, TABZ, DATA, N_KINDS };
 
-static const uint8_t kinds[N_KINDS][4] = {
-    {'G', 'R', 'P', 'H'}, {'T', 'D', 'I', 'R'}, {'M', 'E', 'T', 'A'}, {'T', 'A', 'B', 'L'}, {'D', 'A', 'T', 'A'}};
+static const uint8_t kinds[N_KINDS][4] = {{'G', 'R', 'P', 'H'}, {'T', 'D', 'I', 'R'}, {'M', 'E', 'T', 'A'},
+                                          {'T', 'A', 'B', 'L'}, {'T', 'A', 'B', 'Z'}, {'D', 'A', 'T', 'A'}};
 
 uint64_t press_integer(const uint8_t *at, unsigned n_bytes)
 {
@@ -129,16 +129,16 @@ static press_status find_chunks(const uint8_t *bytes, size_t n_bytes, chunk *chu
     }
 
     if (at != n_bytes || !chunks[GRPH].bytes != !chunks[TDIR].bytes || !chunks[GRPH].bytes == !chunks[META].bytes ||
-        !chunks[DATA].bytes) {
+        !chunks[DATA].bytes || (chunks[TABL].bytes && chunks[TABZ].bytes)) {
         return PRESS_BAD_CHUNKS;
     }
     return PRESS_OK;
 }
 
 /* The next size that a compressed chunk declares; the chunk begins behind it from then on. */
-static int take_size(chunk *from, size_t *size)
+static int take_size(chunk *from, size_t most, size_t *size)
 {
-    if (from->size < 4 || press_integer(from->bytes, 4) > MAX_INFLATED) {
+    if (from->size < 4 || press_integer(from->bytes, 4) > most) {
         return 0;
     }
     *size = (size_t)press_integer(from->bytes, 4);
@@ -156,7 +156,8 @@ static int take_streams(press_file *file, chunk *chunks)
     if (file->is_joint) {
         graph = directory = &chunks[META];
     }
-    if (!take_size(directory, &file->directory_size) || !take_size(graph, &file->graph_size)) {
+    if (!take_size(directory, MAX_INFLATED, &file->directory_size) ||
+        !take_size(graph, MAX_INFLATED, &file->graph_size)) {
         return 0;
     }
     file->graph_stream = graph->bytes;
@@ -164,6 +165,21 @@ static int take_streams(press_file *file, chunk *chunks)
     file->directory_stream = directory->bytes;
     file->directory_stream_size = directory->size;
     return 1;
+}
+
+/* Shared code tables: opened where they lie, or noted to be decompressed with the directory. */
+static press_status take_tables(press_file *file, chunk *chunks)
+{
+    chunk *squeezed = &chunks[TABZ];
+
+    if (chunks[TABL].size > MAX_TABLES ||
+        (squeezed->bytes && !take_size(squeezed, MAX_TABLES, &file->tables_size))) {
+        return PRESS_BAD_CHUNKS;
+    }
+    file->tables_stream = squeezed->bytes;
+    file->tables_stream_size = squeezed->size;
+
+    return chunks[TABL].bytes ? press_shared_open(&file->shared, chunks[TABL].bytes, chunks[TABL].size) : PRESS_OK;
 }
 
 press_status press_file_open(press_file *file, const void *data, size_t size)
@@ -182,7 +198,7 @@ press_status press_file_open(press_file *file, const void *data, size_t size)
         return status;
     }
 
-    if (!take_streams(file, chunks) || chunks[TABL].size > MAX_TABLES) {
+    if (!take_streams(file, chunks)) {
         return PRESS_BAD_CHUNKS;
     }
 
@@ -190,7 +206,7 @@ press_status press_file_open(press_file *file, const void *data, size_t size)
     file->blobs = chunks[DATA].bytes;
     file->blobs_size = chunks[DATA].size;
 
-    return chunks[TABL].bytes ? press_shared_open(&file->shared, chunks[TABL].bytes, chunks[TABL].size) : PRESS_OK;
+    return take_tables(file, chunks);
 }
 
 press_status press_file_graph(const press_file *file, void *graph, size_t graph_size)

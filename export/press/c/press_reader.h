@@ -55,32 +55,36 @@ typedef struct press_file {
     uint32_t mixed_until;     /* tensors before this one are what the model of mixed contexts has learned from */
     press_mixing *mixing;
     int is_joint;             /* graph and directory are one stream */
-    uint16_t *probabilities;  /* for that */
-    const uint8_t *graph_stream, *directory_stream, *directory, *blobs;
-    size_t graph_stream_size, directory_stream_size, directory_size, blobs_size;
+    uint16_t *probabilities;  /* for that, and for the tables */
+    const uint8_t *graph_stream, *directory_stream, *directory, *tables_stream, *blobs;
+    size_t graph_stream_size, directory_stream_size, directory_size, tables_stream_size, tables_size, blobs_size;
     press_shared shared;
 } press_file;
 
 /*
- * Check header, SHA-256, chunks and shared code tables of a whole file. Opens versions 1.0 to 1.3, and what a later
- * 1.x adds as far as this reader may skip it.
+ * Check header, SHA-256, chunks and, unless they are compressed, shared code tables of a whole file. Opens versions 1.0
+ * to 1.4, and what a later 1.x adds as far as this reader may skip it.
  *
  * PRESS_NO_PRESS_FILE, PRESS_WRONG_SIZE (truncated, or bytes added), PRESS_NEWER, PRESS_CHANGED, PRESS_BAD_CHUNKS, or
  * what press_shared_open says of the code tables.
  */
 press_status press_file_open(press_file *file, const void *data, size_t size);
 
-/* Bytes of memory that press_file_directory needs: the directory, 12 bytes for every tensor, 5 kB to decompress it. */
+/*
+ * Bytes of memory that press_file_directory needs: the directory, 12 bytes for every tensor, shared code tables that are
+ * compressed (at most 1 MiB), 5 kB to decompress it all.
+ */
 size_t press_file_memory(const press_file *file);
 
 /* What tensors of one file may take together in memory, unless the caller knows better. */
 #define PRESS_MAX_DECODED (UINT64_C(2) << 30)
 
 /*
- * Inflate and check the directory. `memory` belongs to the file from now on. `max_decoded`: how many bytes the values
+ * Decompress and check the directory, and shared code tables. `memory` belongs to the file from now on. `max_decoded`: how many bytes the values
  * of all tensors may take together; a small file can declare huge tensors.
  *
- * PRESS_SMALL_BUFFER, PRESS_BAD_ZLIB, PRESS_BAD_LZMA, PRESS_BAD_DIRECTORY, PRESS_BAD_NAME, PRESS_TOO_LARGE.
+ * PRESS_SMALL_BUFFER, PRESS_BAD_ZLIB, PRESS_BAD_LZMA, PRESS_BAD_DIRECTORY, PRESS_BAD_NAME, PRESS_TOO_LARGE, or what
+ * press_shared_open says of the code tables.
  */
 press_status press_file_directory(press_file *file, void *memory, size_t memory_size, uint64_t max_decoded);
 

@@ -24,7 +24,7 @@ from modelpress.export.press.encodings.huffman_blob import (
 _ROUNDS = 4
 _POOLED_TENSORS = 64  # so many decide which pools there are
 _JUDGED_TENSORS = 1024  # so many decide what is worth sharing; all may use it
-_MAX_GROUPS = 255  # a reference is one byte, 0 means the tensor's own
+MAX_GROUPS = 255  # a reference is one byte, 0 means the tensor's own
 
 _Name = tuple[str, int]
 _Pool = dict[_Name, tuple[Counts, ...]]
@@ -85,7 +85,7 @@ def choose_pooled(choice: Choice, plans: Sequence[Sequence[HuffmanPlan]], limits
     searched = [_Ways(*parts, choice.shared) for parts in some]
     found = pools([ways.all for ways in searched], [ways.start for ways in searched])
 
-    named = [(name, counts) for name, group in found.items() for counts in group][:_MAX_GROUPS]
+    named = [(name, counts) for name, group in found.items() for counts in group][:MAX_GROUPS]
     groups = [(name, _group(number, counts)) for number, (name, counts) in enumerate(named, start=1)]
     fitted = _with_tables(plans, limits, _by_name(groups))
 
@@ -201,7 +201,7 @@ def _add(pool: _Pool, name: _Name, counts: tuple[Counts, ...]) -> None:
 
 
 def _numbered(pool: _Pool) -> Shared:
-    names = list(pool)[:_MAX_GROUPS]
+    names = list(pool)[:MAX_GROUPS]
     return {name: [_group(number, pool[name])] for number, name in enumerate(names, start=1)}
 
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given
@@ -419,6 +420,20 @@ def test_the_command_compares_runs(tmp_path, call):
     assert "given twice" in one_line(err)
 
 
+def test_a_figure_alone_is_a_file_and_needs_two_accuracies(tmp_path, call):
+    write_results(tmp_path / "results.json", full_results())
+    figure = tmp_path / "accuracy.svg"
+    assert call("report", tmp_path / "results.json", "-o", figure)[0] == 0
+    root = ElementTree.fromstring(figure.read_text())
+    assert root.tag.endswith("svg")
+
+    write_results(tmp_path / "sizes.json", Results(environment={}, models=[model("a.onnx", 10)]))
+    code, _, err = call("report", tmp_path / "sizes.json", "-o", tmp_path / "none.svg")
+    assert code == 1
+    assert "0 of the files have a top-1 accuracy; a figure needs two" in one_line(err)
+    assert not (tmp_path / "none.svg").exists()
+
+
 def test_names_are_drawn_as_they_stand():
     names = ("$\\frac{$", "a_b$c^2$", "_hidden", "two\nlines", "x" * 200)
     assert "<svg" in plots.file_sizes([model(name, 10) for name in names])
@@ -469,3 +484,8 @@ def test_logarithmic_axes_are_labelled_in_plain_numbers():
     assert "<!-- 100,000 -->" in drawn
     assert "<!-- 1,000,000 -->" in drawn
     assert "mathdefault" not in drawn
+
+
+def test_a_ladder_names_its_forms_in_full():
+    drawn = plots.size_ladder({"bound: entropy of gaps and levels": 54_755, "as stored": 54_123})
+    assert "bound: entropy of gaps and levels -->" in drawn

@@ -2,6 +2,7 @@ import json
 
 import numpy as np
 import pytest
+from numpy.testing import assert_array_equal
 
 from modelpress.export.choices import CalibrationMethod
 from modelpress.export.errors import InputError, ModelError
@@ -9,6 +10,7 @@ from modelpress.export.graphs.initializers import with_initializers
 from modelpress.export.onnx_flavours import int8
 from modelpress.export.post_training.calibration import CalibrationOptions, calibrate
 from modelpress.export.post_training.observers import (
+    GrowingHistogram,
     Histogram,
     entropy_range,
     least_error_range,
@@ -19,7 +21,9 @@ from modelpress.export.runtime import open_session
 from tests.helpers.graph_builder import INPUT, GraphBuilder
 from tests.helpers.models import small_model
 
-METHODS = list(CalibrationMethod)
+METHODS = [
+    method for method in CalibrationMethod if method is not CalibrationMethod.BEST
+]  # of one activation
 PIXELS = json.dumps({"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]})
 
 
@@ -100,6 +104,33 @@ def test_histogram_counts_every_value_once():
     assert np.abs(np.cumsum(histogram.counts) - np.cumsum(expected)).max() <= 2  # float32 at the edges
 
 
+def test_a_histogram_that_grows_counts_like_one_whose_bounds_are_known():
+    grown = GrowingHistogram(bins=512)
+    values = np.random.default_rng(4).standard_normal((6, 500)).astype(np.float32)
+    values[:, ::7] = 0
+    calls = values * 2.0 ** np.arange(6, dtype=np.float32)[:, None]  # the bins are widened for every call
+    for call in calls:
+        grown.add(call)
+    found = grown.histogram()
+    expected, _ = np.histogram(calls[calls != 0], found.edges)
+    assert_array_equal(found.counts, expected)
+
+    for call in np.abs(calls):
+        (one_sided := GrowingHistogram(bins=512)).add(call)
+        assert one_sided.histogram().low == 0.0
+        assert one_sided.histogram().high >= call.max()
+
+
+def test_of_a_large_call_some_values_are_counted_from_everywhere():
+    image = np.zeros((4, 16, 32), np.float32) + np.arange(1, 33, dtype=np.float32)  # a value for each column
+    grown = GrowingHistogram(bins=64, most=256)
+    grown.add(image)
+    counts = grown.histogram().counts
+    assert 128 < counts.sum() <= 256
+    assert np.ptp(counts[counts > 0]) <= 1
+    assert np.count_nonzero(counts) == 32
+
+
 def test_percentile_cuts_that_share_of_each_side():
     values = np.random.default_rng(1).standard_normal(200_000)
     low, high = percentile_range(histogram_of(values), 99.0)
@@ -135,6 +166,11 @@ def test_an_activation_that_is_always_zero_has_an_empty_range():
 
 
 # Refusals
+
+
+def test_no_activation_tells_which_method_is_best():
+    with pytest.raises(InputError, match="method best compares outputs of integer models"):
+        calibrate(small_model(), ["a1"], images(), CalibrationOptions(method=CalibrationMethod.BEST))
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,8 @@ def test_weights_come_back_within_half_a_step(axis, symmetric, bits):
 @pytest.mark.parametrize("n_removed", [0, 1, 499, 500, 1000])
 def test_exactly_the_smallest_magnitudes_go(n_removed):
     weight = normal(20, 50)
-    tensor = quantize_weight(weight, PostTraining(8, sparsity=n_removed / 1000), channel_axis=0)
+    options = PostTraining(8, symmetric=False, sparsity=n_removed / 1000)
+    tensor = quantize_weight(weight, options, channel_axis=0)
     removed = tensor.dequantize() == 0
     assert removed.sum() == n_removed
     if 0 < n_removed < 1000:
@@ -105,7 +106,7 @@ def test_exactly_the_smallest_magnitudes_go(n_removed):
 
 def test_of_equal_magnitudes_the_earlier_goes():
     weight = np.array([[1, -1, 1, -1, 2, 1]], np.float32)
-    tensor = quantize_weight(weight, PostTraining(8, sparsity=0.5), channel_axis=None)
+    tensor = quantize_weight(weight, PostTraining(8, symmetric=False, sparsity=0.5), channel_axis=None)
     assert_array_equal(tensor.support, [[False, False, False, True, True, True]])
 
 
@@ -149,16 +150,25 @@ def test_weights_that_are_not_finite_are_refused(bad):
         quantize_weight(weight, PostTraining(sparsity=0.5), channel_axis=0)
 
 
+def test_codes_of_8_bits_lie_around_zero_unless_asked_otherwise():
+    weight = np.abs(normal(4, 100))
+    kinds = [PostTraining(), PostTraining(7), PostTraining(symmetric=False), PostTraining(7, symmetric=True)]
+    offsets = [quantize_weight(weight, options, channel_axis=0).offset for options in kinds]
+    assert [offset is None for offset in offsets] == [True, False, False, True]
+
+
 @pytest.mark.parametrize(
-    "weight",
+    ("weight", "symmetric"),
     [
-        np.array([[-3e38, 3e38]], np.float32),  # the range overflows
-        np.array([[1e-44, 2e-44]], np.float32),  # a step below the normal numbers
-        np.array([[-60000, 60000]], np.float16),  # the bound of the decoded values overflows
+        (np.array([[-3e38, 3e38]], np.float32), False),  # the range overflows
+        (np.array([[-3e38, 3e38]], np.float32), True),  # beyond what a tensor may decode to
+        (np.array([[-1e38, 9e37]], np.float32), False),  # likewise, by the bound of offset and codes together
+        (np.array([[1e-44, 2e-44]], np.float32), None),  # a step below the normal numbers
+        (np.array([[-60000, 60000]], np.float16), False),  # the bound of the decoded values overflows
     ],
 )
-def test_ranges_without_a_grid_leave_the_tensor_as_it_is(weight):
-    assert quantize_weight(weight, PostTraining(), channel_axis=0) is weight
+def test_ranges_without_a_grid_leave_the_tensor_as_it_is(weight, symmetric):
+    assert quantize_weight(weight, PostTraining(symmetric=symmetric), channel_axis=0) is weight
 
 
 def test_a_channel_of_negligible_weights_does_not_hinder_the_others():

@@ -15,7 +15,7 @@ from modelpress.export.press.encodings import ENCODINGS, SAME, mixed_contexts
 from modelpress.export.press.encodings.kernels import kernel_mask
 from modelpress.export.press.writing import encode_artifact
 from tests.helpers.compiled_core import built_core
-from tests.helpers.models import small_model, sparse_model
+from tests.helpers.models import alike_model, small_model, sparse_model
 from tests.helpers.paths import GOLDEN
 from tests.helpers.samples import encoded, in_every_encoding, quantized, samples, shared_samples
 from tests.reference import mixed_reference, streams
@@ -105,10 +105,11 @@ def test_the_same_tensor_in_every_encoding():
 def test_shared_tables(name):
     parts = shared_samples()[name]
     check_agreement(assemble(parts))
+    check_agreement(assemble(replace(parts, squeezes_tables=True)))
 
 
 @pytest.mark.parametrize("effort", ["fast", "default", "max"])
-@pytest.mark.parametrize("model", [small_model, sparse_model])
+@pytest.mark.parametrize("model", [small_model, sparse_model, alike_model])
 def test_model_at_every_effort(model, effort):
     check_agreement(encode_artifact(model(), effort=effort))
 

@@ -51,7 +51,7 @@ def test_golden_files_decode_to_their_arrays(golden):
             found |= {f"{name}/{p}": v for p, v in parts.items() if v is not None}
         else:
             found[name] = carrier_of(tensor)
-    assert len(GOLDEN_MODELS) == 11
+    assert len(GOLDEN_MODELS) == 12
     assert sorted(found) == sorted(expected.files)
     for name, array in found.items():
         np.testing.assert_array_equal(array, expected[name], strict=True)

@@ -86,10 +86,14 @@ def test_the_report_counts_what_was_done(call, source, tmp_path):
     assert "75" in out
 
 
-def test_the_default_is_8_bits_per_channel(call, source, tmp_path):
-    assert call("pack", source, "-o", tmp_path / "m.press", "--min-elements", 0)[0] == 0
+@pytest.mark.parametrize(
+    ("options", "grid"),
+    [([], (8, (8,), None)), (["--asymmetric"], (8, (8,), (8,))), (["--bits", "7"], (7, (8,), (8,)))],
+)
+def test_the_default_is_8_bits_per_channel_around_zero(options, grid, call, source, tmp_path):
+    assert call("pack", source, "-o", tmp_path / "m.press", "--min-elements", 0, *options)[0] == 0
     conv = read_artifact(tmp_path / "m.press").tensors["conv.w"]
-    assert (conv.bits, conv.scale.shape, conv.offset.shape) == (8, (8,), (8,))
+    assert (conv.bits, conv.scale.shape, None if conv.offset is None else conv.offset.shape) == grid
 
 
 def test_a_models_own_external_data_are_not_written_over(call, tmp_path):

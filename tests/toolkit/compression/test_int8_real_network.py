@@ -99,7 +99,7 @@ def test_logits_are_nearer_to_float_than_those_of_the_runtimes_own_quantization(
     assert np.mean(difference**2) < np.mean(of_peer**2)
 
 
-@pytest.mark.parametrize("method", CalibrationMethod)
+@pytest.mark.parametrize("method", [rule for rule in CalibrationMethod if rule is not CalibrationMethod.BEST])
 def test_labels_hardly_change(model, inputs, images, method):
     expected = logits_of(float_bytes(model), images)
     options = CalibrationOptions(method=method)

@@ -45,14 +45,14 @@ def test_both_exporters_are_packed_measured_and_kept(quick, monkeypatch, capsys,
     for row in rows:
         assert row["spread"] > 0.05
         in_four = {f"{flavour} 4" for flavour in ("float", "weight-only", "sparse", "int8-sparse")}
-        even = {"float symmetric", "int8 symmetric"}
-        assert set(row["flavours"]) == {*FLAVOURS, *in_four, *even, "int8 lossless", "int8 mse"}
+        assert set(row["flavours"]) == {*FLAVOURS, *in_four, "float asymmetric", "int8 lossless"}
         assert row["press"]["4"]["size_bytes"] < row["press"]["8"]["size_bytes"] < row["lossless_bytes"]
         assert row["lossless"] in ("byte-identical", "tensor-identical")
         for flavour in ("float", "weight-only", "sparse"):
             assert row["flavours"][flavour]["cosine"] > 0.999
-        for flavour in ("int8", "int8 symmetric", "int8 mse"):
+        for flavour in ("int8", "int8 lossless"):
             assert row["flavours"][flavour]["cosine"] > 0.99
+            assert row["flavours"][flavour]["rule"] in ("min-max", "mse")
         assert row["flavours"]["int8"]["size_bytes"] < row["quantize_static"]["size_bytes"]
 
     assert "squeezenet1_1-dynamo" in (tmp_path / "exports.md").read_text()

@@ -33,7 +33,7 @@ def measure_tiny(progress: Progress) -> dict[str, Any]:
 
 
 def _measured(name: str, bits: int, sparsity: float) -> dict[str, Any]:
-    model = TINY_NETWORKS[name](PostTraining(bits=bits, sparsity=sparsity))
+    model = TINY_NETWORKS[name](PostTraining(bits=bits, symmetric=False, sparsity=sparsity))
     shape = [axis.dim_value for axis in model.graph.graph.input[0].type.tensor_type.shape.dim][1:]
     inputs = np.random.default_rng(1).standard_normal((_INPUTS, *shape)).astype(np.float32)
     ranges = calibrate(model, activations_to_calibrate(model), inputs)

@@ -1,7 +1,7 @@
 """What `modelpress bundle` does: write the model, measure it, collect and check; nothing here needs torch."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -81,7 +81,7 @@ _OLD_OPSET, _OLD_RUNTIME = 17, "1.15"  # the oldest ONNX Runtime known to run mo
 _PILLOW = 'pillow>=12.1.1; python_version >= "3.10"\npillow>=11.3; python_version < "3.10"\n'
 
 
-WriteModel = Callable[[Path, QuantizedModel], object]
+WriteModel = Callable[[Path, QuantizedModel], Mapping[str, Any]]
 AddFirmware = Callable[[Path, QuantizedModel], object]
 
 
@@ -91,7 +91,7 @@ class BundleRequest:
 
     Attributes:
         flavour: Name of what `write_model` writes, as recorded; None for the smallest that runs everywhere.
-        write_model: Writes `model.onnx` of a decoded artifact to a path.
+        write_model: Writes `model.onnx` of a decoded artifact to a path; what there is to say of it.
         calibration: How ranges of activations are chosen, for integer flavours.
         given: What the user says of inputs.
         max_decoded_bytes: Refuse an artifact whose tensors are larger in memory.
@@ -164,11 +164,14 @@ def _fill(folder: Path, artifact: Path, name: str, request: BundleRequest, progr
     with open_artifact(artifact, max_decoded_bytes=request.max_decoded_bytes) as opened:
         model = opened.model()
     shutil.copyfile(artifact, folder / PRESS)
+    calibration = request.calibration
     if request.flavour is None:
         written = write_smallest(folder / ONNX, model)
     else:
-        request.write_model(folder / ONNX, model)
+        made = request.write_model(folder / ONNX, model)
         written = WrittenModel(request.flavour)
+        if calibration is not None:  # the rule that was taken, where several were tried
+            calibration = calibration.model_copy(update={"method": made["calibration"]["method"]})
     if request.write_exits is not None:
         request.write_exits(folder / EXITS, model)
     if request.add_firmware is not None:
@@ -212,7 +215,7 @@ def _fill(folder: Path, artifact: Path, name: str, request: BundleRequest, progr
         "license": request.license,
         "flavour": written.flavour,
         "why_flavour": written.why,
-        "calibration": request.calibration,
+        "calibration": calibration,
         "metadata": metadata,
         "compression": compression_of(model),
         "recipe": run.get("recipe", {}),

@@ -62,7 +62,7 @@ def command(
         recipe_option(
             "quantize.symmetric",
             "--symmetric/--asymmetric",
-            default="symmetric" if _QUANTIZATION.symmetric else "asymmetric",
+            default="symmetric in 8 bits, which int8 takes as they are, else asymmetric",
             panel=FOREIGN,
         ),
     ] = None,

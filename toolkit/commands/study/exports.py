@@ -18,6 +18,7 @@ _SIZES = {
     "lossless": "lossless",
     "restored": "comes back",
     "eight": "8 bits",
+    "uneven": "8 bits, asymmetric",
     "four": "4 bits",
     "spread": "spread",
 }
@@ -27,14 +28,11 @@ _INT8 = {
     "packed": "int8-sparse",
     "static": "quantize_static",
     "cosine": "cosine of int8",
-    "even_cosine": "of symmetric codes",
+    "rule": "ranges by",
     "exact_cosine": "of lossless weights",
-    "clipped_cosine": "of int8, mse",
     "static_cosine": "of quantize_static",
     "seconds": "seconds",
-    "even_seconds": "of symmetric codes",
     "exact_seconds": "of lossless weights",
-    "clipped_seconds": "of int8, mse",
     "static_seconds": "of quantize_static",
 }
 
@@ -73,28 +71,24 @@ def _sizes(record: ExportRecord) -> dict[str, Any]:
         "lossless": f"{record.lossless_bytes:,}",
         "restored": record.lossless,
         "eight": f"{record.press['8'].size_bytes:,}",
+        "uneven": f"{record.press['8 asymmetric'].size_bytes:,}",
         "four": f"{record.press['4'].size_bytes:,}",
         "spread": f"{record.spread:.2f}",
     }
 
 
 def _int8(record: ExportRecord) -> dict[str, Any]:
-    int8, static = record.flavours["int8"], record.quantize_static
-    even, exact = record.flavours["int8 symmetric"], record.flavours["int8 lossless"]
-    clipped = record.flavours.get("int8 mse")  # rows of an older study do without
+    int8, exact, static = record.flavours["int8"], record.flavours["int8 lossless"], record.quantize_static
     return {
         "row": record.row,
         "int8": f"{int8.size_bytes:,}",
         "packed": f"{record.flavours['int8-sparse'].size_bytes:,}",
         "static": f"{static.size_bytes:,}",
         "cosine": f"{int8.cosine:.5f}",
-        "even_cosine": f"{even.cosine:.5f}",
+        "rule": int8.rule,
         "exact_cosine": f"{exact.cosine:.5f}",
-        "clipped_cosine": f"{clipped.cosine:.5f}" if clipped else "–",
         "static_cosine": f"{static.cosine:.5f}",
         "seconds": f"{int8.seconds:.1f}",
-        "even_seconds": f"{even.seconds:.1f}",
         "exact_seconds": f"{exact.seconds:.1f}",
-        "clipped_seconds": f"{clipped.seconds:.1f}" if clipped else "–",
         "static_seconds": f"{static.seconds:.1f}",
     }

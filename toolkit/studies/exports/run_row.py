@@ -18,7 +18,7 @@ from torch import nn
 from modelpress import benchmarks
 from modelpress.benchmarks.audits.loss import loss_against
 from modelpress.benchmarks.subjects.model_file import open_model
-from modelpress.export.choices import CalibrationMethod
+from modelpress.export.choices import CALIBRATION_METHOD
 from modelpress.export.errors import InputError, ModelError
 from modelpress.export.onnx_flavours import FLAVOURS, write_onnx
 from modelpress.export.post_training.calibration import CalibrationOptions
@@ -27,7 +27,7 @@ from modelpress.export.post_training.rounding import PostTraining
 from modelpress.export.press.reading import read_artifact
 from modelpress.export.quantized import QuantizedModel
 from modelpress.export.runtime import open_session, run_batched
-from modelpress.toolkit.model_files.onnx_writing import calibrated_ranges
+from modelpress.toolkit.model_files.onnx_writing import chosen_ranges
 from modelpress.toolkit.model_files.packing import pack_onnx
 from modelpress.toolkit.model_files.unpacking import unpack_file
 from modelpress.toolkit.networks.making import make_network
@@ -38,10 +38,10 @@ SEED, SIZE, N_INPUTS, N_CALIBRATION, BATCH = 0, 128, 16, 32, 16
 _CLASSES = 1000
 _LEAST_SPREAD = 0.05
 _PACKED = {
-    "8": (PostTraining(bits=8), (*FLAVOURS, "int8 mse")),
+    "8": (PostTraining(bits=8), tuple(FLAVOURS)),
     "4": (PostTraining(bits=4), ("float", "weight-only", "sparse", "int8-sparse")),
-    "8 symmetric": (PostTraining(bits=8, symmetric=True), ("float", "int8")),
-}  # artifacts, and the flavours made of them, some by another choice of ranges
+    "8 asymmetric": (PostTraining(bits=8, symmetric=False), ("float",)),
+}  # artifacts, and the flavours made of them
 Outputs = npt.NDArray[np.float32]
 
 
@@ -52,11 +52,13 @@ class Written:
     Attributes:
         cosine: Of all outputs to those of the float model, each input's mean over classes taken off.
         seconds: To write it, calibration included; processor time of this process.
+        rule: Of the ranges of activations, where several were tried.
     """
 
     size_bytes: int
     cosine: float
     seconds: float
+    rule: str | None = None
 
 
 @dataclass(frozen=True)
@@ -72,8 +74,8 @@ class ExportRecord:
         lossless_bytes: Of the artifact without loss.
         lossless: ``byte-identical`` where the exporter's file comes back, else ``tensor-identical``.
         flavours: Of the artifact in 8 bits, of that in 4 bits (``… 4``) where weights are packed, of the one in 8 bits
-            on symmetric grids (``… symmetric``), of the one that holds the exporter's own weights (``int8
-            lossless``), and of that in 8 bits with activations in ranges of least squared error (``int8 mse``).
+            from minimum to maximum (``float asymmetric``), and of the one that holds the exporter's own weights
+            (``int8 lossless``).
         quantize_static: ONNX Runtime's own int8 file of the float model.
     """
 
@@ -112,12 +114,12 @@ def run_row(row: str, folder: Path) -> ExportRecord:
             f"{row}: outputs move by {moved:.3f} of their range from input to input; expected more"
         )
 
-    def written(path: Path, write: Callable[[Path], object]) -> Written:
+    def written(path: Path, write: Callable[[Path], str | None]) -> Written:
         began = time.process_time()
-        write(path)
+        rule = write(path)
         seconds = time.process_time() - began
         size = path.stat().st_size
-        found = Written(size, _cosine(expected, _outputs(path, inputs)), seconds)
+        found = Written(size, _cosine(expected, _outputs(path, inputs)), seconds, rule)
         path.unlink()
         return found
 
@@ -194,13 +196,15 @@ def _pack(source: Path, artifact: Path, options: WeightOptions) -> None:
     pack_onnx(source, artifact, options, allow_external_data=False, effort="default", progress=Silent())
 
 
-def _flavour(path: Path, *, model: QuantizedModel, flavour: str, others: Outputs) -> None:
-    """Write a flavour; a method of calibration after its name takes the place of the usual one."""
-    flavour, _, method = flavour.partition(" ")
-    options = CalibrationOptions(method=CalibrationMethod(method)) if method else CalibrationOptions()
-    integer = FLAVOURS[flavour].integer is not None
-    ranges = calibrated_ranges(model, others, options) if integer else None
-    write_onnx(path, model, flavour=flavour, ranges=ranges)
+def _flavour(path: Path, *, model: QuantizedModel, flavour: str, others: Outputs) -> str | None:
+    """Write a flavour; by which rule its ranges were chosen."""
+    if FLAVOURS[flavour].integer is None:
+        write_onnx(path, model, flavour=flavour)
+        return None
+
+    chosen = chosen_ranges(model, others, CalibrationOptions(method=CALIBRATION_METHOD))
+    write_onnx(path, model, flavour=flavour, ranges=chosen.ranges)
+    return str(chosen.method)
 
 
 def _outputs(path: Path, inputs: Outputs) -> Outputs:

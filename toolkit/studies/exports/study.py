@@ -67,9 +67,7 @@ def _measured_before(output: Path, row: str) -> ExportRecord | None:
 
 
 def _told(record: ExportRecord) -> str:
-    int8, even, exact, clipped = (
-        record.flavours[f"int8{kind}"] for kind in ("", " symmetric", " lossless", " mse")
-    )
+    int8, exact = (record.flavours[f"int8{kind}"] for kind in ("", " lossless"))
     static = record.quantize_static
     sizes = ", ".join(
         f"{kind.replace('8', '8 bits').replace('4', '4 bits')} {found.size_bytes:,}"
@@ -77,7 +75,6 @@ def _told(record: ExportRecord) -> str:
     )
     return (
         f"{record.onnx_bytes:,} bytes; {sizes}, lossless {record.lossless_bytes:,} ({record.lossless}); "
-        f"int8 cosine {int8.cosine:.4f}, of symmetric codes {even.cosine:.4f}, of lossless weights "
-        f"{exact.cosine:.4f}, in ranges of least error {clipped.cosine:.4f}, quantize_static {static.cosine:.4f}; "
-        f"{int8.seconds:.1f}, {even.seconds:.1f}, {exact.seconds:.1f}, {clipped.seconds:.1f} and {static.seconds:.1f} s"
+        f"int8 cosine {int8.cosine:.4f} ({int8.rule}), of lossless weights {exact.cosine:.4f} ({exact.rule}), "
+        f"quantize_static {static.cosine:.4f}; {int8.seconds:.1f}, {exact.seconds:.1f} and {static.seconds:.1f} s"
     )

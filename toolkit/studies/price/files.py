@@ -28,7 +28,7 @@ def plainly_rounded(model: QuantizedModel, grid: str, bits: int, *, min_elements
     for layer in layers:
         weight = np.asarray(tensors[layer.weight], np.float32)
         tensors[layer.weight] = (
-            quantize_weight(weight, PostTraining(bits=bits), channel_axis=layer.channel_axis)
+            quantize_weight(weight, PostTraining(bits=bits, symmetric=False), channel_axis=layer.channel_axis)
             if grid == MIN_MAX
             else _least_error(layer, weight, bits)
         )
