@@ -97,7 +97,7 @@ def _facts(network: nn.Module, options: argparse.Namespace, n_inputs: int, secon
             "biases_float16": biases,
             "steps_float32": 4 * len(_layers(network)),
         },
-        "versions": {name: version(name) for name in ("numpy", "torch", "onnx")},
+        "versions": {name: version(name) for name in ("nn_compression", "NNC", "numpy", "torch", "onnx")},
         "python": platform.python_version(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
@@ -165,8 +165,8 @@ def _with_hessians(network: nn.Module, inputs: torch.Tensor) -> float:
     tracker = importlib.import_module("nn_compression.networks").LayerWiseHessianTracker
     began = process_time()
     with torch.no_grad(), tracker(network):
-        for batch in inputs.split(_BATCH):
-            network(batch)
+        for start in range(0, len(inputs), _BATCH):
+            network(inputs[start : start + _BATCH])
     return process_time() - began
 
 
