@@ -228,6 +228,7 @@ def verify(
     *,
     against: File | None = None,
     exact: bool = False,
+    allow_external_data: bool = False,
     inputs: Mapping[str, File] | None = None,
     shapes: Mapping[str, Sequence[int]] | None = None,
     timeout_s: float = DEFAULT_TIMEOUT_S,
@@ -239,6 +240,7 @@ def verify(
         against: A model whose weights are compared with the decoded ones. Quantized tensors may differ from it, which
             is told, with how much; all others must be equal bit for bit.
         exact: Quantized tensors must be equal as well.
+        allow_external_data: Follow tensors of `against` into other files of its folder.
         inputs: As for `bench`.
         shapes: As for `bench`.
         timeout_s: Seconds for each check or run of the model, in a process of its own.
@@ -256,7 +258,11 @@ def verify(
     given = _given(inputs, shapes)
     with foreign_work(timeout_s):
         found = verification(
-            Path(file), against=None if against is None else Path(against), exact=exact, given=given
+            Path(file),
+            against=None if against is None else Path(against),
+            exact=exact,
+            allow_external_data=allow_external_data,
+            given=given,
         )
     return {step.check: step.detail if step.holds else f"not checked: {step.detail}" for step in found}
 

@@ -7,13 +7,15 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from modelpress.benchmarks.audits.fidelity import same_values, tensors_held
+from modelpress.benchmarks.audits.fidelity import same_values
 from modelpress.benchmarks.subjects.running_weights import constant_tensors
+from modelpress.export.files.blocks import blocks
 from modelpress.export.graphs.entering.nested import with_lifted_constants
 from modelpress.export.graphs.index import GraphIndex
 from modelpress.export.graphs.initializers import initializers, with_initializers
 from modelpress.export.graphs.source import MAX_CONSTANT_ELEMENTS
 from modelpress.export.isolation.messages import Array
+from modelpress.export.lazy_tensors import dense_of
 from modelpress.export.quantized import QuantizedModel, QuantizedTensor, dense_array
 
 
@@ -77,21 +79,32 @@ def loss_against(model: QuantizedModel, onnx_model: onnx.ModelProto) -> Loss:
         InputError: The model's data are damaged, or a tensor's nodes cannot be evaluated.
     """
     onnx_model = with_lifted_constants(onnx_model, larger_than=MAX_CONSTANT_ELEMENTS)
-    held, others = tensors_held(model, onnx_model)
-    computed = _Computed.of(model, set(others))
-    if computed.arrays:
-        stored = initializers(onnx_model)
-        held |= {name: stored[name] for name in computed.arrays}
+    graph = onnx.ModelProto()
+    graph.CopyFrom(onnx_model)
+    del graph.graph.initializer[:]
+    return loss_beside(model, QuantizedModel(graph, initializers(onnx_model)))
 
-    n_equal, lossy, wrong = 0, [], sorted(set(others) - set(computed.arrays))
+
+def loss_beside(model: QuantizedModel, original: QuantizedModel) -> Loss:
+    """`loss_against` for a model whose graph and tensors are apart; of lazy tensors one at a time is in memory.
+
+    Raises:
+        InputError: As for `loss_against`.
+    """
+    held = _Computed.of(original, set(model.tensors) - set(original.tensors))
+    others = set(original.tensors) - set(model.tensors) - held.parts
+    computed = _Computed.of(model, others)
+
+    n_equal, lossy, wrong = 0, [], sorted(others - set(computed.arrays))
     for name in [*(name for name in model.tensors if name not in computed.parts), *computed.arrays]:
-        if name not in held:
+        if name not in held.arrays and name not in original.tensors:
             wrong.append(name)
             continue
 
-        is_coded = name in computed.coded or isinstance(model.tensors.get(name), QuantizedTensor)
-        decoded = computed.arrays[name] if name in computed.arrays else dense_array(model.tensors[name])
-        expected = held[name]
+        tensor = None if name in computed.arrays else model.tensors[name]  # decoded anew at every access
+        is_coded = name in computed.coded or isinstance(tensor, QuantizedTensor)
+        decoded = computed.arrays[name] if tensor is None else dense_array(tensor)
+        expected = held.arrays[name] if name in held.arrays else dense_of(original.tensors, name)
         if is_coded and expected.ndim == 1 and expected.size == decoded.size:
             expected = expected.reshape(decoded.shape)  # stored in the shape in which the graph reads it
 
@@ -108,7 +121,7 @@ def loss_against(model: QuantizedModel, onnx_model: onnx.ModelProto) -> Loss:
 
 @dataclass(frozen=True)
 class _Computed:
-    """Tensors that an artifact's graph computes from those that it holds.
+    """Tensors that a model's graph computes from those that it holds.
 
     Attributes:
         arrays: By name.
@@ -138,20 +151,23 @@ class _Computed:
         coded = {
             name
             for name in wanted
-            if any(isinstance(model.tensors[part], QuantizedTensor) for part in sources[name])
+            if any(isinstance(model.tensors.get(part), QuantizedTensor) for part in sources[name])
         }
         arrays = constant_tensors(with_initializers(model.graph, values), wanted)
         return cls(arrays, coded, parts)
 
 
 def _loss(name: str, decoded: npt.NDArray[np.generic], expected: npt.NDArray[np.generic]) -> TensorLoss:
-    wanted = expected.astype(np.float64)
-    gap = decoded.astype(np.float64) - wanted
-    size = np.abs(gap)
-    return TensorLoss(
-        name=name,
-        largest=float(size.max(initial=0.0)),
-        mean=float(size.mean()) if size.size else 0.0,
-        signal=float(np.square(wanted).sum()),
-        noise=float(np.square(gap).sum()),
-    )
+    largest = total = signal = noise = 0.0
+    for stored, found in zip(
+        blocks(expected), blocks(decoded), strict=True
+    ):  # in double precision: several times as large
+        wanted = stored.astype(np.float64)
+        gap = found.astype(np.float64) - wanted
+        size = np.abs(gap)
+        largest = max(largest, float(size.max(initial=0.0)))
+        total += float(size.sum())
+        signal += float(np.square(wanted).sum())
+        noise += float(np.square(gap).sum())
+    mean = total / expected.size if expected.size else 0.0
+    return TensorLoss(name=name, largest=largest, mean=mean, signal=signal, noise=noise)

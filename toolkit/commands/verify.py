@@ -40,6 +40,12 @@ def command(
             show_default=False,
         ),
     ] = None,
+    allow_external_data: Annotated[
+        bool,
+        typer.Option(
+            "--allow-external-data", help="Follow tensors of --against into other files of its folder."
+        ),
+    ] = False,
     inputs: InputFiles = [],
     shapes: InputShapes = [],
     data: OwnData = None,
@@ -109,7 +115,13 @@ def command(
             raise CommandLineError(
                 "--data, --data-dir, --latency and --calibration-data are for bundles: a .press file claims no figures"
             )
-        found = verification(file, against=against, given=given, max_decoded_bytes=max_decoded << 30)
+        found = verification(
+            file,
+            against=against,
+            allow_external_data=allow_external_data,
+            given=given,
+            max_decoded_bytes=max_decoded << 30,
+        )
 
     _answer(file, found, claims=is_bundle(file), as_json=as_json)
     failed = [finding for finding in found if finding.holds is False]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from modelpress.benchmarks.audits.loss import loss_against
+from modelpress.benchmarks.audits.loss import loss_against, loss_beside
 from modelpress.benchmarks.measures.trial import arrays_of, calls_that_run
 from modelpress.benchmarks.subjects.feeding import calls_with
 from modelpress.benchmarks.subjects.given import NOTHING, Array, Given
@@ -15,6 +15,7 @@ from modelpress.export.choices import DEFAULT_MAX_DECODED_BYTES
 from modelpress.export.errors import InputError, ModelError
 from modelpress.export.files.kinds import Kind, kind_of
 from modelpress.export.graphs.check import check_graph, described
+from modelpress.export.graphs.source import open_onnx
 from modelpress.export.handoff.bundle_files.verify import Finding
 from modelpress.export.isolation.foreign import foreign_work
 from modelpress.export.onnx_flavours import prepare
@@ -33,6 +34,7 @@ def verification(
     *,
     against: Path | None = None,
     exact: bool = False,
+    allow_external_data: bool = False,
     given: Given = NOTHING,
     max_decoded_bytes: int = DEFAULT_MAX_DECODED_BYTES,
 ) -> list[Finding]:
@@ -43,6 +45,7 @@ def verification(
         against: A model whose weights are compared with the decoded ones. Quantized tensors may differ from it, which
             is told, with how much; all others must be equal bit for bit.
         exact: Quantized tensors must be equal as well.
+        allow_external_data: Follow tensors of `against` into other files of its folder.
         given: What the user says of inputs; others are made up.
         max_decoded_bytes: Refuse files whose tensors are larger in memory.
 
@@ -67,7 +70,12 @@ def verification(
                 _held("ONNX checker", _check_as_onnx(model)),
                 _run(path, model, given),
                 *(
-                    [_held("weights", _compared(path, model, against, exact=exact))]
+                    [
+                        _held(
+                            "weights",
+                            _compared(path, model, against, exact=exact, external=allow_external_data),
+                        )
+                    ]
                     if against is not None
                     else []
                 ),
@@ -86,13 +94,17 @@ def _check_order(path: Path, against: Path) -> None:
         )
 
 
-def _compared(path: Path, model: QuantizedModel, against: Path, *, exact: bool) -> str:
+def _compared(path: Path, model: QuantizedModel, against: Path, *, exact: bool, external: bool) -> str:
     """Beside a model that the artifact was packed from, or that was written from it.
 
     Raises:
         ModelError: A tensor differs that must not.
     """
-    loss = loss_against(model, open_model(against).onnx_model)
+    if kind_of(against) is Kind.ONNX:
+        source = open_onnx(against, allow_external_data=external)
+        loss = loss_beside(model, QuantizedModel(source.graph, source.tensors))
+    else:
+        loss = loss_against(model, open_model(against).onnx_model)
     must_not = [*loss.wrong, *(tensor.name for tensor in loss.lossy if exact)]
     if must_not:
         names = ", ".join(must_not[:_NAMED]) + ", …" * (len(must_not) > _NAMED)

@@ -106,6 +106,26 @@ def test_a_models_own_external_data_are_not_written_over(call, tmp_path):
     assert data.read_bytes() == before
 
 
+def test_an_artifact_is_compared_with_a_model_whose_data_lie_elsewhere(call, tmp_path):
+    path, press = tmp_path / "model.onnx", tmp_path / "m.press"
+    onnx.save(every_operator(), path, save_as_external_data=True, location="w.bin", size_threshold=0)
+    assert call("pack", path, "-o", press, "--allow-external-data", "--lossless")[0] == 0
+    compare = ("verify", press, "--against", path)
+    code, _, err = call(*compare)
+    assert code == 1
+    assert "pass --allow-external-data to follow it" in one_line(err)
+    code, out, _ = call(*compare, "--allow-external-data")
+    assert code == 0
+    assert "all 8 tensors equal those of" in out
+
+    data = bytearray((tmp_path / "w.bin").read_bytes())
+    data[-1] ^= 1
+    (tmp_path / "w.bin").write_bytes(data)
+    code, _, err = call(*compare, "--allow-external-data")
+    assert code == 1
+    assert "differs from" in one_line(err)
+
+
 def test_external_data_need_consent(call, tmp_path):
     path, press = tmp_path / "model.onnx", tmp_path / "m.press"
     onnx.save(every_operator(), path, save_as_external_data=True, location="w.bin", size_threshold=0)
