@@ -9,6 +9,7 @@ Source: Jacob et al. 2018, arXiv:1712.05877; the arrangement follows what ONNX R
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -19,13 +20,21 @@ from modelpress.export.graphs.batch_norm import fold_batch_norm
 from modelpress.export.graphs.constant_identities import without_constant_identities
 from modelpress.export.graphs.parts import opset_of
 from modelpress.export.onnx_flavours.given_grids import without_given_grids
-from modelpress.export.onnx_flavours.int8_graph import QdqWriter, Range
+from modelpress.export.onnx_flavours.int8_graph import QdqWriter, Range, searched_weights
 from modelpress.export.onnx_flavours.int8_reasons import FloatIsland, explained, islands_of
 from modelpress.export.onnx_flavours.int8_regions import Regions, find_regions
-from modelpress.export.onnx_flavours.int8_weights import INT8_LIMIT, REDUCED_LIMIT, Int8Weight
+from modelpress.export.onnx_flavours.int8_weights import INT8_LIMIT, REDUCED_LIMIT, Int8Weight, SearchedWeight
 from modelpress.export.quantized import QuantizedModel
 
-__all__ = ["Int8Layer", "Int8Plan", "Int8Weight", "activations_to_calibrate", "float_islands", "plan"]
+__all__ = [
+    "Int8Layer",
+    "Int8Plan",
+    "Int8Planner",
+    "Int8Weight",
+    "activations_to_calibrate",
+    "float_islands",
+    "plan",
+]
 
 MIN_OPSET = 13  # the first with a scale per channel
 
@@ -75,7 +84,7 @@ def activations_to_calibrate(model: QuantizedModel, exclude: Collection[str] = (
         InputError: Nothing is called like an exclusion.
         ModelError: The model's opset is too old, or nothing in it computes in integers.
     """
-    return _regions(_simplified(model), exclude).quantized
+    return Int8Planner.of(model, exclude=exclude).activations
 
 
 def float_islands(model: QuantizedModel) -> list[FloatIsland]:
@@ -105,13 +114,57 @@ def plan(
         ModelError: The opset is older than 13, nothing in the graph computes in integers, or a range is missing
             or impossible.
     """
-    folded = _simplified(model)
-    regions = _regions(folded, exclude)
-    _check_ranges(regions, ranges)
-    limit = REDUCED_LIMIT if reduce_range else INT8_LIMIT
-    writer = QdqWriter(folded, regions, ranges, limit=limit)
-    graph = writer.write()
-    return Int8Plan(graph, writer.weights, writer.tensors, regions.notes, _layers(folded, regions, writer))
+    return Int8Planner.of(model, reduce_range=reduce_range, exclude=exclude).plan(ranges)
+
+
+@dataclass(frozen=True, eq=False)
+class Int8Planner:
+    """Plans one model for any number of ranges: what does not hang on them is found once.
+
+    Attributes:
+        model: Simplified.
+        regions: What of it computes in integers.
+        limit: Of the int8 weights.
+    """
+
+    model: QuantizedModel
+    regions: Regions
+    limit: int
+
+    @classmethod
+    def of(
+        cls, model: QuantizedModel, *, reduce_range: bool = False, exclude: Collection[str] = ()
+    ) -> "Int8Planner":
+        """Find what computes in integers; as for the function `plan`.
+
+        Raises:
+            InputError: Nothing is called like an exclusion.
+            ModelError: The model's opset is too old, or nothing in it computes in integers.
+        """
+        simplified = _simplified(model)
+        limit = REDUCED_LIMIT if reduce_range else INT8_LIMIT
+        return cls(simplified, _regions(simplified, exclude), limit)
+
+    @property
+    def activations(self) -> list[str]:
+        """Names of the activations whose ranges `plan` needs."""
+        return self.regions.quantized
+
+    @cached_property
+    def _searched(self) -> dict[str, SearchedWeight]:
+        return searched_weights(self.model, self.regions, limit=self.limit)
+
+    def plan(self, ranges: Mapping[str, Range]) -> Int8Plan:
+        """Arrange the graph and choose all scales; as the function `plan`.
+
+        Raises:
+            ModelError: A weight is not finite, or a range is missing or impossible.
+        """
+        _check_ranges(self.regions, ranges)
+        writer = QdqWriter(self.model, self.regions, ranges, self._searched)
+        graph = writer.write()
+        layers = _layers(self.model, self.regions, writer)
+        return Int8Plan(graph, writer.weights, writer.tensors, self.regions.notes, layers)
 
 
 def _layers(model: QuantizedModel, regions: Regions, writer: QdqWriter) -> list[Int8Layer]:

@@ -17,7 +17,7 @@ from modelpress.export.graphs.operators import Layout
 from modelpress.export.graphs.parts import names_in
 from modelpress.export.lazy_tensors import spec_of
 from modelpress.export.onnx_flavours.int8_regions import Regions, WeightUse
-from modelpress.export.onnx_flavours.int8_weights import Int8Weight, int8_weight
+from modelpress.export.onnx_flavours.int8_weights import Int8Weight, SearchedWeight
 from modelpress.export.quantized import QuantizedModel, QuantizedTensor, dense_array
 
 Range = tuple[float, float]
@@ -61,17 +61,40 @@ def range_of(steps: Steps) -> Range:
     return -zero_point * scale, (_LEVELS - zero_point) * scale
 
 
+def searched_weights(model: QuantizedModel, regions: Regions, *, limit: int) -> dict[str, SearchedWeight]:
+    """Every weight that integer nodes read, by its name.
+
+    Raises:
+        ModelError: One is not finite.
+    """
+    found: dict[str, SearchedWeight] = {}
+    for use in regions.weighted.values():
+        if use.weight in found:
+            continue
+
+        source = model.tensors[use.weight]
+        if not isinstance(source, QuantizedTensor) and not np.isfinite(np.asarray(source, np.float32)).all():
+            raise ModelError(f"{use.weight}: the weight holds NaN or infinity")
+        found[use.weight] = SearchedWeight.of(source, channel_axis=use.channel_axis, limit=limit)
+
+    return found
+
+
 class QdqWriter:
     """Turns a graph into one with quantized regions; `nodes`, `weights` and `tensors` hold the result.
 
     Raises:
-        ModelError: A weight or bias is not finite.
+        ModelError: A bias is not finite.
     """
 
     def __init__(
-        self, model: QuantizedModel, regions: Regions, ranges: Mapping[str, Range], *, limit: int
+        self,
+        model: QuantizedModel,
+        regions: Regions,
+        ranges: Mapping[str, Range],
+        searched: Mapping[str, SearchedWeight],
     ) -> None:
-        self.model, self.regions, self.limit = model, regions, limit
+        self.model, self.regions, self.searched = model, regions, searched
         self.index = GraphIndex.of_model(model.graph)
 
         self.steps = {name: steps_of(*ranges[name]) for name in regions.quantized}
@@ -220,20 +243,7 @@ class QdqWriter:
             if use.weight in self._int8_of:
                 continue
 
-            source = self.model.tensors[use.weight]
-            if (
-                not isinstance(source, QuantizedTensor)
-                and not np.isfinite(np.asarray(source, np.float32)).all()
-            ):
-                raise ModelError(f"{use.weight}: the weight holds NaN or infinity")
-
-            weight = int8_weight(
-                self._fresh("w"),
-                source,
-                channel_axis=use.channel_axis,
-                limit=self.limit,
-                least_scale=self._least_scales[use.weight],
-            )
+            weight = self.searched[use.weight].int8(self._fresh("w"), self._least_scales[use.weight])
             self._int8_of[use.weight] = weight
             self.weights[weight.name] = weight
             inputs = [weight.name, self._constant("s", weight.scale)]

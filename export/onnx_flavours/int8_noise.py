@@ -15,6 +15,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from modelpress.export.errors import ModelError
+from modelpress.export.graphs.activations import MOST_ACTIVATION_BYTES
 from modelpress.export.graphs.parts import names_in
 from modelpress.export.onnx_flavours.int8 import Int8Plan, activations_to_calibrate, plan
 from modelpress.export.onnx_flavours.int8_storage import with_bytes
@@ -205,23 +206,54 @@ def _noise_of(
     return {name: float(error / signal) if signal else 0.0 for name, (error, signal) in sums.items()}
 
 
-def output_losses(
-    model: QuantizedModel, candidates: Sequence[QuantizedModel], inputs: Inputs | Sequence[Feed]
-) -> list[float]:
-    """The loss of `Int8Noise` for each of several models that stand for one, on the same inputs.
+@dataclass
+class FloatCalls:
+    """What a float model makes of the first calibration inputs, kept as calibration runs it.
+
+    Attributes:
+        names: Of the model's outputs.
+        left: How many inputs of an array are still to be kept, or how many calls.
+        of_array: Whether inputs are counted, not calls.
+        kept: What was fed, and the outputs by name.
+        bytes_left: For outputs: those of the last call may exceed them.
+    """
+
+    names: list[str]
+    left: int
+    of_array: bool
+    kept: list[tuple[Feed, Feed]] = field(default_factory=list)
+    bytes_left: int = MOST_ACTIVATION_BYTES
+
+    @classmethod
+    def of(cls, model: QuantizedModel, inputs: Inputs | Sequence[Feed]) -> "FloatCalls":
+        """None yet, of a model that will be given these inputs."""
+        of_array = isinstance(inputs, np.ndarray)
+        names = [value.name for value in model.graph.graph.output]
+        return cls(names, _MOST_INPUTS if of_array else _MOST_CALLS, of_array)
+
+    def keep(self, feed: Feed, made: Feed) -> None:
+        """Keep a call, if it is among the first; `made` may hold more than the outputs."""
+        if self.left <= 0 or self.bytes_left <= 0:
+            return
+
+        outputs = {name: made[name] for name in self.names}
+        self.kept.append((feed, outputs))
+        self.left -= len(next(iter(feed.values()))) if self.of_array else 1
+        self.bytes_left -= sum(output.nbytes for output in outputs.values())
+
+
+def output_losses(calls: FloatCalls, candidates: Sequence[QuantizedModel]) -> list[float]:
+    """The loss of `Int8Noise` for each of several models that stand for a float model, on the same inputs.
 
     Raises:
-        InputError: The inputs do not fit, or a model cannot be loaded.
+        InputError: A model cannot be loaded.
     """
-    names = [value.name for value in model.graph.graph.output]
-    reference, *sessions = map(open_decoded, (model, *candidates))
-
-    sums = np.zeros((len(sessions), len(names), 2))
-    for feed in _some_calls(model, inputs, ()):
-        expected = run_feed(reference, feed)
-        for of_session, session in zip(sums, sessions, strict=True):
+    sums = np.zeros((len(candidates), len(calls.names), 2))
+    for of_candidate, candidate in zip(sums, candidates, strict=True):
+        session = open_decoded(candidate)
+        for feed, expected in calls.kept:
             found = run_feed(session, feed)
-            of_session += [_squares(expected[name], found[name]) for name in names]
+            of_candidate += [_squares(expected[name], found[name]) for name in calls.names]
 
     errors, signals = sums[..., 0], sums[..., 1]
     shares = np.divide(errors, signals, out=np.zeros_like(errors), where=signals > 0)

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from math import isnan
 
 from modelpress.export.choices import CalibrationMethod
-from modelpress.export.onnx_flavours.int8 import activations_to_calibrate, plan
-from modelpress.export.onnx_flavours.int8_noise import output_losses
+from modelpress.export.onnx_flavours.int8 import Int8Planner
+from modelpress.export.onnx_flavours.int8_noise import FloatCalls, output_losses
 from modelpress.export.onnx_flavours.int8_storage import with_bytes
 from modelpress.export.post_training.calibration import (
     ActivationRanges,
@@ -59,13 +59,16 @@ def choose_ranges(
         ModelError: Nothing in it computes in integers, or an activation is not finite.
     """
     wanted = TRIED if options.method is CalibrationMethod.BEST else (options.method,)
-    found = calibrate_by(wanted, model, activations_to_calibrate(model, exclude), inputs, options)
+    planner = Int8Planner.of(model, reduce_range=reduce_range, exclude=exclude)
+    calls = FloatCalls.of(model, inputs)
+    watch = calls.keep if len(wanted) > 1 else None
+    found = calibrate_by(wanted, model, planner.activations, inputs, options, watch=watch)
     by_rule = dict(zip(wanted, found, strict=True))
     if len(wanted) == 1:
         return ChosenRanges(by_rule[options.method], options.method)
 
-    planned = [plan(model, ranges, reduce_range=reduce_range, exclude=exclude) for ranges in found]
-    losses = output_losses(model, [with_bytes(one, one.weights) for one in planned], inputs)
+    planned = map(planner.plan, found)
+    losses = output_losses(calls, [with_bytes(one, one.weights) for one in planned])
     by_loss = dict(zip(wanted, losses, strict=True))
     best = min(wanted, key=lambda rule: float("inf") if isnan(by_loss[rule]) else by_loss[rule])
     return ChosenRanges(by_rule[best], best, by_loss)

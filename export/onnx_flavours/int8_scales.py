@@ -84,8 +84,14 @@ def _code_counts(source: QuantizedTensor) -> tuple[npt.NDArray[np.int64], int]:
     shape = [1] * len(source.shape)
     shape[source.channel_axis] = -1
     channel = np.arange(source.channels).reshape(shape)
-    places = (channel * n_codes + source.codes - lowest)[source.nonzero]
-    return np.bincount(places, minlength=source.channels * n_codes).reshape(-1, n_codes), lowest
+    places = channel * n_codes + source.codes - lowest
+    if source.support is not None:
+        places = places[source.support]
+    counts = np.bincount(places.reshape(-1), minlength=source.channels * n_codes).reshape(-1, n_codes)
+
+    if source.offset is None:  # code 0 is the exact zero: to count it takes less than to pick all others
+        counts[:, -lowest] = 0
+    return counts, lowest
 
 
 def _whole_parts(steps: Wide, finest: Wide) -> Wide:

@@ -68,6 +68,42 @@ class Int8Weight:
         )
 
 
+@dataclass(frozen=True, eq=False)
+class SearchedWeight:
+    """What a weight's int8 form does not owe to the activations: searched once, whatever their ranges.
+
+    Attributes:
+        source: Codes on a grid of the same channels, or float values.
+        steps: Of each grid, shape as its scale; of float values shape ``(out,)``: int8 steps of least error.
+        channel_axis: Which axis counts the ``out`` channels.
+    """
+
+    source: Tensor
+    steps: Wide
+    channel_axis: int
+
+    @classmethod
+    def of(cls, source: Tensor, *, channel_axis: int, limit: int) -> "SearchedWeight":
+        """Search the steps of a weight; as for `int8_weight`."""
+        if isinstance(source, QuantizedTensor) and _is_aligned(source, channel_axis):
+            return cls(source, least_error_scales(source, *_grid_of(source), limit), channel_axis)
+
+        values = np.asarray(dense_array(source), np.float32)
+        others = tuple(axis for axis in range(values.ndim) if axis != channel_axis)
+        largest = np.abs(values).max(axis=others, initial=0).astype(np.float64)
+        return cls(values, largest / limit, channel_axis)
+
+    def int8(self, name: str, least_scale: npt.NDArray[np.floating] | None = None) -> Int8Weight:
+        """The weight under a name, on scales no smaller than these; as for `int8_weight`."""
+        channels = self.source.shape[self.channel_axis]
+        least = np.zeros(channels) if least_scale is None else least_scale.astype(np.float64)
+        if isinstance(self.source, QuantizedTensor):
+            return _from_grid(name, self.source, self.channel_axis, self.steps, least)
+
+        scale = _positive(np.maximum(self.steps, least))
+        return Int8Weight(name, self.source, np.float32(1), np.float32(0), scale, self.channel_axis)
+
+
 def int8_weight(
     name: str,
     source: Tensor,
@@ -91,17 +127,7 @@ def int8_weight(
         array([[127,  50],
                [  0,   0]], dtype=int8)
     """
-    channels = source.shape[channel_axis]
-    least = np.zeros(channels) if least_scale is None else least_scale.astype(np.float64)
-    if isinstance(source, QuantizedTensor) and _is_aligned(source, channel_axis):
-        return _from_grid(name, source, channel_axis, limit, least)
-
-    values = np.asarray(dense_array(source), np.float32)
-    others = tuple(axis for axis in range(values.ndim) if axis != channel_axis)
-    largest = np.abs(values).max(axis=others, initial=0).astype(np.float64)
-    scale = _positive(np.maximum(largest / limit, least))
-
-    return Int8Weight(name, values, np.float32(1), np.float32(0), scale, channel_axis)
+    return SearchedWeight.of(source, channel_axis=channel_axis, limit=limit).int8(name, least_scale)
 
 
 def _is_aligned(source: QuantizedTensor, channel_axis: int) -> bool:
@@ -110,11 +136,15 @@ def _is_aligned(source: QuantizedTensor, channel_axis: int) -> bool:
     return per_tensor or source.channel_axis == channel_axis
 
 
-def _from_grid(name: str, source: QuantizedTensor, axis: int, limit: int, least: Wide) -> Int8Weight:
-    channels = source.shape[axis]
+def _grid_of(source: QuantizedTensor) -> tuple[Wide, Wide]:
+    """Between the values of each grid, and the value of its code 0."""
     step = np.asarray(source.scale, np.float64)
-    start = np.zeros_like(step) if source.offset is None else np.asarray(source.offset, np.float64)
-    chosen = least_error_scales(source, step, start, limit)
+    return step, np.zeros_like(step) if source.offset is None else np.asarray(source.offset, np.float64)
+
+
+def _from_grid(name: str, source: QuantizedTensor, axis: int, chosen: Wide, least: Wide) -> Int8Weight:
+    channels = source.shape[axis]
+    step, start = _grid_of(source)
     factor = np.ones(channels) if source.channel_scale is None else source.channel_scale.astype(np.float64)
     natural = chosen * np.abs(factor)
     scale = _positive(np.maximum(natural, least))

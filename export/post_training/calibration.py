@@ -1,7 +1,7 @@
 """Ranges of a network's activations, measured by running the float model on sample inputs."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -106,11 +106,14 @@ def calibrate_by(
     activations: Sequence[str],
     inputs: Inputs | Sequence[Feed],
     options: CalibrationOptions,
+    *,
+    watch: Callable[[Feed, Feed], None] | None = None,
 ) -> list[ActivationRanges]:
     """`calibrate` by several methods at once, in place of that of the options.
 
     One pass over the inputs finds the extremes, and counts some values for the least squared error; percentiles and
     entropy, which hang on the few largest values, take a second pass, as their finer histograms need bounds beforehand.
+    In the first, `watch` is shown each call and what the model made of it, its own outputs among that.
 
     Raises:
         InputError: As for `calibrate`.
@@ -125,16 +128,19 @@ def calibrate_by(
     feeds = calls_of(model, inputs, batch=options.batch, observed=activations)
     session = open_decoded(_observed(model, activations))
 
-    def batches() -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
+    def batches(watch: Callable[[Feed, Feed], None] | None) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
         for feed in feeds:
-            values = {**run_feed(session, feed), **feed}  # an input may itself be one of the activations
+            made = run_feed(session, feed)
+            if watch is not None:
+                watch(feed, made)
+            values = {**made, **feed}  # an input may itself be one of the activations
             for name in activations:
                 if values[name].size:
                     yield name, _checked(name, values[name])
 
     extremes = {name: Extremes() for name in activations}
     grown = {name: GrowingHistogram(bins=options.bins) for name in activations}
-    for name, values in batches():
+    for name, values in batches(watch):
         extremes[name].add(values)
         if CalibrationMethod.MSE in methods:
             grown[name].add(values)
@@ -142,7 +148,7 @@ def calibrate_by(
 
     histograms = {name: _empty(bounds, options) for name, bounds in widest.items()}
     if {CalibrationMethod.PERCENTILE, CalibrationMethod.ENTROPY} & {*methods}:
-        for name, values in batches():
+        for name, values in batches(None):
             histograms[name].add(values)
 
     def chosen(method: CalibrationMethod, name: str) -> Range:
@@ -257,7 +263,7 @@ def _fixed_batch(shape: Sequence[int | str | None], n_inputs: int) -> int | None
 
 
 def _observed(model: QuantizedModel, activations: Sequence[str]) -> QuantizedModel:
-    """The model with these activations as its only outputs."""
+    """The model with these activations as outputs beside its own."""
     index = GraphIndex(model.graph.graph)
     inputs = {value.name for value in model.graph.graph.input}
     for name in activations:
