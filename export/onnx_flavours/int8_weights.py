@@ -32,7 +32,7 @@ class Int8Weight:
     Example:
         >>> grid = QuantizedTensor(np.array([[0, 1, 3]], np.uint8), bits=2,
         ...                        scale=np.float32(0.5), offset=np.float32(-0.5))
-        >>> weight = int8_weight("w0", grid, channel_axis=0)
+        >>> weight = SearchedWeight.of(grid, channel_axis=0).int8("w0")
         >>> weight.codes(), weight.codes() * weight.scale
         (array([[-63,   0, 126]], dtype=int8), array([[-0.5,  0. ,  1. ]], dtype=float32))
     """
@@ -76,6 +76,12 @@ class SearchedWeight:
         source: Codes on a grid of the same channels, or float values.
         steps: Of each grid, shape as its scale; of float values shape ``(out,)``: int8 steps of least error.
         channel_axis: Which axis counts the ``out`` channels.
+
+    Example:
+        >>> weight = SearchedWeight.of(np.array([[2.54, 1.0], [0.0, 0.0]], np.float32), channel_axis=0)
+        >>> weight.int8("w0").codes()
+        array([[127,  50],
+               [  0,   0]], dtype=int8)
     """
 
     source: Tensor
@@ -83,8 +89,14 @@ class SearchedWeight:
     channel_axis: int
 
     @classmethod
-    def of(cls, source: Tensor, *, channel_axis: int, limit: int) -> "SearchedWeight":
-        """Search the steps of a weight; as for `int8_weight`."""
+    def of(cls, source: Tensor, *, channel_axis: int, limit: int = INT8_LIMIT) -> "SearchedWeight":
+        """Search the steps of a weight.
+
+        Args:
+            source: Codes on a grid, or float values.
+            channel_axis: Which axis of the weight counts the output channels.
+            limit: No code leaves ``-limit .. limit``: 127, or 63 where sums of two products must fit 16 bits.
+        """
         if isinstance(source, QuantizedTensor) and _is_aligned(source, channel_axis):
             return cls(source, least_error_scales(source, *_grid_of(source), limit), channel_axis)
 
@@ -94,7 +106,13 @@ class SearchedWeight:
         return cls(values, largest / limit, channel_axis)
 
     def int8(self, name: str, least_scale: npt.NDArray[np.floating] | None = None) -> Int8Weight:
-        """The weight under a name, on scales no smaller than these; as for `int8_weight`."""
+        """The weight in eight bits.
+
+        Args:
+            name: Of the int8 tensor.
+            least_scale: Shape ``(out,)``: lower bounds of the scales, 0 for none. A bias in units of scale times
+                input scale overflows 32 bits where weights are far smaller than it.
+        """
         channels = self.source.shape[self.channel_axis]
         least = np.zeros(channels) if least_scale is None else least_scale.astype(np.float64)
         if isinstance(self.source, QuantizedTensor):
@@ -102,32 +120,6 @@ class SearchedWeight:
 
         scale = _positive(np.maximum(self.steps, least))
         return Int8Weight(name, self.source, np.float32(1), np.float32(0), scale, self.channel_axis)
-
-
-def int8_weight(
-    name: str,
-    source: Tensor,
-    *,
-    channel_axis: int,
-    limit: int = INT8_LIMIT,
-    least_scale: npt.NDArray[np.floating] | None = None,
-) -> Int8Weight:
-    """Choose scales for a weight; no value leaves ``-limit .. limit``.
-
-    Args:
-        name: Of the int8 tensor.
-        source: Codes on a grid, or float values.
-        channel_axis: Which axis of the weight counts the output channels.
-        limit: 127, or 63 where sums of two products must fit 16 bits.
-        least_scale: Shape ``(out,)``: lower bounds of the scales, 0 for none. A bias in units of scale times
-            input scale overflows 32 bits where weights are far smaller than it.
-
-    Example:
-        >>> int8_weight("w0", np.array([[2.54, 1.0], [0.0, 0.0]], np.float32), channel_axis=0).codes()
-        array([[127,  50],
-               [  0,   0]], dtype=int8)
-    """
-    return SearchedWeight.of(source, channel_axis=channel_axis, limit=limit).int8(name, least_scale)
 
 
 def _is_aligned(source: QuantizedTensor, channel_axis: int) -> bool:

@@ -11,7 +11,7 @@ from modelpress.export.graphs.initializers import with_initializers
 from modelpress.export.graphs.parts import metadata
 from modelpress.export.onnx_flavours import int8
 from modelpress.export.onnx_flavours.int8_graph import steps_of
-from modelpress.export.onnx_flavours.int8_weights import int8_weight
+from modelpress.export.onnx_flavours.int8_weights import SearchedWeight
 from modelpress.export.post_training.calibration import calibrate
 from modelpress.export.post_training.rounding import PostTraining, quantize_weight
 from modelpress.export.quantized import QuantizedTensor, dense_array
@@ -90,7 +90,7 @@ def residual_network(*, projection):
 @pytest.mark.parametrize("name", sorted(n for n, t in quantized_samples().items() if t.codes.size))
 def test_int8_weights_are_near_the_decoded_ones(name):
     source = quantized_samples()[name]
-    weight = int8_weight("w0", source, channel_axis=source.channel_axis)
+    weight = SearchedWeight.of(source, channel_axis=source.channel_axis).int8("w0")
     codes, decoded = weight.codes(), source.dequantize().astype(np.float32)
     assert codes.dtype == np.int8
     assert codes.min(initial=0) >= -127
@@ -104,7 +104,7 @@ def test_int8_weights_are_near_the_decoded_ones(name):
 @pytest.mark.parametrize("bits", [2, 4, 8])
 def test_a_graph_of_cast_mul_add_round_cast_gives_the_same_int8_codes(flags, bits):
     source = quantized((6, 4, 3, 3), bits=bits, flags=flags, seed=bits)
-    weight = int8_weight("w0", source, channel_axis=0)
+    weight = SearchedWeight.of(source, channel_axis=0).int8("w0")
     shape = (-1, 1, 1, 1)
     tensors = {
         "codes": source.codes,
@@ -137,7 +137,7 @@ def test_symmetric_codes_become_exact_int8_multiples():
     source = QuantizedTensor(
         np.array([[7, -3, 0, 1]], np.int8), bits=4, scale=np.float32(0.25), channel_scale=np.float32([3.0])
     )
-    weight = int8_weight("w0", source, channel_axis=0)
+    weight = SearchedWeight.of(source, channel_axis=0).int8("w0")
     assert (weight.multiplier, weight.addend) == (18, 0)
     np.testing.assert_array_equal(weight.codes(), [[126, -54, 0, 18]])
     np.testing.assert_allclose(weight.codes() * weight.scale, source.dequantize(), rtol=1e-6)
@@ -147,26 +147,28 @@ def test_an_offset_of_whole_steps_is_exact():
     source = QuantizedTensor(
         np.arange(16, dtype=np.uint8).reshape(1, 16), bits=4, scale=np.float32(0.5), offset=np.float32(-3.5)
     )
-    weight = int8_weight("w0", source, channel_axis=0)
+    weight = SearchedWeight.of(source, channel_axis=0).int8("w0")
     np.testing.assert_allclose(weight.codes() * weight.scale, source.dequantize(), rtol=1e-6, atol=1e-6)
 
 
 def test_multiplier_is_scalar_unless_a_channel_factor_is_negative():
     source = quantized((4, 3, 3, 3), flags="os")
     factors = np.array([1.0, 0.5, 2.0, 0.25], np.float32)
-    weight = int8_weight("w0", replace(source, channel_scale=factors), channel_axis=0)
+    weight = SearchedWeight.of(replace(source, channel_scale=factors), channel_axis=0).int8("w0")
     assert np.shape(weight.multiplier) == np.shape(weight.addend) == ()
     factors = factors * [1, -1, 1, 1]
-    turned = int8_weight("w0", replace(source, channel_scale=factors.astype(np.float32)), channel_axis=0)
+    turned = SearchedWeight.of(
+        replace(source, channel_scale=factors.astype(np.float32)), channel_axis=0
+    ).int8("w0")
     np.testing.assert_array_equal(np.sign(turned.multiplier), np.sign(factors))
     np.testing.assert_array_equal(turned.codes()[1], -weight.codes()[1])
 
 
 def test_weights_of_seven_bits_stay_within_63():
     source = quantized((6, 4, 3, 3), bits=8, flags="o")
-    assert np.abs(int8_weight("w0", source, channel_axis=0, limit=63).codes()).max() <= 63
+    assert np.abs(SearchedWeight.of(source, channel_axis=0, limit=63).int8("w0").codes()).max() <= 63
     dense = np.random.default_rng(0).standard_normal((5, 7)).astype(np.float32)
-    assert np.abs(int8_weight("w0", dense, channel_axis=1, limit=63).codes()).max() == 63
+    assert np.abs(SearchedWeight.of(dense, channel_axis=1, limit=63).int8("w0").codes()).max() == 63
 
 
 def test_common_error_of_a_filter_is_weighed_with_the_scattered_one():
@@ -174,7 +176,7 @@ def test_common_error_of_a_filter_is_weighed_with_the_scattered_one():
     rng = np.random.default_rng(0)
     codes = rng.integers(0, 16, (8, 64)).astype(np.uint8)
     source = QuantizedTensor(codes, bits=4, scale=np.float32(0.1), offset=np.float32(-0.7123))
-    weight = int8_weight("w0", source, channel_axis=0)
+    weight = SearchedWeight.of(source, channel_axis=0).int8("w0")
     error = weight.codes() * weight.scale[:, None] - source.dequantize()
     assert np.abs(error.mean()) < 0.05 * weight.scale[0]
     assert error.std() < 0.15 * weight.scale[0]  # a finest scale would leave 0.29

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from modelpress.export.onnx_flavours.int8_scales import least_error_scales
-from modelpress.export.onnx_flavours.int8_weights import int8_weight
+from modelpress.export.onnx_flavours.int8_weights import SearchedWeight
 from modelpress.export.post_training.rounding import PostTraining, quantize_weight
 from tests.helpers.samples import quantized
 
@@ -59,7 +59,7 @@ def test_codes_on_both_sides_of_zero_stay_what_they_are(bits):
     rng = np.random.default_rng(bits)
     weight = rng.standard_normal((6, 4, 3, 3)).astype(np.float32)
     tensor = quantize_weight(weight, PostTraining(bits=bits, symmetric=True), channel_axis=0)
-    made = int8_weight("w", tensor, channel_axis=0)
+    made = SearchedWeight.of(tensor, channel_axis=0).int8("w")
 
     times = 1 if bits == 8 else 2  # 7 bits fill half of the range
     assert np.array_equal(made.codes(), times * tensor.codes)
@@ -69,6 +69,6 @@ def test_codes_on_both_sides_of_zero_stay_what_they_are(bits):
 def test_symmetric_codes_beyond_the_limit_are_searched():
     weight = np.linspace(-1, 1, 600, dtype=np.float32).reshape(2, 300)
     tensor = quantize_weight(weight, PostTraining(bits=8, symmetric=True), channel_axis=0)
-    made = int8_weight("w", tensor, channel_axis=0, limit=63)
+    made = SearchedWeight.of(tensor, channel_axis=0, limit=63).int8("w")
     assert np.abs(made.codes()).max() <= 63
     assert np.abs(made.codes() * made.scale[:, None] - tensor.dequantize()).max() <= made.scale.max()
