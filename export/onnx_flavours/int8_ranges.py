@@ -49,7 +49,8 @@ def choose_ranges(
 
     Args:
         model: Graph and weights, of an opset that the integer flavours take.
-        inputs: As for calibration. All of them give the ranges, the first 64 (or 16 calls) choose the rule.
+        inputs: As for calibration. All of them give the ranges, the first 64 (or 16 calls) choose the rule; fewer
+            where their outputs take more than 128 MiB.
         options: How ranges are chosen.
         reduce_range: As for `modelpress.export.onnx_flavours.prepare`.
         exclude: Likewise.

@@ -1,12 +1,14 @@
 """The rule whose integer model is nearer to the float model gives the ranges."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 
 from modelpress.export.choices import CalibrationMethod
-from modelpress.export.onnx_flavours import emit, int8_ranges
+from modelpress.export.onnx_flavours import emit, int8, int8_noise, int8_ranges
 from modelpress.export.onnx_flavours.int8 import activations_to_calibrate
-from modelpress.export.onnx_flavours.int8_noise import measure_noise
+from modelpress.export.onnx_flavours.int8_noise import FloatCalls, measure_noise
 from modelpress.export.onnx_flavours.int8_ranges import choose_ranges
 from modelpress.export.post_training import calibration
 from modelpress.export.post_training.calibration import CalibrationOptions, calibrate
@@ -63,3 +65,43 @@ def test_a_rule_that_is_asked_for_is_not_compared(monkeypatch):
     monkeypatch.setattr(int8_ranges, "output_losses", None)
     chosen = choose_ranges(network(), images(), CalibrationOptions(method=MSE))
     assert (chosen.method, chosen.losses) == (MSE, {})
+
+
+def test_to_compare_rules_the_float_model_is_loaded_once_and_weights_are_searched_once(monkeypatch):
+    calls = Counter()
+
+    def counted(module, name):
+        real = getattr(module, name)
+
+        def call(*args, **kwargs):
+            calls[module.__name__.rpartition(".")[2], name] += 1
+            return real(*args, **kwargs)
+
+        monkeypatch.setattr(module, name, call)
+
+    counted(calibration, "open_decoded")
+    counted(int8_noise, "open_decoded")
+    counted(int8, "searched_weights")
+    choose_ranges(network(), images(), BEST)
+    assert calls == {
+        ("calibration", "open_decoded"): 1,
+        ("int8_noise", "open_decoded"): 2,  # a candidate each
+        ("int8", "searched_weights"): 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("inputs", "fed", "n_bytes", "kept"),
+    [
+        (np.zeros((90, 2)), 32, 4, 2),
+        ([{}] * 90, 32, 4, 16),
+        (np.zeros((90, 2)), 1, 50 << 20, 3),  # the last may exceed what is left
+    ],
+)
+def test_few_inputs_and_no_more_outputs_than_fit_are_kept(inputs, fed, n_bytes, kept):
+    calls = FloatCalls.of(network(), inputs)
+    (name,) = calls.names
+    for _ in range(20):
+        calls.keep({"x": np.zeros((fed, 2))}, {name: np.zeros(n_bytes, np.uint8), "hidden": np.zeros(9)})
+    assert len(calls.kept) == kept
+    assert all(outputs.keys() == {name} for _, outputs in calls.kept)
