@@ -7,23 +7,24 @@ that may be left early and the full one take turns over the same images.
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 
 from modelpress.benchmarks.records import ExitPoint, ExitShare, ExitsRecord
+from modelpress.export.errors import ModelError
 from modelpress.export.exits.thresholds import ExitRecord
+from modelpress.export.isolation.foreign import JobFailed, run_foreign
+from modelpress.export.isolation.messages import Array, Facts
 from modelpress.export.onnx_flavours.leaving_early import LeavingEarly
 from modelpress.export.runtime import open_session
-
-if TYPE_CHECKING:
-    import onnxruntime as ort
 
 LAST = "last"
 _BLOCK = 25  # images before the other network has its turn
 _WARM_UP = 10
+_JOB = 250  # images of one job, which has a limit of time
 _BATCH = 250
 _COMMON = np.linspace(0.0, 1.0, 41)  # thresholds of the curve
 CLOCK = "processor time of one thread"
@@ -57,27 +58,55 @@ def run_parts(parts: Sequence[onnx.ModelProto], images: Images) -> list[npt.NDAr
     return [np.concatenate(each) for each in found]
 
 
-def time_in_turns(
-    early: "ort.InferenceSession", full: "ort.InferenceSession", images: Images, rounds: int
-) -> tuple[Timed, Timed]:
-    """Both networks over the same images, one at a time, by turns; of each image the fastest round counts."""
-    names = [session.get_inputs()[0].name for session in (early, full)]
+def time_in_turns(early: bytes, full: bytes, images: Images, rounds: int) -> tuple[Timed, Timed]:
+    """Both networks over the same images, one at a time, by turns; of each image the fastest round counts.
+
+    They are timed where they compute: inside `foreign_work`, in its process.
+
+    Args:
+        early: Serialised, with the number of the exit as its second output.
+        full: Serialised.
+        images: As they take them.
+        rounds: How often.
+
+    Raises:
+        InputError: ONNX Runtime does not accept one of them.
+        ModelError: It cannot be run.
+    """
+    models = [np.frombuffer(model, np.uint8) for model in (early, full)]
+    found = []
+    for start in range(0, len(images), _JOB):
+        try:
+            found.append(
+                run_foreign(_timing_job, {"rounds": rounds}, [*models, images[start : start + _JOB]])[1]
+            )
+        except JobFailed as error:
+            raise ModelError(f"the network with early exits cannot be timed: {error}") from error
+    seconds, exits = (np.concatenate(parts, axis=1) for parts in zip(*found, strict=True))
+    return Timed(seconds[0], exits[0]), Timed(seconds[1], exits[1])
+
+
+def _timing_job(facts: Facts, arrays: list[Array]) -> tuple[Facts, list[Array]]:
+    """Seconds and exits, shapes ``(2, n)``, of the network that may be left early and the full one."""
+    *models, images = arrays
+    sessions = [open_session(model.tobytes(), threads=1) for model in models]
+    names = [session.get_inputs()[0].name for session in sessions]
     for image in images[:_WARM_UP]:
-        for session, name in zip((early, full), names, strict=True):
+        for session, name in zip(sessions, names, strict=True):
             session.run(None, {name: image[None]})
 
     seconds = np.full((2, len(images)), np.inf)
     exits = np.zeros((2, len(images)), np.int64)
-    for _ in range(rounds):
+    for _ in range(facts["rounds"]):
         for start in range(0, len(images), _BLOCK):
-            for which, session in enumerate((early, full)):
+            for which, session in enumerate(sessions):
                 for k in range(start, min(start + _BLOCK, len(images))):
                     image = images[k : k + 1]
                     began = time.thread_time()
                     outputs = session.run(None, {names[which]: image})
                     seconds[which, k] = min(seconds[which, k], time.thread_time() - began)
                     exits[which, k] = outputs[1][0] if which == 0 else 0
-    return Timed(seconds[0], exits[0]), Timed(seconds[1], exits[1])
+    return {}, [seconds, exits]
 
 
 def measure_exits(
@@ -110,8 +139,9 @@ def measure_exits(
     taken = record.exits_taken(np.array([exit.threshold for exit in used]))
     on_step("exits of all images")
 
-    sessions = [open_session(model.SerializeToString(), threads=1) for model in (early.one, full)]
-    timed, whole = time_in_turns(sessions[0], sessions[1], images[:n_timed], rounds)
+    timed, whole = time_in_turns(
+        early.one.SerializeToString(), full.SerializeToString(), images[:n_timed], rounds
+    )
     on_step("latency")
 
     baseline = float(whole.seconds.mean())

@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from math import inf
 from typing import Any
 
 import matplotlib as mpl
@@ -21,7 +22,8 @@ SERIES = (BLUE, ORANGE, GREEN, RED, "#CC79A7", "#56B4E9")
 INK = "#333A44"
 MARKERS = "os^Dv<>P"
 _MOST_BARS = 64  # above that, one outline
-_FEW = 2.5  # ends of a logarithmic axis so close that it may hold none of 1, 2 and 5
+# first digits that have a label on a logarithmic axis whose ends are less than so far apart
+_LABELLED = ((2.5, "123456789"), (30.0, "125"), (300.0, "13"), (inf, "1"))
 _OF_LADDERS = 5.2  # inches, for the forms' names in full: they are ours, and none is longer than half of that
 _OF_HISTOGRAMS = {"left": 0.235, "right": 0.97, "bottom": 0.2, "top": 0.82}  # room for counts of six digits
 Interval = tuple[float, float]
@@ -78,10 +80,11 @@ class _WholeNumbers(LogFormatter):
     def __call__(self, x: float, pos: int | None = None) -> str:
         if not super().__call__(x, pos):
             return ""
-        # more labels than 1, 2 and 5 of a decade would touch, unless there are few of any
+        # more labels of a decade than these would touch
         assert self.axis is not None  # a formatter that formats has one
         low, high = sorted(self.axis.get_view_interval())
-        return f"{x:,.0f}" if high < _FEW * low or f"{x:.0e}"[0] in "125" else ""
+        digits = next(digits for most, digits in _LABELLED if high < most * low)
+        return f"{x:,.0f}" if f"{x:.0e}"[0] in digits else ""
 
 
 def _logarithmic(axes: Axes) -> None:

@@ -479,6 +479,16 @@ def test_labels_of_a_short_logarithmic_axis_do_not_touch():
     assert "<!-- 300,000 -->" not in drawn
 
 
+def test_labels_of_a_long_logarithmic_axis_do_not_touch():
+    drawn = plots.size_ladder({"float32": 1_531_072, "as stored": 348_640, "linked contexts": 335_458})
+    shown = [
+        label
+        for label in ("200,000", "300,000", "1,000,000", "2,000,000", "3,000,000")
+        if f"<!-- {label} -->" in drawn
+    ]
+    assert shown == ["300,000", "1,000,000", "3,000,000"]
+
+
 def test_logarithmic_axes_are_labelled_in_plain_numbers():
     drawn = plots.size_ladder({"float32": 1_079_296, "as stored": 58_512})
     assert "<!-- 100,000 -->" in drawn
