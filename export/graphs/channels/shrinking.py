@@ -62,31 +62,29 @@ def without_dead_channels(model: QuantizedModel) -> Shrunk:
 
     Source: Fang et al. 2023, "DepGraph: Towards Any Structural Pruning", arXiv:2301.12900, for groups by dependency.
     """
-    trace = followed(_copied(model))
+    graph = onnx.ModelProto()
+    graph.CopyFrom(model.graph)
+    trace = followed(QuantizedModel(graph, dict(model.tensors)))
     removed = removable_groups(trace)
-    smaller = _Removal(trace, removed).carried_out() if removed else _copied(model)
-    trace = followed(smaller)
-    branches = without_idle_branches(trace)
-    if branches:
-        smaller = QuantizedModel(smaller.graph, _read_still(trace))
+    if removed:
+        trace = followed(_Removal(trace, removed).carried_out())
 
+    branches = without_idle_branches(trace)
     before = sizes_of(model)
     if not removed and not branches:
         return Shrunk(model, 0, 0, (before[0], before[0]), (before[1], before[1]))
+
+    unread = _unread(trace)
+    tensors = {name: tensor for name, tensor in trace.model.tensors.items() if name not in unread}
+    smaller = QuantizedModel(trace.model.graph, tensors)
     after = sizes_of(smaller)
     return Shrunk(smaller, len(removed), branches, (before[0], after[0]), (before[1], after[1]))
 
 
-def _copied(model: QuantizedModel) -> QuantizedModel:
-    graph = onnx.ModelProto()
-    graph.CopyFrom(model.graph)
-    return QuantizedModel(graph, dict(model.tensors))
-
-
-def _read_still(trace: Trace) -> dict[str, Tensor]:
-    """The tensors of a trace without those that were read before its graph was changed, and are not now."""
-    left, before = GraphIndex.of_model(trace.model.graph).reads, trace.index.reads
-    return {name: tensor for name, tensor in trace.model.tensors.items() if left[name] or not before[name]}
+def _unread(trace: Trace) -> set[str]:
+    """What was read before the graph was changed, and is not now; what nothing ever read is not ours to drop."""
+    left = GraphIndex.of_model(trace.model.graph).reads
+    return {name for name, n in trace.index.reads.items() if n and not left[name]}
 
 
 class _Removal:
@@ -112,9 +110,8 @@ class _Removal:
         return QuantizedModel(self._graph, self._tensors)
 
     def _drop_unread(self) -> None:
-        """Drop what others have taken the place of; what nothing read before is not ours to drop."""
-        left, before = GraphIndex.of_model(self._graph).reads, self._trace.index.reads
-        gone = {name for name, n in before.items() if n and not left[name]}
+        """Drop what others have taken the place of."""
+        gone = _unread(self._trace)
         self._tensors = {name: tensor for name, tensor in self._tensors.items() if name not in gone}
         nodes = [n for n in self._graph.graph.node if not (n.op_type == "Constant" and gone & set(n.output))]
         kept = onnx.GraphProto(node=nodes)
