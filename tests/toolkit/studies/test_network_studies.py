@@ -109,7 +109,7 @@ def test_studies_and_kinds():
 
 
 def test_rows_of_the_frontier_train_alike_but_for_what_they_compare():
-    rows = [row.recipe(BASE) for row in ROWS.values() if row.kind in {"priced", "fixed"}]
+    rows = [row.recipe(BASE) for row in ROWS.values() if row.kind in {"priced", "fixed", "matched"}]
     same = [r.finetune.model_dump(exclude={"target_bytes", "rate", "rate_ramp"}) for r in rows]
     assert all(options == same[0] for options in same)
     assert {r.pack.effort for r in rows} == {"max"}
@@ -211,9 +211,10 @@ def test_of_the_recipe_only_data_model_seed_and_run_count():
         ("quantize", ["pruned-2"], ["iterative-global-70", "pruned-2"]),
         ("quantize", ["pruned-3", "asymmetric-6"], ["iterative-global-70", "asymmetric-6", "pruned-3"]),
         ("quantize", ["pruned-3", "pruned-3"], ["iterative-global-70", "pruned-3"]),
+        ("frontier", ["as-large-as-fixed-s80-w2"], ["fixed-s80-w2", "as-large-as-fixed-s80-w2"]),
     ],
 )
-def test_rows_are_chosen_in_order_after_those_that_they_start_from(study, wanted, expected):
+def test_rows_are_chosen_in_order_after_those_that_they_need(study, wanted, expected):
     assert choose_rows(study, wanted) == named(expected)
 
 
@@ -524,6 +525,26 @@ def test_a_stopped_study_keeps_its_rows_and_goes_on(inputs, tmp_path, ran, monke
     assert {path.name for path in tmp_path.glob("prune.*")} == {
         f"prune.{kind}" for kind in ("json", "csv", "md", "png", "svg")
     }
+
+
+def test_a_row_is_trained_to_the_bytes_of_another(inputs, tmp_path, ran, call):
+    fixed, matched = "fixed-s70-w2", "as-large-as-fixed-s70-w2"
+    rows = command("frontier", matched, inputs, tmp_path, "--epochs", 2)
+    code, _, err = call(*rows)
+    assert code == 0, err
+    assert ran == [fixed, matched]
+    record = record_of(tmp_path, matched)
+    assert record["recipe"]["finetune"]["target_bytes"] == record_of(tmp_path, fixed)["size_bytes"]
+    assert "file_bytes" in record["training"][0]["facts"]
+    assert call(*with_options(rows, "--rows", fixed))[0] == 0  # neither is run again, and both are shown
+    both = json.loads((tmp_path / "frontier.json").read_text())["rows"]
+    assert ([row["name"] for row in both], ran) == ([fixed, matched], [fixed, matched])
+
+    (tmp_path / "rows" / fixed / "model.press").unlink()
+    code, _, err = call(*rows)
+    assert code == 1
+    assert f"model.press is gone, and {matched} is to be as large; delete row.json beside it" in err
+    assert "Traceback" not in err
 
 
 # the commands

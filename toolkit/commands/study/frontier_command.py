@@ -23,7 +23,7 @@ from modelpress.toolkit.commands.study.network_options import (
 
 EXAMPLE = """
 modelpress study frontier --rows bytes-49k -c resnet20-cifar10 --data-dir cifar10 --checkpoint dense.safetensors
-modelpress study frontier --rows priced --epochs 20 -c resnet20-cifar10 --data-dir cifar10 --checkpoint net.pt
+modelpress study frontier --rows matched --epochs 20 -c resnet20-cifar10 --data-dir cifar10 --checkpoint net.pt
 """
 
 
@@ -44,6 +44,7 @@ def command(
 ) -> None:
     """Accuracy against bytes: files of given sizes, trained at a price per byte, beside fixed zeros and widths.
 
+    Rows of the kind matched bring those of fixed zeros along, and train at a price to the very bytes of their files.
     Of the recipe only data, model (with its teacher), seed and run count; the rows bring everything else. Stop it any
     time: the same command goes on.
     """

@@ -15,8 +15,8 @@ Rows = Annotated[
     str,
     typer.Option(
         "--rows",
-        help="Names or patterns of rows, or kinds of them (post-training, reference, improved, priced, fixed, all), "
-        "with commas.",
+        help="Names or patterns of rows, or kinds of them (post-training, reference, improved, priced, fixed, matched, "
+        "all), with commas.",
         rich_help_panel=RECIPE,
     ),
 ]

@@ -33,6 +33,7 @@ _OURS = _Series("our recipe", GREEN, "D")
 _OURS_SPARSER = _Series("our recipe, 90 % removed", RED, "P")
 _FRONTIER = {
     "priced": _Series("a price per byte", GREEN, "D"),
+    "matched": _Series("a price per byte, as large as a file of fixed zeros", GREEN, "o"),
     "fixed": _Series("fixed zeros and width", BLUE, "s"),
 }
 _ALL = (_PLAIN, _SYMMETRIC, _LEAST_ERROR, _FINETUNED, _OURS, _OURS_SPARSER)  # from left to right
@@ -63,7 +64,7 @@ def accuracy_by_sparsity(records: Sequence[RowRecord]) -> Figure:
 
 
 def accuracy_by_bytes(records: Sequence[RowRecord]) -> Figure:
-    """Every compressed file against its size, priced ones and those of fixed zeros; the dense network as a line."""
+    """Every compressed file against its size, with its interval; the dense network as a line."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(8, 4.8), layout="constrained")
         axes = figure.subplots()
@@ -71,8 +72,15 @@ def accuracy_by_bytes(records: Sequence[RowRecord]) -> Figure:
             chosen = [record for record in records if record.kind == kind]
             sizes = [record.size_bytes / 1000 for record in chosen]
             accuracies = [100 * record.top1 for record in chosen]
+            ends = [[100 * abs(record.top1 - end) for end in record.top1_interval] for record in chosen]
             if chosen:
-                axes.scatter(sizes, accuracies, color=series.colour, marker=series.marker, label=series.label)
+                axes.errorbar(
+                    *(sizes, accuracies, list(zip(*ends, strict=True))),
+                    color=series.colour,
+                    fmt=series.marker,
+                    elinewidth=1,
+                    label=series.label,
+                )
         for record in records:
             if record.kind == "post-training":
                 dense = f"dense, {record.size_bytes:,} bytes"
@@ -80,7 +88,7 @@ def accuracy_by_bytes(records: Sequence[RowRecord]) -> Figure:
 
         axes.set_xlabel("size of the .press file, kB")
         axes.set_ylabel("top-1 on the test images, %")
-        axes.set_title("Accuracy against bytes", loc="left", fontweight="bold")
+        axes.set_title("Accuracy against bytes, 95 % intervals", loc="left", fontweight="bold")
         if records:
             axes.legend(loc="lower right", frameon=False)
     return figure

@@ -6,7 +6,7 @@ with momentum 0.875, weight decay 1e-4 and a constant rate of 0.002 for 20 epoch
 called improved are this toolkit's own recipes for the same tasks.
 
 The rows of the frontier start from a better dense network: files of given sizes, trained at a price per byte, and
-beside them fixed shares of zeros at fixed widths, in as many epochs.
+beside them fixed shares of zeros at fixed widths, and files of just these sizes at a price, in as many epochs.
 """
 
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ from modelpress.export.errors import CommandLineError
 from modelpress.toolkit.recipe import Recipe, over_defaults
 
 Study = Literal["prune", "quantize", "frontier"]
-Kind = Literal["post-training", "reference", "improved", "priced", "fixed"]
+Kind = Literal["post-training", "reference", "improved", "priced", "fixed", "matched"]
 Changes = dict[str, dict[str, Any]]
 
 _ALL_IMAGES = {"validation": 0.0}
@@ -75,6 +75,7 @@ class Row:
         changes: Sections of the recipe, over its defaults.
         published: Top-1 accuracy on the test images, in percent; None where there is none.
         start: Row whose network it starts from; None: the dense one.
+        size_of: Row whose file it is to be as large as, by a price; None: the row's recipe says how large, if it does.
         more_seed: Added to the seed of the base.
     """
 
@@ -85,7 +86,13 @@ class Row:
     changes: Changes = field(repr=False)
     published: float | None = None
     start: str | None = None
+    size_of: str | None = None
     more_seed: int = 0
+
+    @property
+    def after(self) -> set[str]:
+        """Rows that have to be measured before it."""
+        return {name for name in (self.start, self.size_of) if name is not None}
 
     def recipe(self, base: Recipe) -> Recipe:
         """The row's recipe: data, model, seed and run options of `base`, everything else the row's own."""
@@ -235,13 +242,23 @@ def _frontier_rows() -> Iterable[Row]:
             )
     for share, bits in ((70, 4), (70, 3), (70, 2), (80, 2), (90, 4), (90, 2)):
         schedule = {**_OWN_PRUNING, "epochs": 28, "updates_per_epoch": 1}
+        fixed = f"fixed-s{share}-w{bits}"
         yield _of_frontier(
-            f"fixed-s{share}-w{bits}",
+            fixed,
             "fixed",
             f"{share} % removed, learned steps, {bits} bits",
             {"sparsity": share / 100, **schedule},
             {"bits": bits, **_OWN_GRID, "after": 28},
             {},
+        )
+        yield _of_frontier(
+            f"as-large-as-{fixed}",
+            "matched",
+            f"a price per byte, to the bytes of {fixed}",
+            _DENSE,
+            _PRICED_GRID,
+            {"rate_ramp": 0.5},
+            size_of=fixed,
         )
 
 
@@ -253,11 +270,13 @@ def _of_frontier(  # noqa: PLR0917 - the sections of a recipe
     quantize: dict[str, Any],
     finetune: dict[str, Any],
     *,
+    size_of: str | None = None,
     more_seed: int = 0,
 ) -> Row:
     changes = _improved(prune, quantize)
     changes["finetune"] = {**_FRONTIER_TRAINING, **finetune}
-    return Row(name, "frontier", kind, method, {**changes, "pack": {"effort": "max"}}, more_seed=more_seed)
+    changes["pack"] = {"effort": "max"}
+    return Row(name, "frontier", kind, method, changes, size_of=size_of, more_seed=more_seed)
 
 
 ROWS: dict[str, Row] = {row.name: row for row in (*_pruning_rows(), *_quantization_rows(), *_frontier_rows())}
@@ -295,12 +314,12 @@ def _keywords(row: Row) -> tuple[str, ...]:
 
 
 def choose_rows(study: Study, wanted: Iterable[str]) -> list[Row]:
-    """`rows_asked_for`, and before them the rows that they start from.
+    """`rows_asked_for`, and before them the rows that they need: to start from, or to be as large as.
 
     Example:
         >>> [row.name for row in choose_rows("quantize", ["pruned-3"])]
         ['iterative-global-70', 'pruned-3']
     """
     asked_for = rows_asked_for(study, wanted)
-    names = {name for row in asked_for for name in (row.start, row.name)}
+    names = {name for row in asked_for for name in (row.name, *row.after)}
     return [row for row in ROWS.values() if row.name in names]

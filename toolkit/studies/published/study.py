@@ -21,6 +21,7 @@ from modelpress.toolkit.recipe import Recipe, with_epochs
 from modelpress.toolkit.studies.published.rows import ROWS, Row, Study, choose_rows, rows_asked_for
 from modelpress.toolkit.studies.published.run_row import (
     CHECKPOINT,
+    PRESS,
     RECORD,
     RowRecord,
     finished_row,
@@ -42,10 +43,10 @@ class StudyPlan:
 
     Attributes:
         study: Which one.
-        rows: With their recipes, each after the row that it starts from.
+        rows: With their recipes, each after those that it needs.
         base: Data, model, seed and run options of all rows.
         output: One folder per row is in ``rows/`` below.
-        asked_for: Names of rows; the others are there because one of these starts from them.
+        asked_for: Names of rows; the others are there because one of these needs them.
         others: Rows of the study that are not run now; shown if they were measured before.
     """
 
@@ -72,6 +73,21 @@ class StudyPlan:
             if row.start is None
             else self.folder(row.start) / CHECKPOINT
         )
+
+    def sized(self, row: Row, recipe: Recipe) -> Recipe:
+        """The recipe; of a row that is to be as large as another's file, with the size of that.
+
+        Raises:
+            InputError: The other row's file is gone.
+        """
+        if row.size_of is None:
+            return recipe
+
+        path = self.folder(row.size_of) / PRESS
+        if not path.is_file():
+            raise InputError(f"{path} is gone, and {row.name} is to be as large; delete {RECORD} beside it")
+        finetune = recipe.finetune.model_copy(update={"target_bytes": path.stat().st_size})
+        return recipe.model_copy(update={"finetune": finetune})
 
 
 def plan_study(
@@ -125,12 +141,14 @@ def run_study(plan: StudyPlan, progress: Progress, *, overwrite: bool = False) -
 
     environment = {**describe_environment(), "training_device": device.describe()}
     records = []
-    for row, recipe in plan.rows:  # one after the other: a row may start from the network of an earlier one
-        work = Work(recipe=recipe, data=images, device=device, progress=progress)
+    for row, recipe in plan.rows:  # one after the other: a row may need what an earlier one has written
+        work = Work(recipe=plan.sized(row, recipe), data=images, device=device, progress=progress)
         records.append(_measured(plan, row, work, environment))
 
     for row, recipe in plan.others:
-        earlier = _measured_before(plan, row, recipe, images) if plan.start(row).is_file() else None
+        needed = (plan.folder(name) / PRESS for name in row.after)
+        there = plan.start(row).is_file() and all(path.is_file() for path in needed)
+        earlier = _measured_before(plan, row, plan.sized(row, recipe), images) if there else None
         records += [] if earlier is None else [earlier]
     return sorted(records, key=lambda record: list(ROWS).index(record.name))
 
