@@ -1,14 +1,25 @@
-"""The options that `study prune`, `study quantize` and `study frontier` share, and their call."""
+"""The options that `study prune`, `study quantize` and `study frontier` share, and the command that they make."""
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from modelpress.toolkit.commands.answers import answer
-from modelpress.toolkit.commands.options import DATA, OUTPUT, RECIPE
-from modelpress.toolkit.commands.recipe_options import RECIPES_OWN, merged_recipe
+from modelpress.toolkit.commands.options import DATA, OUTPUT, RECIPE, AsJson
+from modelpress.toolkit.commands.recipe_options import (
+    RECIPES_OWN,
+    Bf16,
+    Config,
+    DataDir,
+    DeviceName,
+    Download,
+    Seed,
+    Settings,
+    common_keys,
+    merged_recipe,
+)
 from modelpress.toolkit.commands.requirements import need_torch
 
 Rows = Annotated[
@@ -53,23 +64,40 @@ StartAgain = Annotated[
 STUDIES = Path("runs/studies")
 
 
-def run_study(
-    study: Literal["prune", "quantize", "frontier"],
-    rows: str,
-    config: Path | None,
-    options: dict[str, Any],
-    output: Path,
-    *,
-    epochs: int | None,
-    overwrite: bool,
-    as_json: bool,
-    settings: Sequence[str] = (),
-) -> None:
-    """Run the rows that are asked for, and show all that are measured."""
-    base = merged_recipe(config, list(settings), options)
-    need_torch()
-    from modelpress.toolkit.commands.study.network import run_network_study
+def network_study(study: Literal["prune", "quantize", "frontier"], text: str) -> Callable[..., None]:
+    """The command of a study: all take the same options.
 
-    wanted = [text.strip() for text in rows.split(",") if text.strip()] or ["all"]
-    outcome = run_network_study(study, wanted, base, output, epochs=epochs, overwrite=overwrite)
-    answer(outcome.record, outcome.show, as_json=as_json)
+    Args:
+        study: Which one.
+        text: Its help.
+    """
+
+    def command(
+        rows: Rows = "all",
+        config: Config = None,
+        checkpoint: Dense = None,
+        data_dir: DataDir = None,
+        download: Download = False,
+        settings: Settings = [],
+        epochs: RowEpochs = None,
+        seed: Seed = None,
+        device: DeviceName = None,
+        bf16: Bf16 = None,
+        output: StudyFolder = STUDIES,
+        overwrite: StartAgain = False,
+        as_json: AsJson = False,
+    ) -> None:
+        options = {
+            "model.checkpoint": checkpoint,
+            **common_keys(None, data_dir, download, seed, device, bf16),
+        }
+        base = merged_recipe(config, list(settings), options)
+        need_torch()
+        from modelpress.toolkit.commands.study.network import run_network_study
+
+        wanted = [part.strip() for part in rows.split(",") if part.strip()] or ["all"]
+        outcome = run_network_study(study, wanted, base, output, epochs=epochs, overwrite=overwrite)
+        answer(outcome.record, outcome.show, as_json=as_json)
+
+    command.__doc__ = text
+    return command
