@@ -1,7 +1,7 @@
 """Fold batch normalisations into the convolutions and linear layers before them."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -89,6 +89,42 @@ def fold_batch_norm(model: QuantizedModel, *, half: bool = False) -> QuantizedMo
     return QuantizedModel(graph, kept)
 
 
+@dataclass(frozen=True)
+class NormalisedLayer:
+    """A layer and the batch normalisation of its output, by the names of their tensors.
+
+    Attributes:
+        weight: Of the layer.
+        bias: Of the layer; empty where it has none.
+        mean: Of the normalisation, running.
+        variance: Likewise.
+        epsilon: Added to the variance.
+    """
+
+    weight: str
+    bias: str
+    mean: str
+    variance: str
+    epsilon: float
+
+
+def normalised_layers(model: QuantizedModel) -> list[NormalisedLayer]:
+    """The layers that `fold_batch_norm` folds a normalisation into; the model is left as it is."""
+    finder = _Folding(model.graph, dict(model.tensors), half=False)
+    hosts = ((norm, finder.host(norm)) for norm in finder.index.nodes)
+    found = [(norm, host) for norm, host in hosts if host is not None and finder.is_foldable(norm, host)]
+    return [
+        NormalisedLayer(
+            weight=host.input[_weight_of(host).place],
+            bias=_weight_of(host).bias_of(host) or "",
+            mean=norm.input[3],
+            variance=norm.input[4],
+            epsilon=_epsilon_of(norm),
+        )
+        for norm, host in found
+    ]
+
+
 class _Folding:
     """Folds what can be folded; changes the nodes of `graph` and `tensors`."""
 
@@ -104,8 +140,8 @@ class _Folding:
         """All nodes but the normalisations that have become part of another."""
         kept = []
         for node in self.index.nodes:
-            conv = self._host(node)
-            if conv is None or not self._is_foldable(node, conv):
+            conv = self.host(node)
+            if conv is None or not self.is_foldable(node, conv):
                 kept.append(node)
                 continue
 
@@ -115,14 +151,14 @@ class _Folding:
 
         return kept
 
-    def _host(self, node: onnx.NodeProto) -> onnx.NodeProto | None:
+    def host(self, node: onnx.NodeProto) -> onnx.NodeProto | None:
         """The node that makes the first input."""
         if not node.input:
             return None
 
         return self._hosts.get(node.input[0]) or self.index.producer(node.input[0])
 
-    def _is_foldable(self, norm: onnx.NodeProto, conv: onnx.NodeProto) -> bool:
+    def is_foldable(self, norm: onnx.NodeProto, conv: onnx.NodeProto) -> bool:
         if not (is_standard(norm) and norm.op_type == "BatchNormalization"):
             return False
         if not (is_standard(conv) and conv.op_type in _FOLDABLE):
@@ -176,8 +212,7 @@ class _Folding:
         gamma, beta, mean, variance = (self._float64(name) for name in norm.input[1:])
         stored = found.bias_of(conv)
         before = 0.0 if stored is None else self._float64(stored)
-        epsilon = next((a.f for a in norm.attribute if a.name == "epsilon"), _DEFAULT_EPSILON)
-        factor, bias = folded(gamma, beta, mean, variance, epsilon=epsilon, bias=before)
+        factor, bias = folded(gamma, beta, mean, variance, epsilon=_epsilon_of(norm), bias=before)
 
         weight = conv.input[found.place]
         axis = _channel_axis(conv, self.tensors[weight])
@@ -204,6 +239,10 @@ class _Folding:
 
     def _float64(self, name: str) -> npt.NDArray[np.float64]:
         return np.asarray(dense_array(self.tensors[name]), np.float64)
+
+
+def _epsilon_of(norm: onnx.NodeProto) -> float:
+    return next((a.f for a in norm.attribute if a.name == "epsilon"), _DEFAULT_EPSILON)
 
 
 def _weight_of(conv: onnx.NodeProto) -> WeightInput:

@@ -16,6 +16,7 @@ from modelpress.toolkit.compression.pruning.removal import (
     removed_weights,
     with_masks,
 )
+from modelpress.toolkit.compression.pruning.rescaling import lengths, restore_lengths
 from modelpress.toolkit.compression.pruning.silence import silence
 from modelpress.toolkit.compression.pruning.subgradient import SubgradientPenalty
 from modelpress.toolkit.compression.state import NetworkState
@@ -43,7 +44,14 @@ def sparsify(state: NetworkState, work: Work) -> NetworkState:
         penalty = ProximalStep(prunable, _until_the_budget(state, work), groups)
         if penalty.has_enough_zeros():
             work.progress.note("there are enough zeros already: the penalty does not act")
+    before = lengths(state.network)
     trained = fit(state, state.compressed(), work, "sparsify", rules=[penalty])
+    factors = restore_lengths(trained, before)
+    if factors:
+        work.progress.note(
+            f"weights in front of {len(factors)} batch norms have their length again, up to "
+            f"{max(factors.values()):.3g} times that which the penalty left"
+        )
 
     # a budget is kept to by the choice at the end, among groups that the penalty has ordered
     if options.budget is not None:
