@@ -49,7 +49,8 @@ def tiny_network():
 def rule_for(network, method, **options):
     layers = weight_layers(network.network)
     kind = SubgradientPenalty if method == "l1-subgradient" else ProximalStep
-    return kind(layers, PruneOptions(method=method, **{"sparsity": 0.5, "penalty": 3.0, **options}))
+    penalty = 40.0 if method == "group-lasso" else 3.0  # in units of a layer's weights
+    return kind(layers, PruneOptions(method=method, **{"sparsity": 0.5, "penalty": penalty, **options}))
 
 
 def zeros(network):
@@ -216,7 +217,8 @@ def test_a_run_prunes_by_penalty_and_holds_the_zeros(dense, tmp_path, call):
 @pytest.mark.parametrize("method", METHODS)
 def test_prune_takes_every_method(dense, tmp_path, call, method):
     pruned = tmp_path / "pruned.safetensors"
-    settings = ["--set", f"prune.method={method}", "--set", "prune.penalty=2", "--sparsity", 0.3]
+    penalty = 20 if method == "group-lasso" else 2
+    settings = ["--set", f"prune.method={method}", "--set", f"prune.penalty={penalty}", "--sparsity", 0.3]
     code, out, err = call("prune", dense, "-o", pruned, *settings, *FEW, "--json")
     assert code == 0, err
     record = json.loads(out)
@@ -300,9 +302,12 @@ def test_bad_options_are_one_line(dense, tmp_path, call, settings, message):
     assert not list(tmp_path.iterdir())
 
 
-def coupled_rule(shortcut, **options):
+def coupled_rule(shortcut, *, scale=1.0, **options):
     torch.manual_seed(0)
     network, x = residual(shortcut)
+    with torch.no_grad():
+        for weight in list(weight_layers(network).values())[::2]:
+            weight.mul_(scale)
     state = NetworkState(shaken(network).eval(), None, inputs=Inputs.of(x))
     prune = PruneOptions(method="group-lasso", **{"sparsity": 0.5, "penalty": 50.0, **options})
     weights, coupling = prunable_layers(state, prune), coupling_of(state)
@@ -335,14 +340,28 @@ def test_channels_that_an_addition_joins_shrink_as_one():
     }
 
 
-def test_a_group_shrinks_by_its_length_over_all_layers():
+def test_a_group_shrinks_by_its_length_over_all_layers_in_units_of_each():
     state, coupling, rule = coupled_rule("B", penalty=1.0, penalty_warmup=0.0)
     before = {name: w.detach().double().clone() for name, w in weight_layers(state.network).items()}
     rule.after_step(0.01, 0.5)
     group = int(coupling.layers["head_conv.0.conv"][3])
     rows = {name: own == group for name, own in coupling.layers.items() if (own == group).any()}
-    length = sum(float(before[name][own].square().sum()) for name, own in rows.items()) ** 0.5
+    units = {name: float(before[name].square().mean()) ** 0.5 for name in rows}
+    length = sum(float((before[name][own] / units[name]).square().sum()) for name, own in rows.items()) ** 0.5
     size = sum(before[name][own].numel() for name, own in rows.items())
     for name, own in rows.items():
         after = weight_layers(state.network)[name][own].detach().double()
         assert_allclose(after, before[name][own] * (1 - 0.01 * size**0.5 / length), rtol=1e-5)
+
+
+def test_the_scale_of_a_layer_does_not_matter_to_its_channels():
+    """A batch norm behind it undoes that."""
+    kept = []
+    for scale in (1.0, 0.01):
+        _state, _, rule = coupled_rule("B", scale=scale)
+        for _ in range(20):
+            rule.after_step(0.02, 1.0)
+        kept.append(rule.masks())
+        assert not all(bool(mask.all()) for mask in kept[-1].values())
+    for name, mask in kept[0].items():
+        assert torch.equal(mask, kept[1][name])

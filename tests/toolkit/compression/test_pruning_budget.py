@@ -1,5 +1,6 @@
 """Channels removed until a network costs what it may."""
 
+import copy
 import json
 from dataclasses import replace
 
@@ -58,6 +59,23 @@ def test_widths_stay_multiples_under_a_budget():
     widths = [len(weight) for weight in list(weight_layers(small.network).values())[:-1]]
     assert {width % 8 for width in widths} == {0}
     assert len(set(widths)) > 1
+
+
+def test_channels_that_are_zero_already_count_as_gone():
+    """A penalty leaves such, and those that a budget would not have chosen go as well."""
+    full = state()
+    cost = macs(full)
+    with torch.no_grad():
+        for name, weight in weight_layers(full.network).items():
+            if "conv1" in name:
+                weight[::3] = 0
+    alone = narrowed(
+        pruned_by_magnitude(replace(full, network=copy.deepcopy(full.network)), options(macs="0.99x"))
+    )
+    assert 0.6 < macs(alone.state) / cost < 0.75  # nothing else goes
+    small = narrowed(pruned_by_magnitude(full, options(macs="0.5x"))).state
+    assert 0.47 < macs(small) / cost <= 0.5
+    assert small.history["prune"]["budget"]["found"] == pytest.approx(macs(small) / cost, abs=1e-4)
 
 
 def test_a_budget_of_bytes_is_that_of_the_file():

@@ -89,6 +89,7 @@ def within_budget(
     families = blocks_of(
         weights, coupling, multiple=options.multiple, kept=state.masks, branches=options.branches
     )
+    gone = _gone(weights, coupling, state.masks)
     prices = _Prices(state, weights, coupling, size_of)
     losses = _losses(weights, coupling, state.masks)
     ends = [_share_added(family.branch, state, coupling) for family in families]
@@ -101,14 +102,20 @@ def within_budget(
     if budget.of == "latency":
         table = LayerTable.read(None if options.latency_table is None else Path(options.latency_table))
         steps = ordered(partial(prices.from_table, table=table))
-        chosen, share = _timed(steps, prices, table, budget)
+        chosen, share = _timed(steps, prices, table, budget, gone)
         table.keep()
     else:
         cost = prices.macs if budget.of == "macs" else prices.size
-        chosen, share = _fewest(ordered(cost), cost, budget)
+        chosen, share = _fewest(ordered(cost), cost, budget, gone)
 
     found = {**budget.model_dump(exclude_none=True), "found": round(share, 4)}
     return Met(masks_without(weights, coupling, set(chosen)), found)
+
+
+def _gone(weights: Mapping[str, Tensor], coupling: Coupling, kept: Mapping[str, Tensor]) -> Removed:
+    """Groups without any weight left: they go for nothing, whether or not the budget asks for it."""
+    alive = {name: (weight.detach() != 0) & kept.get(name, True) for name, weight in weights.items()}
+    return Removed(coupling.removed(alive) & coupling.removable(weights))
 
 
 def _by_worth(
@@ -236,30 +243,30 @@ class _Prices:
         return without_dead_channels(freeze(state.compressed(), state.inputs, metadata={})).model
 
 
-def _fewest(steps: Sequence[Step], cost: Cost, budget: BudgetOptions) -> tuple[Removed, float]:
-    """The fewest blocks that keep the budget, and the share of the full cost that is left.
+def _fewest(steps: Sequence[Step], cost: Cost, budget: BudgetOptions, gone: Removed) -> tuple[Removed, float]:
+    """The fewest blocks that keep the budget, beside what is `gone`, and the share of the full cost that is left.
 
     Raises:
         InputError: All of them do not.
     """
     full = cost(Removed())
-    chosen = _within(steps, cost, budget.most(full))
+    chosen = _within(steps, cost, budget.most(full), gone)
     found = cost(chosen)
     if found > budget.most(full):
         raise _unmet(budget, f"{found:,.0f} {budget.of}, {found / full:.3f}x")
     return chosen, found / full
 
 
-def _within(steps: Sequence[Step], cost: Cost, limit: float) -> Removed:
+def _within(steps: Sequence[Step], cost: Cost, limit: float, gone: Removed) -> Removed:
     """As many steps as it takes, found by halving, without those that need not have been; all, if none will do."""
 
     def first(n: int) -> Removed:
-        return Removed().union(*(step.block.groups for step in steps[:n]))
+        return gone.union(*(step.block.groups for step in steps[:n]))
 
     taken = bisect_left(range(len(steps)), True, key=lambda n: cost(first(n)) <= limit)
     removed, stuck = first(taken), set()
     for step in reversed(steps[:taken]):
-        with_it = removed - frozenset(step.block.groups)
+        with_it = (removed - frozenset(step.block.groups)) | gone
         if step.family not in stuck and cost(with_it) <= limit:
             removed = with_it
         else:
@@ -268,7 +275,7 @@ def _within(steps: Sequence[Step], cost: Cost, limit: float) -> Removed:
 
 
 def _timed(
-    steps: Sequence[Step], prices: _Prices, table: LayerTable, budget: BudgetOptions
+    steps: Sequence[Step], prices: _Prices, table: LayerTable, budget: BudgetOptions, gone: Removed
 ) -> tuple[Removed, float]:
     """A choice whose whole network keeps the latency, by the table, which is corrected by what whole networks take.
 
@@ -279,7 +286,9 @@ def _timed(
     tried: dict[Removed, float] = {}
     slower = 1.0  # than its layers say, is the whole network
     for _ in range(_TRIES):
-        found = _within(steps, partial(_predicted, prices=prices, table=table, full=full / slower), limit)
+        found = _within(
+            steps, partial(_predicted, prices=prices, table=table, full=full / slower), limit, gone
+        )
         if found in tried:
             break
         tried[found] = prices.timed(found, table)

@@ -1,4 +1,10 @@
-"""Channels that a group lasso shrinks as one, over all layers that share them."""
+"""Channels that a group lasso shrinks as one, over all layers that share them.
+
+Weights count in units of the root mean square that their layer had at the start: a batch norm gives every layer a
+scale of its own, which says nothing about its channels. Without these units the penalty takes the layers of small
+weights, as a rule the widest ones, and leaves all others. Penalties relative to what weights were: Zou 2006, "The
+Adaptive Lasso and Its Oracle Properties", eq. (4).
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,11 +25,13 @@ class ChannelGroups:
     Attributes:
         rows: By layer, shape ``(out,)``: the group of each channel; 0 where it has to stay.
         sizes: Shape ``(groups + 1,)``: weights of each.
+        units: By layer, what one is: the root mean square of its weights at the start.
         shifts: Parameters that make channels of these groups non-zero, each with the groups of its entries.
     """
 
     rows: Mapping[str, Tensor]
     sizes: Tensor
+    units: Mapping[str, float]
     shifts: tuple[tuple[nn.Parameter, Tensor], ...] = field(default=())
 
     @classmethod
@@ -33,7 +41,7 @@ class ChannelGroups:
         for name, weight in weights.items():
             rows[name] = torch.arange(first, first + len(weight), device=weight.device)
             first += len(weight)
-        return cls(rows, _sizes(weights, rows, first))
+        return cls(rows, _sizes(weights, rows, first), _units(weights))
 
     @classmethod
     def coupled(
@@ -57,6 +65,7 @@ class ChannelGroups:
         return cls(
             rows,
             _sizes(weights, rows, len(numbers) + 1),
+            _units(weights),
             tuple((parameter, numbered(own, parameter)) for parameter, own in shifts),
         )
 
@@ -88,17 +97,22 @@ class ChannelGroups:
             parameter.mul_(alive[own].reshape(parameter.shape))
 
     def _squares(self, weights: Mapping[str, Tensor]) -> Tensor:
-        """Sum of squares of each group."""
+        """Sum of squares of each group, in units of the layers."""
         total = torch.zeros_like(self.sizes)
         for name, weight in weights.items():
-            total.index_add_(
-                0, self.rows[name], weight.detach().flatten(1).square().sum(dim=1).to(total.dtype)
-            )
+            squares = weight.detach().flatten(1).square().sum(dim=1).to(total.dtype)
+            total.index_add_(0, self.rows[name], squares / self.units[name] ** 2)
         return total
 
 
 def _over_rows(factor: Tensor, weight: Tensor) -> Tensor:
     return factor.to(weight.dtype).reshape(-1, *[1] * (weight.ndim - 1))
+
+
+def _units(weights: Mapping[str, Tensor]) -> dict[str, float]:
+    """Of a layer without any weight left: 1."""
+    squares = {name: float(weight.detach().double().square().mean()) for name, weight in weights.items()}
+    return {name: square**0.5 or 1.0 for name, square in squares.items()}
 
 
 def _sizes(weights: Mapping[str, Tensor], rows: Mapping[str, Tensor], n: int) -> Tensor:
