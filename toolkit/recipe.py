@@ -155,11 +155,11 @@ class Recipe(Options):
     @model_validator(mode="after")
     def _a_price_needs_grids_that_stay(self) -> "Recipe":
         grid = self.quantize
-        fits = grid.symmetric and grid.range == "mse" and not grid.learned and not grid.after
+        fits = grid.symmetric and grid.range == "mse" and not grid.learned
         if self.finetune.priced and not fits:
             raise ValueError(
                 "a price per byte needs codes whose zero is zero and grids that stay: set quantize.symmetric to true, "
-                "range to mse, learned to false and after to 0"
+                "range to mse and learned to false"
             )
         return self
 

@@ -65,7 +65,7 @@ def rules_of(state: NetworkState, network: CompressedNetwork, recipe: Recipe) ->
     if silent is not None:
         rules.append(silent)
     if recipe.quantize.after and state.quantizers:
-        rules.append(QuantizationStart(network, recipe.quantize.after))
+        rules.append(QuantizationStart(network, recipe.quantize.after, renew=not recipe.finetune.priced))
     if recipe.finetune.priced:
         rules.append(RatePrice(network, recipe.finetune, partial(file_size, state, network, recipe.pack)))
     return rules

@@ -10,10 +10,11 @@ class QuantizationStart(TrainingRule):
     Args:
         network: Its quantizers are switched off and on.
         after: Epochs in floating point.
+        renew: Whether grids are taken anew; under a price they stay, because weights have moved by them.
     """
 
-    def __init__(self, network: CompressedNetwork, after: int) -> None:
-        self._network, self._after = network, after
+    def __init__(self, network: CompressedNetwork, after: int, *, renew: bool = True) -> None:
+        self._network, self._after, self._renew = network, after, renew
 
     def begin(self, moment: Moment) -> None:
         """On or off, as befits the moment; a training that is resumed later keeps its grids."""
@@ -26,6 +27,7 @@ class QuantizationStart(TrainingRule):
         if self._network.quantized or moment.epoch < self._after:
             return False
 
-        self._network.renew_grids()
+        if self._renew:
+            self._network.renew_grids()
         self._network.quantized = True
         return True
