@@ -8,6 +8,7 @@ from torch import nn
 
 from modelpress.export.errors import InputError
 from modelpress.toolkit.compression.network import CompressedNetwork
+from modelpress.toolkit.compression.passes.quantization_start import QuantizationStart
 from modelpress.toolkit.compression.quantization.quantizers import QuantizerSpec
 from modelpress.toolkit.compression.rate.file_size import file_size
 from modelpress.toolkit.compression.rate.price import RatePrice
@@ -84,6 +85,17 @@ def test_a_size_asked_for_is_reached_whatever_the_price():
     assert history[0].facts["file_bytes"] > 2100
     assert 0.8 * 1900 < history[-1].facts["file_bytes"] <= 1900
     assert history[-1].loss < history[0].loss
+
+
+def test_weights_that_are_floats_at_first_pay_all_the_same_and_grids_stay():
+    network, options, rule = priced({"target_bytes": 1900, "epochs": 40, "rate_ramp": 0.6})
+    grids = {name: {k: v.clone() for k, v in kept.items()} for name, kept in network.kept_grids().items()}
+    start = QuantizationStart(network, 15, renew=False)
+    history = fit(network, options, rules=[start, rule])
+    assert history[14].facts["file_bytes"] < 0.95 * history[0].facts["file_bytes"]
+    assert 0.8 * 1900 < history[-1].facts["file_bytes"] <= 1900
+    for name, kept in network.kept_grids().items():
+        assert_same(grids[name], kept)
 
 
 def test_the_search_for_a_price_starts_from_the_one_that_is_given():

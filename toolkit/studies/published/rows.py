@@ -240,6 +240,7 @@ def _frontier_rows() -> Iterable[Row]:
                 {"target_bytes": size, "rate_ramp": 0.5},
                 more_seed=seed,
             )
+    rounded = {"after": 28}  # in the same epochs, whatever decides on zeros
     for share, bits in ((70, 4), (70, 3), (70, 2), (80, 2), (90, 4), (90, 2)):
         schedule = {**_OWN_PRUNING, "epochs": 28, "updates_per_epoch": 1}
         fixed = f"fixed-s{share}-w{bits}"
@@ -248,7 +249,7 @@ def _frontier_rows() -> Iterable[Row]:
             "fixed",
             f"{share} % removed, learned steps, {bits} bits",
             {"sparsity": share / 100, **schedule},
-            {"bits": bits, **_OWN_GRID, "after": 28},
+            {"bits": bits, **_OWN_GRID, **rounded},
             {},
         )
         yield _of_frontier(
@@ -256,7 +257,7 @@ def _frontier_rows() -> Iterable[Row]:
             "matched",
             f"a price per byte, to the bytes of {fixed}",
             _DENSE,
-            _PRICED_GRID,
+            {**_PRICED_GRID, **rounded},
             {"rate_ramp": 0.5},
             size_of=fixed,
         )
