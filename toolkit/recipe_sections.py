@@ -257,7 +257,7 @@ class PruneOptions(Options):
     hold: bool = True
     """Weights removed by a step of a schedule stay removed; else only those of the last step."""
     penalty: Annotated[float, Field(gt=0, le=1e6)] = 0.2
-    """Threshold of a step over its learning rate (group-lasso: for weights of mean square 1); or strength in the loss."""
+    """Threshold of a step over its learning rate (group-lasso: for weights of square 1); or strength in the loss."""
     penalty_warmup: Fraction = 1.0
     """Fraction of the `sparsify` steps over which a penalty rises from zero."""
 
