@@ -92,15 +92,19 @@ class LayerTable:
         return self.nanoseconds[name]
 
     def ratio_of(
-        self, models: Callable[[], tuple[QuantizedModel, QuantizedModel]], names: Sequence[str]
+        self,
+        models: Callable[[], tuple[QuantizedModel, QuantizedModel]],
+        names: Sequence[str],
+        operators: Sequence[str],
     ) -> float:
         """Time of one network over that of another, for one example, on one thread.
 
         Args:
             models: Makes the one and the other.
             names: What both consist of: their layers.
+            operators: What else is in them, which takes time too.
         """
-        key = hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]
+        key = hashlib.sha256("\n".join((*names, *operators)).encode()).hexdigest()[:16]
         if key not in self.ratios:
             calls = [_network(model) for model in models()]
             least = least_times(calls, seconds=_SECONDS_OF_NETWORKS)

@@ -6,6 +6,8 @@ from math import prod
 
 import numpy as np
 import onnx
+from onnx import numpy_helper
+from onnx.reference import ReferenceEvaluator
 
 from modelpress.export.errors import ModelpressError
 from modelpress.export.graphs.bounds import check_bounds
@@ -19,6 +21,10 @@ MOST_ACTIVATION_BYTES = 128 << 20  # of one call: runtimes, messages and measure
 _READ_IN_FULL = 1024  # elements: shapes, axes and the like, whose values shape inference reads
 _MEMORY_BYTES = 512 << 20  # of shape inference, as for the checker
 _FLOAT_BYTES = 4
+_OF_SHAPES = frozenset(
+    {"Add", "Cast", "Concat", "Div", "Gather", "Mul", "Slice", "Squeeze", "Sub", "Unsqueeze"}
+)
+_ROUNDS = 64  # of inference, one for each place where a shape depends on another's
 
 
 @dataclass(frozen=True)
@@ -124,6 +130,10 @@ def _sketch(model: onnx.ModelProto, inputs: Mapping[str, Shape]) -> onnx.ModelPr
 def _inference_job(facts: Facts, arrays: list[Array]) -> tuple[Facts, list[Array]]:
     model = onnx.load_from_string(arrays[0].tobytes())
     graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    for _ in range(_ROUNDS):  # ONNX's own inference does not follow what is computed from shapes to a Reshape
+        if not _shapes_made_constant(model, graph):
+            break
+        graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
     found = []
     for value in (*graph.input, *graph.value_info, *graph.output):
         kind = value.type.tensor_type
@@ -131,6 +141,48 @@ def _inference_job(facts: Facts, arrays: list[Array]) -> tuple[Facts, list[Array
         if kind.HasField("shape") and all(dim.HasField("dim_value") and dim.dim_value >= 0 for dim in dims):
             found.append([value.name, [dim.dim_value for dim in dims], _width(kind.elem_type)])
     return {"shapes": found}, []
+
+
+def _shapes_made_constant(model: onnx.ModelProto, inferred: onnx.GraphProto) -> bool:
+    """Put constants in the place of nodes that compute from shapes, where `inferred` knows these."""
+    known = {
+        value.name: tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
+        for value in (*inferred.input, *inferred.value_info)
+        if value.type.tensor_type.HasField("shape")
+        and all(dim.HasField("dim_value") for dim in value.type.tensor_type.shape.dim)
+    }
+    opsets = {entry.domain: entry.version for entry in model.opset_import}
+    values = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    changed = False
+    for node in model.graph.node:
+        if node.op_type == "Constant":
+            values.update(
+                (node.output[0], numpy_helper.to_array(a.t)) for a in node.attribute if a.HasField("t")
+            )
+            continue
+        value = _value_of(node, known, values, opsets)
+        if value is not None and value.size <= _READ_IN_FULL:
+            values[node.output[0]] = value
+            tensor = numpy_helper.from_array(value)
+            node.CopyFrom(onnx.helper.make_node("Constant", [], node.output, value=tensor))
+            changed = True
+    return changed
+
+
+def _value_of(
+    node: onnx.NodeProto, shapes: Mapping[str, Shape], values: Mapping[str, Array], opsets: dict[str, int]
+) -> Array | None:
+    """What a node computes from shapes; None where that is not known."""
+    if node.op_type == "Shape" and node.input[0] in shapes:
+        start, end = (next((a.i for a in node.attribute if a.name == n), None) for n in ("start", "end"))
+        return np.array(shapes[node.input[0]][start or 0 : end], np.int64)
+    if node.op_type not in _OF_SHAPES or not all(name in values for name in reads_of(node)):
+        return None
+    try:
+        (found,) = ReferenceEvaluator(node, opsets=opsets).run(None, {n: values[n] for n in reads_of(node)})
+    except Exception:  # of a damaged node, of many kinds; the shapes that hang on it are not known then
+        return None
+    return np.asarray(found)
 
 
 def _width(elem_type: int) -> int:

@@ -74,15 +74,18 @@ class CountedLayer:
         return replace(self.shape, taken=taken, made=made, groups=max(groups, 1))
 
 
-def counted_layers(trace: Trace) -> list[CountedLayer]:
-    """Every convolution and linear layer of a graph that was followed, but those of unknown shapes."""
-    found = []
+def counted_layers(trace: Trace) -> tuple[list[CountedLayer], list[str]]:
+    """Every convolution and linear layer of a graph that was followed; and the weights of those of unknown shapes."""
+    found, unknown = [], []
     for node in trace.index.nodes:
         if not is_standard(node) or node.op_type not in (*_CONVOLUTIONS, "Gemm", "MatMul"):
             continue
         weight = trace.constant(node.input[1])
+        if weight is None or weight.ndim < 2:
+            continue
         before, after = trace.shapes.get(node.input[0]), trace.shapes.get(node.output[0])
-        if weight is None or before is None or after is None or weight.ndim < 2:
+        if before is None or after is None:
+            unknown.append(node.input[1])
             continue
 
         if node.op_type in _CONVOLUTIONS:
@@ -94,7 +97,7 @@ def counted_layers(trace: Trace) -> list[CountedLayer]:
                 node.op_type, weight.shape, before, transposed=bool(attribute_of(node, "transB", 0))
             )
         found.append(CountedLayer(shape, *(_groups(trace, n) for n in (node.input[0], node.output[0]))))
-    return found
+    return found, unknown
 
 
 def _convolution(operator: str, weight: Shape, before: Shape, after: Shape, groups: int) -> LayerShape:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose
+from torch import nn
 
 from modelpress.benchmarks.measures import layer_latency
 from modelpress.benchmarks.measures.layer_latency import LayerTable
@@ -78,6 +79,56 @@ def test_channels_that_are_zero_already_count_as_gone():
     assert small.history["prune"]["budget"]["found"] == pytest.approx(macs(small) / cost, abs=1e-4)
 
 
+class Gated(nn.Module):
+    """Sigmoids before padded convolutions: what a channel of zeros adds there cannot be moved."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(16, 16, 3, padding=1)
+        self.head = nn.Linear(16, 10)
+
+    def forward(self, x):
+        return self.head(torch.sigmoid(self.second(torch.sigmoid(self.first(x)))).mean((2, 3)))
+
+
+class Squeezed(nn.Module):
+    """A group norm and a squeeze-excitation by shapes that the graph computes."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.norm = nn.Conv2d(3, 16, 3, padding=1), nn.GroupNorm(4, 16)
+        self.squeeze, self.second = nn.Linear(16, 16), nn.Conv2d(16, 32, 3, padding=1)
+        self.head = nn.Linear(32, 10)
+
+    def forward(self, x):
+        x = torch.relu(self.norm(self.first(x)))
+        n, channels = x.shape[:2]
+        x = x * torch.sigmoid(self.squeeze(x.mean((2, 3)))).view(n, channels, 1, 1)
+        return self.head(torch.relu(self.second(x)).mean((2, 3)))
+
+
+def alone(network):
+    torch.manual_seed(0)
+    return NetworkState(network.eval(), None, inputs=Inputs.of(torch.randn(2, 3, 8, 8)))
+
+
+def test_multiplications_that_do_not_go_are_not_promised():
+    full = alone(Gated())
+    with pytest.raises(
+        InputError, match=r"macs 0\.5x cannot be met.* since not all channels that are zero can be"
+    ):
+        pruned_by_magnitude(full, options(macs="0.5x"))
+
+
+def test_layers_behind_shapes_that_the_graph_computes_are_counted():
+    full = alone(Squeezed())
+    weights = weight_layers(full.network)
+    expected = 64 * (weights["first"].numel() + weights["second"].numel()) + 16 * 16 + 320
+    assert macs(full) == expected
+    small = narrowed(pruned_by_magnitude(full, options(macs="0.7x"))).state
+    assert macs(small) <= 0.7 * expected
+
+
 def test_a_budget_of_bytes_is_that_of_the_file():
     sizes = []
 
@@ -138,7 +189,7 @@ def test_a_removed_branch_adds_nothing_after_a_step_of_training():
 def test_latency_follows_the_table_and_whole_networks_correct_it(tmp_path, monkeypatch):
     timed = []
 
-    def ratio_of(self, models, names):
+    def ratio_of(self, models, names, operators):
         timed.append(names)
         half = len(names) // 2
         small, full = (sum(self.nanoseconds[n] for n in part) for part in (names[:half], names[half:]))
@@ -152,6 +203,15 @@ def test_latency_follows_the_table_and_whole_networks_correct_it(tmp_path, monke
     assert 1 < len(timed) <= 3
     assert "0.6x" in removed_weights(pruned)
     assert json.loads(table.read_text())["machine"] == layer_latency.this_machine()
+
+
+def test_networks_of_the_same_layers_and_other_operators_are_timed_apart(tmp_path, monkeypatch):
+    monkeypatch.setattr(layer_latency, "_network", lambda model: None)
+    times = iter([[1.0, 2.0], [3.0, 4.0]])
+    monkeypatch.setattr(layer_latency, "least_times", lambda calls, seconds: next(times))
+    table = LayerTable.read(tmp_path / "table.json")
+    ratios = [table.ratio_of(lambda: (None, None), ["Conv"], [name]) for name in ("Relu", "Tanh", "Relu")]
+    assert ratios == [0.5, 0.75, 0.5]
 
 
 def test_a_table_is_measured_once_for_each_processor(tmp_path, monkeypatch):

@@ -35,7 +35,7 @@ def test_a_row_of_budgets_says_what_is_left_and_how_fast_it_is(tmp_path, monkeyp
     monkeypatch.setattr(layer_latency, "_SECONDS", 0.0)
     monkeypatch.setattr(layer_latency, "_FEWEST", 1)
     monkeypatch.setattr(budgets, "_SECONDS", 0.0)
-    monkeypatch.setattr(LayerTable, "ratio_of", lambda self, models, names: 0.5)
+    monkeypatch.setattr(LayerTable, "ratio_of", lambda self, models, names, operators: 0.5)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     path = tmp_path / "dense.safetensors"
     save_network(path, NetworkState(new_network(ModelOptions(), seed=0), ModelOptions()))

@@ -15,8 +15,9 @@ from modelpress.benchmarks.measures.layer_latency import LayerTable, name_of
 from modelpress.export.errors import InputError
 from modelpress.export.graphs.channels.branches import Branch
 from modelpress.export.graphs.channels.costs import LayerShape
-from modelpress.export.graphs.channels.shrinking import without_dead_channels
+from modelpress.export.graphs.channels.shrinking import sizes_of, without_dead_channels
 from modelpress.export.quantized import QuantizedModel
+from modelpress.toolkit.compression.drawing import draw
 from modelpress.toolkit.compression.freeze import freeze
 from modelpress.toolkit.compression.pruning.channel_groups import (
     Block,
@@ -89,6 +90,11 @@ def within_budget(
     families = blocks_of(
         weights, coupling, multiple=options.multiple, kept=state.masks, branches=options.branches
     )
+    if budget.of != "bytes" and coupling.uncounted:
+        raise InputError(
+            f"prune.budget: what {', '.join(coupling.uncounted[:4])} costs is not known, since the graph does not say "
+            "which shapes it takes: use a budget of bytes, or a sparsity"
+        )
     gone = _gone(weights, coupling, state.masks)
     prices = _Prices(state, weights, coupling, size_of)
     losses = _losses(weights, coupling, state.masks)
@@ -107,6 +113,8 @@ def within_budget(
     else:
         cost = prices.macs if budget.of == "macs" else prices.size
         chosen, share = _fewest(ordered(cost), cost, budget, gone)
+        if budget.of == "macs":
+            share = _checked(prices, chosen, budget)
 
     found = {**budget.model_dump(exclude_none=True), "found": round(share, 4)}
     return Met(masks_without(weights, coupling, set(chosen)), found)
@@ -212,6 +220,10 @@ class _Prices:
         """Multiplications for one example."""
         return float(sum(shape.macs for shape in self._shapes(removed)))
 
+    def really(self, removed: Removed) -> int:
+        """Multiplications for one example of the graph that is left."""
+        return sizes_of(self._drawn(removed))[1]
+
     def size(self, removed: Removed) -> float:
         """Bytes of the file."""
         return float(self._size_of(self._without(removed)))
@@ -223,7 +235,8 @@ class _Prices:
     def timed(self, removed: Removed, table: LayerTable) -> float:
         """Time of the whole network over that of the full one."""
         names = [name_of(shape) for gone in (removed, Removed()) for shape in self._shapes(gone)]
-        return table.ratio_of(lambda: (self._drawn(removed), self._drawn(Removed())), names)
+        operators = [node.op_type for node in draw(self._state.network, self._state.inputs).graph.graph.node]
+        return table.ratio_of(lambda: (self._drawn(removed), self._drawn(Removed())), names, operators)
 
     def _shapes(self, removed: Removed) -> list[LayerShape]:
         gone = np.array(sorted(removed), np.int64)
@@ -255,6 +268,21 @@ def _fewest(steps: Sequence[Step], cost: Cost, budget: BudgetOptions, gone: Remo
     if found > budget.most(full):
         raise _unmet(budget, f"{found:,.0f} {budget.of}, {found / full:.3f}x")
     return chosen, found / full
+
+
+def _checked(prices: "_Prices", chosen: Removed, budget: BudgetOptions) -> float:
+    """The share of the multiplications that is left once channels have been taken out.
+
+    Raises:
+        InputError: Not all of the channels can be: what a constant adds before a padded convolution cannot be moved.
+    """
+    full, left = prices.macs(Removed()), prices.really(chosen)
+    if left > budget.most(full):
+        raise _unmet(
+            budget,
+            f"{left:,} macs, {left / full:.3f}x, since not all channels that are zero can be taken out",
+        )
+    return left / full
 
 
 def _within(steps: Sequence[Step], cost: Cost, limit: float, gone: Removed) -> Removed:

@@ -28,6 +28,7 @@ class Coupling:
         shifts: By name of a parameter that makes channels non-zero (biases, both parameters of batch norms), likewise:
             where these and all weights of a group are zero, so are its channels.
         costs: Every layer of the drawing with the groups that it takes and makes, by the same numbers.
+        uncounted: Weights of the layers of which shapes are not known, by their names in the drawing.
         branches: Residual branches that may go with all of their channels; their shifts are names of parameters.
     """
 
@@ -35,6 +36,7 @@ class Coupling:
     shifts: Mapping[str, Tensor] = field(default_factory=dict)
     costs: Sequence[CountedLayer] = ()
     branches: Sequence[Branch] = ()
+    uncounted: Sequence[str] = ()
 
     def removable(self, layers: Iterable[str]) -> set[int]:
         """Groups all of whose layers are among these."""
@@ -86,7 +88,8 @@ def coupling_of(state: NetworkState) -> Coupling:
         elif claim is not None:
             shifts[parameter] = _groups(trace, claim)
     parameters = {place: parameter for parameter, place in places.items()}
-    return Coupling(rows, shifts, counted_layers(trace), list(_branches(trace, rows.values(), parameters)))
+    costs, uncounted = counted_layers(trace)
+    return Coupling(rows, shifts, costs, list(_branches(trace, rows.values(), parameters)), uncounted)
 
 
 def _branches(trace: Trace, rows: Iterable[Tensor], parameters: Mapping[str, str]) -> Iterator[Branch]:
