@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from modelpress.benchmarks.measures.metrics import TOP1, Metric
-from modelpress.export.errors import InputError, ModelpressError
+from modelpress.export.errors import InputError, ModelError, ModelpressError
 from modelpress.toolkit.networks.foreign.nested import State
 from modelpress.toolkit.networks.inputs import Inputs
 from modelpress.toolkit.progress import Progress
@@ -51,6 +51,12 @@ class Score(Protocol):
         """Of a network as it is."""
 
 
+# torch's words where a view does not fit the order in memory
+_VIEW = "view size is not compatible with input tensor's size and stride"
+_REMEDY_OF_VIEW = (
+    "the network's code takes a .view() of images, whose channels are last in memory while it is trained: use "
+    ".reshape() or .flatten(1) there, or set run.channels_last to false"
+)
 _STEPS_BETWEEN_QUESTIONS = 8  # of processes that train together, whether one was asked to stop
 
 
@@ -318,6 +324,8 @@ class _Training:
             return inputs.call(self.forward)
         except Exception as error:  # compilers raise errors of many kinds
             if self.forward is self.network:
+                if isinstance(error, RuntimeError) and _VIEW in str(error):
+                    raise ModelError(_REMEDY_OF_VIEW) from error
                 raise
             self.progress.note(f"trains without compiling: {type(error).__name__}")
             self.forward = self.network

@@ -17,7 +17,7 @@ from modelpress.toolkit.compression.run import (
 from modelpress.toolkit.compression.state import NetworkState
 from modelpress.toolkit.compression.work import Work, network_files
 from modelpress.toolkit.recipe import DataOptions, ModelOptions, PruneOptions, QuantizeOptions, Recipe
-from modelpress.toolkit.recipe import TrainingOptions as Training
+from modelpress.toolkit.recipe import FinetuneOptions as Training
 from tests.helpers.training import CPU, DIGITS, tiny_network, weights_of
 
 IMAGES = replace(

@@ -16,6 +16,7 @@ from modelpress.toolkit.compression.state import NetworkState
 from modelpress.toolkit.recipe import FinetuneOptions, PackOptions, Recipe
 from modelpress.toolkit.training.interrupt import Interrupted
 from modelpress.toolkit.training.rules import Moment
+from tests.helpers.command_line import QUICK
 from tests.helpers.training import SignalAt, assert_same, fit, weights_of
 
 SPEC = QuantizerSpec(3, symmetric=True, range="mse")
@@ -96,6 +97,24 @@ def test_weights_that_are_floats_at_first_pay_all_the_same_and_grids_stay():
     assert 0.8 * 1900 < history[-1].facts["file_bytes"] <= 1900
     for name, kept in network.kept_grids().items():
         assert_same(grids[name], kept)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (
+            ["--epochs", 1, "--set", "finetune.target_bytes=1000"],
+            "and not the 1,000 of finetune.target_bytes: train",
+        ),
+        (["--epochs", 0, "--set", "finetune.target_bytes=1000"], "without epochs it does not"),
+    ],
+)
+def test_a_size_that_is_missed_is_said(tmp_path, call, options, words):
+    grid = ["quantize.symmetric=true", "quantize.range=mse", "quantize.learned=false", "quantize.bits=3"]
+    settings = [part for each in (*grid, "train.epochs=1", "prune.sparsity=0") for part in ("--set", each)]
+    code, _, err = call("run", "-o", tmp_path / "run", "--device", "cpu", *settings, *options, *QUICK)
+    assert code == 0, err
+    assert words in " ".join(err.split())
 
 
 def test_the_search_for_a_price_starts_from_the_one_that_is_given():

@@ -28,6 +28,10 @@ def finetune(state: NetworkState, work: Work) -> NetworkState:
     """
     prune = work.recipe.prune
     if work.recipe.finetune.epochs == 0:
+        if work.recipe.finetune.target_bytes is not None:
+            work.progress.note(
+                "finetune.target_bytes acts while the network is trained: without epochs it does not"
+            )
         return state  # a recipe with a schedule has epochs for it
 
     started = with_room_for_masks(state, prune) if prune.scheduled else state
@@ -37,6 +41,8 @@ def finetune(state: NetworkState, work: Work) -> NetworkState:
     for rule in rules:
         if isinstance(rule, Silence):
             rule.renew()  # averages of weights remember what was before
+        if isinstance(rule, RatePrice):
+            _tell_of_size(started, network, work)
     if not prune.scheduled:
         return trained
 
@@ -44,6 +50,17 @@ def finetune(state: NetworkState, work: Work) -> NetworkState:
     pruned = with_masks(replace(trained, masks={}), masks, prune)
     work.progress.note(removed_weights(pruned))
     return pruned
+
+
+def _tell_of_size(state: NetworkState, network: CompressedNetwork, work: Work) -> None:
+    """A note where the file is larger than was asked for."""
+    target = work.recipe.finetune.target_bytes
+    size = file_size(state, network, work.recipe.pack)
+    if target is not None and size > target:
+        work.progress.note(
+            f"the file takes {size:,} bytes and not the {target:,} of finetune.target_bytes: train longer, raise "
+            "finetune.rate_ramp, or start from fewer bits or more zeros"
+        )
 
 
 def with_room_for_masks(state: NetworkState, options: PruneOptions) -> NetworkState:

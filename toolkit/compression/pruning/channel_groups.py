@@ -9,8 +9,7 @@ from torch import Tensor
 
 from modelpress.export.errors import InputError
 from modelpress.export.graphs.channels.branches import Branch
-from modelpress.export.graphs.channels.slots import SlotGroups
-from modelpress.toolkit.compression.pruning.coupling import Coupling
+from modelpress.toolkit.compression.pruning.coupling import FIXED, Coupling
 
 Masks = dict[str, Tensor]
 _BELOW_ALL = -1.0  # the size of a group that was removed before
@@ -22,18 +21,13 @@ class Block:
 
     Attributes:
         groups: Their numbers.
-        size: Mean square of their weights.
+        size: Mean square of their weights, in units of the layers; below zero where they were removed before.
         n_weights: What removing them removes.
     """
 
     groups: list[int]
     size: float
     n_weights: int
-
-    @property
-    def squares(self) -> float:
-        """Sum over its weights; below zero where they were removed before."""
-        return self.size * self.n_weights
 
 
 def prune_groups(
@@ -46,6 +40,9 @@ def prune_groups(
     kept: Mapping[str, Tensor] | None = None,
 ) -> Masks:
     """Masks that remove whole groups of channels, those of smallest root mean square over all their layers.
+
+    Weights count in units of the root mean square of their layer, whose scale says nothing about its channels where a
+    batch norm follows; by raw weights one layer may lose all of its channels but one.
 
     Args:
         weights: First axis: output channels.
@@ -80,10 +77,11 @@ def prune_groups(
 
 @dataclass(frozen=True)
 class Family:
-    """The channels of layers that share them.
+    """Channels that the same layers share, and no others.
 
     Attributes:
-        blocks: What can go, the smallest first; the last block of a layer is not among them, unless `branch` is there.
+        blocks: What can go, the smallest first; every layer keeps a block of one of its families, unless `branch` is
+            there.
         n_weights: Of all groups.
         branch: The residual branch that goes with the last block.
     """
@@ -118,11 +116,14 @@ def blocks_of(
     sizes, counts = _group_sizes(weights, coupling, kept or {})
     layers = [coupling.layers[name] for name in weights if name in coupling.layers]
     ends = {branch.groups: branch for branch in coupling.branches} if branches else {}
+    staying = _staying(families, layers)
 
     found = []
-    for family in families:
+    for number, family in enumerate(families):
         branch = ends.get(frozenset(family))
-        parts = _parts(sorted(family, key=lambda g: sizes[g]), layers, multiple, whole=branch is not None)
+        parts = _parts(sorted(family, key=lambda g: sizes[g]), layers, multiple)
+        if number in staying and branch is None:
+            parts.pop()
         blocks = [
             Block(part, sum(sizes[g] for g in part) / len(part), sum(counts[g] for g in part))
             for part in parts
@@ -146,28 +147,38 @@ def _mask(weight: Tensor, groups: Tensor | None, gone: Tensor) -> Tensor:
 
 def _families(weights: Mapping[str, Tensor], coupling: Coupling) -> list[list[int]]:
     """Groups that can be removed, by the layers that they are the channels of."""
-    removable = coupling.removable(weights)
-    numbers = {group: k for k, group in enumerate(sorted(removable))}
-    joined = SlotGroups()
-    slots = joined.new(len(numbers))
+    layers: dict[int, list[str]] = {group: [] for group in sorted(coupling.removable(weights))}
     for name in weights:
-        own = [numbers[g] for g in coupling.layers.get(name, torch.empty(0)).tolist() if g in numbers]
-        joined.join_all(slots[own])
+        for group in dict.fromkeys(coupling.layers.get(name, torch.empty(0)).tolist()):
+            if group in layers:
+                layers[group].append(name)
 
-    families: dict[int, list[int]] = {}
-    for group, root in zip(numbers, joined.roots(slots).tolist(), strict=True):
-        families.setdefault(root, []).append(group)
+    families: dict[tuple[str, ...], list[int]] = {}
+    for group, names in layers.items():
+        families.setdefault(tuple(names), []).append(group)
     return list(families.values())
+
+
+def _staying(families: Sequence[Sequence[int]], layers: Sequence[Tensor]) -> set[int]:
+    """Families that keep their last block, so that no layer loses all of its channels."""
+    of_group = {group: number for number, family in enumerate(families) for group in family}
+    staying: set[int] = set()
+    for own in layers:
+        inside = [of_group.get(group, FIXED) for group in own.tolist()]
+        if FIXED not in inside and staying.isdisjoint(inside):
+            staying.add(max(set(inside), key=inside.count))
+    return staying
 
 
 def _group_sizes(
     weights: Mapping[str, Tensor], coupling: Coupling, kept: Mapping[str, Tensor]
 ) -> tuple[dict[int, float], dict[int, int]]:
-    """Mean square and number of the weights of each group."""
+    """Mean square, in units of the layers, and number of the weights of each group."""
     squares: dict[int, float] = {}
     counts: dict[int, int] = {}
     for name, weight in weights.items():
-        sums = row_squares(weight, kept.get(name)).tolist()
+        rows = row_squares(weight, kept.get(name))
+        sums = (rows / unit_of(weight, rows) ** 2).tolist()
         for group, total in zip(coupling.layers.get(name, torch.empty(0)).tolist(), sums, strict=False):
             squares[group] = squares.get(group, 0.0) + total
             counts[group] = counts.get(group, 0) + weight[0].numel()
@@ -177,14 +188,26 @@ def _group_sizes(
     return sizes, counts
 
 
+def unit_of(weight: Tensor, rows: Tensor) -> float:
+    """Root mean square of a layer's weights that are left; 1 where none is.
+
+    Args:
+        weight: All of them.
+        rows: From `row_squares`.
+    """
+    left = rows > 0
+    n_left = int(left.sum()) * weight[0].numel()
+    return float(rows.sum() / max(n_left, 1)) ** 0.5 or 1.0
+
+
 def row_squares(weight: Tensor, kept: Tensor | None) -> Tensor:
     """Sum of squares of each output channel, shape ``(out,)``, without what a mask of an earlier pruning removed."""
     masked = weight.detach() if kept is None else torch.where(kept, weight.detach(), 0.0)
     return masked.flatten(1).double().square().sum(dim=1)
 
 
-def _parts(ordered: list[int], layers: Sequence[Tensor], multiple: int, *, whole: bool) -> list[list[int]]:
-    """A family's groups, as many at a time as leave widths that are multiples; all of a layer only if `whole`."""
+def _parts(ordered: list[int], layers: Sequence[Tensor], multiple: int) -> list[list[int]]:
+    """A family's groups, as many at a time as leave widths that are multiples."""
     members = torch.tensor(ordered)
     inside = [torch.isin(groups, members) for groups in layers]
     width, removable = max((len(own), int(own.sum())) for own in inside if own.any())
@@ -194,8 +217,7 @@ def _parts(ordered: list[int], layers: Sequence[Tensor], multiple: int, *, whole
     step = max(1, multiple // each)
     first = (width // each) % step or step
     starts = [0, *range(first, len(ordered), step)]
-    parts = [ordered[a:b] for a, b in pairwise([*starts, len(ordered)])]
-    return parts if whole or removable < width else parts[:-1]
+    return [ordered[a:b] for a, b in pairwise([*starts, len(ordered)])]
 
 
 def smallest(blocks: Sequence[Block], n_weights: float) -> set[int]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from modelpress.toolkit.compression.pruning.channel_groups import row_squares, unit_of
 from modelpress.toolkit.compression.pruning.coupling import Coupling
 from modelpress.toolkit.sparse_regression.prox import block_factor
 
@@ -110,9 +111,7 @@ def _over_rows(factor: Tensor, weight: Tensor) -> Tensor:
 
 
 def _units(weights: Mapping[str, Tensor]) -> dict[str, float]:
-    """Of a layer without any weight left: 1."""
-    squares = {name: float(weight.detach().double().square().mean()) for name, weight in weights.items()}
-    return {name: square**0.5 or 1.0 for name, square in squares.items()}
+    return {name: unit_of(weight, row_squares(weight, None)) for name, weight in weights.items()}
 
 
 def _sizes(weights: Mapping[str, Tensor], rows: Mapping[str, Tensor], n: int) -> Tensor:
