@@ -154,6 +154,19 @@ def test_the_runner_of_a_bundle_leaves_early(done, tmp_path, monkeypatch, capsys
     assert "exit" not in answers[1]
 
 
+def test_a_bundle_leaves_early_in_the_flavour_of_its_model_and_says_what_is_claimed(done, tmp_path, call):
+    folder, _ = done
+    code, _, err = call("bundle", folder / "model.press", "--exits", "-o", tmp_path / "b", "--no-zip")
+    assert code == 0, err
+    manifest = json.loads((tmp_path / "b" / "manifest.json").read_text())
+    assert manifest["flavour"] == "sparse"
+    assert (
+        manifest["files"]["model-exits.onnx"]["size_bytes"]
+        < 2.0 * manifest["files"]["model.onnx"]["size_bytes"]
+    )
+    assert "`run.py` leaves early" in (tmp_path / "b" / "MODEL_CARD.md").read_text()
+
+
 def test_the_report_draws_them(done):
     _, results = done
     page = render_report([results])

@@ -114,6 +114,7 @@ def command(
     [b]run.py[/] in it runs the model and [b]verify.py[/] measures the claims again, both without modelpress.
     """
     from modelpress.export.handoff.manifest import Calibration
+    from modelpress.export.quantized import QuantizedModel
     from modelpress.toolkit.commands.bundle.making import BundleRequest, archive_path, make_bundle
     from modelpress.toolkit.commands.console import TerminalProgress
     from modelpress.toolkit.model_files.firmware_writing import FirmwareRequest, add_firmware
@@ -147,6 +148,10 @@ def command(
             reduce_range=False,
         )
         firmware = partial(add_firmware, request=FirmwareRequest(of_firmware, target=target))
+
+    def write_exits(path: Path, model: QuantizedModel, chosen: str) -> None:
+        write_flavour(path, model, request=replace(wanted, flavour=chosen, exits=ExitForm.ONE_FILE))
+
     request = BundleRequest(
         flavour=flavour,
         write_model=partial(write_flavour, request=wanted),
@@ -160,9 +165,7 @@ def command(
         archive=archive,
         overwrite=overwrite,
         add_firmware=firmware,
-        write_exits=partial(write_flavour, request=replace(wanted, exits=ExitForm.ONE_FILE))
-        if exits
-        else None,
+        write_exits=write_exits if exits else None,
     )
     manifest = make_bundle(file, output, request, TerminalProgress())
     facts = {

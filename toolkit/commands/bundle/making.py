@@ -83,6 +83,7 @@ _PILLOW = 'pillow>=12.1.1; python_version >= "3.10"\npillow>=11.3; python_versio
 
 WriteModel = Callable[[Path, QuantizedModel], Mapping[str, Any]]
 AddFirmware = Callable[[Path, QuantizedModel], object]
+WriteExits = Callable[[Path, QuantizedModel, str], object]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +102,7 @@ class BundleRequest:
         test_data: Hand over all test examples, so that the figures can be measured again without any other data.
         archive: Write a `.zip` beside the folder.
         add_firmware: Writes firmware of a decoded artifact into a new folder.
-        write_exits: Writes what leaves early, in the same flavour.
+        write_exits: Writes what leaves early, in the flavour of `model.onnx`.
     """
 
     flavour: str | None
@@ -116,7 +117,7 @@ class BundleRequest:
     archive: bool = True
     overwrite: bool = False
     add_firmware: AddFirmware | None = None
-    write_exits: WriteModel | None = None
+    write_exits: WriteExits | None = None
 
 
 def make_bundle(artifact: Path, target: Path, request: BundleRequest, progress: Progress) -> Manifest:
@@ -173,7 +174,7 @@ def _fill(folder: Path, artifact: Path, name: str, request: BundleRequest, progr
         if calibration is not None:  # the rule that was taken, where several were tried
             calibration = calibration.model_copy(update={"method": made["calibration"]["method"]})
     if request.write_exits is not None:
-        request.write_exits(folder / EXITS, model)
+        request.write_exits(folder / EXITS, model, written.flavour)
     if request.add_firmware is not None:
         request.add_firmware(folder / FIRMWARE, model)
     serialised = (folder / ONNX).read_bytes()

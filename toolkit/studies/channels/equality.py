@@ -24,7 +24,7 @@ from modelpress.toolkit.recipe import PruneOptions
 from modelpress.toolkit.studies.networks.shaking import pictures, settled, shaken, spread
 
 SPARSITY = 0.4
-_EXAMPLES = 8
+_EXAMPLES = 32
 
 
 def _ours(shortcut: Any) -> Callable[[], nn.Module]:
