@@ -12,6 +12,7 @@ from modelpress.toolkit.compression.freeze import freeze, freeze_state
 from modelpress.toolkit.compression.passes.finetune import rules_of
 from modelpress.toolkit.compression.passes.prune import pruned_by_magnitude
 from modelpress.toolkit.compression.pruning.coupling import coupling_of
+from modelpress.toolkit.compression.pruning.removal import removed_weights
 from modelpress.toolkit.compression.pruning.silence import Silence
 from modelpress.toolkit.compression.state import NetworkState
 from modelpress.toolkit.networks.inputs import Inputs
@@ -90,6 +91,13 @@ def test_widths_are_left_at_multiples():
     widths = [int(mask.flatten(1).any(dim=1).sum()) for mask in masks.values()]
     assert {width % 8 for width in widths} == {0}
     assert min(widths) == 8
+
+
+def test_a_sparsity_that_channels_do_not_reach_is_said():
+    pruned = pruned_by_magnitude(state_of("B"), replaced(multiple=1000, sparsity=0.5))
+    words = "short of the 50.00% asked for: other channels have to stay, or do not fit into blocks of prune.multiple"
+    assert words in removed_weights(pruned)
+    assert "short" not in removed_weights(pruned_by_magnitude(state_of("B"), replaced(sparsity=0.5)))
 
 
 def replaced(**options):

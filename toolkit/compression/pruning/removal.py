@@ -14,6 +14,8 @@ from modelpress.toolkit.networks.layers import weight_layers
 from modelpress.toolkit.recipe import PruneOptions
 from modelpress.toolkit.recipe_sections import ROLE
 
+_MUCH = 0.8  # of the sparsity asked for; whole channels rarely fit exactly
+
 
 def check_unquantized(state: NetworkState) -> None:
     """Refuse to prune a network whose weights lie on a grid.
@@ -103,4 +105,9 @@ def removed_weights(state: NetworkState) -> str:
         )
     elif "penalty" in summary and summary["removed"] < round(summary["asked_for"] * summary["prunable"]):
         line += f"; short of the {summary['asked_for']:.2%} asked for: raise prune.penalty or sparsify.epochs"
+    elif summary["granularity"] == "channel" and share < _MUCH * summary["asked_for"]:
+        line += (
+            f"; short of the {summary['asked_for']:.2%} asked for: other channels have to stay, or do not fit into "
+            "blocks of prune.multiple"
+        )
     return line
