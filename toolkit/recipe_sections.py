@@ -182,9 +182,9 @@ class BudgetOptions(Options):
 
     latency: Annotated[str, Field(pattern=_SHARE)] | None = None
     """Time of one example in ONNX Runtime on one thread of this machine, as in 0.75x: of the full network's."""
-    macs: str | PositiveInt | None = None
+    macs: str | int | float | None = None
     """Multiplications for one example: 20M, 20_000_000, or 0.5x."""
-    bytes: str | PositiveInt | None = None
+    bytes: str | int | float | None = None
     """Size of the packed file, as it would be before the finetuning: 30kB, 30_000, or 0.5x."""
 
     @model_validator(mode="after")
@@ -216,6 +216,8 @@ class BudgetOptions(Options):
                 raise ValueError(f"{self.of} is {value}; expected less than 1x, and more than nothing")
             return float(value[:-1]) * full
 
+        if re.fullmatch(r"-.*|0+", value):
+            raise ValueError(f"{self.of} is {value}; expected more than nothing")
         counted = re.fullmatch(r"(\d+(?:\.\d+)?)([kMG])", value)
         if self.of == "macs" and counted is not None:
             return float(counted[1]) * _COUNTS[counted[2]]
