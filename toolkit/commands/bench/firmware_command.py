@@ -42,7 +42,7 @@ def command(
 ) -> None:
     """Flash, memory and instructions of firmware, built and run: here, and in qemu on a Cortex-M4 and M55."""
     from modelpress.benchmarks.environment import describe_environment
-    from modelpress.benchmarks.measures.firmware import measure_firmware, missing_tools
+    from modelpress.benchmarks.measures.firmware import FirmwareFolder, measure_firmware, missing_tools
     from modelpress.export.errors import CommandLineError
     from modelpress.toolkit.commands.console import TerminalProgress
     from modelpress.toolkit.output_folder import check_output_file, write_json
@@ -51,6 +51,8 @@ def command(
         raise CommandLineError("name folders that `modelpress firmware` wrote, or pass --tiny")
     if output is not None:
         check_output_file(output, overwrite=overwrite)
+    for folder in folders:
+        FirmwareFolder(folder, folder)  # refuses what is none, before anything is built
     progress = TerminalProgress()
     missing = missing_tools()
     if missing:
