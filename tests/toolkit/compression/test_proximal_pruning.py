@@ -228,11 +228,13 @@ def test_prune_takes_every_method(dense, tmp_path, call, method):
     state = load_network(pruned, ModelOptions())
     assert sum(int((~mask).sum()) for mask in state.masks.values()) == record["removed"]
     assert [path.name for path in tmp_path.iterdir()] == ["pruned.safetensors"]
-    assert "batch norms have their length again" in err
+    assert ("batch norms have their length again" in err) == (
+        method != "group-lasso"
+    )  # which keeps it all along
     before = weight_layers(load_network(dense, ModelOptions()).network)
     for name, weight in list(weight_layers(state.network).items())[:-1]:  # no batch norm behind the last
         length = float(weight.detach().norm())
-        assert length == 0 or length >= 0.9999 * float(before[name].detach().norm())
+        assert length == 0 or length >= 0.998 * float(before[name].detach().norm())
 
 
 def test_only_prunable_weights_are_counted(dense, tmp_path, call):

@@ -16,7 +16,7 @@ from modelpress.toolkit.compression.pruning.removal import (
     removed_weights,
     with_masks,
 )
-from modelpress.toolkit.compression.pruning.rescaling import lengths, restore_lengths
+from modelpress.toolkit.compression.pruning.rescaling import lengths, normalised_layers_of, restore_lengths
 from modelpress.toolkit.compression.pruning.silence import silence
 from modelpress.toolkit.compression.pruning.subgradient import SubgradientPenalty
 from modelpress.toolkit.compression.state import NetworkState
@@ -41,7 +41,9 @@ def sparsify(state: NetworkState, work: Work) -> NetworkState:
         penalty = SubgradientPenalty(prunable, options)
     else:
         groups = None if coupling is None else ChannelGroups.coupled(prunable, coupling, state.network)
-        penalty = ProximalStep(prunable, _until_the_budget(state, work), groups)
+        # channels of a layer compete for its length, which means nothing itself
+        steady = set() if groups is None else normalised_layers_of(state)
+        penalty = ProximalStep(prunable, _until_the_budget(state, work), groups, steady=steady)
         if penalty.has_enough_zeros():
             work.progress.note("there are enough zeros already: the penalty does not act")
     before = lengths(state.network)

@@ -5,7 +5,7 @@ zeros are held and the other weights are free of its bias. Proximal stochastic g
 2009, "Efficient online and batch learning using forward backward splitting", eq. (3).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import torch
 from torch import Tensor
@@ -19,6 +19,8 @@ from modelpress.toolkit.sparse_regression.prox import (
 )
 from modelpress.toolkit.training.rules import Moment, TrainingRule
 
+_SHORTEST = 1e-12  # a length that is none
+
 
 class ProximalStep(TrainingRule):
     """The proximal step of one training, for the weights of all pruned layers together.
@@ -27,15 +29,23 @@ class ProximalStep(TrainingRule):
         weights: Parameters, by layer name; changed in place.
         options: Method, strength and warm-up of the penalty, and the sparsity at which it ends.
         groups: Of channels, for a group lasso; without them each channel is a group of its own.
+        steady: Layers in front of batch norms: they keep their length while the penalty acts, so that steps stay as
+            large beside their weights as they were, and small channels shrink relative to large ones.
     """
 
     def __init__(
-        self, weights: dict[str, Tensor], options: PruneOptions, groups: ChannelGroups | None = None
+        self,
+        weights: dict[str, Tensor],
+        options: PruneOptions,
+        groups: ChannelGroups | None = None,
+        *,
+        steady: Collection[str] = (),
     ) -> None:
         self._weights, self._options = weights, options
         self._groups = ChannelGroups.single(weights) if groups is None else groups
         self._n_weights = sum(w.numel() for w in weights.values())
         self._n_zeros = round(options.sparsity * self._n_weights)
+        self._lengths = {name: w.detach().norm() for name, w in weights.items() if name in steady}
         self._hold()
 
     def begin(self, moment: Moment) -> None:
@@ -59,10 +69,18 @@ class ProximalStep(TrainingRule):
         threshold = learning_rate * penalty_at(self._options, progress)
         for name, shrunk in self._shrunk(threshold).items():
             weight, kept = self._weights[name], self._kept[name]
-            weight.copy_(torch.where(self._held, torch.where(kept, weight, 0.0), shrunk))
+            weight.copy_(
+                torch.where(self._held, torch.where(kept, weight, 0.0), self._steadied(name, shrunk))
+            )
             self._kept[name] = weight != 0
         self._groups.silence(self._weights)
         self._held = self._held | (self._count_removed() >= self._n_zeros)
+
+    def _steadied(self, name: str, shrunk: Tensor) -> Tensor:
+        """The weight in the length that its layer has to keep."""
+        if name not in self._lengths:
+            return shrunk
+        return shrunk * (self._lengths[name] / shrunk.norm().clamp(min=_SHORTEST)).clamp(min=1.0)
 
     def sparsity(self) -> float:
         """Share of the weights that are exactly zero."""

@@ -16,6 +16,10 @@ from modelpress.export.graphs.batch_norm import normalised_layers
 from modelpress.toolkit.compression.drawing import draw
 from modelpress.toolkit.compression.freeze import drawn_model
 from modelpress.toolkit.compression.state import NetworkState
+from modelpress.toolkit.networks.layers import layers_with_weights
+
+
+_SHORTER = 0.999  # of its length, that a weight has to have become
 
 
 @dataclass(frozen=True)
@@ -58,13 +62,23 @@ def restore_lengths(state: NetworkState, before: Mapping[str, float]) -> dict[st
     factors = {}
     for name, found in _normalised(state):
         now = float(found.scaled[0].double().norm())
-        if 0 < now < before[name]:
+        if 0 < now < _SHORTER * before[name]:
             factors[name] = factor = before[name] / now
             for tensor in found.scaled:
                 tensor.mul_(factor)
             variance = factor**2 * (found.variance.double() + found.epsilon) - found.epsilon
             found.variance.copy_(variance)
     return factors
+
+
+def normalised_layers_of(state: NetworkState) -> set[str]:
+    """Names of the layers in front of a batch norm, whose scale it undoes.
+
+    Raises:
+        ModelError: The network cannot be drawn.
+    """
+    names = {layer.parameter: layer.name for layer in layers_with_weights(state.network).values()}
+    return {names[parameter] for parameter, _ in _normalised(state) if parameter in names}
 
 
 def _normalised(state: NetworkState) -> Iterator[tuple[str, _Normalised]]:
