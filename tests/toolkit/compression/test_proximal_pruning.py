@@ -217,13 +217,14 @@ def test_a_run_prunes_by_penalty_and_holds_the_zeros(dense, tmp_path, call):
 @pytest.mark.parametrize("method", METHODS)
 def test_prune_takes_every_method(dense, tmp_path, call, method):
     pruned = tmp_path / "pruned.safetensors"
-    penalty = 20 if method == "group-lasso" else 2
+    penalty = 100 if method == "group-lasso" else 2
     settings = ["--set", f"prune.method={method}", "--set", f"prune.penalty={penalty}", "--sparsity", 0.3]
     code, out, err = call("prune", dense, "-o", pruned, *settings, *FEW, "--json")
     assert code == 0, err
     record = json.loads(out)
     asked_for = round(0.3 * record["prunable"])
-    assert 0 <= record["removed"] - asked_for < (64 * 9 if method == "group-lasso" else 1)
+    largest = 3 * 64 * 9 + 32  # a channel of the last stage, in three convolutions and a projection
+    assert 0 <= record["removed"] - asked_for < (largest if method == "group-lasso" else 1)
     assert record["epochs"][-1]["sparsity"] == pytest.approx(record["removed"] / record["prunable"])
     state = load_network(pruned, ModelOptions())
     assert sum(int((~mask).sum()) for mask in state.masks.values()) == record["removed"]

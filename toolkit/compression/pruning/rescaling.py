@@ -18,7 +18,6 @@ from modelpress.toolkit.compression.freeze import drawn_model
 from modelpress.toolkit.compression.state import NetworkState
 from modelpress.toolkit.networks.layers import layers_with_weights
 
-
 _SHORTER = 0.999  # of its length, that a weight has to have become
 
 
