@@ -7,7 +7,6 @@ from math import prod
 import numpy as np
 import onnx
 from onnx import numpy_helper
-from onnx.reference import ReferenceEvaluator
 
 from modelpress.export.errors import ModelpressError
 from modelpress.export.graphs.bounds import check_bounds
@@ -136,21 +135,23 @@ def _inference_job(facts: Facts, arrays: list[Array]) -> tuple[Facts, list[Array
         graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
     found = []
     for value in (*graph.input, *graph.value_info, *graph.output):
-        kind = value.type.tensor_type
-        dims = kind.shape.dim
-        if kind.HasField("shape") and all(dim.HasField("dim_value") and dim.dim_value >= 0 for dim in dims):
-            found.append([value.name, [dim.dim_value for dim in dims], _width(kind.elem_type)])
+        shape = _known_shape(value)
+        if shape is not None:
+            found.append([value.name, list(shape), _width(value.type.tensor_type.elem_type)])
     return {"shapes": found}, []
+
+
+def _known_shape(value: onnx.ValueInfoProto) -> Shape | None:
+    kind = value.type.tensor_type
+    dims = kind.shape.dim
+    known = kind.HasField("shape") and all(d.HasField("dim_value") and d.dim_value >= 0 for d in dims)
+    return tuple(dim.dim_value for dim in dims) if known else None
 
 
 def _shapes_made_constant(model: onnx.ModelProto, inferred: onnx.GraphProto) -> bool:
     """Put constants in the place of nodes that compute from shapes, where `inferred` knows these."""
-    known = {
-        value.name: tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
-        for value in (*inferred.input, *inferred.value_info)
-        if value.type.tensor_type.HasField("shape")
-        and all(dim.HasField("dim_value") for dim in value.type.tensor_type.shape.dim)
-    }
+    inferable = ((value.name, _known_shape(value)) for value in (*inferred.input, *inferred.value_info))
+    known = {name: shape for name, shape in inferable if shape is not None}
     opsets = {entry.domain: entry.version for entry in model.opset_import}
     values = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     changed = False
@@ -178,6 +179,9 @@ def _value_of(
         return np.array(shapes[node.input[0]][start or 0 : end], np.int64)
     if node.op_type not in _OF_SHAPES or not all(name in values for name in reads_of(node)):
         return None
+
+    from onnx.reference import ReferenceEvaluator  # seldom needed, and slow to import
+
     try:
         (found,) = ReferenceEvaluator(node, opsets=opsets).run(None, {n: values[n] for n in reads_of(node)})
     except Exception:  # of a damaged node, of many kinds; the shapes that hang on it are not known then

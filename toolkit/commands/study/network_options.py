@@ -64,6 +64,16 @@ StartAgain = Annotated[
 STUDIES = Path("runs/studies")
 
 
+def named_rows(rows: str) -> list[str]:
+    """The names and patterns of ``--rows``; all, where there are none.
+
+    Example:
+        >>> named_rows("dense, one-shot-*"), named_rows("")
+        (['dense', 'one-shot-*'], ['all'])
+    """
+    return [text.strip() for text in rows.split(",") if text.strip()] or ["all"]
+
+
 def network_study(study: Literal["prune", "quantize", "frontier"], text: str) -> Callable[..., None]:
     """The command of a study: all take the same options.
 
@@ -95,8 +105,7 @@ def network_study(study: Literal["prune", "quantize", "frontier"], text: str) ->
         need_torch()
         from modelpress.toolkit.commands.study.network import run_network_study
 
-        wanted = [part.strip() for part in rows.split(",") if part.strip()] or ["all"]
-        outcome = run_network_study(study, wanted, base, output, epochs=epochs, overwrite=overwrite)
+        outcome = run_network_study(study, named_rows(rows), base, output, epochs=epochs, overwrite=overwrite)
         answer(outcome.record, outcome.show, as_json=as_json)
 
     command.__doc__ = text

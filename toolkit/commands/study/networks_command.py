@@ -8,7 +8,7 @@ import typer
 from modelpress.toolkit.commands.answers import answer
 from modelpress.toolkit.commands.options import MEASUREMENT, AsJson
 from modelpress.toolkit.commands.requirements import need_torch
-from modelpress.toolkit.commands.study.network_options import StartAgain, StudyFolder
+from modelpress.toolkit.commands.study.network_options import StartAgain, StudyFolder, named_rows
 
 EXAMPLE = """
 modelpress study networks --rows small-cnn,ds-cnn
@@ -36,6 +36,5 @@ def command(
     need_torch()
     from modelpress.toolkit.commands.study.networks import study_networks
 
-    wanted = [text.strip() for text in rows.split(",") if text.strip()] or ["all"]
-    outcome = study_networks(wanted, output, overwrite=overwrite)
+    outcome = study_networks(named_rows(rows), output, overwrite=overwrite)
     answer(outcome.record, outcome.show, as_json=as_json)

@@ -8,7 +8,7 @@ import typer
 from modelpress.toolkit.commands.answers import answer
 from modelpress.toolkit.commands.options import MEASUREMENT, AsJson
 from modelpress.toolkit.commands.requirements import need_torch
-from modelpress.toolkit.commands.study.network_options import StudyFolder
+from modelpress.toolkit.commands.study.network_options import StudyFolder, named_rows
 
 EXAMPLE = """
 modelpress study tasks --rows table,tokens
@@ -33,6 +33,5 @@ def command(
     need_torch(together=True)
     from modelpress.toolkit.commands.study.tasks import study_tasks
 
-    wanted = [text.strip() for text in rows.split(",") if text.strip()] or ["all"]
-    outcome = study_tasks(wanted, output)
+    outcome = study_tasks(named_rows(rows), output)
     answer(outcome.record, outcome.show, as_json=as_json)

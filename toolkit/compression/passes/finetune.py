@@ -41,8 +41,7 @@ def finetune(state: NetworkState, work: Work) -> NetworkState:
     for rule in rules:
         if isinstance(rule, Silence):
             rule.renew()  # averages of weights remember what was before
-        if isinstance(rule, RatePrice):
-            _tell_of_size(started, network, work)
+    _tell_of_size(started, network, work)
     if not prune.scheduled:
         return trained
 
@@ -55,8 +54,11 @@ def finetune(state: NetworkState, work: Work) -> NetworkState:
 def _tell_of_size(state: NetworkState, network: CompressedNetwork, work: Work) -> None:
     """A note where the file is larger than was asked for."""
     target = work.recipe.finetune.target_bytes
+    if target is None:
+        return
+
     size = file_size(state, network, work.recipe.pack)
-    if target is not None and size > target:
+    if size > target:
         work.progress.note(
             f"the file takes {size:,} bytes and not the {target:,} of finetune.target_bytes: train longer, raise "
             "finetune.rate_ramp, or start from fewer bits or more zeros"

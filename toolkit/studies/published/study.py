@@ -146,8 +146,8 @@ def run_study(plan: StudyPlan, progress: Progress, *, overwrite: bool = False) -
         records.append(_measured(plan, row, work, environment))
 
     for row, recipe in plan.others:
-        needed = (plan.folder(name) / PRESS for name in row.after)
-        there = plan.start(row).is_file() and all(path.is_file() for path in needed)
+        of_size = plan.start(row) if row.size_of is None else plan.folder(row.size_of) / PRESS
+        there = plan.start(row).is_file() and of_size.is_file()
         earlier = _measured_before(plan, row, plan.sized(row, recipe), images) if there else None
         records += [] if earlier is None else [earlier]
     return sorted(records, key=lambda record: list(ROWS).index(record.name))
