@@ -20,8 +20,9 @@ CORES = {
     "cortex-m4": 40.0,
     "cortex-m55": 31.25,
 }  # instructions in a tick of the board's clock, under -icount shift=0
-_EXTERNAL = ("make", "cc")
+_ON_HOST = ("make", "cc", "valgrind")
 _FOR_CORES = ("make", "arm-none-eabi-gcc", "arm-none-eabi-size", "qemu-system-arm")
+_HEADERS = "libnewlib-dev"  # of the C library for bare Arm; packages of the compiler only recommend it
 _NUMBER = re.compile(r"^(images|equal|ticks|stack) (\d+)$", re.MULTILINE)
 _REFS = re.compile(r"Collected : (\d+)")
 
@@ -102,12 +103,31 @@ def measure_firmware(folder: Path) -> dict[str, Any]:
 
 
 def missing_tools() -> list[str]:
-    """Programs that are not installed, without which something is not measured."""
-    return [program for program in (*_EXTERNAL, *_FOR_CORES, "valgrind") if shutil.which(program) is None]
+    """What is not installed, without which something is not measured."""
+    return list(dict.fromkeys([*_not_found(_ON_HOST), *missing_for_cores()]))
+
+
+def missing_for_cores() -> list[str]:
+    """What is not installed, without which no program is built for a Cortex-M and run in qemu."""
+    missing = _not_found(_FOR_CORES)
+    if "arm-none-eabi-gcc" not in missing:
+        headers = subprocess.run(
+            ["arm-none-eabi-gcc", "-E", "-x", "c", "-"],
+            input=b"#include <string.h>\n",
+            capture_output=True,
+            check=False,
+        )
+        if headers.returncode:
+            missing.append(_HEADERS)
+    return missing
+
+
+def _not_found(programs: tuple[str, ...]) -> list[str]:
+    return [program for program in programs if shutil.which(program) is None]
 
 
 def _on_core(firmware: FirmwareFolder, core: str) -> dict[str, Any] | None:
-    if any(shutil.which(program) is None for program in _FOR_CORES):
+    if missing_for_cores():
         return None
 
     said = dict(_NUMBER.findall(firmware.make(f"run-{core}")))
@@ -128,7 +148,7 @@ def _on_core(firmware: FirmwareFolder, core: str) -> dict[str, Any] | None:
 
 def _host_instructions(firmware: FirmwareFolder) -> int | None:
     """Of one inference more."""
-    if any(shutil.which(program) is None for program in (*_EXTERNAL, "valgrind")):
+    if _not_found(_ON_HOST):
         return None
     firmware.make(f"{firmware.build}/host_test")
     counts = []
@@ -142,9 +162,12 @@ def _host_instructions(firmware: FirmwareFolder) -> int | None:
 
 
 def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command, capture_output=True, text=True, errors="replace", check=False, timeout=TIMEOUT_S
-    )
+    try:
+        return subprocess.run(
+            command, capture_output=True, text=True, errors="replace", check=False, timeout=TIMEOUT_S
+        )
+    except FileNotFoundError as error:
+        raise InputError(f"{command[0]} is not installed; firmware is built and run with it") from error
 
 
 def agreement(

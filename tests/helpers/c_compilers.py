@@ -4,6 +4,7 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,16 @@ class Target:
         for program in (self.compiler, *self.emulator[:1]):
             if shutil.which(program) is None:
                 pytest.skip(f"needs {program}")
+        if not _has_c_library(self.compiler):
+            pytest.skip(f"needs the C library of {self.compiler}, a package of its own")
         return [self.compiler, *self.flags]
+
+
+@cache
+def _has_c_library(compiler: str) -> bool:
+    program = b"#include <string.h>\n"
+    done = subprocess.run([compiler, "-E", "-x", "c", "-"], input=program, capture_output=True, check=False)
+    return done.returncode == 0
 
 
 HOST = Target("cc")

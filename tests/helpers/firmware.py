@@ -9,7 +9,6 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 import numpy as np
-import pytest
 from onnx import helper
 
 from modelpress.export.choices import Arithmetic, Optimise
@@ -19,10 +18,10 @@ from modelpress.export.firmware.vectors import Vectors, make_vectors
 from modelpress.export.onnx_flavours.int8 import activations_to_calibrate
 from modelpress.export.post_training.calibration import calibrate
 from modelpress.export.post_training.rounding import PostTraining, quantize_weight
+from tests.helpers.c_compilers import STRICT, Target
 from tests.helpers.int8_chain import chain, images_for
 
 NODE = helper.make_node
-STRICT = ("-std=c99", "-pedantic", "-ffp-contract=off", "-Wall", "-Wextra", "-Wconversion", "-Werror")
 SANITIZED = ("-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 OPERATORS = ("press_nn.c", "press_nn_conv.c", "press_nn_exact.c", "press.c")
 
@@ -55,9 +54,8 @@ class Made:
 
 
 def compile_c(compiler, *arguments):
-    if shutil.which(compiler) is None:
-        pytest.skip(f"needs {compiler}")
-    done = subprocess.run([compiler, *STRICT, *arguments], capture_output=True, text=True, check=False)
+    command = [*Target(compiler).command(), *STRICT, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 

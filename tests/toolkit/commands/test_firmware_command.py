@@ -5,6 +5,8 @@ import subprocess
 import numpy as np
 import pytest
 
+from modelpress.benchmarks.measures.firmware import FirmwareFolder, missing_for_cores
+from modelpress.export.errors import InputError
 from modelpress.export.press.writing import write_artifact
 from tests.export.firmware.test_operators import dense
 from tests.helpers.command_line import modelpress, one_line
@@ -86,3 +88,28 @@ def test_bench_firmware_wants_firmware(tmp_path, monkeypatch, capsys):
     assert modelpress(monkeypatch, "bench", "firmware", tmp_path) == 1
     assert "is no folder that `modelpress firmware` wrote" in one_line(capsys.readouterr().err)
     assert modelpress(monkeypatch, "bench", "firmware") == 2
+
+
+def test_a_missing_program_is_named(artifact, tmp_path, monkeypatch, capsys):
+    inputs = ["--calibration-data", tmp_path / "inputs.npy"]
+    assert modelpress(monkeypatch, "firmware", artifact, *inputs, "-o", tmp_path / "fw") == 0
+    capsys.readouterr()
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    assert modelpress(monkeypatch, "bench", "firmware", tmp_path / "fw", "--json") == 0
+    said = capsys.readouterr()
+    assert "not installed, so not all is measured: make, cc, valgrind, arm-none-eabi-gcc" in said.err
+    (found,) = json.loads(said.out)["firmware"].values()
+    assert (found["cores"], found["host_instructions"]) == ({"cortex-m4": None, "cortex-m55": None}, None)
+
+    firmware = FirmwareFolder(tmp_path / "fw", tmp_path / "build")
+    with pytest.raises(InputError, match="make is not installed"):
+        firmware.values(np.zeros((1, firmware.input.size), np.uint8))
+
+
+def test_a_compiler_without_a_c_library_is_no_fault_of_the_network(tmp_path, monkeypatch):
+    for program in ("make", "arm-none-eabi-gcc", "arm-none-eabi-size", "qemu-system-arm"):
+        (tmp_path / program).write_text("#!/bin/sh\nexit 1\n")
+        (tmp_path / program).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    assert missing_for_cores() == ["libnewlib-dev"]
