@@ -1,8 +1,11 @@
 """Sizes as they are written on the command line."""
 
 import re
+from typing import Annotated
 
-from modelpress.export.errors import CommandLineError
+from pydantic import BeforeValidator, Field
+
+from modelpress.export.errors import CommandLineError, InputError
 
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "kib": 2**10, "mib": 2**20}
 
@@ -24,3 +27,16 @@ def parse_size(text: str, option: str = "--budget") -> int:
             f"{option} is {text!r}; expected a size in bytes, kB, MB, KiB or MiB, as in {option} 60000 or {option} 60kB"
         )
     return size
+
+
+def _whole_bytes(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        return parse_size(value, "a size")
+    except InputError as error:
+        raise ValueError(str(error)) from error
+
+
+ByteSize = Annotated[int, BeforeValidator(_whole_bytes), Field(ge=1)]
+"""In a recipe: a number of bytes, or one with its unit, as in 30kB."""

@@ -14,7 +14,7 @@ from modelpress.export.choices import (
     Effort,
 )
 from modelpress.export.errors import InputError
-from modelpress.toolkit.byte_sizes import parse_size
+from modelpress.toolkit.byte_sizes import ByteSize, parse_size
 from modelpress.toolkit.data.options import NormalisationOptions
 from modelpress.toolkit.networks.names import NetworkName, Shortcut
 from modelpress.toolkit.section import Fraction, Options, PositiveInt
@@ -133,8 +133,8 @@ class FinetuneOptions(TrainingOptions):
 
     rate: Annotated[float, Field(ge=0, le=10)] = 0.0
     """Price of the file's bytes in the loss, in nats per kilobyte; zeros and levels follow from it. 0: none."""
-    target_bytes: Annotated[int, Field(ge=1)] | None = None
-    """Size of the file to train towards: the price is found on the way, from `rate` where that is given."""
+    target_bytes: ByteSize | None = None
+    """Size of the file to train towards, as in 30kB: the price is found on the way, from `rate` where that is given."""
     rate_ramp: Fraction = 0.5
     """Share of the training over which the size falls to target_bytes."""
 
@@ -339,8 +339,8 @@ class QuantizeOptions(Options):
     """Exceptions by name pattern or role: another width, or `float`."""
     price: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Price of a bit at which weights are rounded before any finetuning, as `pack --rate`: widths and zeros follow."""
-    price_bytes: Annotated[int, Field(ge=1)] | None = None
-    """Size of the file to find that price by, in place of a price."""
+    price_bytes: ByteSize | None = None
+    """Size of the file to find that price by, as in 30kB, in place of a price."""
 
     @property
     def priced(self) -> bool:

@@ -122,6 +122,8 @@ def test_overrides_win_and_leave_the_rest_of_a_section():
         ({**BUDGET, "prune.budget": {"latency": "1.5x"}}, "latency is 1.5x; expected less than 1x"),
         ({**BUDGET, "prune.budget": {"macs": "many"}}, "macs is 'many'; expected a number, 20M, or a share"),
         ({**BUDGET, "prune.budget": {"bytes": "few"}}, "expected a size in bytes"),
+        ({"finetune.target_bytes": "30 stones"}, "a size is '30 stones'; expected a size in bytes, kB"),
+        ({"finetune.target_bytes": 0}, "finetune.target_bytes is 0"),
         (
             {"quantize.symmetric": True, "quantize.zero_point": "integer"},
             "quantize: zero_point integer is for asymmetric grids: set symmetric to false",
@@ -159,6 +161,15 @@ def test_mistakes_are_named(overrides, message):
 )
 def test_what_is_just_allowed_is_allowed(overrides):
     load_recipe(None, overrides)
+
+
+def test_sizes_take_a_unit():
+    assert (
+        load_recipe(None, {"quantize.price_bytes": "2 KiB", "prune.sparsity": 0}).quantize.price_bytes == 2048
+    )
+    symmetric = {"quantize.symmetric": True, "quantize.range": "mse", "prune.sparsity": 0}
+    recipe = load_recipe(None, {"finetune.target_bytes": "49.2kB", **symmetric})
+    assert recipe.finetune.target_bytes == 49_200
 
 
 @pytest.mark.parametrize("name", ["s70-w4", "s70-w3", "s70-w2", "s90-w4"])

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from modelpress.export.choices import Effort
+from modelpress.export.errors import CommandLineError
 from modelpress.toolkit.commands.options import DATA, OUTPUT, RECIPE
 from modelpress.toolkit.recipe import Recipe, load_recipe, parse_setting, recipe_key, without_training
 from modelpress.toolkit.recipe_yaml import described
@@ -155,6 +156,7 @@ def merged_recipe(
 
     Raises:
         InputError: See `load_recipe`.
+        CommandLineError: A sparsity is given beside the budget that decides it.
     """
     given = {key: str(v) if isinstance(v, Path) else v for key, v in options.items() if v is not None}
     named = dict(map(parse_setting, settings))
@@ -167,7 +169,13 @@ def merged_recipe(
 
     if epochs == 0:
         _tell_cost(config)
-    return load_recipe(config, {**named, **given}, epochs=epochs)
+    recipe = load_recipe(config, {**named, **given}, epochs=epochs)
+    if recipe.prune.budget is not None and "prune.sparsity" in {**named, **given}:
+        raise CommandLineError(
+            f"sparsity {recipe.prune.sparsity:g} is given beside a budget of {recipe.prune.budget.of}, which decides "
+            "how much is removed: leave one of them out"
+        )
+    return recipe
 
 
 def _tell_cost(config: Path | None) -> None:

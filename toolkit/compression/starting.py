@@ -20,11 +20,10 @@ from modelpress.toolkit.compression.work import TrainingSection, Work
 from modelpress.toolkit.data.data_set import DataSet
 from modelpress.toolkit.data.own_data import load_own
 from modelpress.toolkit.data.registry import load_data_set
-from modelpress.toolkit.networks.layers import n_classes_of
 from modelpress.toolkit.progress import Progress
 from modelpress.toolkit.recipe import DataOptions, Recipe
 from modelpress.toolkit.training.device import Device, device_of
-from modelpress.toolkit.training.evaluate import OneCall, predict
+from modelpress.toolkit.training.evaluate import OneCall, n_outputs_of, predict
 from modelpress.toolkit.training.examples import example_inputs
 
 
@@ -167,10 +166,9 @@ def _contract_of(state: NetworkState, recipe: Recipe, images: DataSet) -> InputC
             f"model.normalisation has {len(stated.mean)} channels, {images.name} has {len(images.mean)}"
         )
 
-    found, expected = n_classes_of(state.network), images.n_outputs
-    if found != expected and not images.is_own:
+    if not images.is_own and (found := n_outputs_of(state.network, state.inputs)) != images.n_outputs:
         raise InputError(
-            f"{checkpoint} has {found} classes, {images.name} {expected}: choose the data set it was trained on"
+            f"{checkpoint} has {found} classes, {images.name} {images.n_outputs}: choose the data set it was trained on"
         )
     if own is None:
         own = InputContract.of(images) if stated is None else InputContract.of_normalisation(stated)

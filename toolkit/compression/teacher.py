@@ -9,10 +9,10 @@ from modelpress.export.errors import InputError
 from modelpress.toolkit.compression.network import CompressedNetwork
 from modelpress.toolkit.compression.network_file import load_network
 from modelpress.toolkit.compression.state import InputContract, NetworkState
-from modelpress.toolkit.networks.layers import n_classes_of
 from modelpress.toolkit.networks.renormalised import RenormalisedTeacher
 from modelpress.toolkit.recipe import Recipe
 from modelpress.toolkit.training.device import Device
+from modelpress.toolkit.training.evaluate import n_outputs_of
 
 
 def teacher_for(recipe: Recipe, dense: NetworkState, device: Device) -> nn.Module | None:
@@ -45,7 +45,7 @@ def _loaded(recipe: Recipe, dense: NetworkState) -> nn.Module:
     options = recipe.model.of_teacher
     loaded = load_network(Path(str(recipe.model.teacher)), options)
 
-    expected, found = n_classes_of(dense.network), n_classes_of(loaded.network)
+    expected, found = (n_outputs_of(state.network, dense.inputs) for state in (dense, loaded))
     if found != expected:
         raise InputError(
             f"teacher {recipe.model.teacher} has {found} classes, the network {expected}: "

@@ -114,6 +114,20 @@ def predict(network: nn.Module, examples: Ordered, *, batch: int = _BATCH) -> Ou
     return joined[0] if len(joined) == 1 else {f"output{k}": values for k, values in enumerate(joined)}
 
 
+def n_outputs_of(network: nn.Module, inputs: Inputs) -> int:
+    """Numbers in a row of what the network gives, its first output where there are several: the classes.
+
+    The network is left in evaluation mode.
+
+    Raises:
+        InputError: The network cannot be called.
+    """
+    there = next((parameter.device for parameter in network.parameters()), "cpu")
+    outputs = predict(network, OneCall(inputs.on(there)))
+    first = outputs if isinstance(outputs, np.ndarray) else next(iter(outputs.values()))
+    return first.shape[-1]
+
+
 def _call_of(inputs: Any) -> Inputs:
     return inputs if isinstance(inputs, Inputs) else Inputs.of(inputs)
 

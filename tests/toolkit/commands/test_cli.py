@@ -395,6 +395,23 @@ def test_prune_refuses_a_recipe_that_prunes_while_it_finetunes(finished, tmp_pat
     assert "this recipe removes weights while it finetunes" in err
 
 
+def test_prune_tells_what_a_budget_left(finished, tmp_path, call):
+    settings = ["--set", "prune.granularity=channel", "--set", "prune.budget={macs: 0.6x}"]
+    command = ["prune", finished / "dense.safetensors", "-o", tmp_path / "p.safetensors", *settings]
+    code, _, err = call(*command, "--sparsity", 0.4)
+    assert code == 2
+    assert "sparsity 0.4 is given beside a budget of macs, which decides how much is removed" in one_line(err)
+
+    code, out, _ = call(*command, "--json")
+    assert code == 0
+    facts = json.loads(out)
+    had, has = facts["multiplications"]
+    assert facts["asked_for"] is None
+    assert facts["budget"]["found"] == pytest.approx(has / had, abs=1e-4)
+    assert 0.5 * had < has <= 0.6 * had
+    assert facts["parameters"][1] < facts["parameters"][0]
+
+
 def test_a_pruned_network_needs_a_teacher_by_name(finished, tmp_path, call):
     pruned, quantized = tmp_path / "p.safetensors", tmp_path / "q.safetensors"
     assert call("prune", finished / "dense.safetensors", "-o", pruned)[0] == 0

@@ -97,6 +97,25 @@ def test_a_checkpoint_of_other_classes_is_refused_for_this_data_set(tmp_path):
         starting_network(recipe_of(path), DIGITS, CPU)
 
 
+def test_the_classes_are_those_of_the_output_wherever_the_classifier_stands(tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text(
+        "from torch import nn\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.head, self.body = nn.Linear(4, 10), nn.Conv2d(3, 4, 3)\n"
+        "    def forward(self, x):\n"
+        "        return self.head(self.body(x).mean((2, 3)))\n"
+    )
+    factory = {"model.factory": f"{tmp_path / 'mine.py'}:Net"}
+    network = new_network(ModelOptions(factory=factory["model.factory"]), seed=0)
+    torch.save(network.state_dict(), tmp_path / "c.pt")
+    recipe = recipe_of(tmp_path / "c.pt", **factory)
+    state = starting_network(recipe, DIGITS, CPU)
+    again = {"model.teacher": str(tmp_path / "c.pt"), "finetune.distill_weight": 0.5}
+    assert teacher_for(recipe_of(tmp_path / "c.pt", **factory, **again), state, CPU) is not None
+
+
 def test_half_precision_is_read_and_told(tmp_path):
     path = written(tmp_path / "c.pt", lambda name, value: value.half() if value.ndim == 4 else value)
     state = load_network(path, ModelOptions())

@@ -79,6 +79,7 @@ def command(
     facts = {
         "output": str(output),
         **pruned.state.history["prune"],
+        **{key: value for key, value in pruned.state.history.get("shrink", {}).items() if key != "counts"},
         **({"epochs": pruned.epochs} if pruned.epochs else {}),
     }
     answer_line(f"{output}: {removed_weights(pruned.state)}", facts, as_json=as_json)

@@ -71,11 +71,13 @@ def with_masks(
 
 def _summary(pruned: NetworkState, options: PruneOptions) -> dict[str, object]:
     masks, prunable = pruned.masks, prunable_layers(pruned, options)
-    summary = {
+    summary: dict[str, object] = {
         "method": options.method,
         "granularity": options.granularity,
         "schedule": options.schedule,
-        "asked_for": options.sparsity,
+        "asked_for": options.sparsity
+        if options.budget is None
+        else None,  # what a budget asks for stands in it
         "prunable": sum(weight.numel() for weight in prunable.values()),
         "removed": sum(int((~masks[name]).sum()) for name in prunable if name in masks),
         "layers": {name: sparsity_of(mask.cpu().numpy()) for name, mask in masks.items()},

@@ -75,6 +75,7 @@ def narrowed(state: NetworkState) -> Narrowed:
         )
     (had, did), (has, does) = sizes_of(model), sizes_of(smaller_model)
     words = sizes_in_words((had, has), (did, does), difference)
+    small.history["shrink"] |= {"parameters": [had, has], "multiplications": [did, does]}
     return Narrowed(small, stays, f"channels taken out: {words}")
 
 
