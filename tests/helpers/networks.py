@@ -125,6 +125,43 @@ def other_convolutions():
     return OtherConvolutions(), torch.randn(3, 4, 12)
 
 
+class Halved(nn.Module):
+    """Half of the channels go through a block, as in detectors; all are joined at the end."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.first = nn.Sequential(nn.Conv2d(channels, 16, 1, bias=False), nn.BatchNorm2d(16), nn.SiLU())
+        self.block = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.SiLU())
+        self.last = nn.Conv2d(24, 16, 1)
+
+    def forward(self, x):
+        kept, passed = self.first(x).chunk(2, 1)
+        return torch.relu(self.last(torch.cat([kept, passed, self.block(passed) + passed], 1)))
+
+
+class Detector(nn.Module):
+    """Halves of channels, space made larger by a factor and to a size, and a gate."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 12, 3, 2, 1)
+        self.body = Halved(12)
+        self.down = nn.Conv2d(16, 16, 3, 2, 1)
+        self.gate = nn.Conv2d(32, 24, 1)
+        self.head = nn.Linear(12, 5)
+
+    def forward(self, x):
+        x = self.body(torch.relu(self.stem(x)))
+        up = nn.functional.interpolate(torch.relu(self.down(x)), scale_factor=2)
+        x = nn.functional.glu(self.gate(torch.cat([up, x], 1)), 1)
+        x = nn.functional.interpolate(x, size=(11, 11), mode="bilinear")
+        return self.head(x.mean((2, 3)))
+
+
+def detector():
+    return Detector(), torch.randn(4, 3, 16, 16)
+
+
 NETWORKS = {
     make.__name__: make
     for make in (
@@ -138,5 +175,6 @@ NETWORKS = {
         text_transformer,
         recurrent,
         other_convolutions,
+        detector,
     )
 }

@@ -40,7 +40,8 @@ def pool(trace: Trace, node: onnx.NodeProto) -> Found:
     taken = trace.channels[node.input[0]]
     if taken.axis != 1 or len(node.output) > 1:
         return None
-    counts_zeros = attribute(node, "count_include_pad", 0) and any(attribute(node, "pads", [0]))
+    pads = any(attribute(node, "pads", [0])) or attribute(node, "auto_pad", b"").startswith(b"SAME")
+    counts_zeros = attribute(node, "count_include_pad", 0) and pads
     return taken.where(taken.value == 0) if counts_zeros else taken
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import onnx
 
 from modelpress.export.graphs.activations import Shape, inferred_shapes
-from modelpress.export.graphs.channels import elementwise, layers, moving
+from modelpress.export.graphs.channels import elementwise, layers, moving, parts, resizing
 from modelpress.export.graphs.channels.trace import Channels, Claim, Trace
 from modelpress.export.graphs.check import stand_in
 from modelpress.export.graphs.index import reads_of
@@ -25,19 +25,20 @@ _OTHERS: dict[str, Callable[[Trace, onnx.NodeProto], Channels | None]] = {
     **dict.fromkeys(elementwise.BINARY, elementwise.binary),
     **dict.fromkeys(elementwise.POOLS, elementwise.pool),
     **dict.fromkeys(("ReduceMean", "ReduceMax", "ReduceMin"), moving.reduce),
-    "Concat": moving.concat,
+    "Concat": parts.concat,
     "Transpose": moving.transpose,
     "Unsqueeze": moving.unsqueeze,
     "Squeeze": moving.squeeze,
     "Flatten": moving.flatten,
     "Reshape": moving.reshape,
     "Pad": moving.pad,
-    "Slice": moving.slices,
+    "Slice": parts.slices,
+    **dict.fromkeys(("Resize", "Upsample"), resizing.resize),
 }
 _ANY_BATCH, _ANY_SIZE = 2, 64  # stand in for axes that a graph leaves open
 
 
-def followed(model: QuantizedModel) -> Trace:
+def followed(model: QuantizedModel, *, evenly: bool = False) -> Trace:
     """What each activation's channels are, and which belong together.
 
     An operator that is not known here fixes the channels that it reads, as do the outputs of the graph; what it makes
@@ -45,27 +46,38 @@ def followed(model: QuantizedModel) -> Trace:
 
     Args:
         model: Nodes in topological order; the edits of the result change them.
+        evenly: Slices that share an activation out in equal parts lose the same channels each: a network that halves
+            its channels halves what is left of them.
     """
     trace = Trace.of(model, shapes_of(model))
     for number, node in enumerate(trace.index.nodes):
         _visit(trace, number, node)
 
+    if evenly:
+        parts.join_equal_parts(trace)
     trace.fix([*trace.index.kept])
     _settle_tensors(trace)
     return trace
 
 
 def shapes_of(model: QuantizedModel) -> dict[str, Shape]:
-    """Shapes of activations, where they can be inferred."""
-    found = inferred_shapes(stand_in(model), open_axes_filled(model))
+    """Shapes of activations, where they can be inferred; see `open_axes_filled`."""
+    return shapes_with(model, batch=_ANY_BATCH, size=_ANY_SIZE)
+
+
+def shapes_with(model: QuantizedModel, *, batch: int, size: int) -> dict[str, Shape]:
+    """Shapes of activations, where they can be inferred, for these values of open axes."""
+    found = inferred_shapes(stand_in(model), open_axes_filled(model, batch=batch, size=size))
     return {name: shape for name, (shape, _) in found.items()}
 
 
-def open_axes_filled(model: QuantizedModel, *, batch: int = _ANY_BATCH) -> dict[str, Shape]:
+def open_axes_filled(
+    model: QuantizedModel, *, batch: int = _ANY_BATCH, size: int = _ANY_SIZE
+) -> dict[str, Shape]:
     """A shape for each input, with something in the place of the axes that it leaves open; of the first, the batch."""
     return {
         value.name: tuple(
-            axis.dim_value if axis.dim_value > 0 else (_ANY_SIZE if k else batch)
+            axis.dim_value if axis.dim_value > 0 else (size if k else batch)
             for k, axis in enumerate(value.type.tensor_type.shape.dim)
         )
         for value in model.graph.graph.input
@@ -74,6 +86,8 @@ def open_axes_filled(model: QuantizedModel, *, batch: int = _ANY_BATCH) -> dict[
 
 
 def _visit(trace: Trace, number: int, node: onnx.NodeProto) -> None:
+    if resizing.asks_for_sizes(trace, node):
+        return
     before = len(trace.groups)
     found = _found(trace, number, node)
     if found is None:
@@ -96,7 +110,7 @@ def _found(trace: Trace, number: int, node: onnx.NodeProto) -> list[Channels] | 
     if not tracked or (node.op_type not in elementwise.BINARY and node.input[0] not in trace.channels):
         return None
     if node.op_type == "Split":
-        return moving.split(trace, node)
+        return parts.split(trace, node)
 
     follow = _OTHERS.get(node.op_type)
     made = None if follow is None else follow(trace, node)

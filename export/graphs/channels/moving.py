@@ -1,32 +1,21 @@
-"""Operators that only lay channels out anew, or side by side."""
+"""Operators that only lay channels out anew."""
 
-from itertools import pairwise
 from math import prod
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
 
-from modelpress.export.graphs.channels.trace import Alive, Array, Channels, Trace, attribute
+from modelpress.export.graphs.channels.parts import side_by_side
+from modelpress.export.graphs.channels.trace import (
+    Alive,
+    Array,
+    Channels,
+    Trace,
+    attribute,
+    give_constant,
+)
 
 Found = Channels | None
-
-
-def concat(trace: Trace, node: onnx.NodeProto) -> Found:
-    """Channels one after the other; or the same ones, where another axis is joined."""
-    rank = trace.rank(node.input[0])
-    parts = [trace.channels[name] for name in node.input if name in trace.channels]
-    if rank is None or len(parts) < len(node.input) or len({part.axis for part in parts}) > 1:
-        return None
-
-    first, axis = parts[0], attribute(node, "axis") % rank
-    if axis == first.axis:
-        return _side_by_side(parts)
-
-    for part in parts[1:]:
-        trace.groups.join(first.slots, part.slots)
-    same = np.all([p.known & (p.value == first.value) for p in parts], axis=0)
-    return first.where(same)
 
 
 def transpose(trace: Trace, node: onnx.NodeProto) -> Found:
@@ -85,7 +74,7 @@ def reshape(trace: Trace, node: onnx.NodeProto) -> Found:
         if target[1] > 0:
             left = np.array(target)
             left[1] = int(alive(found.slots).sum())
-            _store(trace, node, 1, left)
+            give_constant(trace, node, 1, left)
 
     trace.edits.append(edit)
     return found
@@ -130,49 +119,10 @@ def _padded(trace: Trace, node: onnx.NodeProto, pads: Array, parts: list[Channel
     def edit(alive: Alive) -> None:
         for place, edge in ((axis, parts[0]), (axis + rank, parts[2])):
             pads[place] = int(alive(edge.slots).sum())
-        _store(trace, node, 1, pads)
+        give_constant(trace, node, 1, pads)
 
     trace.edits.append(edit)
-    return _side_by_side(parts)
-
-
-def _side_by_side(parts: list[Channels]) -> Channels:
-    joined = {name: np.concatenate([getattr(p, name) for p in parts]) for name in ("slots", "known", "value")}
-    return Channels(parts[0].axis, **joined)
-
-
-def slices(trace: Trace, node: onnx.NodeProto) -> Found:
-    """A part of space."""
-    taken, rank = trace.channels[node.input[0]], trace.rank(node.input[0])
-    values = [trace.constant(name) for name in node.input[1:] if name]
-    if rank is None or len(values) < 3 or any(v is None for v in values):
-        return None
-    axes = values[2]
-    if axes is None or taken.axis in {int(axis) % rank for axis in axes}:
-        return None
-    for name in filter(None, node.input[1:]):
-        trace.claim(name, {})
-    return taken
-
-
-def split(trace: Trace, node: onnx.NodeProto) -> list[Channels] | None:
-    """Channels in several parts."""
-    taken, rank = trace.channels[node.input[0]], trace.rank(node.input[0])
-    if rank is None or attribute(node, "axis", 0) % rank != taken.axis:
-        return None
-    sizes = trace.constant(node.input[1]) if len(node.input) > 1 and node.input[1] else None
-    if sizes is None or int(sizes.sum()) != len(taken.slots) or len(sizes) != len(node.output):
-        return None
-
-    ends = [0, *np.cumsum(sizes).tolist()]
-    parts = [taken.take(np.arange(start, end)) for start, end in pairwise(ends)]
-    trace.claim(node.input[1], {})
-
-    def edit(alive: Alive) -> None:
-        _store(trace, node, 1, np.array([alive(part.slots).sum() for part in parts], np.int64))
-
-    trace.edits.append(edit)
-    return parts
+    return side_by_side(parts)
 
 
 def _without(trace: Trace, node: onnx.NodeProto, *, keep: bool) -> Found:
@@ -194,12 +144,3 @@ def _axes(trace: Trace, node: onnx.NodeProto) -> list[int] | None:
         return None
     trace.claim(node.input[1], {})
     return [int(axis) for axis in constant.reshape(-1)]
-
-
-def _store(trace: Trace, node: onnx.NodeProto, place: int, value: Array) -> None:
-    """Give a node a constant of its own: others may read the one it had."""
-    graph = trace.model.graph.graph
-    name = f"{node.output[0]}.channels"
-    constant = onnx.helper.make_node("Constant", [], [name], value=numpy_helper.from_array(value))
-    node.input[place] = name
-    graph.node.insert(0, constant)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from modelpress.export.graphs.channels.slots import SlotGroups, Slots
 from modelpress.export.graphs.index import GraphIndex
@@ -169,3 +169,12 @@ def set_attribute(node: onnx.NodeProto, name: str, value: Any) -> None:
     kept = [a for a in node.attribute if a.name != name]
     del node.attribute[:]
     node.attribute.extend([*kept, helper.make_attribute(name, value)])
+
+
+def give_constant(trace: Trace, node: onnx.NodeProto, place: int, value: Array) -> None:
+    """Give a node a constant of its own: others may read the one it had."""
+    graph = trace.model.graph.graph
+    name = f"{node.output[0]}.channels{place if place > 1 else ''}"
+    constant = helper.make_node("Constant", [], [name], value=numpy_helper.from_array(value))
+    node.input[place] = name
+    graph.node.insert(0, constant)

@@ -76,6 +76,29 @@ def test_before_padding_only_a_channel_of_zeros_goes(bias, left):
         ("t = Transpose <perm = [0, 2, 3, 1]> (c) h = Transpose <perm = [0, 3, 1, 2]> (t)", 4),
         ("m = ReduceMean <axes = [1]> (c) h = Sub(c, m)", 5),
         ("m = GlobalAveragePool(c) s = Sigmoid(m) h = Mul(c, s)", 4),
+        (
+            "k = Constant <value = float[4] {1.0, 1.0, 2.0, 2.0}> () "
+            'h = Resize <mode = "linear", coordinate_transformation_mode = "half_pixel"> (c, , k)',
+            4,
+        ),
+        ('k = Constant <value = int64[4] {2, 5, 9, 9}> () h = Resize <mode = "cubic"> (c, , , k)', 4),
+        (
+            "s = Shape(c) i = Constant <value = int64[1] {0}> () j = Constant <value = int64[1] {2}> () "
+            "n = Slice(s, i, j, i) k = Constant <value = int64[2] {9, 9}> () z = Concat <axis = 0> (n, k) "
+            "h = Resize (c, , , z)",
+            4,
+        ),
+        (
+            "s = Shape(c) i = Constant <value = int64[1] {0}> () n = Gather(s, i) "
+            "k = Constant <value = int64[3] {5, 9, 9}> () z = Concat <axis = 0> (n, k) h = Resize (c, , , z)",
+            4,
+        ),
+        (
+            "s = Shape(c) i = Constant <value = int64[1] {1}> () n = Gather(s, i) m = Cast <to = 1> (n) h = Mul(c, m)",
+            5,
+        ),
+        ('h = AveragePool <kernel_shape = [3, 3], auto_pad = "SAME_UPPER", count_include_pad = 1> (c)', 5),
+        ('h = AveragePool <kernel_shape = [3, 3], auto_pad = "SAME_UPPER"> (c)', 4),
     ],
 )
 def test_operators_between_keep_channels_apart_or_mix_them(between, left):
@@ -206,3 +229,29 @@ def test_nothing_to_remove_gives_the_very_model():
     model = chain(0.0)
     model = QuantizedModel(model.graph, {**model.tensors, "a": weight(5, 3, 1, 1)})
     assert without_dead_channels(model).model is model
+
+
+@pytest.mark.parametrize(("dead", "left"), [([1], 4), ([1, 3], 2), ([0, 1, 2, 3], 2)])
+def test_equal_parts_stay_equal_where_a_node_does_not_write_them_down(dead, left):
+    body = "p = Conv(x, a) l, r = Split <axis = 1> (p) q = Conv(l, b) s = Conv(r, c) y = Add(q, s)"
+    tensors = {"a": weight(4, 3, 1, 1, dead=dead), "b": weight(4, 2, 1, 1), "c": weight(4, 2, 1, 1, seed=2)}
+    model = model_of(IMAGE, body, **tensors)
+    small = shrunk(model) if len(dead) < 4 else without_dead_channels(model).model
+    assert shapes(small, "a", "b", "c") == [(left, 3, 1, 1), (4, left // 2, 1, 1), (4, left // 2, 1, 1)]
+
+
+def test_slices_of_channels_follow_what_is_left_of_them():
+    body = """
+        p = Conv(x, a) one = Constant <value = int64[1] {1}> () zero = Constant <value = int64[1] {0}> ()
+        two = Constant <value = int64[1] {2}> () end = Constant <value = int64[1] {9223372036854775807}> ()
+        l = Slice(p, zero, two, one) r = Slice(p, two, end, one, one) q = Conv(l, b) s = Conv(r, c) y = Add(q, s)
+    """
+    tensors = {"a": weight(5, 3, 1, 1, dead=[1, 4]), "b": weight(4, 2, 1, 1), "c": weight(4, 3, 1, 1, seed=2)}
+    small = shrunk(model_of(IMAGE, body, **tensors))
+    assert shapes(small, "a", "b", "c") == [(3, 3, 1, 1), (4, 1, 1, 1), (4, 2, 1, 1)]
+
+
+def test_a_split_of_space_keeps_the_channels():
+    body = "p = Conv(x, a) l, r = Split <axis = 3> (p) h = Add(l, r) y = Conv(h, b)"
+    tensors = {"a": weight(5, 3, 1, 1, dead=[DEAD]), "b": weight(4, 5, 1, 1)}
+    assert shapes(shrunk(model_of(IMAGE, body, **tensors)), "a", "b") == [(4, 3, 1, 1), (4, 4, 1, 1)]

@@ -34,6 +34,7 @@ EVERY_KIND = pytest.mark.parametrize(
         ("squeeze_excite", 0.9),
         ("mlp", 0.7),
         ("vision_transformer", 0.9),
+        ("detector", 0.6),
     ],
 )  # of networks, and the share of the parameters that may be left
 

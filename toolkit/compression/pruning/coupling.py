@@ -72,7 +72,7 @@ def coupling_of(state: NetworkState) -> Coupling:
     Raises:
         ModelError: The network cannot be drawn.
     """
-    trace = followed(drawn_model(state.compressed(), state.inputs))
+    trace = followed(drawn_model(state.compressed(), state.inputs), evenly=True)
     places = draw(state.network, state.inputs).places
     layers = {layer.parameter: layer for layer in layers_with_weights(state.network).values()}
 

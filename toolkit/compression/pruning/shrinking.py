@@ -81,7 +81,7 @@ def narrowed(state: NetworkState) -> Narrowed:
 
 def _stays(state: NetworkState, model: QuantizedModel) -> Stays:
     """What is left of each parameter and buffer that loses something."""
-    trace = followed(model)
+    trace = followed(model, evenly=True)
     axes = _axes_in_network(state, model)
 
     # nothing makes up for a constant here, and what is in no parameter cannot be taken out of one
