@@ -6,7 +6,7 @@ from typing import Literal
 
 import onnx
 
-from modelpress.export.graphs.layout import MOVES
+from modelpress.export.graphs.cleaning.layout import MOVES
 
 Role = Literal["first", "last", "shortcut", "depthwise"]
 ROLES: tuple[Role, ...] = ("first", "last", "shortcut", "depthwise")

@@ -17,7 +17,7 @@ import onnx
 
 from modelpress.export.errors import ModelError
 from modelpress.export.graphs.batch_norm import fold_batch_norm
-from modelpress.export.graphs.constant_identities import without_constant_identities
+from modelpress.export.graphs.cleaning.constant_identities import without_constant_identities
 from modelpress.export.graphs.parts import opset_of
 from modelpress.export.onnx_flavours.given_grids import without_given_grids
 from modelpress.export.onnx_flavours.int8_graph import QdqWriter, Range, searched_weights

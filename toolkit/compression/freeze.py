@@ -15,10 +15,10 @@ import torch
 from modelpress.export.errors import ModelError
 from modelpress.export.exits.declaring import with_exits_hidden
 from modelpress.export.graphs.batch_norm import fold_batch_norm
-from modelpress.export.graphs.constant_folding import with_constants_computed
-from modelpress.export.graphs.constant_identities import without_constant_identities
-from modelpress.export.graphs.known_sizes import with_known_sizes
-from modelpress.export.graphs.layout import with_weights_in_place
+from modelpress.export.graphs.cleaning.constant_folding import with_constants_computed
+from modelpress.export.graphs.cleaning.constant_identities import without_constant_identities
+from modelpress.export.graphs.cleaning.known_sizes import with_known_sizes
+from modelpress.export.graphs.cleaning.layout import with_weights_in_place
 from modelpress.export.grids import codes_of
 from modelpress.export.quantized import QuantizedModel, QuantizedTensor, Tensor
 from modelpress.export.rate.outcomes import with_price

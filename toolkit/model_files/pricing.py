@@ -12,9 +12,9 @@ from modelpress.export.choices import CALIBRATION_INPUTS, Effort
 from modelpress.export.errors import CommandLineError, InputError
 from modelpress.export.files.kinds import check_ending
 from modelpress.export.graphs.batch_norm import fold_batch_norm
-from modelpress.export.graphs.constant_folding import with_constants_computed
-from modelpress.export.graphs.constant_identities import without_constant_identities
-from modelpress.export.graphs.layout import with_weights_in_place
+from modelpress.export.graphs.cleaning.constant_folding import with_constants_computed
+from modelpress.export.graphs.cleaning.constant_identities import without_constant_identities
+from modelpress.export.graphs.cleaning.layout import with_weights_in_place
 from modelpress.export.graphs.parts import metadata
 from modelpress.export.lazy_tensors import dense_of, spec_of
 from modelpress.export.post_training.calibration import Feed, calls_of

@@ -6,7 +6,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from modelpress.export.errors import ModelError
-from modelpress.export.graphs.constant_identities import without_constant_identities
+from modelpress.export.graphs.cleaning.constant_identities import without_constant_identities
 from modelpress.export.graphs.initializers import with_initializers
 from modelpress.export.graphs.parts import metadata
 from modelpress.export.onnx_flavours import int8
