@@ -46,9 +46,11 @@ def slices(trace: Trace, node: onnx.NodeProto) -> Found:
     values = [trace.constant(name) for name in node.input[1:]]
     if rank is None or len(values) < 3 or any(v is None for v in values):
         return None
-    starts, ends, axes = (np.asarray(value) for value in values[:3])
+    starts, ends, axes = (np.asarray(value).reshape(-1) for value in values[:3])
+    steps = np.ones(len(axes)) if len(values) < 4 else np.asarray(values[3]).reshape(-1)
+    if not len(starts) == len(ends) == len(axes) == len(steps):
+        return None
     places = [k for k, axis in enumerate(axes) if int(axis) % rank == taken.axis]
-    steps = np.ones(len(axes)) if len(values) < 4 else np.asarray(values[3])
     if any(steps[k] != 1 for k in places) or len(places) > 1:
         return None
     for name in filter(None, node.input[1:]):
@@ -87,7 +89,7 @@ def split(trace: Trace, node: onnx.NodeProto) -> list[Channels] | None:
 
     n, n_parts = len(taken.slots), len(node.output)
     written = np.full(n_parts, n // n_parts) if sizes is None else np.asarray(sizes)
-    if int(written.sum()) != n or len(written) != n_parts:
+    if int(written.sum()) != n or len(written) != n_parts or (written < 0).any():
         return None
     parts = [taken.take(np.arange(start, end)) for start, end in pairwise([0, *np.cumsum(written).tolist()])]
     if stored:
@@ -113,7 +115,10 @@ def join_equal_parts(trace: Trace) -> None:
     for name, taken in trace.channels.items():
         readers = [node for node in trace.index.users(name) if node.op_type == "Slice"]
         parts = [trace.channels[node.output[0]] for node in readers if node.output[0] in trace.channels]
-        own = [part.slots for part in parts if len(part.slots) < len(taken.slots)]
+        shared_out = {
+            tuple(part.slots): part.slots for part in parts if 0 < len(part.slots) < len(taken.slots)
+        }
+        own = sorted(shared_out.values(), key=lambda slots: int(np.argmax(taken.slots == slots[0])))
         if len({len(slots) for slots in own}) == 1 and np.array_equal(np.concatenate(own), taken.slots):
             for slots in own[1:]:
                 trace.groups.join(own[0], slots)

@@ -30,7 +30,7 @@ def resize(trace: Trace, node: onnx.NodeProto) -> Found:
     place = axes.index(taken.axis)
     if scales and not sizes:
         factors = trace.constant(scales)
-        if factors is None or factors.reshape(-1)[place] != 1:
+        if factors is None or factors.size != len(axes) or factors.reshape(-1)[place] != 1:
             return None
     elif not sizes or not _keeps_channels(trace, node, sizes, place, taken):
         return None
@@ -54,7 +54,7 @@ def _keeps_channels(trace: Trace, node: onnx.NodeProto, sizes: str, place: int, 
     known = trace.constant(part)
     if known is None:
         return _is_own_size(trace, part, place, node)
-    if int(known.reshape(-1)[place]) != len(taken.slots):
+    if known.ndim != 1 or place >= known.size or int(known[place]) != len(taken.slots):
         return False
 
     def edit(alive: Alive) -> None:
@@ -128,8 +128,9 @@ def _entries_read(trace: Trace, reader: onnx.NodeProto, entries: Entries) -> Ent
         return None
     numbers = [np.asarray(value, np.int64).reshape(-1) for value in values]
     if reader.op_type == "Gather" and not attribute(reader, "axis", 0):
-        return np.asarray(entries[numbers[0]], np.int64)
-    if reader.op_type == "Slice" and len(numbers) >= 2:
+        inside = (numbers[0] >= -len(entries)) & (numbers[0] < len(entries))
+        return np.asarray(entries[numbers[0]], np.int64) if inside.all() else None
+    if reader.op_type == "Slice" and len(numbers) >= 2 and all(len(number) == 1 for number in numbers):
         step = int(numbers[3][0]) if len(numbers) > 3 else 1
         return entries[int(numbers[0][0]) : int(numbers[1][0]) : step]
     return None

@@ -5,6 +5,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from onnx import parser
 
+from modelpress.export.graphs.channels.following import followed
 from modelpress.export.graphs.channels.shrinking import without_dead_channels
 from modelpress.export.graphs.check import check_graph
 from modelpress.export.quantized import QuantizedModel, QuantizedTensor, dense_array
@@ -255,3 +256,31 @@ def test_a_split_of_space_keeps_the_channels():
     body = "p = Conv(x, a) l, r = Split <axis = 3> (p) h = Add(l, r) y = Conv(h, b)"
     tensors = {"a": weight(5, 3, 1, 1, dead=[DEAD]), "b": weight(4, 5, 1, 1)}
     assert shapes(shrunk(model_of(IMAGE, body, **tensors)), "a", "b") == [(4, 3, 1, 1), (4, 4, 1, 1)]
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        "s = Shape(c) i = Constant <value = int64[1] {9}> () n = Gather(s, i) m = Cast <to = 1> (n) h = Mul(c, m)",
+        "k = Constant <value = float[2] {1.0, 2.0}> () h = Resize (c, , k)",
+        "k = Constant <value = int64[1] {9}> () h = Resize (c, , , k)",
+        "i = Constant <value = int64[1] {0}> () j = Constant <value = int64[2] {5, 9}> () h = Slice(c, i, j, j)",
+        "k = Constant <value = int64[2] {7, -2}> () h, g = Split <axis = 1> (c, k)",
+    ],
+)
+def test_what_no_runtime_would_take_is_left_alone(between):
+    model = chain(0.7, between=between)
+    assert without_dead_channels(model).model is model
+
+
+@pytest.mark.parametrize(("evenly", "n_groups"), [(False, 4), (True, 2)])
+def test_halves_lose_the_same_channels_whatever_their_order_and_number(evenly, n_groups):
+    body = """
+        p = Conv(x, a) one = Constant <value = int64[1] {1}> () zero = Constant <value = int64[1] {0}> ()
+        two = Constant <value = int64[1] {2}> () four = Constant <value = int64[1] {4}> ()
+        r = Slice(p, two, four, one) l = Slice(p, zero, two, one) k = Slice(p, zero, two, one)
+        q = Conv(l, b) s = Conv(r, c) t = Conv(k, d) u = Add(q, s) y = Add(u, t)
+    """
+    readers = {name: weight(4, 2, 1, 1) for name in "bcd"}
+    trace = followed(model_of(IMAGE, body, a=weight(4, 3, 1, 1), **readers), evenly=evenly)
+    assert len(set(trace.groups.roots(trace.channels["p"].slots).tolist())) == n_groups

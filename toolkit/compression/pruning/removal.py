@@ -75,9 +75,7 @@ def _summary(pruned: NetworkState, options: PruneOptions) -> dict[str, object]:
         "method": options.method,
         "granularity": options.granularity,
         "schedule": options.schedule,
-        "asked_for": options.sparsity
-        if options.budget is None
-        else None,  # what a budget asks for stands in it
+        "asked_for": None if options.budget is not None else options.sparsity,
         "prunable": sum(weight.numel() for weight in prunable.values()),
         "removed": sum(int((~masks[name]).sum()) for name in prunable if name in masks),
         "layers": {name: sparsity_of(mask.cpu().numpy()) for name, mask in masks.items()},
