@@ -110,16 +110,16 @@ def missing_tools() -> list[str]:
 def missing_for_cores() -> list[str]:
     """What is not installed, without which no program is built for a Cortex-M and run in qemu."""
     missing = _not_found(_FOR_CORES)
-    if "arm-none-eabi-gcc" not in missing:
-        headers = subprocess.run(
-            ["arm-none-eabi-gcc", "-E", "-x", "c", "-"],
-            input=b"#include <string.h>\n",
-            capture_output=True,
-            check=False,
-        )
-        if headers.returncode:
-            missing.append(_HEADERS)
+    if "arm-none-eabi-gcc" not in missing and not has_c_headers("arm-none-eabi-gcc"):
+        missing.append(_HEADERS)
     return missing
+
+
+def has_c_headers(compiler: str) -> bool:
+    """Whether a compiler that is installed finds the headers of a C library, a package of its own."""
+    program = b"#include <string.h>\n"
+    done = subprocess.run([compiler, "-E", "-x", "c", "-"], input=program, capture_output=True, check=False)
+    return done.returncode == 0
 
 
 def _not_found(programs: tuple[str, ...]) -> list[str]:

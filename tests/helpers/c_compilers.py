@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from modelpress.benchmarks.measures.firmware import has_c_headers
 from tests.helpers.paths import ROOT
 
 CORE, READER, TESTS = ROOT / "export" / "coding", ROOT / "export" / "press" / "c", ROOT / "tests" / "c"
@@ -34,16 +35,12 @@ class Target:
         for program in (self.compiler, *self.emulator[:1]):
             if shutil.which(program) is None:
                 pytest.skip(f"needs {program}")
-        if not _has_c_library(self.compiler):
+        if not _has_c_headers(self.compiler):
             pytest.skip(f"needs the C library of {self.compiler}, a package of its own")
         return [self.compiler, *self.flags]
 
 
-@cache
-def _has_c_library(compiler: str) -> bool:
-    program = b"#include <string.h>\n"
-    done = subprocess.run([compiler, "-E", "-x", "c", "-"], input=program, capture_output=True, check=False)
-    return done.returncode == 0
+_has_c_headers = cache(has_c_headers)
 
 
 HOST = Target("cc")

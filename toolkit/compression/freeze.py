@@ -17,7 +17,7 @@ from modelpress.export.exits.declaring import with_exits_hidden
 from modelpress.export.graphs.batch_norm import fold_batch_norm
 from modelpress.export.graphs.cleaning.constant_folding import with_constants_computed
 from modelpress.export.graphs.cleaning.constant_identities import without_constant_identities
-from modelpress.export.graphs.cleaning.known_sizes import with_known_sizes
+from modelpress.export.graphs.cleaning.known_sizes import known_sizes
 from modelpress.export.graphs.cleaning.layout import with_weights_in_place
 from modelpress.export.grids import codes_of
 from modelpress.export.quantized import QuantizedModel, QuantizedTensor, Tensor
@@ -135,14 +135,8 @@ def _cleaned(graph: onnx.ModelProto, tensors: dict[str, Tensor], metadata: dict[
     named.CopyFrom(graph)
     onnx.helper.set_model_props(named, dict(sorted(metadata.items())))
     model = QuantizedModel(named, tensors)
-    for clean in (
-        with_known_sizes,
-        with_constants_computed,
-        without_constant_identities,
-        with_weights_in_place,
-    ):
-        model = clean(model)
-    return model
+    model = with_constants_computed(model, sizes=known_sizes(model))
+    return with_weights_in_place(without_constant_identities(model))
 
 
 def _quantized(network: CompressedNetwork, layer: WeightLayer) -> QuantizedTensor:

@@ -8,7 +8,7 @@ import onnx
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from modelpress.export.graphs.index import GraphIndex
+from modelpress.export.graphs.index import GraphIndex, reads_of
 from modelpress.export.graphs.operators import is_standard
 from modelpress.export.quantized import QuantizedModel, QuantizedTensor
 
@@ -17,24 +17,38 @@ MAX_ELEMENTS = 1024  # larger results stay computed where they are: a folded one
 _NEVER = ("RandomNormal", "RandomUniform", "If", "Loop", "Scan")  # not the same each time, or not small
 
 
-def with_constants_computed(model: QuantizedModel) -> QuantizedModel:
+def with_constants_computed(
+    model: QuantizedModel, *, sizes: Mapping[str, Array] | None = None
+) -> QuantizedModel:
     """The same function with nodes of the main graph that compute small constants replaced by these, equal ones once.
 
     The nodes are computed by onnx's reference evaluator; one that it cannot compute stays. Only integers and what
     `Constant` nodes hold are computed with: floating-point tensors of the model are weights, whatever their size.
+
+    Args:
+        model: It is left as it is.
+        sizes: What is known of nodes that the evaluator cannot compute, by output; see `known_sizes`.
     """
-    index = GraphIndex.of_model(model.graph)
+    index, sizes = GraphIndex.of_model(model.graph), sizes or {}
     known = _small_integers(model)
     made: dict[str, Array] = {}
     kept: list[onnx.NodeProto] = []
     for node in index.nodes:
-        found = None if index.kept & set(node.output) else _computed(node, known, model.graph)
+        found = None
+        if not index.kept & set(node.output):
+            found = {name: sizes[name] for name in node.output if name in sizes}
+            found = found or _computed(node, known, model.graph)
         if found is None:
             kept.append(node)
         else:
             known |= found
             made |= found
-    return _rebuilt(model, kept, made) if made else model
+    if not made:
+        return model
+    # shapes of which every entry has become a constant go as well
+    read = index.kept.union(*map(reads_of, kept))
+    left = [n for n in kept if n.op_type != "Shape" or n.output[0] in read or not index.reads[n.output[0]]]
+    return _rebuilt(model, left, made)
 
 
 def _small_integers(model: QuantizedModel) -> dict[str, Array]:
